@@ -1,0 +1,95 @@
+//! One AWS session per step: in GitHub Actions from the job's OIDC token and STS, elsewhere from the SDK's default chain.
+//! Credentials live in memory only; they are never written to the environment, to a file or to an argument.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_sts::error::ProvideErrorMetadata;
+
+use crate::cli::Environ;
+use crate::error::{Error, Result, chain};
+use crate::github::oidc;
+use crate::report::Report;
+
+/// What STS expects as the token's audience.
+/// <https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-in-aws>
+const AUDIENCE: &str = "sts.amazonaws.com";
+
+/// An open session in one region.
+#[derive(Clone)]
+pub struct Session {
+    config: SdkConfig,
+}
+
+impl Session {
+    /// Opens a session in `region`. With `role` and a job that may ask for an OIDC token, the role is assumed by it;
+    /// outside GitHub the credentials of the SDK's default chain are used as they are.
+    ///
+    /// # Errors
+    /// Refused, with the YAML or the trust policy to add, when the job has no OIDC token or STS will not give the role.
+    pub async fn open(region: &str, role: Option<&str>, environ: &Environ, report: &Report) -> Result<Session> {
+        let region = Region::new(region.to_string());
+        let defaults = || aws_config::defaults(BehaviorVersion::latest()).region(region.clone());
+        let Some(role) = role else {
+            return Ok(Session { config: defaults().load().await });
+        };
+        match oidc::token(environ, AUDIENCE, report).await? {
+            Some(token) => {
+                let anonymous = defaults().no_credentials().load().await;
+                let credentials = assume(&anonymous, role, &token, environ).await?;
+                let provider = SharedCredentialsProvider::new(credentials);
+                Ok(Session { config: defaults().credentials_provider(provider).load().await })
+            }
+            None if environ.on_github() => Err(Error::refused(format!("this job cannot get an OIDC token, and {role} is assumed by one"))
+                .why("ACTIONS_ID_TOKEN_REQUEST_URL is not set: the job lacks the permission id-token: write")
+                .fix("add to the job, and to the caller's job that `uses:` this workflow:\npermissions:\n  id-token: write\n  contents: read")),
+            None => Ok(Session { config: defaults().load().await }),
+        }
+    }
+
+    /// For the client of an SDK: `aws_sdk_ecs::Client::new(session.config())`.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+}
+
+/// STS AssumeRoleWithWebIdentity.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
+async fn assume(config: &SdkConfig, role: &str, token: &oidc::Token, environ: &Environ) -> Result<Credentials> {
+    let run = environ.get("GITHUB_RUN_ID").unwrap_or("0");
+    let answer = aws_sdk_sts::Client::new(config)
+        .assume_role_with_web_identity()
+        .role_arn(role)
+        .role_session_name(format!("cicd-{run}"))
+        .web_identity_token(token.value())
+        .send()
+        .await;
+    let answer = answer.map_err(|error| {
+        let code = error.code().unwrap_or_default().to_string();
+        let refused = Error::refused(format!("STS does not give {role} to this job")).why(match error.message() {
+            Some(message) => format!("{code}: {message}"),
+            None => chain(&error),
+        });
+        match code.as_str() {
+            "AccessDenied" => refused.fix(format!(
+                "let the role's trust policy allow exactly this token: \"token.actions.githubusercontent.com:sub\": \"{}\", \
+                 \"token.actions.githubusercontent.com:aud\": \"{AUDIENCE}\"",
+                token.subject().unwrap_or_else(|| "unknown".into())
+            )),
+            "InvalidIdentityToken" => refused.fix(
+                "create the IAM OIDC identity provider for https://token.actions.githubusercontent.com in the role's account",
+            ),
+            "ExpiredTokenException" => refused.fix("run the job again: the token was older than its five minutes"),
+            _ => refused.fix("see that the role exists and that its trust policy names GitHub's identity provider"),
+        }
+    })?;
+    let given = answer.credentials().ok_or_else(|| Error::unexpected("STS answered without credentials"))?;
+    let expiry = std::time::SystemTime::try_from(*given.expiration()).ok();
+    Ok(Credentials::new(
+        given.access_key_id(),
+        given.secret_access_key(),
+        Some(given.session_token().to_string()),
+        expiry,
+        "github-oidc",
+    ))
+}

@@ -1,0 +1,342 @@
+//! The command line and the action's inputs, as typed. Nothing is resolved here and nothing is read from disk.
+//!
+//! An input `name` of the action arrives as the variable `INPUT_NAME` (upper case, dashes stay) and means the flag `--name`
+//! of the command that runs. A flag beats an input; an empty input is no input. The inputs of action.yml are generated from
+//! these definitions by [`crate::generate`].
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::values::Span;
+use crate::error::{Error, Result};
+use crate::report::Format;
+
+/// The process's environment as it was at the start. The only one that is ever read.
+#[derive(Clone, Debug, Default)]
+pub struct Environ(BTreeMap<String, String>);
+
+impl Environ {
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        Environ(variables.into_iter().collect())
+    }
+
+    /// A variable's value; an empty one is none, as GitHub's runner passes them.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether GitHub's runner started us.
+    pub fn on_github(&self) -> bool {
+        self.get("GITHUB_ACTIONS") == Some("true")
+    }
+}
+
+/// Builds, pushes and deploys a service, the same way in GitHub Actions and on a laptop.
+#[derive(Debug, Parser)]
+#[command(name = "cicd", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Shared {
+    /// The service's file
+    #[arg(long, global = true, value_name = "FILE", default_value = "service.yaml")]
+    pub service: PathBuf,
+    /// Where the organisation's environments live: a path, or owner/repo/path@ref read through the GitHub API
+    #[arg(long, global = true, value_name = "FILE|OWNER/REPO/PATH@REF")]
+    pub platform: Option<String>,
+    /// The environment of the platform, or `local` for the Docker engine of this machine
+    #[arg(long, global = true, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// Show what would change, and change nothing
+    #[arg(long, global = true)]
+    pub plan: bool,
+    /// How to report; github inside GitHub Actions, else human
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub output: Option<Format>,
+    /// Only errors and the result
+    #[arg(long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Everything that the tools below say, too
+    #[arg(long, global = true)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Next semantic version from git history
+    Version(VersionArgs),
+    /// Build the service's image into an OCI layout and check its contract
+    BuildImage(BuildImageArgs),
+    /// Push an OCI layout to ECR, or to any OCI registry
+    PushEcr(PushEcrArgs),
+    /// Plan, apply and watch one environment
+    Deploy(DeployArgs),
+    /// All steps in order, the way the workflow does
+    Run(RunArgs),
+    /// What runs in an environment
+    Status,
+    /// The manifests or the task definition that deploy would apply
+    Render(RenderArgs),
+    /// Check service.yaml and platform.yaml, offline
+    Check,
+    /// Print a generated file of this repository
+    #[command(hide = true)]
+    Generate(GenerateArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct VersionArgs {
+    /// Say of every commit why it counts or not
+    #[arg(long)]
+    pub explain: bool,
+    /// Number of the pull request to preview a version for; on pull_request events it is read from the event
+    #[arg(long, value_name = "NUMBER")]
+    pub pull_request: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BuildImageArgs {
+    /// The folder of the OCI layout
+    #[arg(long, value_name = "DIR", default_value = "target/image")]
+    pub layout: PathBuf,
+    /// The version the image is labelled with; the next one from git history when not given
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Leave the image's contract unchecked
+    #[arg(long)]
+    pub skip_contract: bool,
+    /// Build without any cache
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PushEcrArgs {
+    /// The folder of the OCI layout
+    #[arg(long, value_name = "DIR", default_value = "target/image")]
+    pub layout: PathBuf,
+    /// Tag to push under; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Push to this registry and repository instead of ECR; no AWS call is made
+    #[arg(long, value_name = "HOST/NAME")]
+    pub repository: Option<String>,
+    /// The digest that build-image gave; a layout with another one is refused
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DeployArgs {
+    /// The image by digest
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<String>,
+    /// The version that is deployed; without --digest the image is found by it
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// The folder of the OCI layout to deploy from (environment local)
+    #[arg(long, value_name = "DIR", default_value = "target/image")]
+    pub layout: PathBuf,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
+    pub timeout: Span,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The folder of the OCI layout
+    #[arg(long, value_name = "DIR", default_value = "target/image")]
+    pub layout: PathBuf,
+    /// Leave the image's contract unchecked
+    #[arg(long)]
+    pub skip_contract: bool,
+    /// Build without any cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Give up the deploy after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
+    pub timeout: Span,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RenderArgs {
+    /// The image by digest
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<String>,
+    /// The version that would be deployed
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    /// Path of the generated file in the repository
+    #[arg(value_name = "FILE")]
+    pub file: String,
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::try_from(text.to_string())
+}
+
+/// What parsing ends in, other than a command.
+#[derive(Debug)]
+pub enum Parsed {
+    Command(Box<Cli>),
+    /// Help or the version was asked for; the text goes to stdout.
+    Text(String),
+}
+
+/// Reads the arguments (without the program's name) and the action's inputs.
+///
+/// # Errors
+/// Bad input, in clap's words, with its suggestion.
+pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
+    let arguments = with_inputs(arguments, environ)?;
+    let program = std::iter::once(OsString::from("cicd"));
+    match Cli::command().try_get_matches_from(program.chain(arguments)) {
+        Ok(matches) => match Cli::from_arg_matches(&matches) {
+            Ok(cli) => Ok(Parsed::Command(Box::new(cli))),
+            Err(error) => Err(bad(&error)),
+        },
+        Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
+        Err(error) => Err(bad(&error)),
+    }
+}
+
+fn bad(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let text = text.trim().trim_start_matches("error:").trim();
+    let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let fix = rest.split("\n\n").map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+    let fix = if fix.is_empty() { "see `cicd --help`".to_string() } else { fix };
+    Error::input(message).fix(fix)
+}
+
+/// The arguments with each input that means a flag of the command written out as that flag, unless the flag stands there.
+fn with_inputs(mut arguments: Vec<OsString>, environ: &Environ) -> Result<Vec<OsString>> {
+    let definition = Cli::command();
+    let is_command = |text: &OsString| text.to_str().is_some_and(|text| definition.find_subcommand(text).is_some());
+    let position = match arguments.iter().position(is_command) {
+        Some(position) => position,
+        None => match environ.get("INPUT_COMMAND") {
+            // Asking for help needs no command.
+            Some(command) if !arguments.iter().any(|argument| argument == "--help" || argument == "--version") => {
+                arguments.insert(0, command.into());
+                0
+            }
+            _ => return Ok(arguments),
+        },
+    };
+    let Some(command) = arguments[position].to_str().and_then(|name| definition.find_subcommand(name)) else {
+        return Ok(arguments);
+    };
+    let mut flags = Vec::new();
+    for flag in command.get_arguments().chain(definition.get_arguments()) {
+        let Some(name) = flag.get_long() else { continue };
+        let Some(value) = environ.get(&input_variable(name)) else { continue };
+        if !given(&arguments, name) {
+            flags.extend(as_flags(flag, name, value)?);
+        }
+    }
+    arguments.splice(position + 1..position + 1, flags);
+    Ok(arguments)
+}
+
+/// The variable in which GitHub's runner passes an input: spaces become `_`, dashes stay.
+pub fn input_variable(name: &str) -> String {
+    format!("INPUT_{}", name.replace(' ', "_").to_uppercase())
+}
+
+fn given(arguments: &[OsString], name: &str) -> bool {
+    arguments
+        .iter()
+        .filter_map(|argument| argument.to_str()?.strip_prefix("--"))
+        .any(|argument| argument == name || argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
+}
+
+fn as_flags(flag: &Arg, name: &str, value: &str) -> Result<Vec<OsString>> {
+    let flags = match flag.get_action() {
+        ArgAction::SetTrue => match value {
+            "true" => vec![format!("--{name}")],
+            "false" => vec![],
+            _ => {
+                return Err(Error::input(format!("input `{name}` is `{value}`")).fix("write `true` or `false`"));
+            }
+        },
+        // One value a line, as every action that takes lists reads them.
+        ArgAction::Append => value
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(|line| format!("--{name}={line}"))
+            .collect(),
+        _ => vec![format!("--{name}={value}")],
+    };
+    Ok(flags.into_iter().map(OsString::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(arguments: &[&str], inputs: &[(&str, &str)]) -> String {
+        let environ = Environ::new(inputs.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        match with_inputs(arguments.iter().map(OsString::from).collect(), &environ) {
+            Ok(arguments) => arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn inputs_mean_flags_and_flags_win() {
+        let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+            (&["version"], &[], "version"),
+            (&[], &[("INPUT_COMMAND", "version")], "version"),
+            (&["status"], &[("INPUT_COMMAND", "version")], "status"),
+            (&["--help"], &[("INPUT_COMMAND", "version")], "--help"),
+            (&["push-ecr"], &[("INPUT_TAG", "1.0.0\n\n latest \n")], "push-ecr --tag=1.0.0 --tag=latest"),
+            (&["push-ecr", "--tag", "2"], &[("INPUT_TAG", "1")], "push-ecr --tag 2"),
+            (&["push-ecr", "--tag=2"], &[("INPUT_TAG", "1")], "push-ecr --tag=2"),
+            (&["build-image"], &[("INPUT_NO-CACHE", "true")], "build-image --no-cache"),
+            (&["build-image"], &[("INPUT_NO-CACHE", "false")], "build-image"),
+            (&["build-image"], &[("INPUT_NO-CACHE", "")], "build-image"),
+            (&["build-image"], &[("INPUT_NO-CACHE", "yes")], "input `no-cache` is `yes`"),
+            // `explain` is no flag of deploy.
+            (
+                &["deploy"],
+                &[("INPUT_EXPLAIN", "true"), ("INPUT_ENVIRONMENT", "staging")],
+                "deploy --environment=staging",
+            ),
+            (&["deploy"], &[("INPUT_DIGEST", "a b\"\\c")], "deploy --digest=a b\"\\c"),
+            (&["deploy"], &[("INPUT_PLAN", "true")], "deploy --plan"),
+            (&["--plan", "deploy"], &[("INPUT_PLAN", "true")], "--plan deploy"),
+        ];
+        for (arguments, inputs, result) in cases {
+            assert_eq!(&expanded(arguments, inputs), result, "{arguments:?} {inputs:?}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_flag_is_bad_input_with_a_suggestion() {
+        let error = parse(vec!["deploy".into(), "--digset".into(), "x".into()], &Environ::default()).expect_err("bad");
+        assert_eq!(error.kind.exit_code(), 2);
+        assert!(error.message.contains("--digset"), "{error}");
+        assert!(error.fix.expect("a fix").contains("--digest"));
+    }
+}

@@ -1,0 +1,225 @@
+//! service.yaml as it is written: what the service is. Nothing is resolved here; see [`super::settings`].
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::{Cpu, Memory, Name, Platform, SecretRef, Span, UrlPath, Variable};
+
+/// What a service is: read from service.yaml.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "service.yaml")]
+pub struct Service {
+    /// Name of the workload and of the ECR repository: a DNS label.
+    pub name: Name,
+    /// The one port the container listens on.
+    pub port: std::num::NonZeroU16,
+    #[serde(default)]
+    pub health: Health,
+    #[serde(default)]
+    pub mode: Mode,
+    #[serde(default)]
+    pub image: Image,
+    /// Environment variables of the container.
+    #[serde(default)]
+    pub env: IndexMap<Variable, String>,
+    /// Environment variables whose values come from a secret store.
+    #[serde(default)]
+    pub secrets: IndexMap<Variable, SecretRef>,
+    #[serde(default)]
+    pub resources: Resources,
+    /// How many copies run. Not together with `autoscale`.
+    pub replicas: Option<u32>,
+    pub autoscale: Option<Autoscale>,
+    /// Runs once before the new version takes over; its failure stops the deploy.
+    pub before_deploy: Option<BeforeDeploy>,
+    /// S3 buckets the service reads and writes.
+    #[serde(default)]
+    pub storage: Vec<Storage>,
+    /// Makes the service reachable from outside the cluster.
+    pub expose: Option<Expose>,
+    /// Extra Kubernetes manifests, relative to this file, applied with the rest (eks).
+    #[serde(default)]
+    pub manifests: Vec<PathBuf>,
+    #[serde(default)]
+    pub version: Version,
+    /// What differs per environment, in the order in which they are deployed.
+    #[serde(default)]
+    pub environments: IndexMap<Name, Overlay>,
+}
+
+/// How the platform sees that the service is well.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Health {
+    /// Answers 2xx when the service can take requests.
+    pub path: UrlPath,
+    /// The longest time from start to the first 2xx.
+    pub startup: Span,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            path: UrlPath::try_from("/healthz".to_string()).expect("a constant path"),
+            startup: Span(std::time::Duration::from_secs(60)),
+        }
+    }
+}
+
+/// The environment variable that tells the service to run in debug or in production mode, and its two values.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Mode {
+    pub variable: Variable,
+    pub debug: String,
+    pub production: String,
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Mode {
+            variable: Variable::try_from("APP_MODE".to_string()).expect("a constant name"),
+            debug: "debug".into(),
+            production: "production".into(),
+        }
+    }
+}
+
+/// One of the two modes every service has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModeName {
+    Debug,
+    #[default]
+    Production,
+}
+
+/// How the image is built.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Image {
+    /// Build context, relative to service.yaml.
+    pub context: PathBuf,
+    /// Relative to the context.
+    pub dockerfile: PathBuf,
+    /// Stage of the Dockerfile; the last one when not given.
+    pub target: Option<String>,
+    pub platforms: Vec<Platform>,
+    pub build_args: IndexMap<Variable, String>,
+    /// BuildKit secrets: `id=npm,env=NPM_TOKEN` or `id=npm,src=FILE`. Never in a layer, never in an argument's value.
+    pub build_secrets: Vec<String>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Image {
+            context: ".".into(),
+            dockerfile: "Dockerfile".into(),
+            target: None,
+            platforms: vec![Platform::try_from("linux/amd64".to_string()).expect("a constant platform")],
+            build_args: IndexMap::new(),
+            build_secrets: Vec::new(),
+        }
+    }
+}
+
+/// What one copy of the service may use.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Resources {
+    pub cpu: Cpu,
+    pub memory: Memory,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Resources { cpu: Cpu { millicores: 250 }, memory: Memory { mebibytes: 512 } }
+    }
+}
+
+/// Copies between `min` and `max`, by average CPU use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Autoscale {
+    pub min: u32,
+    pub max: u32,
+    /// Target CPU use in percent of what the service asks for.
+    pub cpu: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BeforeDeploy {
+    pub command: Vec<String>,
+}
+
+/// A bucket, and the environment variable in which the service finds its name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Storage {
+    pub name: Name,
+    pub env: Variable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Expose {
+    /// The service gets every request whose path is this one or below it, with the whole path.
+    pub path: UrlPath,
+}
+
+/// How versions are made from the git history.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Version {
+    /// What stands before the version in a tag.
+    pub prefix: String,
+    /// Only commits that touch one of these paths count, relative to service.yaml.
+    pub paths: Vec<PathBuf>,
+    /// The first version, when no tag exists.
+    pub initial: String,
+    /// Commit type → bump, over the defaults (feat: minor, fix: patch, perf: patch).
+    pub bumps: IndexMap<String, BumpName>,
+    /// A breaking change takes 0.x to 1.0.0 instead of to the next minor.
+    pub allow_1_0: bool,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Version {
+            prefix: "v".into(),
+            paths: vec![".".into()],
+            initial: "0.1.0".into(),
+            bumps: IndexMap::new(),
+            allow_1_0: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BumpName {
+    None,
+    Patch,
+    Minor,
+    Major,
+}
+
+/// What differs in one environment. Maps are merged key by key; everything else replaces.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Overlay {
+    pub mode: Option<ModeName>,
+    pub env: IndexMap<Variable, String>,
+    pub secrets: IndexMap<Variable, SecretRef>,
+    pub resources: Option<Resources>,
+    pub replicas: Option<u32>,
+    pub autoscale: Option<Autoscale>,
+    pub expose: Option<Expose>,
+    /// Deploy versions that are not releases here too. By default only the first environment takes them.
+    pub snapshots: Option<bool>,
+}

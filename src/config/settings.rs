@@ -1,0 +1,300 @@
+//! What service.yaml and platform.yaml mean for one environment. Pure: no file, no clock, no network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::platform::{self, Platform, TargetName};
+use super::service::{Autoscale, Expose, ModeName, Service, Storage};
+use super::values::{Cpu, Memory, SecretRef, Variable};
+use super::yaml::nearest;
+use crate::error::{Error, Result};
+
+/// The environment that every service has: the Docker engine of this machine.
+pub const LOCAL: &str = "local";
+
+/// One service in one environment, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub name: String,
+    pub port: u16,
+    pub health: Health,
+    pub mode: Mode,
+    /// Everything but the mode variable and the buckets: plain values, in the order of the file.
+    pub env: IndexMap<String, String>,
+    pub secrets: IndexMap<String, SecretRef>,
+    pub cpu: Cpu,
+    pub memory: Memory,
+    pub replicas: Replicas,
+    pub before_deploy: Option<Vec<String>>,
+    pub storage: Vec<Storage>,
+    pub expose: Option<Expose>,
+    /// Relative to the folder of service.yaml.
+    pub manifests: Vec<PathBuf>,
+    pub environment: String,
+    /// Whether this environment takes versions that are not releases.
+    pub snapshots: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub path: String,
+    pub startup: Duration,
+}
+
+/// The mode variable and the value it has in this environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mode {
+    pub name: ModeName,
+    pub variable: String,
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replicas {
+    Fixed(u32),
+    Auto(Autoscale),
+}
+
+/// Where an environment's workloads run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The Docker engine of this machine.
+    Local,
+    Eks(platform::Eks),
+    Ecs {
+        ecs: platform::Ecs,
+        api_gateway: Option<platform::ApiGateway>,
+    },
+}
+
+impl Target {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Target::Local => "local",
+            Target::Eks(_) => "eks",
+            Target::Ecs { .. } => "ecs",
+        }
+    }
+}
+
+/// An environment of the platform, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    pub target: Target,
+    /// Empty for [`Target::Local`].
+    pub region: String,
+    pub role: Option<String>,
+    /// The ECR registry images come from; none for [`Target::Local`].
+    pub registry: Option<platform::Registry>,
+}
+
+impl Settings {
+    /// The container's plain environment: what service.yaml says, the mode variable, and the bucket names `bucket` gives.
+    pub fn container_env(&self, bucket: impl Fn(&Storage) -> Option<String>) -> IndexMap<String, String> {
+        let mut env = self.env.clone();
+        env.insert(self.mode.variable.clone(), self.mode.value.clone());
+        for storage in &self.storage {
+            if let Some(bucket) = bucket(storage) {
+                env.insert(storage.env.to_string(), bucket);
+            }
+        }
+        env
+    }
+}
+
+/// The repository a service is pushed to, without the registry's host: `clinicult/patients`.
+pub fn repository(registry: &platform::Registry, service: &str) -> String {
+    format!("{}{service}", registry.prefix)
+}
+
+/// Resolves one environment of a service.
+///
+/// # Errors
+/// Bad input when service.yaml contradicts itself.
+pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
+    let overlay = service.environments.iter().find(|(name, _)| name.as_str() == environment);
+    let position = service.environments.keys().position(|name| name.as_str() == environment);
+    let first = service.environments.keys().position(|name| name.as_str() != LOCAL);
+    let overlay = overlay.map(|(_, overlay)| overlay.clone()).unwrap_or_default();
+
+    let mode = overlay.mode.unwrap_or_default();
+    let value = match mode {
+        ModeName::Debug => &service.mode.debug,
+        ModeName::Production => &service.mode.production,
+    };
+    let env = merged(&service.env, &overlay.env);
+    let secrets = merged(&service.secrets, &overlay.secrets);
+
+    let replicas = match (overlay.replicas, overlay.autoscale, service.replicas, service.autoscale) {
+        (Some(_), Some(_), _, _) => return Err(both(&format!("environments.{environment}"))),
+        (None, None, Some(_), Some(_)) => return Err(both("service.yaml")),
+        (Some(count), None, _, _) | (None, None, Some(count), None) => Replicas::Fixed(count),
+        (None, Some(auto), _, _) | (None, None, None, Some(auto)) => Replicas::Auto(auto),
+        (None, None, None, None) => Replicas::Fixed(1),
+    };
+    if let Replicas::Auto(auto) = replicas
+        && (auto.min == 0 || auto.min > auto.max || auto.cpu == 0 || auto.cpu > 100)
+    {
+        return Err(Error::input(format!(
+            "autoscale {{min: {}, max: {}, cpu: {}}} makes no sense",
+            auto.min, auto.max, auto.cpu
+        ))
+        .fix("0 < min ≤ max, and cpu is a percentage from 1 to 100"));
+    }
+    refuse_reserved(service, &env, &secrets)?;
+
+    let resources = overlay.resources.unwrap_or(service.resources);
+    Ok(Settings {
+        name: service.name.to_string(),
+        port: service.port.get(),
+        health: Health { path: service.health.path.to_string(), startup: service.health.startup.0 },
+        mode: Mode { name: mode, variable: service.mode.variable.to_string(), value: value.clone() },
+        env,
+        secrets,
+        cpu: resources.cpu,
+        memory: resources.memory,
+        replicas,
+        before_deploy: service.before_deploy.as_ref().map(|before| before.command.clone()),
+        storage: service.storage.clone(),
+        expose: overlay.expose.or_else(|| service.expose.clone()),
+        manifests: service.manifests.clone(),
+        environment: environment.to_string(),
+        snapshots: overlay.snapshots.unwrap_or(environment == LOCAL || position.is_some() && position == first),
+    })
+}
+
+/// Both maps; where a key stands in both, the second one's value.
+fn merged<V: Clone>(base: &IndexMap<Variable, V>, over: &IndexMap<Variable, V>) -> IndexMap<String, V> {
+    base.iter().chain(over).map(|(key, value)| (key.to_string(), value.clone())).collect()
+}
+
+fn both(place: &str) -> Error {
+    Error::input(format!("{place} has both `replicas` and `autoscale`")).fix("keep one of them")
+}
+
+/// A variable has one source. Two would leave it to chance which one the container sees.
+fn refuse_reserved(
+    service: &Service,
+    env: &IndexMap<String, String>,
+    secrets: &IndexMap<String, SecretRef>,
+) -> Result<()> {
+    let mode = service.mode.variable.as_str();
+    let buckets = service.storage.iter().map(|storage| (storage.env.as_str(), "storage"));
+    for (variable, owner) in std::iter::once((mode, "mode.variable")).chain(buckets) {
+        if env.contains_key(variable) || secrets.contains_key(variable) {
+            return Err(Error::input(format!("`{variable}` is set by `{owner}` and in `env` or `secrets` too"))
+                .fix(format!("remove `{variable}` from `env` and `secrets`")));
+        }
+    }
+    if let Some(variable) = env.keys().find(|variable| secrets.contains_key(*variable)) {
+        return Err(Error::input(format!("`{variable}` stands in both `env` and `secrets`")).fix("keep one of them"));
+    }
+    Ok(())
+}
+
+/// Finds where `environment` lives. `local` needs no platform.
+///
+/// # Errors
+/// Bad input when the platform has no such environment or leaves out what its target needs.
+pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Destination> {
+    if environment == LOCAL {
+        return Ok(Destination { target: Target::Local, region: String::new(), role: None, registry: None });
+    }
+    let platform = platform.ok_or_else(|| {
+        Error::input(format!("environment `{environment}` needs a platform.yaml"))
+            .fix("name it with --platform FILE, or use --environment local")
+    })?;
+    let found = platform.environments.iter().find(|(name, _)| name.as_str() == environment);
+    let Some((_, found)) = found else {
+        let known: Vec<&str> = platform.environments.keys().map(|name| name.as_str()).collect();
+        let near = nearest(environment, &known).map(|near| format!("did you mean `{near}`? "));
+        return Err(Error::input(format!("platform.yaml has no environment `{environment}`")).fix(format!(
+            "{}it has: {}",
+            near.unwrap_or_default(),
+            known.join(", ")
+        )));
+    };
+    let lacks = |key: &str| {
+        Error::input(format!("environment `{environment}` has target `{key}` and no `{key}:`"))
+            .fix(format!("add `{key}: {{cluster: …}}` to environments.{environment} in platform.yaml"))
+    };
+    let target = match found.target {
+        TargetName::Eks => Target::Eks(found.eks.clone().ok_or_else(|| lacks("eks"))?),
+        TargetName::Ecs => {
+            Target::Ecs { ecs: found.ecs.clone().ok_or_else(|| lacks("ecs"))?, api_gateway: found.api_gateway.clone() }
+        }
+    };
+    Ok(Destination {
+        target,
+        region: found.region.clone(),
+        role: found.role.clone(),
+        registry: Some(platform.registry.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::yaml::parse;
+
+    fn service(text: &str) -> Service {
+        parse(&format!("name: patients\nport: 8000\n{text}"), Path::new("service.yaml")).expect("a service")
+    }
+
+    #[test]
+    fn an_overlay_wins_over_the_service() {
+        let service = service(
+            "env: {LOG_LEVEL: info, WORKERS: '2'}\nreplicas: 2\n\
+             environments:\n  staging: {mode: debug, env: {LOG_LEVEL: debug}}\n  production: {autoscale: {min: 2, max: 4, cpu: 70}}\n",
+        );
+        let staging = resolve(&service, "staging").expect("staging");
+        assert_eq!(staging.mode.value, "debug");
+        assert_eq!(staging.env.get("LOG_LEVEL").map(String::as_str), Some("debug"));
+        assert_eq!(staging.env.get("WORKERS").map(String::as_str), Some("2"));
+        assert_eq!(staging.replicas, Replicas::Fixed(2));
+        assert!(staging.snapshots, "the first environment takes snapshots");
+        let production = resolve(&service, "production").expect("production");
+        assert_eq!(production.mode.value, "production");
+        assert_eq!(production.replicas, Replicas::Auto(Autoscale { min: 2, max: 4, cpu: 70 }));
+        assert!(!production.snapshots);
+        assert_eq!(resolve(&service, LOCAL).expect("local").mode.value, "production");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let cases = [
+            ("replicas: 2\nautoscale: {min: 1, max: 2, cpu: 50}\n", "both `replicas` and `autoscale`"),
+            ("autoscale: {min: 3, max: 2, cpu: 50}\n", "makes no sense"),
+            ("autoscale: {min: 0, max: 2, cpu: 50}\n", "makes no sense"),
+            ("env: {APP_MODE: debug}\n", "set by `mode.variable`"),
+            ("env: {B: x}\nstorage: [{name: history, env: B}]\n", "set by `storage`"),
+            ("env: {A: x}\nsecrets: {A: 'ssm:/a'}\n", "both `env` and `secrets`"),
+        ];
+        for (text, expected) in cases {
+            let error = resolve(&service(text), "staging").expect_err(text);
+            assert!(error.message.contains(expected), "{text}: {error}");
+            assert!(error.fix.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_environment_is_named_with_its_nearest() {
+        let text = "registry: {account: \"111122223333\", region: eu-west-1}\nenvironments:\n  staging: {target: eks, region: eu-west-1}\n";
+        let platform: Platform = parse(text, Path::new("platform.yaml")).expect("a platform");
+        let cases = [
+            ("stagign", "did you mean `staging`? it has: staging"),
+            ("production", "it has: staging"),
+            ("staging", "add `eks: {cluster: …}` to environments.staging in platform.yaml"),
+        ];
+        for (environment, fix) in cases {
+            let error = destination(Some(&platform), environment).expect_err(environment);
+            assert_eq!(error.fix.as_deref(), Some(fix));
+        }
+        assert_eq!(destination(None, LOCAL).expect("local").target, Target::Local);
+        assert!(destination(None, "staging").is_err());
+    }
+}

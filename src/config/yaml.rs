@@ -1,0 +1,173 @@
+//! YAML → types, with errors that name the line, the column and the nearest known key. Pure.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_saphyr::Error as Yaml;
+
+use crate::error::{Error, Place, Result};
+
+/// Reads `text` as a `T`; `file` is only named in errors.
+pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T> {
+    serde_saphyr::from_str(text).map_err(|error| explain(error.without_snippet(), file))
+}
+
+fn explain(error: &Yaml, file: &Path) -> Error {
+    let explained = match error {
+        Yaml::SerdeUnknownField { field, expected, .. } => {
+            let unknown = Error::input(format!("unknown key `{field}`"));
+            match nearest(field, expected) {
+                Some(known) => unknown.fix(format!("did you mean `{known}`?")),
+                None => unknown.fix(format!("known keys here: {}", list(expected))),
+            }
+        }
+        Yaml::SerdeMissingField { field, .. } => {
+            Error::input(format!("`{field}` is missing")).fix(format!("add `{}`", example(field)))
+        }
+        Yaml::SerdeUnknownVariant { variant, expected, .. } => {
+            Error::input(format!("`{variant}` is not one of {}", list(expected))).fix(
+                nearest(variant, expected)
+                    .map_or_else(|| "use one of these".into(), |near| format!("did you mean `{near}`?")),
+            )
+        }
+        Yaml::DuplicateMappingKey { key, .. } => {
+            Error::input(format!("key `{}` stands twice", key.as_deref().unwrap_or("?"))).fix("keep one of them")
+        }
+        other => Error::input(message(other)),
+    };
+    match error.location() {
+        Some(location) => explained.at(Place { file: file.into(), line: location.line(), column: location.column() }),
+        None => explained.at(Place { file: file.into(), line: 1, column: 1 }),
+    }
+}
+
+/// The parser's own message without the place it repeats at the end.
+fn message(error: &Yaml) -> String {
+    let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let text = text.lines().next().unwrap_or_default();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_string(),
+        None => text.to_string(),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The known name nearest to `name`, when one is near enough to be what was meant.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
+    let best = known.iter().min_by_key(distance)?;
+    (distance(&best) <= 1 + name.len() / 4).then_some(*best)
+}
+
+/// A line that would make a missing key good.
+fn example(field: &str) -> String {
+    match field {
+        "name" => "name: my-service".into(),
+        "port" => "port: 8000".into(),
+        "path" => "path: /healthz".into(),
+        "account" => "account: \"111122223333\"".into(),
+        "region" => "region: eu-west-1".into(),
+        "target" => "target: eks".into(),
+        other => format!("{other}: …"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::platform::Platform;
+    use crate::config::service::Service;
+    use crate::error::Kind;
+
+    fn service(text: &str) -> String {
+        show(parse::<Service>(text, Path::new("service.yaml")).map(|_| ()))
+    }
+    fn platform(text: &str) -> String {
+        show(parse::<Platform>(text, Path::new("platform.yaml")).map(|_| ()))
+    }
+    fn show(result: Result<()>) -> String {
+        match result {
+            Ok(()) => "ok".into(),
+            Err(error) => {
+                assert_eq!(error.kind, Kind::Input);
+                format!("{error} | {}", error.fix.as_deref().unwrap_or_default())
+            }
+        }
+    }
+
+    #[test]
+    fn errors_name_the_place_and_the_fix() {
+        let cases: &[(fn(&str) -> String, &str, &str)] = &[
+            (service, "name: patients\nport: 8000\n", "ok"),
+            (service, "name: patients\nprot: 8000\n", "service.yaml:2:1: unknown key `prot` | did you mean `port`?"),
+            (service, "name: patients\n", "service.yaml:1:1: `port` is missing | add `port: 8000`"),
+            (
+                service,
+                "name: patients\nport: 8000\nhealth: {pth: /x}\n",
+                "service.yaml:3:10: unknown key `pth` | did you mean `path`?",
+            ),
+            (
+                service,
+                "name: patients\nport: 8000\nenvironments:\n  staging: {replica: 2}\n",
+                "service.yaml:4:13: unknown key `replica` | did you mean `replicas`?",
+            ),
+            (
+                service,
+                "name: patients\nport: 8000\nenvironments: {staging: {mode: debgu}}\n",
+                "service.yaml:3:32: `debgu` is not one of `debug`, `production` | did you mean `debug`?",
+            ),
+            (
+                service,
+                "name: patients\nname: b\nport: 1\n",
+                "service.yaml:2:1: key `name` stands twice | keep one of them",
+            ),
+            (
+                platform,
+                "registry: {account: \"111122223333\", region: eu-west-1}\nenvironments: {s: {target: esk, region: x}}\n",
+                "platform.yaml:2:28: `esk` is not one of `eks`, `ecs` | did you mean `eks`?",
+            ),
+        ];
+        for (read, text, expected) in cases {
+            assert_eq!(&read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_place() {
+        let cases = [
+            ("name: patients\nport: eighty\n", "service.yaml:2:7: "),
+            ("name: patients\nport: 70000\n", "service.yaml:2:7: "),
+            ("name: patients\nport: 0\n", "service.yaml:2:1: invalid value"),
+            ("name: Patients\nport: 8000\n", "service.yaml:1:7: `Patients` is not a DNS label"),
+            ("name: p\nport: 1\nresources: {memory: 5}\n", "service.yaml:3:21: `5` is not an amount of memory"),
+            ("name: p\nport: 1\nsecrets: {A: hunter2}\n", "service.yaml:3:14: "),
+            ("name: p\nport: 1\nenv: [a]\n", "service.yaml:3:6: "),
+            ("name: p\nport: 1\nenv: {A: [b]}\n", "service.yaml:3:10: "),
+            ("name: [\n", "service.yaml:"),
+            ("", "service.yaml:"),
+        ];
+        for (text, start) in cases {
+            let shown = service(text);
+            assert!(shown.starts_with(start), "{text:?} gave {shown:?}, expected {start:?}…");
+        }
+        assert_eq!(service("name: p\nport: 1\nenv: {WORKERS: 2, ON: true}\n"), "ok");
+    }
+
+    #[test]
+    fn nearest_is_near() {
+        let known = ["port", "name", "health", "before-deploy"];
+        let cases = [
+            ("prot", Some("port")),
+            ("before_deploy", Some("before-deploy")),
+            ("helth", Some("health")),
+            ("zzz", None),
+            ("", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(nearest(name, &known), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The Docker engine of this machine: the only file that talks to it.

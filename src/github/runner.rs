@@ -1,0 +1,116 @@
+//! What GitHub's runner reads back from a step: outputs and the job summary.
+//!
+//! <https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions#environment-files>
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cli::Environ;
+use crate::error::{Doing, Error, Result};
+use crate::report::Outputs;
+
+/// The runner drops a larger summary as a whole.
+const SUMMARY_LIMIT: usize = 1024 * 1024;
+
+/// Gives `outputs` and `summary` to the runner, where it asked for them.
+///
+/// # Errors
+/// Unexpected, when the runner's files cannot be written.
+pub fn hand_over(environ: &Environ, outputs: &Outputs, summary: &str) -> Result<()> {
+    if let Some(file) = environ.get("GITHUB_OUTPUT") {
+        let delimiter = delimiter()?;
+        let text: String = outputs.iter().map(|(name, value)| entry(name, &plain(value), &delimiter)).collect();
+        append(Path::new(file), &text)?;
+    }
+    if let Some(file) = environ.get("GITHUB_STEP_SUMMARY")
+        && !summary.is_empty()
+    {
+        append(Path::new(file), &limited(summary))?;
+    }
+    Ok(())
+}
+
+/// The pull request a run is for, from `refs/pull/12/merge`.
+pub fn pull_request(environ: &Environ) -> Option<u64> {
+    environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok()
+}
+
+/// The branch a run is for. A runner checks out a detached HEAD, so git cannot tell.
+pub fn branch(environ: &Environ) -> Option<String> {
+    if environ.get("GITHUB_REF_TYPE") == Some("tag") {
+        return None;
+    }
+    environ
+        .get("GITHUB_HEAD_REF")
+        .or_else(|| environ.get("GITHUB_REF")?.strip_prefix("refs/heads/"))
+        .map(str::to_string)
+}
+
+/// One output in the form that takes any value: `name<<DELIMITER`, the value, `DELIMITER`.
+fn entry(name: &str, value: &str, delimiter: &str) -> String {
+    format!("{name}<<{delimiter}\n{value}\n{delimiter}\n")
+}
+
+/// An output's value as expressions see it: text as it is, everything else as JSON.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// Nobody who writes a value can know it, so no value can end early.
+fn delimiter() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::unexpected("the system gave no random bytes"))?;
+    Ok(bytes.iter().fold(String::from("cicd_"), |text, byte| text + &format!("{byte:02x}")))
+}
+
+fn limited(summary: &str) -> String {
+    if summary.len() <= SUMMARY_LIMIT {
+        return summary.to_string();
+    }
+    let note = "\n\n_The rest is in the log: the runner takes 1 MiB._\n";
+    let end = (0..=SUMMARY_LIMIT - note.len()).rev().find(|&end| summary.is_char_boundary(end)).unwrap_or(0);
+    format!("{}{note}", &summary[..end])
+}
+
+fn append(file: &Path, text: &str) -> Result<()> {
+    let write = || OpenOptions::new().append(true).create(true).open(file)?.write_all(text.as_bytes());
+    write().doing(|| format!("writing {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_value_is_an_output() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("output");
+        let environ = Environ::new([("GITHUB_OUTPUT".to_string(), file.display().to_string())]);
+        let outputs =
+            crate::report::outputs(&serde_json::json!({"a": "x\ny", "b": true, "c": ["1"], "d": {"sha": "0"}}));
+        hand_over(&environ, &outputs, "").expect("written");
+        let text = std::fs::read_to_string(&file).expect("read");
+        let delimiter = text.lines().next().and_then(|line| line.split_once("<<")).expect("a delimiter").1.to_string();
+        assert_eq!(
+            text.replace(&delimiter, "D"),
+            "a<<D\nx\ny\nD\nb<<D\ntrue\nD\nc<<D\n[\"1\"]\nD\nd<<D\n{\"sha\":\"0\"}\nD\n"
+        );
+        hand_over(&environ, &outputs, "").expect("written");
+        let twice = std::fs::read_to_string(&file).expect("read");
+        assert_ne!(twice[text.len()..], text, "a delimiter is new each time");
+    }
+
+    #[test]
+    fn a_summary_stays_below_the_limit() {
+        for summary in ["short".to_string(), "ä".repeat(SUMMARY_LIMIT)] {
+            assert!(limited(&summary).len() <= SUMMARY_LIMIT);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! From sources to an image that keeps the platform's contract.
+
+pub mod build;
+pub mod contract;

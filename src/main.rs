@@ -1,0 +1,109 @@
+//! `cicd`: from a commit to a service that answers. Snapshots the environment once, parses, runs, ends with an exit code.
+
+mod aws;
+mod cli;
+mod commands;
+mod config;
+mod deploy;
+mod docker;
+mod error;
+mod generate;
+mod git;
+mod github;
+mod image;
+mod layout;
+mod registry;
+mod report;
+mod version;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Environ, Parsed};
+use error::{Error, Kind, Result};
+use report::{Format, Outputs, Report, Verbosity};
+
+fn main() -> ExitCode {
+    let environ = environment();
+    let parsed = cli::parse(std::env::args_os().skip(1).collect(), &environ);
+    match parsed {
+        Ok(Parsed::Text(text)) => {
+            let report = Report::new(Format::Human, Verbosity::Normal);
+            report.print(&text, &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Ok(Parsed::Command(cli)) => run(&cli, environ),
+        Err(error) => {
+            let format = if environ.on_github() { Format::Github } else { Format::Human };
+            Report::new(format, Verbosity::Normal).error(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn environment() -> Environ {
+    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    Environ::new(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
+}
+
+fn run(cli: &Cli, environ: Environ) -> ExitCode {
+    let format = cli.shared.output.unwrap_or(if environ.on_github() { Format::Github } else { Format::Human });
+    let verbosity = match (cli.shared.quiet, cli.shared.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let report = Report::new(format, verbosity);
+    let context = commands::Context { shared: cli.shared.clone(), environ, report: report.clone() };
+    let (outputs, result) = match interruptible(commands::run(&cli.command, &context)) {
+        Ok(outputs) => (outputs, Ok(())),
+        Err(error) => (failure(&error), Err(error)),
+    };
+    let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());
+    report.result(&outputs, &mut std::io::stdout());
+    match result.and(handed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report.error(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+/// Runs a command until it ends or a signal comes. GitHub's runner sends SIGINT, 7.5 s later SIGTERM, 2.5 s later KILL;
+/// dropping the command stops its writes at once.
+fn interruptible(command: impl Future<Output = Result<Outputs>>) -> Result<Outputs> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::unexpected("cannot start").why(error))?;
+    let result = runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|error| Error::unexpected("cannot listen for signals").why(error));
+        let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        tokio::select! {
+            result = command => result,
+            _ = interrupt.recv() => Err(Error::new(Kind::Interrupted, "interrupted by SIGINT").fix("run it again: it goes on from what it finds")),
+            _ = terminate.recv() => Err(Error::new(Kind::Terminated, "interrupted by SIGTERM").fix("run it again: it goes on from what it finds")),
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// What machines get of a failure.
+fn failure(error: &Error) -> Outputs {
+    let mut details = serde_json::json!({
+        "kind": error.kind.name(),
+        "message": error.to_string(),
+        "causes": error.causes,
+    });
+    if let (Some(fix), Some(details)) = (&error.fix, details.as_object_mut()) {
+        details.insert("fix".into(), fix.clone().into());
+    }
+    let status = match error.kind {
+        Kind::RolledBack => "rolled-back",
+        Kind::Superseded => "superseded",
+        Kind::Interrupted | Kind::Terminated => "interrupted",
+        _ => "failed",
+    };
+    report::outputs(&serde_json::json!({ "status": status, "error": details }))
+}

@@ -1,0 +1,104 @@
+//! Events → workflow commands of GitHub's runner. Pure.
+//!
+//! <https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions>
+
+use super::{Event, Verbosity, human};
+use crate::error::Place;
+
+/// The runner cuts longer messages.
+const MESSAGE_LIMIT: usize = 4096;
+
+/// The text of an event, or nothing at this verbosity.
+pub fn render(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
+    match event {
+        Event::Warning { message, place } => Some(annotation("warning", *place, message)),
+        Event::Error(error) => Some(annotation("error", error.place.as_ref(), &message(error))),
+        Event::Trace(text) if verbosity < Verbosity::Verbose => Some(format!("::debug::{}", data(text))),
+        // A tool's own lines are folded away by the group their step opens.
+        Event::Log(line) => Some(line.replace("::", ":\u{200b}:")),
+        // A service's name or a log line must not be able to give the runner a command.
+        _ => human::render(event, verbosity.max(Verbosity::Normal), false).map(|text| defuse(&text)),
+    }
+}
+
+/// Has the runner mask `secret` from here on.
+pub fn mask(secret: &str) -> String {
+    format!("::add-mask::{}", data(secret))
+}
+
+fn message(error: &crate::error::Error) -> String {
+    let mut unplaced = error.clone();
+    unplaced.place = None;
+    human::explain(&unplaced)
+}
+
+fn annotation(level: &str, place: Option<&Place>, message: &str) -> String {
+    let properties = place.map(|place| {
+        format!(" file={},line={},col={}", property(&place.file.display().to_string()), place.line, place.column)
+    });
+    format!("::{level}{}::{}", properties.unwrap_or_default(), data(cut(message)))
+}
+
+/// At most [`MESSAGE_LIMIT`] bytes, on a character's boundary.
+fn cut(text: &str) -> &str {
+    if text.len() <= MESSAGE_LIMIT {
+        return text;
+    }
+    let end = (0..=MESSAGE_LIMIT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
+}
+
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// A line that begins with `::` would be read as a command.
+fn defuse(text: &str) -> String {
+    text.lines()
+        .map(
+            |line| {
+                if line.trim_start().starts_with("::") {
+                    line.replacen("::", ":\u{200b}:", 1)
+                } else {
+                    line.to_string()
+                }
+            },
+        )
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn errors_become_annotations_at_their_place() {
+        let place = Place { file: "a,b:c.yaml".into(), line: 2, column: 7 };
+        let error = Error::input("50% wrong").at(place).fix("line\nline");
+        assert_eq!(
+            render(&Event::Error(&error), Verbosity::Quiet).as_deref(),
+            Some("::error file=a%2Cb%3Ac.yaml,line=2,col=7::50%25 wrong%0A  fix: line%0A       line")
+        );
+    }
+
+    #[test]
+    fn no_text_can_give_the_runner_a_command() {
+        for event in [Event::Log("::set-output name=a::b"), Event::Detail("x\n  ::stop-commands::y")] {
+            let text = render(&event, Verbosity::Normal).expect("text");
+            assert!(text.lines().all(|line| !line.trim_start().starts_with("::")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_on_a_character() {
+        let long = "ä".repeat(5000);
+        assert!(cut(&long).len() <= MESSAGE_LIMIT);
+        assert!(cut(&long).chars().all(|c| c == 'ä'));
+    }
+}

@@ -1,0 +1,358 @@
+//! What happens → what people and machines read. The only room that prints.
+//!
+//! Steps say events to a [`Report`]; [`human`] and [`github`] turn each into text, and the run's result becomes one JSON
+//! object. Everything that leaves goes through the mask, so that a secret that was made known here is never shown.
+
+pub mod github;
+pub mod human;
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Place};
+
+/// The keys and values that a command gives to machines. Keys are the output names of action.yml.
+pub type Outputs = Map<String, Value>;
+
+/// A step's result as [`Outputs`].
+///
+/// # Panics
+/// When `result` does not serialise to an object: a mistake in this program.
+pub fn outputs(result: &impl Serialize) -> Outputs {
+    match serde_json::to_value(result) {
+        Ok(Value::Object(map)) => map,
+        other => panic!("a step's result is an object, not {other:?}"),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For a terminal.
+    Human,
+    /// One object on stdout, nothing else there.
+    Json,
+    /// Workflow commands for GitHub's runner.
+    Github,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    StepStarted {
+        step: &'a str,
+    },
+    StepDone {
+        step: &'a str,
+        result: &'a str,
+        elapsed: Duration,
+    },
+    /// What a step decided or did; always worth a line.
+    Detail(&'a str),
+    /// Only for who asked for more.
+    Trace(&'a str),
+    /// A line of a tool that ran for us.
+    Log(&'a str),
+    Warning {
+        message: &'a str,
+        place: Option<&'a Place>,
+    },
+    Error(&'a Error),
+}
+
+/// Where events go. Cheap to clone; all clones write to the same place.
+#[derive(Clone)]
+pub struct Report(Arc<Inner>);
+
+struct Inner {
+    format: Format,
+    verbosity: Verbosity,
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Progress and results for people.
+    events: Box<dyn Write + Send>,
+    secrets: Vec<String>,
+    summary: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Report {
+    /// A report to this process's own streams: results on stdout, and people's progress on stderr unless GitHub's runner
+    /// reads it, which wants its commands on stdout.
+    pub fn new(format: Format, verbosity: Verbosity) -> Self {
+        let terminal = std::io::stderr().is_terminal() && format == Format::Human;
+        let events: Box<dyn Write + Send> = match format {
+            Format::Github => Box::new(std::io::stdout()),
+            Format::Human | Format::Json => Box::new(std::io::stderr()),
+        };
+        Self::to(events, format, verbosity, terminal)
+    }
+
+    /// A report to `events`, for tests and for [`Report::new`].
+    pub fn to(events: Box<dyn Write + Send>, format: Format, verbosity: Verbosity, terminal: bool) -> Self {
+        let state = State { events, secrets: Vec::new(), summary: String::new(), bar: None };
+        Report(Arc::new(Inner { format, verbosity, terminal, state: Mutex::new(state) }))
+    }
+
+    /// From here on `secret` is shown as `***`, here and by GitHub's runner.
+    pub fn mask(&self, secret: &str) {
+        if secret.len() < 4 {
+            return;
+        }
+        let mut state = self.state();
+        if self.0.format == Format::Github {
+            // The runner takes one command a line, and masks what a command's value says.
+            for line in secret.lines() {
+                let _ = writeln!(state.events, "{}", github::mask(line));
+            }
+        }
+        state.secrets.push(secret.to_string());
+    }
+
+    /// Begins a step; it ends with [`Step::done`].
+    pub fn step(&self, step: &'static str) -> Step {
+        self.say(&Event::StepStarted { step });
+        Step { report: self.clone(), step, started: now() }
+    }
+
+    pub fn detail(&self, text: impl AsRef<str>) {
+        self.say(&Event::Detail(text.as_ref()));
+    }
+
+    pub fn trace(&self, text: impl AsRef<str>) {
+        self.say(&Event::Trace(text.as_ref()));
+    }
+
+    pub fn log(&self, line: impl AsRef<str>) {
+        self.say(&Event::Log(line.as_ref()));
+    }
+
+    pub fn warn(&self, message: impl AsRef<str>) {
+        self.say(&Event::Warning { message: message.as_ref(), place: None });
+    }
+
+    pub fn warn_at(&self, message: impl AsRef<str>, place: &Place) {
+        self.say(&Event::Warning { message: message.as_ref(), place: Some(place) });
+    }
+
+    pub fn error(&self, error: &Error) {
+        self.say(&Event::Error(error));
+    }
+
+    /// Adds Markdown to the job summary.
+    pub fn summarise(&self, markdown: impl AsRef<str>) {
+        let mut state = self.state();
+        let text = state.masked(markdown.as_ref());
+        state.summary.push_str(&text);
+        state.summary.push('\n');
+    }
+
+    /// The job summary so far.
+    pub fn summary(&self) -> String {
+        self.state().summary.clone()
+    }
+
+    /// Progress over `total` bytes: a bar on a terminal, elsewhere a line at each quarter.
+    pub fn bytes(&self, label: &str, total: u64) -> Bar {
+        let target = if self.0.terminal && self.0.verbosity > Verbosity::Quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let style = ProgressStyle::with_template("    {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(label.to_string());
+        self.state().bar = Some(bar.clone());
+        Bar { report: self.clone(), bar, label: label.to_string(), quarter: Arc::new(Mutex::new(0)) }
+    }
+
+    /// Writes the machine's result to `stdout` in the JSON format; in the others this is nothing.
+    pub fn result(&self, outputs: &Outputs, stdout: &mut dyn Write) {
+        if self.0.format == Format::Json {
+            let text = Value::Object(outputs.clone()).to_string();
+            let text = self.state().masked(&text);
+            let _ = writeln!(stdout, "{text}");
+        }
+    }
+
+    /// Writes what the user asked to have on stdout: a manifest, a version.
+    pub fn print(&self, text: &str, stdout: &mut dyn Write) {
+        if self.0.format != Format::Json {
+            let _ = stdout.write_all(text.as_bytes());
+            if !text.ends_with('\n') {
+                let _ = stdout.write_all(b"\n");
+            }
+        }
+    }
+
+    pub fn format(&self) -> Format {
+        self.0.format
+    }
+
+    fn say(&self, event: &Event<'_>) {
+        let text = match self.0.format {
+            Format::Github => github::render(event, self.0.verbosity),
+            Format::Human | Format::Json => human::render(event, self.0.verbosity, self.0.terminal),
+        };
+        let Some(text) = text else { return };
+        let mut state = self.state();
+        let text = state.masked(&text);
+        // A reader that went away is no reason to stop a deploy half-way.
+        let write = |events: &mut dyn Write| {
+            let _ = writeln!(events, "{text}");
+            let _ = events.flush();
+        };
+        let State { events, bar, .. } = &mut *state;
+        match bar {
+            Some(bar) => bar.suspend(|| write(events)),
+            None => write(events),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn masked(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
+/// A step that has begun.
+pub struct Step {
+    report: Report,
+    step: &'static str,
+    started: Instant,
+}
+
+impl Step {
+    /// Ends the step with its result in a few words.
+    pub fn done(self, result: impl AsRef<str>) {
+        let elapsed = self.started.elapsed();
+        self.report.say(&Event::StepDone { step: self.step, result: result.as_ref(), elapsed });
+    }
+}
+
+/// Progress over bytes; see [`Report::bytes`].
+#[derive(Clone)]
+pub struct Bar {
+    report: Report,
+    bar: ProgressBar,
+    label: String,
+    quarter: Arc<Mutex<u64>>,
+}
+
+impl Bar {
+    pub fn add(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        let total = self.bar.length().unwrap_or(0);
+        if self.report.0.terminal || total == 0 {
+            return;
+        }
+        let reached = self.bar.position().saturating_mul(4) / total;
+        let mut quarter = self.quarter.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if reached > *quarter && reached <= 4 {
+            *quarter = reached;
+            drop(quarter);
+            self.report.detail(format!("{}: {} % of {}", self.label, reached * 25, human::bytes(total)));
+        }
+    }
+
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+        self.report.state().bar = None;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a step took is for people, never for a decision")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer whose text a test can read.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn shown(format: Format, say: impl Fn(&Report)) -> String {
+        let text = Shared::default();
+        say(&Report::to(Box::new(text.clone()), format, Verbosity::Normal, false));
+        let bytes = text.0.lock().expect("lock").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn a_masked_secret_is_never_shown() {
+        let secret = "hunter2-and-more";
+        for format in [Format::Human, Format::Json, Format::Github] {
+            let text = shown(format, |report| {
+                report.mask(secret);
+                report.detail(format!("token {secret}"));
+                report.error(&Error::refused(format!("no {secret}")).why(secret).fix(secret));
+                report.warn(secret);
+                report.summarise(secret);
+                assert!(!report.summary().contains(secret));
+                let mut result = Vec::new();
+                let mut map = Outputs::new();
+                map.insert("token".into(), Value::String(secret.into()));
+                report.result(&map, &mut result);
+                assert!(!String::from_utf8_lossy(&result).contains(secret));
+            });
+            let unmasked = text.lines().filter(|line| line.contains(secret)).collect::<Vec<_>>();
+            let commands = if format == Format::Github { vec![format!("::add-mask::{secret}")] } else { vec![] };
+            assert_eq!(unmasked, commands, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn json_says_one_object() {
+        let mut stdout = Vec::new();
+        let text = Shared::default();
+        let report = Report::to(Box::new(text), Format::Json, Verbosity::Normal, false);
+        let mut map = Outputs::new();
+        map.insert("version".into(), Value::String("1.4.0".into()));
+        report.print("1.4.0", &mut stdout);
+        report.result(&map, &mut stdout);
+        assert_eq!(String::from_utf8_lossy(&stdout), "{\"version\":\"1.4.0\"}\n");
+    }
+
+    #[test]
+    fn progress_without_a_terminal_says_each_quarter_once() {
+        let text = shown(Format::Human, |report| {
+            let bar = report.bytes("pushing", 100);
+            for _ in 0..100 {
+                bar.add(1);
+            }
+            bar.finish();
+        });
+        assert_eq!(text.lines().count(), 4, "{text}");
+    }
+}

@@ -1,0 +1,49 @@
+//! The command line: bad input ends with 2 and says what, where and the fix; machine output is one object.
+
+use crate::support::{Repository, cicd, run};
+
+#[test]
+fn bad_files_end_with_2_and_name_the_place_and_the_fix() {
+    let cases = [
+        ("name: patients\nprot: 8000\n", "service.yaml:2:1: unknown key `prot`", "did you mean `port`?"),
+        ("name: patients\nport: eighty\n", "service.yaml:2:7: ", ""),
+        ("name: patients\n", "service.yaml:1:1: `port` is missing", "add `port: 8000`"),
+    ];
+    for (text, message, fix) in cases {
+        let repository = Repository::new();
+        repository.write("service.yaml", text);
+        let ended = run(cicd(repository.path()).args(["check", "--output", "json"])).ended(2);
+        let error = &ended.json()["error"];
+        assert!(error["message"].as_str().expect("a message").starts_with(message), "{ended}");
+        assert!(error["fix"].as_str().unwrap_or_default().contains(fix), "{ended}");
+        assert_eq!(error["kind"], "bad-input");
+        let ended = run(cicd(repository.path()).arg("check")).ended(2);
+        assert!(ended.stderr.contains(message) && ended.stdout.is_empty(), "{ended}");
+    }
+}
+
+#[test]
+fn on_github_an_error_is_an_annotation_at_its_place() {
+    let repository = Repository::new();
+    repository.write("service.yaml", "name: patients\nprot: 8000\n");
+    let ended = run(cicd(repository.path()).env("GITHUB_ACTIONS", "true").env("INPUT_COMMAND", "check")).ended(2);
+    assert!(ended.stdout.contains("::error file=service.yaml,line=2,col=1::unknown key `prot`"), "{ended}");
+}
+
+#[test]
+fn a_missing_file_and_a_misspelt_flag_end_with_2() {
+    let repository = Repository::new();
+    let ended = run(cicd(repository.path()).arg("check")).ended(2);
+    assert!(ended.stderr.contains("cannot read service.yaml"), "{ended}");
+    let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"])).ended(2);
+    assert!(ended.stderr.contains("--digest"), "{ended}");
+    run(&mut cicd(repository.path())).ended(2);
+}
+
+#[test]
+fn help_and_version_end_with_0() {
+    let repository = Repository::new();
+    let ended = run(cicd(repository.path()).arg("--version")).ended(0);
+    assert_eq!(ended.stdout.trim(), format!("cicd {}", env!("CARGO_PKG_VERSION")));
+    run(cicd(repository.path()).args(["deploy", "--help"])).ended(0);
+}

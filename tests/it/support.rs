@@ -1,0 +1,138 @@
+//! What the tests share: running the binary, repositories to run it in, and the addresses of the stack.
+
+#![allow(dead_code, reason = "not every capability uses everything")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The root of this repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A variable of the running stack.
+pub fn stack(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            "{variable} is not set: this test needs the stack; run `./dev test`, or `eval \"$(./dev stack env)\"` first"
+        )
+    })
+}
+
+/// What a run of `cicd` ended in.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The object that `--output json` printed.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout ({error}):\n{self}"))
+    }
+
+    /// This run, when it ended with `code`.
+    pub fn ended(self, code: i32) -> Run {
+        assert_eq!(self.code, code, "{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// A command that runs `cicd` in `folder`, free of everything a GitHub runner may have put into this environment.
+pub fn cicd(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cicd"));
+    command.current_dir(folder);
+    for (name, _) in std::env::vars() {
+        let scrub = ["GITHUB_", "ACTIONS_", "RUNNER_", "INPUT_"].iter().any(|prefix| name.starts_with(prefix));
+        if scrub && name != "INPUT_PLATFORM" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Run {
+    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Run { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// A folder with a git repository in it, removed at the end of the test.
+pub struct Repository {
+    folder: tempfile::TempDir,
+}
+
+impl Repository {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let repository = Repository { folder };
+        repository.git(&["init", "-q", "-b", "main"]);
+        repository
+    }
+
+    /// A repository that holds a copy of `examples/fastapi`, committed as `feat: first`.
+    pub fn of_example() -> Self {
+        let repository = Repository::new();
+        copy(&root().join("examples/fastapi"), repository.path());
+        repository.git(&["add", "-A"]);
+        repository.commit("feat: first");
+        repository
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        let path = self.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, text).expect("written");
+    }
+
+    /// Commits what is staged, or nothing, under `message`; gives the commit.
+    pub fn commit(&self, message: &str) -> String {
+        self.git(&["commit", "-q", "--allow-empty", "-m", message]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    pub fn git(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(self.path());
+        // A user's own configuration must not change what a test sees.
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+        for who in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{who}_NAME"), "Ada").env(format!("GIT_{who}_EMAIL"), "ada@example.org");
+            command.env(format!("GIT_{who}_DATE"), "2026-11-01T12:00:00Z");
+        }
+        let ended = run(&mut command);
+        assert_eq!(ended.code, 0, "git {arguments:?}: {ended}");
+        ended.stdout.trim().to_string()
+    }
+}
+
+/// Copies what git would track of `from` into `to`: sources, no environments and caches.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let name = entry.file_name();
+        if [".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "target"].iter().any(|skip| name == *skip) {
+            continue;
+        }
+        let target = to.join(&name);
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).expect("a folder");
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}
