@@ -74,10 +74,14 @@ pub struct Repository {
 
 impl Repository {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let repository = Repository { folder };
+        let repository = Repository::empty();
         repository.git(&["init", "-q", "-b", "main"]);
         repository
+    }
+
+    /// A folder without a repository, to clone into.
+    pub fn empty() -> Self {
+        Repository { folder: tempfile::tempdir().expect("a folder") }
     }
 
     /// A repository that holds a copy of `examples/fastapi`, committed as `feat: first`.
@@ -91,6 +95,13 @@ impl Repository {
 
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Who owns the folder: `uid:gid`.
+    pub fn owner(&self) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(self.path()).expect("a folder");
+        format!("{}:{}", metadata.uid(), metadata.gid())
     }
 
     pub fn write(&self, file: &str, text: &str) {
