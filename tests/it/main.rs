@@ -10,5 +10,6 @@
 )]
 
 mod cli;
+mod house;
 mod support;
 mod version;
