@@ -213,6 +213,14 @@ pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
     }
 }
 
+/// The format that arguments ask for which cannot be parsed as a whole.
+pub fn format_asked_for(arguments: &[OsString]) -> Option<Format> {
+    let texts: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    let position = texts.iter().position(|text| *text == "--output" || text.starts_with("--output="))?;
+    let value = texts[position].strip_prefix("--output=").or_else(|| texts.get(position + 1).copied())?;
+    <Format as clap::ValueEnum>::from_str(value, false).ok()
+}
+
 fn bad(error: &clap::Error) -> Error {
     let text = error.render().to_string();
     let text = text.trim().trim_start_matches("error:").trim();

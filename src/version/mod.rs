@@ -72,6 +72,11 @@ impl Version {
         }
     }
 
+    /// Whether this is no release but a snapshot or a preview.
+    pub fn is_snapshot(&self) -> bool {
+        semver::Version::parse(&self.version).is_ok_and(|version| !version.pre.is_empty())
+    }
+
     /// Every commit with its verdict, newest first; the deciding one is marked.
     pub fn explain(&self) -> &[String] {
         &self.lines
