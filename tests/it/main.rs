@@ -11,5 +11,6 @@
 
 mod cli;
 mod house;
+mod pipeline;
 mod support;
 mod version;

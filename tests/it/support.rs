@@ -21,6 +21,27 @@ pub fn stack(variable: &str) -> String {
     })
 }
 
+/// A name that no other test, and no other run of this one, has: a DNS label that begins with `prefix`.
+pub fn unique(prefix: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let number = u64::from(time.subsec_nanos()) ^ (u64::from(std::process::id()) << 32) ^ time.as_secs();
+    format!("{prefix}-{:x}{:x}", number & 0xff_ffff, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The body of a GET that is answered with 2xx. Names below `.localhost` are this machine (RFC 6761).
+pub fn http_get(url: &str) -> String {
+    let (host, rest) =
+        url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap_or_else(|| panic!("{url}"));
+    let (name, port) = host.split_once(':').unwrap_or((host, "80"));
+    let resolve = format!("{name}:{port}:127.0.0.1");
+    let url = format!("http://{host}/{rest}");
+    run(Command::new("curl").args(["-sS", "--fail-with-body", "--max-time", "10", "--resolve", &resolve, &url]))
+        .ended(0)
+        .stdout
+}
+
 /// What a run of `cicd` ended in.
 pub struct Run {
     pub code: i32,
