@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod generated;
 mod house;
 mod pipeline;
 mod support;
