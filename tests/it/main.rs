@@ -9,6 +9,7 @@
     reason = "tests start processes, read the stack's environment and fail"
 )]
 
+mod act;
 mod cli;
 mod generated;
 mod house;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Repository, Run, cicd, http_get, run, stack, unique};
+use crate::support::{Removal, Repository, Run, cicd, http_get, run, unique};
 
 /// The example under a name of its own, so that tests do not meet.
 fn service(name: &str) -> Repository {
@@ -35,7 +35,7 @@ fn text(value: &Value) -> String {
 fn from_a_commit_to_kubernetes() {
     let name = unique("walk-eks");
     let repository = service(&name);
-    let _remove = Remove::kubernetes(&name);
+    let _removal = Removal::of(&name);
     let result = pipeline(&repository, "staging").ended(0).json();
     assert_eq!(result["status"], "deployed");
     assert_eq!(result["version"], "0.1.0");
@@ -59,7 +59,7 @@ fn from_a_commit_to_kubernetes() {
 fn from_a_commit_through_api_gateway_to_ecs() {
     let name = unique("walk-ecs");
     let repository = service(&name);
-    let _remove = Remove::ecs(&name);
+    let _removal = Removal::of(&name);
     let result = pipeline(&repository, "production").ended(0).json();
     assert_eq!(result["status"], "deployed");
 
@@ -82,7 +82,7 @@ fn from_a_commit_through_api_gateway_to_ecs() {
 fn from_a_commit_to_this_machine() {
     let name = unique("walk-local");
     let repository = service(&name);
-    let _remove = Remove::local(&name);
+    let _removal = Removal::of(&name);
     let result = pipeline(&repository, "local").ended(0).json();
     assert_eq!(result["status"], "deployed");
     let answer: Value = serde_json::from_str(&http_get(&format!("{}/", text(&result["url"])))).expect("JSON");
@@ -102,33 +102,4 @@ fn a_plan_of_the_run_changes_nothing() {
     assert!(!repository.path().join("target").exists(), "a plan builds nothing");
     let repositories = tool("aws", &["ecr", "describe-repositories", "--output", "json"]);
     assert!(!repositories.to_string().contains(&name), "a plan makes no repository");
-}
-
-/// Takes away what a test deployed, also when it failed.
-struct Remove(Vec<String>);
-
-impl Remove {
-    fn kubernetes(name: &str) -> Remove {
-        stack("KUBECONFIG");
-        Remove(vec![format!(
-            "kubectl -n staging delete deployment,service,serviceaccount,ingress,configmap,secret -l app.kubernetes.io/name={name} --wait=false"
-        )])
-    }
-
-    fn ecs(name: &str) -> Remove {
-        stack("AWS_ENDPOINT_URL");
-        Remove(vec![format!("aws ecs delete-service --cluster clinicult --service {name} --force")])
-    }
-
-    fn local(name: &str) -> Remove {
-        Remove(vec![format!("docker rm -f -v $(docker ps -aq --filter name=^{name}-)")])
-    }
-}
-
-impl Drop for Remove {
-    fn drop(&mut self) {
-        for command in &self.0 {
-            let _ = Command::new("sh").args(["-c", command]).output();
-        }
-    }
 }

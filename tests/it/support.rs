@@ -30,6 +30,31 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{:x}{:x}", number & 0xff_ffff, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Takes away what a test deployed under a name, wherever it did, also when the test failed.
+pub struct Removal(String);
+
+impl Removal {
+    pub fn of(name: &str) -> Removal {
+        Removal(name.to_string())
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let name = &self.0;
+        let commands = [
+            format!(
+                "kubectl -n staging delete deployment,service,serviceaccount,ingress,configmap,secret -l app.kubernetes.io/name={name} --wait=false"
+            ),
+            format!("aws ecs delete-service --cluster clinicult --service {name} --force"),
+            format!("docker ps -aq --filter name=^{name}- | xargs -r docker rm -f -v"),
+        ];
+        for command in commands {
+            let _ = Command::new("sh").args(["-c", &command]).output();
+        }
+    }
+}
+
 /// The body of a GET that is answered with 2xx. Names below `.localhost` are this machine (RFC 6761).
 pub fn http_get(url: &str) -> String {
     let (host, rest) =
