@@ -3,7 +3,11 @@
 //! One file a capability. What a test needs of the stack comes from the environment that `./dev stack env` prints; a test
 //! whose part is missing fails and says so.
 
-#![allow(clippy::disallowed_methods, clippy::panic, reason = "tests start processes, read the stack's environment and fail")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "tests start processes, read the stack's environment and fail"
+)]
 
 mod cli;
 mod support;
