@@ -10,4 +10,5 @@
 )]
 
 mod cli;
+mod eks;
 mod support;

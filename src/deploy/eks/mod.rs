@@ -84,7 +84,7 @@ impl Eks {
             namespace: namespace.to_string(),
             endpoint: found.endpoint.clone(),
             private: found.private,
-            principal: order.destination.role.clone(),
+            principal: None,
         };
         let api = Api::new(&found, Minter::new(session, &found), namespace)?;
         let (memory, done) = (Mutex::default(), Mutex::default());
@@ -103,8 +103,9 @@ impl Eks {
             // Who may only work inside the namespace may not be allowed to look at it; what comes next will tell.
             Err(failure) if failure.code() == Some(403) => Ok(()),
             Err(failure) => {
-                if failure.code() == Some(401) && self.caller.principal.is_none() {
-                    self.caller.principal = self.api.minter().principal().await;
+                if failure.code() == Some(401) {
+                    let role = self.order.destination.role.clone();
+                    self.caller.principal = self.api.minter().principal().await.or(role);
                 }
                 Err(self.explain(&failure, "entering the cluster"))
             }
