@@ -325,6 +325,57 @@ fn what_is_missing_is_refused_before_anything_is_written() {
     assert!(refused.stderr.contains("`before-deploy`") && refused.stderr.contains("`staging`"), "{refused}");
 }
 
+/// A deploy as an IAM user of its own, who may do what `actions` say (JSON) and nothing else.
+fn deploy_as(place: &Place, user: &str, actions: &str) -> Run {
+    let aws = |arguments: &[&str]| run(Command::new("aws").args(["iam"]).args(arguments)).ended(0).stdout;
+    let policy = format!(
+        r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}]}}"#
+    );
+    aws(&["create-user", "--user-name", user]);
+    aws(&["put-user-policy", "--user-name", user, "--policy-name", "own", "--policy-document", &policy]);
+    let key: Value =
+        serde_json::from_str(&aws(&["create-access-key", "--user-name", user, "--output", "json"])).expect("JSON");
+    let part = |name: &str| key["AccessKey"][name].as_str().expect("a key").to_string();
+    let mut command = cicd(place.repository.path());
+    command.args(["deploy", "--environment", "staging", "--platform", "platform.yaml", "--output", "json"]);
+    command.args(["--version", "1.0.0", "--digest", &format!("sha256:{}", "0".repeat(64))]);
+    command.env("AWS_ACCESS_KEY_ID", part("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", part("SecretAccessKey"));
+    run(&mut command)
+}
+
+#[test]
+fn who_may_not_enter_is_told_what_to_add() {
+    let place = Place::new("entry");
+    place.service("");
+    let user = |role: &str| format!("{role}-{}", place.namespace);
+
+    let nothing = deploy_as(&place, &user("nothing"), r#"["sts:GetCallerIdentity"]"#).ended(3);
+    let fix = nothing.json()["error"]["fix"].as_str().expect("a fix").to_string();
+    assert!(fix.contains("eks:DescribeCluster"), "{nothing}");
+
+    let unknown = user("unknown");
+    let stranger = deploy_as(&place, &unknown, r#"["eks:DescribeCluster", "sts:GetCallerIdentity"]"#).ended(3);
+    let fix = stranger.json()["error"]["fix"].as_str().expect("a fix").to_string();
+    let arn = format!("arn:aws:iam::111122223333:user/{unknown}");
+    assert!(
+        fix.contains(&format!(
+            "create-access-entry --cluster-name clinicult-staging --region eu-west-1 --principal-arn {arn}"
+        )),
+        "{stranger}"
+    );
+    assert!(fix.contains(&format!("namespaces={}", place.namespace)), "{stranger}");
+
+    // Known, and let into nothing.
+    run(Command::new("aws")
+        .args(["eks", "create-access-entry", "--cluster-name", "clinicult-staging", "--principal-arn"])
+        .arg(format!("arn:aws:iam::111122223333:user/{}", user("known"))))
+    .ended(0);
+    let guest = deploy_as(&place, &user("known"), r#"["eks:DescribeCluster"]"#).ended(3);
+    let fix = guest.json()["error"]["fix"].as_str().expect("a fix").to_string();
+    assert!(fix.contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"), "{guest}");
+    assert!(place.writes().is_empty(), "{:?}", place.writes());
+}
+
 #[test]
 fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
     let place = Place::new("autoscale");
@@ -378,7 +429,7 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
 
     place.service("");
     let without = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&without), ["ConfigMap/extra", "Ingress/eks-probe"]);
+    assert_eq!(changed(&without), ["Ingress/eks-probe", "ConfigMap/extra"]);
     assert_eq!(place.kubectl(&["get", "configmap/extra", "ingress/eks-probe", "--ignore-not-found", "-o", "name"]), "");
     assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
 }

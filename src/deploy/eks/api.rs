@@ -127,6 +127,21 @@ impl Api {
         parse(&self.send(&request).await?)
     }
 
+    /// Replaces the object as it is now by `object`, whole.
+    pub async fn replace(&self, object: &Object) -> Result<Value, Failure> {
+        let path = self.path(&object.key()).await?;
+        let live = self.json(http::Method::GET, &path).await?;
+        let mut value = object.value().clone();
+        value["metadata"]["resourceVersion"] = text(&live, "/metadata/resourceVersion").into();
+        let path = format!("{path}?fieldManager={MANAGER}-undo");
+        let body = value.to_string().into_bytes();
+        parse(
+            &self
+                .send(&Request { method: http::Method::PUT, path: &path, content_type: "application/json", body })
+                .await?,
+        )
+    }
+
     /// Deletes exactly the object with `uid`. One that is gone, or is another by now, is left alone.
     pub async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
         let path = self.path(key).await?;

@@ -81,18 +81,18 @@ impl Object {
     /// The object in `namespace`, when it names none itself.
     #[must_use]
     pub fn placed(mut self, namespace: &str) -> Object {
-        if let Some(Value::Object(metadata)) = self.0.get_mut("metadata") {
-            if !metadata.contains_key("namespace") {
-                // Where a reader looks for it: after the name.
-                metadata.shift_insert(1.min(metadata.len()), "namespace".into(), namespace.into());
-            }
+        if let Some(Value::Object(metadata)) = self.0.get_mut("metadata")
+            && !metadata.contains_key("namespace")
+        {
+            // Where a reader looks for it: after the name.
+            metadata.shift_insert(1.min(metadata.len()), "namespace".into(), namespace.into());
         }
         self
     }
 
     /// A live object as somebody would have written it: without what the API server and controllers add.
     #[must_use]
-    pub fn as_written(mut self) -> Object {
+    pub fn into_written(mut self) -> Object {
         strip(&mut self.0);
         if let Some(Value::Object(annotations)) = self.0.pointer_mut("/metadata/annotations") {
             annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
@@ -209,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn a_live_object_goes_back_to_what_was_written() {
+    fn a_live_object_goes_back_to_what_winto_written() {
         let live = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "p", "uid": "u", "resourceVersion": "7", "generation": 3, "creationTimestamp": "t",
                 "managedFields": [], "annotations": {"deployment.kubernetes.io/revision": "4", "team": "a"}},
             "spec": {"replicas": 2}, "status": {"replicas": 2}});
-        let written = Object::new(live).expect("an object").as_written();
+        let written = Object::new(live).expect("an object").into_written();
         let expected = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "p", "annotations": {"team": "a"}}, "spec": {"replicas": 2}});
         assert_eq!(written.value(), &expected);

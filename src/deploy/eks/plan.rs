@@ -68,8 +68,10 @@ pub struct Removal {
 /// Where a failed deploy goes back to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Undo {
-    /// These objects, which were good.
+    /// The last state this program deployed and saw to be good.
     To(Vec<Object>),
+    /// What something else deployed, as it was, and was well.
+    Found(Vec<Object>),
     /// Nothing good is known.
     Nothing,
 }
@@ -86,7 +88,9 @@ impl Plan for EksPlan {
 /// Makes the plan.
 pub fn plan(mut facts: Facts) -> EksPlan {
     facts.objects.sort_by_key(|observed| order_of(observed.object.kind()));
-    let removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
+    let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
+    // The other way round: what refers to others goes before them.
+    removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
     let mut changes: Vec<Change> = removals
         .iter()
         .filter(|removal| removal.first)
@@ -191,7 +195,7 @@ fn undo(facts: &Facts) -> Undo {
         return Undo::Nothing;
     }
     let live = facts.objects.iter().filter_map(|observed| Object::new(observed.live.clone()?).ok());
-    Undo::To(live.map(Object::as_written).collect())
+    Undo::Found(live.map(Object::into_written).collect())
 }
 
 fn is_well(deployment: &Value) -> bool {
@@ -372,11 +376,11 @@ mod tests {
         for (name, live, snapshot, replicas) in cases {
             let plan = plan(facts(vec![observed(wanted(), live, wanted())], snapshot));
             let back = match &plan.undo {
-                Undo::To(objects) => Some(number(objects[0].value(), "/spec/replicas")),
+                Undo::To(objects) | Undo::Found(objects) => Some(number(objects[0].value(), "/spec/replicas")),
                 Undo::Nothing => None,
             };
             assert_eq!(back, replicas, "{name}");
-            if let Undo::To(objects) = &plan.undo {
+            if let Undo::Found(objects) = &plan.undo {
                 assert!(
                     objects[0].value().get("status").is_none() && objects[0].value().pointer("/metadata/uid").is_none()
                 );

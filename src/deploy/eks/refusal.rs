@@ -48,12 +48,19 @@ pub struct Caller {
     pub principal: Option<String>,
 }
 
+impl Refusal {
+    /// Whether the object that was sent is what is wrong. An unknown field in an apply ends in a 500.
+    fn is_about_the_object(&self) -> bool {
+        matches!(self.code, 400 | 422) || self.message.contains("failed to create typed patch object")
+    }
+}
+
 impl Failure {
     /// Whether the same request may well be answered in a moment.
     pub fn is_passing(&self) -> bool {
         match self {
             Failure::Refused(refusal) => {
-                matches!(refusal.code, 429 | 500 | 502 | 503 | 504)
+                matches!(refusal.code, 429 | 500 | 502 | 503 | 504) && !refusal.is_about_the_object()
                     || refusal.code == 409 && refusal.reason == "Conflict" && refusal.causes.is_empty()
             }
             // A connection that could not be made in its time will not be made in the same time again.
@@ -62,6 +69,7 @@ impl Failure {
         }
     }
 
+    /// The status code of an answer.
     pub fn code(&self) -> Option<u16> {
         match self {
             Failure::Refused(refusal) => Some(refusal.code),
@@ -162,7 +170,7 @@ fn refused(refusal: &Refusal, doing: &str, caller: &Caller) -> Error {
         422 if refusal.message.contains("field is immutable") => error(format!("{doing}: a field that cannot change would")).fix(format!(
             "another tool made it; let it go, its pods stay: kubectl -n {namespace} delete OBJECT --cascade=orphan, then deploy again"
         )),
-        400 | 422 => Error { kind: Kind::Input, ..error(format!("{doing}: not valid")) }
+        _ if refusal.is_about_the_object() => Error { kind: Kind::Input, ..error(format!("{doing}: not valid")) }
             .fix("correct what the message names, in service.yaml or in the manifest it comes from"),
         429 | 500..=599 => Error::unexpected(format!("{doing}: the API server is not well")).why(&refusal.message).fix("run it again"),
         code => Error::unexpected(format!("{doing}: the API server answered {code}")).why(&refusal.message),
@@ -275,6 +283,15 @@ mod tests {
             ),
             (status(422, "Invalid", "spec.ports: Required value"), Kind::Input, "correct what the message names"),
             (status(400, "BadRequest", "unknown field \"spec.foo\""), Kind::Input, "correct what the message names"),
+            (
+                status(
+                    500,
+                    "InternalError",
+                    "failed to create typed patch object (n/x; /v1, Kind=ConfigMap): .dta: field not declared in schema",
+                ),
+                Kind::Input,
+                "correct what the message names",
+            ),
             (status(503, "ServiceUnavailable", "x"), Kind::Unexpected, "run it again"),
         ];
         for (failure, kind, fix) in cases {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Eks;
-use super::object::{Key, Object, text};
+use super::object::{Key, Object, number, text};
 use super::plan::{EksPlan, Undo};
 use super::render::MANAGER;
 use super::verdict::Seen;
@@ -81,14 +81,20 @@ impl Eks {
     /// # Errors
     /// Superseded when somebody else changed the Deployment since we did. Broken when the last good state does not come up.
     pub(super) async fn restore(&self, plan: &EksPlan) -> Result<Restored> {
-        let Undo::To(objects) = &plan.undo else {
-            let (name, namespace) = (&self.order.settings.name, &self.caller.namespace);
-            return Ok(Restored::Nothing(format!(
-                "what was created is left for looking at: kubectl -n {namespace} describe deployment/{name}"
-            )));
+        let objects = match &plan.undo {
+            Undo::To(objects) | Undo::Found(objects) => objects,
+            Undo::Nothing => {
+                let (name, namespace) = (&self.order.settings.name, &self.caller.namespace);
+                return Ok(Restored::Nothing(format!(
+                    "what was created is left for looking at: kubectl -n {namespace} describe deployment/{name}"
+                )));
+            }
         };
         self.refuse_superseded().await?;
-        let generation = self.apply_all(objects.iter().map(|object| (object, true)).collect()).await?;
+        let generation = match &plan.undo {
+            Undo::Found(objects) => self.put_back(objects).await?,
+            _ => self.apply_all(objects.iter().map(|object| (object, true)).collect()).await?,
+        };
         let kept: Vec<Key> = objects.iter().map(Object::key).collect();
         for (key, uid) in self.done().created.clone() {
             if !kept.contains(&key) {
@@ -104,6 +110,20 @@ impl Eks {
                 format!("the last good version is not back within {} s", PATIENCE.as_secs()),
             )),
         }
+    }
+
+    /// Puts objects back as they were found. Replaced, not applied: an apply would leave what defaults have made of our
+    /// fields meanwhile (the old name of a pod's service account is one).
+    async fn put_back(&self, objects: &[Object]) -> Result<Option<i64>> {
+        let mut generation = None;
+        for object in objects {
+            let doing = format!("putting back {}", object.id());
+            let put = self.api.replace(object).await.map_err(|failure| self.explain(&failure, &doing))?;
+            if object.key() == self.deployment_key() {
+                generation = Some(number(&put, "/metadata/generation"));
+            }
+        }
+        Ok(generation)
     }
 
     async fn until_back(&self, generation: i64) -> Result<String> {

@@ -208,7 +208,7 @@ fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Opt
             "ErrImagePull" | "ImagePullBackOff" => {
                 let not_found = container.image_not_found || says_image_not_found(message);
                 (not_found || waited).then(|| Trouble {
-                    reason: with(reason, message),
+                    reason: with("ErrImagePull", core(message)),
                     fix: Some(pull_fix(message, not_found)),
                     ..Trouble::default()
                 })
@@ -251,7 +251,10 @@ fn is_done(container: &Container, exit: &Exit) -> bool {
 fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Trouble {
     let what = if container.init { "init container" } else { "container" };
     let warned = |words: &str| pod.warnings.iter().rev().find(|warning| warning.contains(words)).cloned();
-    let killed_by_probe = warned("Startup probe failed").or_else(|| warned("Liveness probe failed"));
+    // A process that was told to stop ends well or by the signal; any other code is its own.
+    let told_to_stop = matches!(exit.code, 0 | 137 | 143);
+    let killed_by_probe =
+        warned("Startup probe failed").or_else(|| warned("Liveness probe failed")).filter(|_| told_to_stop);
     let (how, fix) = if exit.reason == "OOMKilled" {
         let limit = &container.memory_limit;
         (
@@ -371,13 +374,15 @@ fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Troub
 }
 
 fn progress(deployment: &Deployment, set: Option<&ReplicaSet>, pods: &[&Pod]) -> String {
-    let Deployment { wanted, total, updated, available, .. } = deployment;
+    let Deployment { wanted, total, updated, .. } = deployment;
+    let ready = i64::try_from(pods.iter().filter(|pod| pod.ready).count()).unwrap_or(i64::MAX);
     let mut parts = Vec::new();
-    if updated < wanted || available < updated {
-        let ready = pods.iter().filter(|pod| pod.ready).count();
+    if ready < *wanted || updated < wanted {
         parts.push(format!("{ready} of {wanted} new copies ready"));
     } else if total > updated {
         parts.push(format!("{} old copies to go", total - updated));
+    } else {
+        parts.push(format!("{wanted} new copies ready, not yet counted"));
     }
     parts.extend(set.and_then(|set| set.failure.as_ref()).map(|(message, _)| message.clone()));
     let mut waits: Vec<String> = pods.iter().filter_map(|pod| waits_for(pod)).collect();
@@ -396,18 +401,24 @@ fn waits_for(pod: &Pod) -> Option<String> {
         return Some(format!("{name} has no node: {message}"));
     }
     let waiting = pod.containers.iter().find_map(|container| match &container.state {
-        State::Waiting { reason, message }
-            if !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing" | "") =>
-        {
-            Some(format!("{name} waits: {}", with(reason, message)))
-        }
+        State::Waiting { reason, message } => match reason.as_str() {
+            "ContainerCreating" | "PodInitializing" | "" => None,
+            // The error and the back-off after it take turns, and mean one thing.
+            "ErrImagePull" | "ImagePullBackOff" => Some(format!("{name} waits for its image: {}", core(message))),
+            _ => Some(format!("{name} waits: {}", with(reason, message))),
+        },
         _ => None,
     });
     let gates = || {
         let gates = pod.closed_gates.join(", ");
         (!gates.is_empty()).then(|| format!("{name} waits for its readiness gate {gates}"))
     };
-    waiting.or_else(gates).or_else(|| Some(format!("{name}: {}", pod.warnings.last()?)))
+    waiting.or_else(gates).or_else(|| Some(format!("{name}: {}", core(pod.warnings.last()?))))
+}
+
+/// What a container runtime says failed, without the steps around it that each repeat the image's long name.
+fn core(message: &str) -> &str {
+    message.rfind("failed to ").map_or(message, |start| &message[start..])
 }
 
 fn with(reason: &str, message: &str) -> String {

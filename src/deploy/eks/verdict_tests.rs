@@ -121,7 +121,10 @@ fn how_far_a_rollout_is() {
         ),
         (
             "new ones serve, old ones not gone",
-            with_deployment(|d| (d.total, d.updated, d.available) = (3, 2, 3)),
+            Facts {
+                pods: vec![ready("a"), ready("b")],
+                ..with_deployment(|d| (d.total, d.updated, d.available) = (3, 2, 3))
+            },
             "progressing: 1 old copies to go",
         ),
         (
@@ -221,6 +224,15 @@ fn containers_that_crash() {
             "failed: Pod/patients-new-a/patients: the container crashed, killed by its probe (exit code 137): Unhealthy: Startup probe failed",
         ),
         (
+            "an error of its own, though a probe was refused meanwhile",
+            {
+                let mut facts = probe("Unhealthy: Startup probe failed: connection refused");
+                facts.pods[0].containers[0].last = Some(exited(3, "Error"));
+                facts
+            },
+            "failed: Pod/patients-new-a/patients: the container crashed, exit code 3 [previous log]",
+        ),
+        (
             "an init container",
             with_container(init(crash_loop(1, "Error"))),
             "failed: Pod/patients-new-a/migrate: the init container crashed, exit code 1",
@@ -287,7 +299,7 @@ fn images_and_configuration_have_their_patience() {
         (
             "a registry that stutters",
             with_container(waiting("ErrImagePull", "i/o timeout", 0)),
-            "progressing: 0 of 2 new copies ready; patients-new-a waits: ErrImagePull: i/o timeout",
+            "progressing: 0 of 2 new copies ready; patients-new-a waits for its image: i/o timeout",
         ),
         ("the same after 59 s", with_container(waiting("ImagePullBackOff", "i/o timeout", -59)), "progressing: "),
         ("the same after 60 s", with_container(waiting("ImagePullBackOff", "i/o timeout", -60)), "failed: "),

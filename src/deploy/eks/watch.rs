@@ -162,7 +162,8 @@ fn pod(value: &Value, events: &[Value], memory: &mut Memory, now: Timestamp) -> 
     let gates = list(value, "/spec/readinessGates").iter().map(|gate| text(gate, "/conditionType"));
     let open = |gate: &&str| of_kind(gate).is_some_and(|condition| text(condition, "/status") == "True");
     let uid = text(value, "/metadata/uid");
-    let mut warnings: Vec<&Value> = events.iter().filter(|event| text(event, "/involvedObject/uid") == uid).collect();
+    let about = |event: &&Value| text(event, "/involvedObject/uid") == uid && !is_noise(event);
+    let mut warnings: Vec<&Value> = events.iter().filter(about).collect();
     warnings.sort_by_key(|event| time(event, "/lastTimestamp").or_else(|| time(event, "/eventTime")));
     let inits = list(value, "/status/initContainerStatuses").len();
     let containers = statuses(value)
@@ -279,21 +280,22 @@ impl Eks {
     }
 }
 
+/// Warnings that say nothing: that something was tried again, what a container's state says anyway, the node's DNS settings.
+fn is_noise(event: &Value) -> bool {
+    let again = text(event, "/reason") == "Failed" && text(event, "/message").starts_with("Error: ");
+    again || matches!(text(event, "/reason"), "BackOff" | "MissingClusterDNS" | "DNSConfigForming")
+}
+
 /// Warnings about the pod of `object` that say more than `reason` does.
 fn warnings_about(object: &str, reason: &str, events: &[Value]) -> Vec<String> {
     let pod = object.split('/').nth(1).unwrap_or_default();
     let mut told: Vec<String> = Vec::new();
-    for event in events.iter().filter(|event| text(event, "/involvedObject/name") == pod) {
-        let (kind, message) = (text(event, "/reason"), text(event, "/message"));
-        // A back-off only says that it was tried again.
-        let known = kind == "BackOff"
-            || message.contains("Back-off")
-            || message.starts_with("Error: ")
-            || reason.contains(message);
-        let warning = format!("{kind}: {message}");
-        let pulled = message.starts_with("Failed to pull image")
-            && (reason.starts_with("ErrImagePull") || reason.starts_with("ImagePullBackOff"));
-        if !known && !pulled && !told.contains(&warning) {
+    for event in events.iter().filter(|event| text(event, "/involvedObject/name") == pod && !is_noise(event)) {
+        let message = text(event, "/message");
+        let known = reason.contains(message)
+            || message.starts_with("Failed to pull image") && reason.starts_with("ErrImagePull");
+        let warning = format!("{}: {message}", text(event, "/reason"));
+        if !known && !told.contains(&warning) {
             told.push(warning);
         }
     }
