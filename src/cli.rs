@@ -108,7 +108,7 @@ pub struct BuildImageArgs {
     /// The folder of the OCI layout
     #[arg(long, value_name = "DIR", default_value = "target/image")]
     pub layout: PathBuf,
-    /// The version the image is labelled with; the next one from git history when not given
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
     /// Leave the image's contract unchecked
@@ -130,20 +130,20 @@ pub struct PushEcrArgs {
     /// Push to this registry and repository instead of ECR; no AWS call is made
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
-    /// The digest that build-image gave; a layout with another one is refused
+    /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct DeployArgs {
-    /// The image by digest
+    /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,
-    /// The version that is deployed; without --digest the image is found by it
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
-    /// The folder of the OCI layout to deploy from (environment local)
+    /// The folder of the OCI layout
     #[arg(long, value_name = "DIR", default_value = "target/image")]
     pub layout: PathBuf,
     /// Give up after this time
@@ -162,17 +162,17 @@ pub struct RunArgs {
     /// Build without any cache
     #[arg(long)]
     pub no_cache: bool,
-    /// Give up the deploy after this time
+    /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct RenderArgs {
-    /// The image by digest
+    /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,
-    /// The version that would be deployed
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
 }
@@ -211,6 +211,14 @@ pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
         Err(error) => Err(bad(&error)),
     }
+}
+
+/// The format that arguments ask for which cannot be parsed as a whole.
+pub fn format_asked_for(arguments: &[OsString]) -> Option<Format> {
+    let texts: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    let position = texts.iter().position(|text| *text == "--output" || text.starts_with("--output="))?;
+    let value = texts[position].strip_prefix("--output=").or_else(|| texts.get(position + 1).copied())?;
+    <Format as clap::ValueEnum>::from_str(value, false).ok()
 }
 
 fn bad(error: &clap::Error) -> Error {

@@ -113,7 +113,21 @@ fn show_version(context: &Context, arguments: &VersionArgs) -> Result<Outputs> {
     step.done(version.in_words());
     context.report.summarise(format!("**Version** `{}`: {}", version.version, version.in_words()));
     context.report.print(&version.version, &mut std::io::stdout());
-    Ok(outputs(&version))
+    let mut result = outputs(&version);
+    result.insert("environments".into(), json!(environments(&service, version.is_snapshot())?));
+    Ok(result)
+}
+
+/// The environments a version goes to by itself, in order: all of them, or for a snapshot those that take snapshots.
+fn environments(service: &Service, snapshot: bool) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in service.environments.keys().map(|name| name.as_str()).filter(|name| *name != LOCAL) {
+        let settings = settings::resolve(service, name)?;
+        if settings.snapshots || !snapshot {
+            found.push(name.to_string());
+        }
+    }
+    Ok(found)
 }
 
 /// The version that was given, or the next one from history.
@@ -126,7 +140,6 @@ fn version_or_next(context: &Context, service: &Service, given: Option<&str>) ->
 
 async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Outputs> {
     let service = context.service()?;
-    // The last of both modes' settings that differ only in mode: the contract is checked in debug and in production.
     let settings = settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
     let version = version_or_next(context, &service, arguments.version.as_deref())?;
     let step = context.report.step("build-image");
@@ -372,13 +385,11 @@ async fn check(context: &Context) -> Result<Outputs> {
     let service = context.service()?;
     let platform = context.platform().await?;
     let step = context.report.step("check");
-    let mut environments = Vec::new();
-    for name in service.environments.keys().map(|name| name.as_str()).filter(|name| *name != LOCAL) {
-        settings::resolve(&service, name)?;
-        if platform.is_some() {
+    let environments = environments(&service, false)?;
+    if platform.is_some() {
+        for name in &environments {
             settings::destination(platform.as_ref(), name)?;
         }
-        environments.push(name.to_string());
     }
     settings::resolve(&service, LOCAL)?;
     step.done(format!("{}: environments {}", service.name, environments.join(", ")));

@@ -16,6 +16,7 @@ mod registry;
 mod report;
 mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cli::{Cli, Environ, Parsed};
@@ -24,8 +25,8 @@ use report::{Format, Outputs, Report, Verbosity};
 
 fn main() -> ExitCode {
     let environ = environment();
-    let parsed = cli::parse(std::env::args_os().skip(1).collect(), &environ);
-    match parsed {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match cli::parse(arguments.clone(), &environ) {
         Ok(Parsed::Text(text)) => {
             let report = Report::new(Format::Human, Verbosity::Normal);
             report.print(&text, &mut std::io::stdout());
@@ -33,11 +34,18 @@ fn main() -> ExitCode {
         }
         Ok(Parsed::Command(cli)) => run(&cli, environ),
         Err(error) => {
-            let format = if environ.on_github() { Format::Github } else { Format::Human };
-            Report::new(format, Verbosity::Normal).error(&error);
+            // What could not be parsed may still have said how it wants to be told.
+            let report =
+                Report::new(cli::format_asked_for(&arguments).unwrap_or(default_format(&environ)), Verbosity::Normal);
+            report.result(&failure(&error), &mut std::io::stdout());
+            report.error(&error);
             ExitCode::from(error.kind.exit_code())
         }
     }
+}
+
+fn default_format(environ: &Environ) -> Format {
+    if environ.on_github() { Format::Github } else { Format::Human }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -47,7 +55,7 @@ fn environment() -> Environ {
 }
 
 fn run(cli: &Cli, environ: Environ) -> ExitCode {
-    let format = cli.shared.output.unwrap_or(if environ.on_github() { Format::Github } else { Format::Human });
+    let format = cli.shared.output.unwrap_or(default_format(&environ));
     let verbosity = match (cli.shared.quiet, cli.shared.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,

@@ -38,6 +38,10 @@ fn a_missing_file_and_a_misspelt_flag_end_with_2() {
     let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"])).ended(2);
     assert!(ended.stderr.contains("--digest"), "{ended}");
     run(&mut cicd(repository.path())).ended(2);
+    for output in [&["--output", "json"][..], &["--output=json"]] {
+        let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"]).args(output)).ended(2);
+        assert_eq!(ended.json()["error"]["kind"], "bad-input");
+    }
 }
 
 #[test]
@@ -46,4 +50,21 @@ fn help_and_version_end_with_0() {
     let ended = run(cicd(repository.path()).arg("--version")).ended(0);
     assert_eq!(ended.stdout.trim(), format!("cicd {}", env!("CARGO_PKG_VERSION")));
     run(cicd(repository.path()).args(["deploy", "--help"])).ended(0);
+}
+
+#[test]
+fn snapshots_go_to_the_environments_that_take_them() {
+    let repository = Repository::new();
+    repository.write(
+        "service.yaml",
+        "name: p\nport: 1\nenvironments: {local: {}, staging: {}, preview: {snapshots: true}, production: {}}\n",
+    );
+    repository.git(&["add", "-A"]);
+    let environments = |message: &str| {
+        repository.commit(message);
+        let ended = run(cicd(repository.path()).args(["version", "--output", "json"])).ended(0);
+        ended.json()["environments"].clone()
+    };
+    assert_eq!(environments("chore: a"), serde_json::json!(["staging", "preview"]));
+    assert_eq!(environments("feat: b"), serde_json::json!(["staging", "preview", "production"]));
 }

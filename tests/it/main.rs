@@ -9,6 +9,11 @@
     reason = "tests start processes, read the stack's environment and fail"
 )]
 
+mod act;
 mod cli;
 mod eks;
+mod generated;
+mod house;
+mod pipeline;
 mod support;
+mod version;

@@ -21,6 +21,52 @@ pub fn stack(variable: &str) -> String {
     })
 }
 
+/// A name that no other test, and no other run of this one, has: a DNS label that begins with `prefix`.
+pub fn unique(prefix: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let number = u64::from(time.subsec_nanos()) ^ (u64::from(std::process::id()) << 32) ^ time.as_secs();
+    format!("{prefix}-{:x}{:x}", number & 0xff_ffff, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Takes away what a test deployed under a name, wherever it did, also when the test failed.
+pub struct Removal(String);
+
+impl Removal {
+    pub fn of(name: &str) -> Removal {
+        Removal(name.to_string())
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let name = &self.0;
+        let commands = [
+            format!(
+                "kubectl -n staging delete deployment,service,serviceaccount,ingress,configmap,secret -l app.kubernetes.io/name={name} --wait=false"
+            ),
+            format!("aws ecs delete-service --cluster clinicult --service {name} --force"),
+            format!("docker ps -aq --filter name=^{name}- | xargs -r docker rm -f -v"),
+        ];
+        for command in commands {
+            let _ = Command::new("sh").args(["-c", &command]).output();
+        }
+    }
+}
+
+/// The body of a GET that is answered with 2xx. Names below `.localhost` are this machine (RFC 6761).
+pub fn http_get(url: &str) -> String {
+    let (host, rest) =
+        url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap_or_else(|| panic!("{url}"));
+    let (name, port) = host.split_once(':').unwrap_or((host, "80"));
+    let resolve = format!("{name}:{port}:127.0.0.1");
+    let url = format!("http://{host}/{rest}");
+    run(Command::new("curl").args(["-sS", "--fail-with-body", "--max-time", "10", "--resolve", &resolve, &url]))
+        .ended(0)
+        .stdout
+}
+
 /// What a run of `cicd` ended in.
 pub struct Run {
     pub code: i32,
@@ -74,10 +120,14 @@ pub struct Repository {
 
 impl Repository {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let repository = Repository { folder };
+        let repository = Repository::empty();
         repository.git(&["init", "-q", "-b", "main"]);
         repository
+    }
+
+    /// A folder without a repository, to clone into.
+    pub fn empty() -> Self {
+        Repository { folder: tempfile::tempdir().expect("a folder") }
     }
 
     /// A repository that holds a copy of `examples/fastapi`, committed as `feat: first`.
@@ -91,6 +141,13 @@ impl Repository {
 
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Who owns the folder: `uid:gid`.
+    pub fn owner(&self) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(self.path()).expect("a folder");
+        format!("{}:{}", metadata.uid(), metadata.gid())
     }
 
     pub fn write(&self, file: &str, text: &str) {

@@ -93,10 +93,6 @@ impl Api {
         Ok(Api { client, minter, namespace: namespace.to_string(), found: Mutex::default() })
     }
 
-    pub fn minter(&self) -> &Minter {
-        &self.minter
-    }
-
     /// One object, or none.
     pub async fn get(&self, key: &Key) -> Result<Option<Value>, Failure> {
         let path = self.path(key).await?;

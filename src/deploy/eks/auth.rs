@@ -200,30 +200,12 @@ impl Minter {
     pub async fn forget(&self) {
         *self.kept.lock().await = None;
     }
-
-    /// The IAM principal an access entry would name: the role behind the session.
-    pub async fn principal(&self) -> Option<String> {
-        let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await.ok()?;
-        answer.arn().map(principal_of)
-    }
 }
 
 fn no_credentials(why: &str) -> Error {
     Error::refused("there are no AWS credentials to enter the cluster with")
         .why(why)
         .fix("in a workflow give the environment a `role` in platform.yaml and the job `id-token: write`; elsewhere log in with the AWS CLI")
-}
-
-/// `arn:aws:sts::1:assumed-role/NAME/SESSION` is the role `arn:aws:iam::1:role/NAME`; others are themselves.
-fn principal_of(arn: &str) -> String {
-    let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    match parts.as_slice() {
-        ["arn", partition, "sts", _, account, resource] => match resource.split('/').collect::<Vec<_>>().as_slice() {
-            ["assumed-role", role, _] => format!("arn:{partition}:iam::{account}:role/{role}"),
-            _ => arn.to_string(),
-        },
-        _ => arn.to_string(),
-    }
 }
 
 /// The token: `k8s-aws-v1.` and, base64url without padding, the URL of an STS GetCallerIdentity that is signed but not sent.
@@ -333,23 +315,6 @@ mod tests {
         let credentials = Credentials::new("AKIDEXAMPLE", "secret-key", None, None, "test");
         let token = signed(credentials, "cn-north-1", "c", time()).expect("a token");
         assert_eq!(opened(&token).0, "sts.cn-north-1.amazonaws.com.cn");
-    }
-
-    #[test]
-    fn the_principal_is_the_role_behind_a_session() {
-        let cases = [
-            (
-                "arn:aws:sts::111122223333:assumed-role/cicd-staging/cicd-7",
-                "arn:aws:iam::111122223333:role/cicd-staging",
-            ),
-            ("arn:aws-cn:sts::1:assumed-role/r/s", "arn:aws-cn:iam::1:role/r"),
-            ("arn:aws:iam::111122223333:user/ada", "arn:aws:iam::111122223333:user/ada"),
-            ("arn:aws:iam::111122223333:root", "arn:aws:iam::111122223333:root"),
-            ("what", "what"),
-        ];
-        for (arn, expected) in cases {
-            assert_eq!(principal_of(arn), expected);
-        }
     }
 
     #[test]

@@ -89,13 +89,13 @@ impl Eks {
         let api = Api::new(&found, Minter::new(session, &found), namespace)?;
         let (memory, done) = (Mutex::default(), Mutex::default());
         let mut eks = Eks { order: order.clone(), api, caller, objects: Vec::new(), memory, done };
-        eks.enter().await?;
+        eks.enter(session).await?;
         eks.objects = eks.place(objects).await?;
         Ok(eks)
     }
 
     /// The first request: whether the API server answers, knows us, and has the namespace.
-    async fn enter(&mut self) -> Result<()> {
+    async fn enter(&mut self, session: &Session) -> Result<()> {
         let namespace = Key { namespace: None, ..Key::new("v1", "Namespace", "", &self.caller.namespace) };
         match self.api.get(&namespace).await {
             Ok(Some(_)) => Ok(()),
@@ -105,7 +105,7 @@ impl Eks {
             Err(failure) => {
                 if failure.code() == Some(401) {
                     let role = self.order.destination.role.clone();
-                    self.caller.principal = self.api.minter().principal().await.or(role);
+                    self.caller.principal = session.principal().await.or(role);
                 }
                 Err(self.explain(&failure, "entering the cluster"))
             }

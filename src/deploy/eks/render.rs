@@ -220,7 +220,7 @@ fn label_value(version: &str) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use std::path::Path;
     use std::time::Duration;
 
@@ -229,7 +229,7 @@ pub mod tests {
     use crate::deploy::Image;
     use crate::deploy::eks::object::to_yaml;
 
-    pub fn order(service: &str) -> (Order, platform::Eks) {
+    fn order(service: &str) -> (Order, platform::Eks) {
         order_of(service, "eks: {cluster: c, namespace: staging}")
     }
 

@@ -1,0 +1,99 @@
+//! The caller workflow that a service copies, run by act: reusable workflow → container action → the emulated AWS.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::support::{Removal, Repository, Run, http_get, root, run, stack, unique};
+
+/// The action's image with the binary under test, by digest; built once for all tests.
+fn image() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let binary = Path::new(env!("CARGO_BIN_EXE_cicd"));
+        let ended = run(Command::new(root().join("dev")).arg("image").arg(binary)).ended(0);
+        ended.stdout.trim().to_string()
+    })
+}
+
+/// A service's repository, as the README tells to make it: the example, the caller workflow, a platform file beside it.
+fn service(name: &str) -> Repository {
+    let repository = Repository::of_example();
+    let text = std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
+    repository.write("service.yaml", &text.replace("patients", name));
+    let caller = std::fs::read_to_string(root().join("workflows/ci.yml")).expect("ci.yml");
+    repository.write(".github/workflows/ci.yml", &caller);
+    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
+    assert!(platform.contains("role: arn:aws:iam::"), "the job is to assume a role by its OIDC token:\n{platform}");
+    repository.write("platform.yaml", &platform);
+    repository.git(&["add", "-A"]);
+    repository.commit("ci: let the pipeline run");
+    repository
+}
+
+fn act(repository: &Repository, event: &str) -> Run {
+    let script = root().join("tests/stack/act.sh");
+    run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event))
+}
+
+/// The jobs that act says succeeded, by name.
+fn succeeded(log: &str) -> Vec<String> {
+    let mut jobs: Vec<String> = log
+        .lines()
+        .filter(|line| line.contains("Job succeeded"))
+        .filter_map(|line| line.split(']').next()?.rsplit('/').next().map(|job| job.trim().to_string()))
+        .collect();
+    jobs.sort();
+    jobs
+}
+
+#[test]
+fn a_push_goes_from_the_commit_to_both_environments() {
+    let name = unique("act-push");
+    let repository = service(&name);
+    let _removal = Removal::of(&name);
+    let ended = act(&repository, "push");
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, 0, "{log}");
+    assert_eq!(succeeded(&log), ["deploy production", "deploy staging", "image"], "{log}");
+    for summary in [
+        "**Version** `0.1.0`",
+        "**Image** `sha256:",
+        "**Pushed** `",
+        "→ staging: deployed 0.1.0",
+        "→ production: deployed 0.1.0",
+    ] {
+        assert!(log.contains(summary), "the job summary lacks {summary}:\n{log}");
+    }
+    for secret in ["ACTIONS_ID_TOKEN_REQUEST_TOKEN=", "aws_secret_access_key", &stack("CICD_STACK_OIDC_BEARER")] {
+        let said = log.lines().filter(|line| line.contains(secret) && !line.contains("add-mask")).count();
+        assert_eq!(said, 0, "{secret} is in the log:\n{log}");
+    }
+
+    let path = format!("/api/v1/namespaces/staging/services/{name}:8000/proxy/");
+    let answer = run(Command::new("kubectl").args(["get", "--raw", &path])).ended(0);
+    assert!(answer.stdout.contains("\"version\":\"0.1.0\""), "{answer}");
+    let url =
+        log.lines().find_map(|line| line.split("::set-output:: url=").nth(1).filter(|url| url.contains("execute-api")));
+    let answer: Value = serde_json::from_str(&http_get(&format!("{}/", url.expect("a URL").trim()))).expect("JSON");
+    assert_eq!(answer["version"], "0.1.0");
+}
+
+#[test]
+fn a_pull_request_plans_and_writes_nothing() {
+    let name = unique("act-pull");
+    let repository = service(&name);
+    let _removal = Removal::of(&name);
+    let ended = act(&repository, "pull_request");
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, 0, "{log}");
+    assert_eq!(succeeded(&log), ["image", "plan production", "plan staging"], "{log}");
+    assert!(log.contains("would create Deployment/"), "{log}");
+    assert!(log.contains("would create TaskDefinition/"), "{log}");
+    let repositories = run(Command::new("aws").args(["ecr", "describe-repositories"])).ended(0);
+    assert!(!repositories.stdout.contains(&name), "a pull request pushes nothing");
+    let found = run(Command::new("kubectl").args(["-n", "staging", "get", "deployment", &name]));
+    assert_ne!(found.code, 0, "a pull request deploys nothing");
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# act.sh SERVICE IMAGE EVENT: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with act,
+# this repository's own action and reusable workflow standing in for clinicult/cicd@v1. IMAGE is the action's image.
+#
+# act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
+# are written as a release writes them: the action by its full SHA, its image by digest.
+set -euo pipefail
+service=$1 image=$2 event=$3
+sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+: "${AWS_ENDPOINT_URL:?the stack is not up: eval \"\$(./dev stack env)\"}" "${CICD_STACK_OIDC_URL:?}" "${CICD_STACK_OIDC_BEARER:?}"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# The copy, as one commit: act resolves `uses:` through git.
+git -C "$sources" ls-files -z --cached --others --exclude-standard -- action action.yml .github | tar -C "$sources" --null -T - -c | tar -C "$work" -x
+sha=0123456789012345678901234567890123456789
+sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#" "$work/.github/workflows/service.yml"
+sed -i "s#^  image: .*#  image: docker://$image#" "$work/action/action.yml" "$work/action.yml"
+git -C "$work" init -q -b main
+git -C "$work" add -A
+git -C "$work" -c user.name=act -c user.email=act@localhost commit -q -m release
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/act
+mkdir -p "$cache"
+cat >"$work/event.json" <<'END'
+{"ref": "refs/heads/main", "repository": {"default_branch": "main", "full_name": "clinicult/patients"},
+ "pull_request": {"number": 12, "head": {"ref": "topic"}, "base": {"ref": "main"}}}
+END
+
+# A job starts without what this shell has: the platform and the credentials must come the way they come on GitHub.
+unset INPUT_PLATFORM AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE KUBECONFIG
+
+cd "$service"
+# The action's container reaches the stack on loopback, as a service on a laptop does; outputs and summary reach the job only
+# with act's own cache mounted where act expects it.
+act "$event" --platform ubuntu-latest=-self-hosted --pull=false --eventpath "$work/event.json" \
+  --local-repository "clinicult/cicd@v1=$work" --local-repository "clinicult/cicd@$sha=$work" \
+  --cache-server-addr 127.0.0.1 \
+  --container-options "--network host -v $cache:$cache" \
+  --env "AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL" \
+  --env "ACTIONS_ID_TOKEN_REQUEST_URL=$CICD_STACK_OIDC_URL" \
+  --env "ACTIONS_ID_TOKEN_REQUEST_TOKEN=$CICD_STACK_OIDC_BEARER" \
+  --defaultbranch main
