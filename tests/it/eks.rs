@@ -6,10 +6,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::support::{Repository, Run, cicd, run, stack};
+use crate::support::{Repository, Run, cicd, root, run, stack};
 
 /// The service's name, and so its repository's: the same in all tests, as each has a namespace of its own.
 const SERVICE: &str = "eks-probe";
+const CLUSTER: &str = "clinicult-staging";
 
 /// Says which version it is and what it was told to say; crashes with exit code 3 when it is told to.
 const SERVER: &str = r#"
@@ -62,6 +63,10 @@ fn digests() -> &'static [String; 2] {
     })
 }
 
+fn digest_of(version: &str) -> &'static str {
+    &digests()[usize::from(version.starts_with('2'))]
+}
+
 /// A namespace of the test's own, and a folder with a service in it. The namespace goes with it.
 struct Place {
     namespace: String,
@@ -101,15 +106,14 @@ impl Place {
     }
 
     fn deploy(&self, version: &str) -> Run {
-        let digest = &digests()[usize::from(version.starts_with('2'))];
-        self.deploy_digest(version, digest, &[])
+        run(&mut self.command(version, digest_of(version)))
     }
 
-    fn deploy_digest(&self, version: &str, digest: &str, more: &[&str]) -> Run {
+    fn command(&self, version: &str, digest: &str) -> Command {
         let mut command = cicd(self.repository.path());
         command.args(["deploy", "--environment", "staging", "--platform", "platform.yaml", "--output", "json"]);
-        command.args(["--version", version, "--digest", digest, "--timeout", "90s"]).args(more);
-        run(&mut command)
+        command.args(["--version", version, "--digest", digest, "--timeout", "90s"]);
+        command
     }
 
     fn kubectl(&self, arguments: &[&str]) -> String {
@@ -161,7 +165,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     let place = Place::new("upgrade");
     place.service("env: {GREETING: hello}\n");
 
-    let planned = place.deploy_digest("1.0.0", &digests()[0], &["--plan"]).ended(0);
+    let planned = run(place.command("1.0.0", digest_of("1.0.0")).arg("--plan")).ended(0);
     assert_eq!(planned.json()["status"], "planned");
     assert!(place.writes().is_empty(), "a plan writes nothing: {:?}", place.writes());
 
@@ -181,7 +185,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     assert!(url.starts_with("https://") && url.ends_with(&format!("/services/{SERVICE}:8000/proxy/")), "{url}");
     let image =
         place.get(&format!("deployment/{SERVICE}"))["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-    assert!(image.as_str().is_some_and(|image| image.ends_with(&format!("@{}", digests()[0]))), "{image}");
+    assert!(image.as_str().is_some_and(|image| image.ends_with(&format!("@{}", digest_of("1.0.0")))), "{image}");
 
     let before = place.writes();
     assert!(!before.is_empty(), "the audit log names no write of the first deploy");
@@ -206,7 +210,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     assert_eq!(place.answer(), "version 2.0.0 says goodbye");
 
     // Another name of the same digest is a label, and no pod is touched.
-    let retagged = place.deploy_digest("2.0.1", &digests()[1], &[]).ended(0);
+    let retagged = place.deploy("2.0.1").ended(0);
     assert_eq!(retagged.json()["revision"], "3", "{retagged}");
 
     let status = run(cicd(place.repository.path()).args([
@@ -222,7 +226,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     let json = status.json();
     assert_eq!(
         (&json["state"], &json["version"], &json["digest"]),
-        (&"ready".into(), &"2.0.1".into(), &digests()[1].as_str().into()),
+        (&"ready".into(), &"2.0.1".into(), &digest_of("2.0.0").into()),
         "{status}"
     );
 }
@@ -284,7 +288,7 @@ fn an_image_that_is_not_there_fails_at_once() {
     place.service("");
     let digest = format!("sha256:{}", "0".repeat(64));
     let started = Instant::now();
-    let failed = place.deploy_digest("1.0.0", &digest, &[]).ended(5);
+    let failed = run(&mut place.command("1.0.0", &digest)).ended(5);
     let cause = &failed.json()["error"]["causes"][0];
     assert!(cause["reason"].as_str().is_some_and(|reason| reason.contains("not found")), "{failed}");
     assert!(cause["fix"].as_str().is_some_and(|fix| fix.contains("push-ecr")), "{failed}");
@@ -325,22 +329,57 @@ fn what_is_missing_is_refused_before_anything_is_written() {
     assert!(refused.stderr.contains("`before-deploy`") && refused.stderr.contains("`staging`"), "{refused}");
 }
 
-/// A deploy as an IAM user of its own, who may do what `actions` say (JSON) and nothing else.
-fn deploy_as(place: &Place, user: &str, actions: &str) -> Run {
-    let aws = |arguments: &[&str]| run(Command::new("aws").args(["iam"]).args(arguments)).ended(0).stdout;
-    let policy = format!(
-        r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}]}}"#
-    );
-    aws(&["create-user", "--user-name", user]);
-    aws(&["put-user-policy", "--user-name", user, "--policy-name", "own", "--policy-document", &policy]);
-    let key: Value =
-        serde_json::from_str(&aws(&["create-access-key", "--user-name", user, "--output", "json"])).expect("JSON");
-    let part = |name: &str| key["AccessKey"][name].as_str().expect("a key").to_string();
-    let mut command = cicd(place.repository.path());
-    command.args(["deploy", "--environment", "staging", "--platform", "platform.yaml", "--output", "json"]);
-    command.args(["--version", "1.0.0", "--digest", &format!("sha256:{}", "0".repeat(64))]);
-    command.env("AWS_ACCESS_KEY_ID", part("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", part("SecretAccessKey"));
-    run(&mut command)
+/// An IAM user of its own, who may do what `actions` say (JSON) and nothing else; gone with the test.
+struct User {
+    name: String,
+    key: String,
+    secret: String,
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        for arguments in [
+            vec!["delete-access-key", "--access-key-id", &self.key],
+            vec!["delete-user-policy", "--policy-name", "own"],
+            vec!["delete-user"],
+        ] {
+            let _ = Command::new("aws").arg("iam").args(arguments).args(["--user-name", &self.name]).output();
+        }
+        let arn = self.arn();
+        let entry = ["eks", "delete-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
+        let _ = Command::new("aws").args(entry).output();
+    }
+}
+
+impl User {
+    fn new(name: String, actions: &str) -> User {
+        let iam = |arguments: &[&str]| run(Command::new("aws").arg("iam").args(arguments)).ended(0).stdout;
+        let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
+        let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
+        iam(&["create-user", "--user-name", &name]);
+        iam(&["put-user-policy", "--user-name", &name, "--policy-name", "own", "--policy-document", &policy]);
+        let answer = iam(&["create-access-key", "--user-name", &name, "--output", "json"]);
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let part = |part: &str| answer["AccessKey"][part].as_str().expect("a key").to_string();
+        User { key: part("AccessKeyId"), secret: part("SecretAccessKey"), name }
+    }
+
+    fn arn(&self) -> String {
+        format!("arn:aws:iam::111122223333:user/{}", self.name)
+    }
+
+    /// Lets the user into the cluster, as a member of `group`.
+    fn enters(&self, group: &str) {
+        let arn = self.arn();
+        let entry = ["eks", "create-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
+        run(Command::new("aws").args(entry).args(["--kubernetes-groups", group])).ended(0);
+    }
+
+    fn deploy(&self, place: &Place, version: &str) -> Run {
+        let mut command = place.command(version, digest_of(version));
+        command.env("AWS_ACCESS_KEY_ID", &self.key).env("AWS_SECRET_ACCESS_KEY", &self.secret);
+        run(&mut command)
+    }
 }
 
 #[test]
@@ -349,31 +388,49 @@ fn who_may_not_enter_is_told_what_to_add() {
     place.service("");
     let user = |role: &str| format!("{role}-{}", place.namespace);
 
-    let nothing = deploy_as(&place, &user("nothing"), r#"["sts:GetCallerIdentity"]"#).ended(3);
-    let fix = nothing.json()["error"]["fix"].as_str().expect("a fix").to_string();
-    assert!(fix.contains("eks:DescribeCluster"), "{nothing}");
+    let fix_of =
+        |ended: &Run| ended.json()["error"]["fix"].as_str().unwrap_or_else(|| panic!("no fix: {ended}")).to_string();
 
-    let unknown = user("unknown");
-    let stranger = deploy_as(&place, &unknown, r#"["eks:DescribeCluster", "sts:GetCallerIdentity"]"#).ended(3);
-    let fix = stranger.json()["error"]["fix"].as_str().expect("a fix").to_string();
-    let arn = format!("arn:aws:iam::111122223333:user/{unknown}");
-    assert!(
-        fix.contains(&format!(
-            "create-access-entry --cluster-name clinicult-staging --region eu-west-1 --principal-arn {arn}"
-        )),
-        "{stranger}"
-    );
-    assert!(fix.contains(&format!("namespaces={}", place.namespace)), "{stranger}");
+    let nobody = User::new(user("nobody"), r#"["sts:GetCallerIdentity"]"#).deploy(&place, "1.0.0").ended(3);
+    assert!(fix_of(&nobody).contains("eks:DescribeCluster"), "{nobody}");
 
-    // Known, and let into nothing.
-    run(Command::new("aws")
-        .args(["eks", "create-access-entry", "--cluster-name", "clinicult-staging", "--principal-arn"])
-        .arg(format!("arn:aws:iam::111122223333:user/{}", user("known"))))
-    .ended(0);
-    let guest = deploy_as(&place, &user("known"), r#"["eks:DescribeCluster"]"#).ended(3);
-    let fix = guest.json()["error"]["fix"].as_str().expect("a fix").to_string();
-    assert!(fix.contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"), "{guest}");
+    let stranger = User::new(user("stranger"), r#"["eks:DescribeCluster", "sts:GetCallerIdentity"]"#);
+    let refused = stranger.deploy(&place, "1.0.0").ended(3);
+    let entry =
+        format!("create-access-entry --cluster-name {CLUSTER} --region eu-west-1 --principal-arn {}", stranger.arn());
+    assert!(fix_of(&refused).contains(&entry), "{refused}");
+    assert!(fix_of(&refused).contains(&format!("namespaces={}", place.namespace)), "{refused}");
+
+    let guest = User::new(user("guest"), r#"["eks:DescribeCluster"]"#);
+    guest.enters("guests");
+    let refused = guest.deploy(&place, "1.0.0").ended(3);
+    assert!(fix_of(&refused).contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"), "{refused}");
     assert!(place.writes().is_empty(), "{:?}", place.writes());
+}
+
+#[test]
+fn the_role_in_the_documentation_is_enough() {
+    let place = Place::new("role");
+    let documentation = std::fs::read_to_string(root().join("docs/iam.md")).expect("docs/iam.md");
+    let role = documentation.split("```yaml\n").find(|part| part.contains("kind: Role\n")).expect("a Role");
+    place.repository.write("role.yaml", role.split("```").next().expect("the Role"));
+    let file = place.repository.path().join("role.yaml");
+    place.kubectl(&["apply", "-f", file.to_str().expect("a path")]);
+    let group = format!("deployers-{}", place.namespace);
+    place.kubectl(&["create", "rolebinding", "cicd", "--role=cicd", &format!("--group={group}")]);
+    let user = User::new(format!("deployer-{}", place.namespace), r#"["eks:DescribeCluster"]"#);
+    user.enters(&group);
+
+    let all = "expose: {path: /probe}\nautoscale: {min: 1, max: 2, cpu: 70}\n";
+    place.service(all);
+    let first = user.deploy(&place, "1.0.0").ended(0);
+    assert!(first.json()["url"].is_string(), "{first}");
+    place.service(&format!("{all}env: {{CRASH: no database}}\n"));
+    let failed = user.deploy(&place, "2.0.0").ended(4);
+    assert!(failed.stderr.contains("log line 2: no database"), "{failed}");
+    place.service("");
+    user.deploy(&place, "2.0.0").ended(0);
+    assert_eq!(place.answer(), "version 2.0.0 says nothing");
 }
 
 #[test]
@@ -454,7 +511,7 @@ fn fields_of_people_are_taken_over_and_those_of_controllers_are_not() {
 #[test]
 fn a_service_that_something_else_deployed_goes_back_to_what_that_was() {
     let place = Place::new("adopt");
-    let image = format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/{SERVICE}@{}", digests()[0]);
+    let image = format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/{SERVICE}@{}", digest_of("1.0.0"));
     let old = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {SERVICE}}}\nspec:\n  selector: {{matchLabels: {{app.kubernetes.io/name: {SERVICE}}}}}\n  template:\n    metadata: {{labels: {{app.kubernetes.io/name: {SERVICE}}}}}\n    spec:\n      containers: [{{name: {SERVICE}, image: \"{image}\", ports: [{{name: http, containerPort: 8000}}]}}]\n"
     );
@@ -481,9 +538,9 @@ fn render_prints_what_deploy_would_apply() {
     place.service("manifests: [extra.yaml]\n");
     let mut command = cicd(place.repository.path());
     command.args(["render", "--environment", "staging", "--platform", "platform.yaml", "--version", "1.0.0"]);
-    let rendered = run(command.args(["--digest", &digests()[0]])).ended(0);
+    let rendered = run(command.args(["--digest", digest_of("1.0.0")])).ended(0);
     let kinds: Vec<&str> = rendered.stdout.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
     assert_eq!(kinds, ["ServiceAccount", "ConfigMap", "Service", "Deployment"]);
     assert_eq!(rendered.stdout.matches(&format!("namespace: {}", place.namespace)).count(), 4, "{rendered}");
-    assert!(rendered.stdout.contains(&format!("clinicult/{SERVICE}@{}", digests()[0])), "{rendered}");
+    assert!(rendered.stdout.contains(&format!("clinicult/{SERVICE}@{}", digest_of("1.0.0"))), "{rendered}");
 }

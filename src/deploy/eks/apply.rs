@@ -8,7 +8,7 @@ use super::api::{Apply, as_ours};
 use super::object::{Object, number, text};
 use super::plan::{EksPlan, Write, order_of};
 use super::rollback::{Snapshot, image_of};
-use crate::deploy::{Action, Restored};
+use crate::deploy::{Action, Restored, storage};
 use crate::error::{Error, Kind, Result};
 
 /// Requests at the same time.
@@ -38,6 +38,8 @@ impl Eks {
     }
 
     async fn write_all(&self, plan: &EksPlan) -> Result<()> {
+        // Buckets first: containers may look for them at their start. They are never taken back.
+        storage::apply(&plan.buckets, &self.session).await?;
         for removal in plan.removals.iter().filter(|removal| removal.first) {
             self.remove(&removal.key, &removal.uid).await?;
         }

@@ -7,7 +7,7 @@ use super::object::strip;
 /// More lines than this help nobody.
 const LINES: usize = 30;
 /// Longer values are cut.
-const LENGTH: usize = 120;
+const LENGTH: usize = 200;
 
 /// What differs: `spec.replicas: 1 → 2`. Values that are, or look like, secrets are shown as `***`. Empty when nothing does.
 pub fn lines(live: &Value, wanted: &Value) -> Vec<String> {

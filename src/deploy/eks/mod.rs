@@ -33,9 +33,8 @@ use self::verdict::Seen;
 use self::watch::Memory;
 use crate::aws::Session;
 use crate::config::platform;
-use crate::config::service::Storage;
 use crate::config::values::SecretRef;
-use crate::deploy::{Backend, Order, Restored, Running, Verdict};
+use crate::deploy::{Backend, Order, Restored, Running, Verdict, storage};
 use crate::error::{Error, Kind, Result};
 
 /// Between two looks at a rollout.
@@ -46,6 +45,7 @@ const PROOFS: u32 = 10;
 /// See the module.
 pub struct Eks {
     order: Order,
+    session: Session,
     api: Api,
     caller: Caller,
     /// What is to stand in the cluster.
@@ -88,14 +88,15 @@ impl Eks {
         };
         let api = Api::new(&found, Minter::new(session, &found), namespace)?;
         let (memory, done) = (Mutex::default(), Mutex::default());
-        let mut eks = Eks { order: order.clone(), api, caller, objects: Vec::new(), memory, done };
-        eks.enter(session).await?;
+        let session = session.clone();
+        let mut eks = Eks { order: order.clone(), session, api, caller, objects: Vec::new(), memory, done };
+        eks.enter().await?;
         eks.objects = eks.place(objects).await?;
         Ok(eks)
     }
 
     /// The first request: whether the API server answers, knows us, and has the namespace.
-    async fn enter(&mut self, session: &Session) -> Result<()> {
+    async fn enter(&mut self) -> Result<()> {
         let namespace = Key { namespace: None, ..Key::new("v1", "Namespace", "", &self.caller.namespace) };
         match self.api.get(&namespace).await {
             Ok(Some(_)) => Ok(()),
@@ -105,7 +106,7 @@ impl Eks {
             Err(failure) => {
                 if failure.code() == Some(401) {
                     let role = self.order.destination.role.clone();
-                    self.caller.principal = session.principal().await.or(role);
+                    self.caller.principal = self.session.principal().await.or(role);
                 }
                 Err(self.explain(&failure, "entering the cluster"))
             }
@@ -281,7 +282,8 @@ impl Backend for Eks {
         let objects = try_join_all(observed).await?;
         let leftovers = self.leftovers(snapshot.as_ref()).await?;
         self.remember_pods().await.map_err(|failure| self.explain(&failure, "reading the pods"))?;
-        Ok(Facts { name: name.clone(), objects, snapshot, wanted, leftovers })
+        let buckets = storage::observe(&self.order, &self.session).await?;
+        Ok(Facts { name: name.clone(), objects, snapshot, wanted, leftovers, buckets })
     }
 
     fn plan(&self, facts: Facts) -> Result<EksPlan> {
@@ -336,14 +338,9 @@ impl Backend for Eks {
     }
 }
 
-/// The bucket of a storage.
-fn bucket(_order: &Order, _storage: &Storage) -> Option<String> {
-    None
-}
-
 /// The service's own objects and those of its manifests.
 fn all_objects(order: &Order, cluster: &platform::Eks, folder: &Path) -> Result<Vec<Object>> {
-    let mut objects = render::objects(order, cluster, |storage| bucket(order, storage))?;
+    let mut objects = render::objects(order, cluster, |storage| Some(storage::bucket_name(order, storage)))?;
     for manifest in &order.settings.manifests {
         let file = folder.join(manifest);
         let content = std::fs::read_to_string(&file).map_err(|error| {

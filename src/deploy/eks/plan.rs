@@ -6,6 +6,7 @@ use super::diff;
 use super::object::{Key, Object, list, number, text};
 use super::render::MANAGER;
 use super::rollback::Snapshot;
+use crate::deploy::storage::{self, Bucket};
 use crate::deploy::{Action, Change, Plan};
 
 /// What the plan is made from.
@@ -20,6 +21,8 @@ pub struct Facts {
     pub wanted: Snapshot,
     /// Objects of the last good state, as they are now, that are no longer wanted.
     pub leftovers: Vec<Value>,
+    /// The service's buckets.
+    pub buckets: Vec<Bucket>,
 }
 
 /// One wanted object.
@@ -41,6 +44,7 @@ pub struct EksPlan {
     /// In order.
     pub writes: Vec<Write>,
     pub removals: Vec<Removal>,
+    pub buckets: Vec<Bucket>,
     /// What settle writes down; none when it stands there already.
     pub record: Option<Snapshot>,
     pub undo: Undo,
@@ -91,11 +95,9 @@ pub fn plan(mut facts: Facts) -> EksPlan {
     let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
     // The other way round: what refers to others goes before them.
     removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
-    let mut changes: Vec<Change> = removals
-        .iter()
-        .filter(|removal| removal.first)
-        .map(|removal| Change { action: Action::Delete, object: removal.key.id(), details: Vec::new() })
-        .collect();
+    let deletion = |removal: &Removal| Change { action: Action::Delete, object: removal.key.id(), details: Vec::new() };
+    let mut changes = storage::plan(&facts.buckets);
+    changes.extend(removals.iter().filter(|removal| removal.first).map(deletion));
     let mut writes = Vec::new();
     for observed in &facts.objects {
         if let Some((write, details)) = write(observed) {
@@ -103,12 +105,7 @@ pub fn plan(mut facts: Facts) -> EksPlan {
             writes.push(write);
         }
     }
-    let last = removals.iter().filter(|removal| !removal.first);
-    changes.extend(last.map(|removal| Change {
-        action: Action::Delete,
-        object: removal.key.id(),
-        details: Vec::new(),
-    }));
+    changes.extend(removals.iter().filter(|removal| !removal.first).map(deletion));
 
     let known = facts.snapshot.as_ref().map(|snapshot| &snapshot.objects);
     let record = (known != Some(&facts.wanted.objects)).then(|| facts.wanted.clone());
@@ -125,6 +122,7 @@ pub fn plan(mut facts: Facts) -> EksPlan {
         previous_revision: deployment.map(revision).filter(|revision| !revision.is_empty()),
         generation: deployment.map(|live| number(live, "/metadata/generation")).unwrap_or_default(),
         undo: undo(&facts),
+        buckets: facts.buckets,
         changes,
         writes,
         removals,
@@ -270,6 +268,7 @@ mod tests {
             objects,
             snapshot: snapshot.map(state),
             leftovers: Vec::new(),
+            buckets: Vec::new(),
         }
     }
 

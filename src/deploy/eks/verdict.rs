@@ -251,10 +251,9 @@ fn is_done(container: &Container, exit: &Exit) -> bool {
 fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Trouble {
     let what = if container.init { "init container" } else { "container" };
     let warned = |words: &str| pod.warnings.iter().rev().find(|warning| warning.contains(words)).cloned();
-    // A process that was told to stop ends well or by the signal; any other code is its own.
-    let told_to_stop = matches!(exit.code, 0 | 137 | 143);
-    let killed_by_probe =
-        warned("Startup probe failed").or_else(|| warned("Liveness probe failed")).filter(|_| told_to_stop);
+    let killed_by_probe = warned("Startup probe failed")
+        .or_else(|| warned("Liveness probe failed"))
+        .filter(|_| was_told_to_stop(exit.code));
     let (how, fix) = if exit.reason == "OOMKilled" {
         let limit = &container.memory_limit;
         (
@@ -263,21 +262,26 @@ fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Tro
         )
     } else if matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun") || matches!(exit.code, 126 | 127) {
         let fix = "its command cannot be run: correct CMD and ENTRYPOINT in the Dockerfile, and the image's platform";
-        (format!("{} (exit code {})", named(&exit.reason), exit.code), fix.to_string())
+        (named(&exit.reason).to_string(), fix.to_string())
     } else if let Some(warning) = killed_by_probe {
         let fix = "it did not answer 2xx on `health.path` in time: correct `health.path` or `port`, or raise `health.startup`";
-        (format!("killed by its probe (exit code {}): {warning}", exit.code), fix.to_string())
+        (format!("killed by its probe: {warning}"), fix.to_string())
     } else {
         let fix = "the last log lines say why; `cicd run --environment local` shows the same container on this machine";
-        (format!("exit code {}{}", exit.code, signal(exit.code)), fix.to_string())
+        (signal(exit.code).to_string(), fix.to_string())
     };
     Trouble {
-        reason: format!("the {what} crashed, {how}"),
+        reason: if how.is_empty() { format!("the {what} crashed") } else { format!("the {what} crashed, {how}") },
         exit_code: Some(exit.code),
         fix: Some(fix),
         log,
         ..Trouble::default()
     }
+}
+
+/// A process that was told to stop ends well or by the signal; any other code is its own.
+pub fn was_told_to_stop(code: i64) -> bool {
+    matches!(code, 0 | 137 | 143)
 }
 
 fn named(reason: &str) -> &str {
@@ -287,11 +291,11 @@ fn named(reason: &str) -> &str {
 /// 128 + n is how a shell and the kubelet write "ended by signal n".
 fn signal(code: i64) -> &'static str {
     match code {
-        132 => " (SIGILL: a wrong CPU architecture?)",
-        134 => " (SIGABRT)",
-        137 => " (SIGKILL)",
-        139 => " (SIGSEGV)",
-        143 => " (SIGTERM)",
+        132 => "SIGILL: a wrong CPU architecture?",
+        134 => "SIGABRT",
+        137 => "SIGKILL",
+        139 => "SIGSEGV",
+        143 => "SIGTERM",
         _ => "",
     }
 }

@@ -13,7 +13,7 @@ use super::refusal::Failure;
 use super::render::MANAGER;
 use super::verdict::{
     Condition, Container, Deployment, Exit, Facts, Log, Pod, ReplicaSet, Seen, State, Trouble, says_image_not_found,
-    verdict,
+    verdict, was_told_to_stop,
 };
 use crate::error::{Cause, Result};
 
@@ -248,7 +248,8 @@ impl Eks {
 
     async fn cause(&self, trouble: Trouble, events: &[Value]) -> Cause {
         let mut reason = trouble.reason;
-        for warning in warnings_about(&trouble.object, &reason, events) {
+        let own_end = trouble.exit_code.is_some_and(|code| !was_told_to_stop(code));
+        for warning in warnings_about(&trouble.object, &reason, own_end, events) {
             reason = format!("{reason}; {warning}");
         }
         let log_tail = match &trouble.log {
@@ -286,12 +287,16 @@ fn is_noise(event: &Value) -> bool {
     again || matches!(text(event, "/reason"), "BackOff" | "MissingClusterDNS" | "DNSConfigForming")
 }
 
-/// Warnings about the pod of `object` that say more than `reason` does.
-fn warnings_about(object: &str, reason: &str, events: &[Value]) -> Vec<String> {
+/// Warnings about the pod of `object` that say more than `reason` does. `own_end`: the process ended by itself, so that a
+/// probe that nobody answered any more says nothing.
+fn warnings_about(object: &str, reason: &str, own_end: bool, events: &[Value]) -> Vec<String> {
     let pod = object.split('/').nth(1).unwrap_or_default();
     let mut told: Vec<String> = Vec::new();
     for event in events.iter().filter(|event| text(event, "/involvedObject/name") == pod && !is_noise(event)) {
         let message = text(event, "/message");
+        if own_end && text(event, "/reason") == "Unhealthy" {
+            continue;
+        }
         let known = reason.contains(message)
             || message.starts_with("Failed to pull image") && reason.starts_with("ErrImagePull");
         let warning = format!("{}: {message}", text(event, "/reason"));
@@ -426,7 +431,8 @@ mod tests {
             event("b", "Unhealthy", "Startup probe failed: 503"),
             event("other", "FailedMount", "no volume"),
         ];
-        assert_eq!(warnings_about("Pod/b/p", "exit code 3", &events), ["Unhealthy: Startup probe failed: 503"]);
-        assert!(warnings_about("Pod/b/p", "killed: Startup probe failed: 503", &events).is_empty());
+        assert_eq!(warnings_about("Pod/b/p", "crashed", false, &events), ["Unhealthy: Startup probe failed: 503"]);
+        assert!(warnings_about("Pod/b/p", "killed: Startup probe failed: 503", false, &events).is_empty());
+        assert!(warnings_about("Pod/b/p", "crashed", true, &events).is_empty());
     }
 }
