@@ -11,6 +11,7 @@
 
 mod act;
 mod cli;
+mod eks;
 mod generated;
 mod house;
 mod pipeline;
