@@ -13,6 +13,8 @@ mod act;
 mod cli;
 mod generated;
 mod house;
+mod image;
+mod local;
 mod pipeline;
 mod support;
 mod version;
