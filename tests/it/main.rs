@@ -15,6 +15,8 @@ mod ecs;
 mod eks;
 mod generated;
 mod house;
+mod image;
+mod local;
 mod pipeline;
 mod probe;
 mod support;
