@@ -169,7 +169,8 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Ou
             production: service.mode.production.clone(),
             debug: service.mode.debug.clone(),
         };
-        let contract = image::contract::check(&arguments.layout, &settings, &modes, &context.report).await?;
+        let contract =
+            image::contract::check(&arguments.layout, &settings, &modes, &context.environ, &context.report).await?;
         step.done(contract.in_words());
         result.insert("contract".into(), Value::Object(outputs(&contract)));
     }
@@ -234,7 +235,7 @@ async fn deploy_to(context: &Context, order: &Order, layout: &Path) -> Result<Ou
     let (plan_only, report) = (context.shared.plan, &context.report);
     match &order.destination.target {
         Target::Local => {
-            let local = Local::open(order, Some(layout)).await?;
+            let local = Local::open(order, Some(layout), &context.environ, report).await?;
             deploy::run(&local, order, plan_only, report).await
         }
         Target::Eks(cluster) => {
@@ -344,7 +345,7 @@ async fn status(context: &Context) -> Result<Outputs> {
     let image = Image { repository: String::new(), digest: String::new(), version: String::new() };
     let order = Order { settings, destination, image, timeout: std::time::Duration::from_secs(60) };
     let running = match &order.destination.target {
-        Target::Local => Local::open(&order, None).await?.running().await?,
+        Target::Local => Local::open(&order, None, &context.environ, &context.report).await?.running().await?,
         Target::Eks(cluster) => {
             let session = environment_session(context, &order.destination).await?;
             Eks::open(&order, cluster, &context.folder(), &session).await?.running().await?

@@ -11,9 +11,11 @@
 
 mod act;
 mod cli;
+mod ecs;
 mod eks;
 mod generated;
 mod house;
 mod pipeline;
+mod probe;
 mod support;
 mod version;
