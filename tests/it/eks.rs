@@ -477,6 +477,24 @@ fn a_service_that_something_else_deployed_goes_back_to_what_that_was() {
 }
 
 #[test]
+fn a_bucket_is_made_once_and_named_to_the_container() {
+    let place = Place::new("storage");
+    // Bucket names are shared by all tests, so the storage carries the namespace's name.
+    let name = place.namespace.clone();
+    place.service(&format!("storage: [{{name: {name}, env: HISTORY_BUCKET}}]\n"));
+    let first = place.deploy("1.0.0").ended(0);
+    let bucket = format!("{SERVICE}-{name}-staging-111122223333");
+    assert_eq!(changed(&first)[0], format!("Bucket/{bucket}"));
+    let head = || run(Command::new("aws").args(["s3api", "head-bucket", "--bucket", &bucket]));
+    head().ended(0);
+    let env =
+        place.get(&format!("deployment/{SERVICE}"))["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+    assert!(env.contains(&format!(r#"{{"name":"HISTORY_BUCKET","value":"{bucket}"}}"#)), "{env}");
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
+    run(Command::new("aws").args(["s3", "rb", &format!("s3://{bucket}")])).ended(0);
+}
+
+#[test]
 fn render_prints_what_deploy_would_apply() {
     let place = Place::without_namespace("render");
     place.repository.write("extra.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\n");
