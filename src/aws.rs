@@ -93,3 +93,30 @@ async fn assume(config: &SdkConfig, role: &str, token: &oidc::Token, environ: &E
         "github-oidc",
     ))
 }
+
+/// What AWS said, as our error: a denial names the IAM action to allow, everything else is unexpected.
+///
+/// `doing` says what was being done; `action` is the IAM action of the call: `ecs:DescribeServices`.
+pub fn refusal<E, R>(doing: String, action: &str, error: &aws_sdk_sts::error::SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    let code = error.code().unwrap_or_default();
+    let why = match error.message() {
+        Some(message) => format!("{code}: {message}"),
+        None => chain(error),
+    };
+    match code {
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AccessDeniedError" => {
+            Error::refused(doing).why(why).fix(format!("allow `{action}` in the role's policy"))
+        }
+        "ExpiredToken" | "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidClientTokenId" => {
+            Error::refused(doing).why(why).fix("the AWS credentials are not valid (any more): run the job again, or log in anew")
+        }
+        _ if matches!(error, aws_sdk_sts::error::SdkError::ConstructionFailure(_)) || why.contains("no providers in chain") => {
+            Error::refused(doing).why(why).fix("there are no AWS credentials: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
+        }
+        _ => Error::unexpected(doing).why(why),
+    }
+}

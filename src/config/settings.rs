@@ -27,6 +27,8 @@ pub struct Settings {
     pub cpu: Cpu,
     pub memory: Memory,
     pub replicas: Replicas,
+    /// `linux/amd64`, `linux/arm64`: what the image is built for.
+    pub platforms: Vec<String>,
     pub before_deploy: Option<Vec<String>>,
     pub storage: Vec<Storage>,
     pub expose: Option<Expose>,
@@ -156,6 +158,7 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         cpu: resources.cpu,
         memory: resources.memory,
         replicas,
+        platforms: service.image.platforms.iter().map(ToString::to_string).collect(),
         before_deploy: service.before_deploy.as_ref().map(|before| before.command.clone()),
         storage: service.storage.clone(),
         expose: overlay.expose.or_else(|| service.expose.clone()),

@@ -6,6 +6,7 @@
 pub mod ecs;
 pub mod eks;
 pub mod local;
+pub mod storage;
 
 use std::time::{Duration, Instant};
 
@@ -272,6 +273,18 @@ pub struct Running {
     pub wanted: u32,
 }
 
+/// `name` where it has at most `limit` characters, else its beginning and a hash of the whole: names that AWS limits stay
+/// unique and readable.
+pub fn short_name(name: &str, limit: usize) -> String {
+    if name.len() <= limit {
+        return name.to_string();
+    }
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let kept: String = name.chars().take(limit.saturating_sub(hash.len() + 1)).collect();
+    format!("{}-{hash}", kept.trim_end_matches('-'))
+}
+
 #[expect(clippy::disallowed_methods, reason = "how long a deploy took is an output, never a decision")]
 fn now() -> Instant {
     Instant::now()
@@ -311,5 +324,20 @@ impl Running {
             part(", ", &self.url),
             part(", ", &self.digest)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_and_stays_unique() {
+        assert_eq!(short_name("patients-staging", 32), "patients-staging");
+        let one = short_name(&format!("{}-staging", "a".repeat(63)), 32);
+        let two = short_name(&format!("{}-production", "a".repeat(63)), 32);
+        assert!(one.len() <= 32 && two.len() <= 32 && one != two, "{one} {two}");
+        let dashed = short_name(&format!("{}--------{}", "a".repeat(20), "b".repeat(30)), 32);
+        assert!(!dashed.contains("--"), "{dashed}");
     }
 }

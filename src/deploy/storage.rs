@@ -1,0 +1,162 @@
+//! The S3 buckets a service writes to. Made when missing, with safe settings; never deleted, and an existing one is left as
+//! it is.
+
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, ObjectOwnership, OwnershipControls,
+    OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+};
+
+use super::{Action, Change, Order};
+use crate::aws::{Session, refusal};
+use crate::config::service::Storage;
+use crate::error::{Error, Result};
+
+/// A bucket the service wants, and whether it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    pub name: String,
+    pub exists: bool,
+}
+
+/// A bucket's name: `SERVICE-STORAGE-ENVIRONMENT-ACCOUNT`, as names are shared by all of AWS. Where that is longer than the
+/// 63 characters a name may have, the service's part is cut and a hash of the whole keeps it unique.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+pub fn bucket_name(order: &Order, storage: &Storage) -> String {
+    let account = order.destination.registry.as_ref().map_or("local", |registry| registry.account.as_str());
+    let whole = format!("{}-{}-{}-{account}", order.settings.name, storage.name, order.settings.environment);
+    super::short_name(&whole, 63)
+}
+
+/// Looks which of the service's buckets are there.
+///
+/// # Errors
+/// Refused when a bucket belongs to someone else or may not be looked at: S3 answers 403 to both.
+pub async fn observe(order: &Order, session: &Session) -> Result<Vec<Bucket>> {
+    let client = client(session);
+    let account = order.destination.registry.as_ref().map(|registry| registry.account.to_string());
+    let mut buckets = Vec::new();
+    for storage in &order.settings.storage {
+        let name = bucket_name(order, storage);
+        let answer = client.head_bucket().bucket(&name).set_expected_bucket_owner(account.clone()).send().await;
+        let exists = match answer {
+            Ok(_) => true,
+            Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
+                Some(404) => false,
+                Some(403) => {
+                    return Err(Error::refused(format!("bucket {name} is not ours, or this role may not look at it"))
+                        .why("S3 answered 403 to HeadBucket")
+                        .fix(format!("allow `s3:ListBucket` on arn:aws:s3:::{name}; if another account has it, rename `storage`")));
+                }
+                _ => return Err(refusal(format!("looking for bucket {name}"), "s3:ListBucket", &error)),
+            },
+        };
+        buckets.push(Bucket { name, exists });
+    }
+    Ok(buckets)
+}
+
+/// What [`apply`] will do. Pure.
+pub fn plan(buckets: &[Bucket]) -> Vec<Change> {
+    let missing = buckets.iter().filter(|bucket| !bucket.exists);
+    missing
+        .map(|bucket| Change {
+            action: Action::Create,
+            object: format!("Bucket/{}", bucket.name),
+            details: vec!["private, encrypted, versioned".into()],
+        })
+        .collect()
+}
+
+/// Makes the buckets that are missing.
+///
+/// # Errors
+/// Refused with the IAM action when S3 denies a step; what was made until then stays and is completed by the next run.
+pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
+    let client = client(session);
+    let region = session.config().region().map(ToString::to_string).unwrap_or_default();
+    for bucket in buckets.iter().filter(|bucket| !bucket.exists) {
+        create(&client, &bucket.name, &region).await?;
+    }
+    Ok(())
+}
+
+async fn create(client: &aws_sdk_s3::Client, name: &str, region: &str) -> Result<()> {
+    // us-east-1 is the one region that may not be named.
+    let location = (region != "us-east-1")
+        .then(|| CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build());
+    let created = client.create_bucket().bucket(name).set_create_bucket_configuration(location).send().await;
+    if let Err(error) = created
+        // Another run was quicker: what follows is the same.
+        && error.code() != Some("BucketAlreadyOwnedByYou")
+    {
+        return Err(refusal(format!("creating bucket {name}"), "s3:CreateBucket", &error));
+    }
+    let block = PublicAccessBlockConfiguration::builder()
+        .block_public_acls(true)
+        .block_public_policy(true)
+        .ignore_public_acls(true)
+        .restrict_public_buckets(true)
+        .build();
+    let what = |part: &str| format!("setting {part} of bucket {name}");
+    client
+        .put_public_access_block()
+        .bucket(name)
+        .public_access_block_configuration(block)
+        .send()
+        .await
+        .map_err(|error| refusal(what("the public access block"), "s3:PutBucketPublicAccessBlock", &error))?;
+    let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced).build();
+    let ownership = rule.and_then(|rule| OwnershipControls::builder().rules(rule).build());
+    let ownership = ownership.map_err(|error| Error::unexpected(what("ownership")).why(error))?;
+    client
+        .put_bucket_ownership_controls()
+        .bucket(name)
+        .ownership_controls(ownership)
+        .send()
+        .await
+        .map_err(|error| refusal(what("ownership"), "s3:PutBucketOwnershipControls", &error))?;
+    let by_default = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::AwsKms).build();
+    let by_default = by_default.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
+    let rule =
+        ServerSideEncryptionRule::builder().apply_server_side_encryption_by_default(by_default).bucket_key_enabled(true).build();
+    let encryption = ServerSideEncryptionConfiguration::builder().rules(rule).build();
+    let encryption = encryption.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
+    client
+        .put_bucket_encryption()
+        .bucket(name)
+        .server_side_encryption_configuration(encryption)
+        .send()
+        .await
+        .map_err(|error| refusal(what("encryption"), "s3:PutEncryptionConfiguration", &error))?;
+    let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    client
+        .put_bucket_versioning()
+        .bucket(name)
+        .versioning_configuration(versioning)
+        .send()
+        .await
+        .map_err(|error| refusal(what("versioning"), "s3:PutBucketVersioning", &error))?;
+    Ok(())
+}
+
+/// A client that addresses buckets by path where an endpoint is given: an emulator on loopback has no host per bucket.
+fn client(session: &Session) -> aws_sdk_s3::Client {
+    let own_endpoint = session.config().endpoint_url().is_some();
+    let config = aws_sdk_s3::config::Builder::from(session.config()).force_path_style(own_endpoint).build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_missing_buckets_are_made() {
+        let bucket = |name: &str, exists| Bucket { name: name.into(), exists };
+        let changes = plan(&[bucket("a", true), bucket("b", false)]);
+        assert_eq!(changes.iter().map(|change| change.object.as_str()).collect::<Vec<_>>(), ["Bucket/b"]);
+    }
+}
