@@ -48,7 +48,9 @@ pub async fn observe(order: &Order, session: &Session) -> Result<Vec<Bucket>> {
                 Some(403) => {
                     return Err(Error::refused(format!("bucket {name} is not ours, or this role may not look at it"))
                         .why("S3 answered 403 to HeadBucket")
-                        .fix(format!("allow `s3:ListBucket` on arn:aws:s3:::{name}; if another account has it, rename `storage`")));
+                        .fix(format!(
+                            "allow `s3:ListBucket` on arn:aws:s3:::{name}; if another account has it, rename `storage`"
+                        )));
                 }
                 _ => return Err(refusal(format!("looking for bucket {name}"), "s3:ListBucket", &error)),
             },
@@ -85,8 +87,9 @@ pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
 
 async fn create(client: &aws_sdk_s3::Client, name: &str, region: &str) -> Result<()> {
     // us-east-1 is the one region that may not be named.
-    let location = (region != "us-east-1")
-        .then(|| CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build());
+    let location = (region != "us-east-1").then(|| {
+        CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build()
+    });
     let created = client.create_bucket().bucket(name).set_create_bucket_configuration(location).send().await;
     if let Err(error) = created
         // Another run was quicker: what follows is the same.
@@ -120,8 +123,10 @@ async fn create(client: &aws_sdk_s3::Client, name: &str, region: &str) -> Result
         .map_err(|error| refusal(what("ownership"), "s3:PutBucketOwnershipControls", &error))?;
     let by_default = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::AwsKms).build();
     let by_default = by_default.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
-    let rule =
-        ServerSideEncryptionRule::builder().apply_server_side_encryption_by_default(by_default).bucket_key_enabled(true).build();
+    let rule = ServerSideEncryptionRule::builder()
+        .apply_server_side_encryption_by_default(by_default)
+        .bucket_key_enabled(true)
+        .build();
     let encryption = ServerSideEncryptionConfiguration::builder().rules(rule).build();
     let encryption = encryption.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
     client

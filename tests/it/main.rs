@@ -14,5 +14,6 @@ mod cli;
 mod generated;
 mod house;
 mod pipeline;
+mod push;
 mod support;
 mod version;
