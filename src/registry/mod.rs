@@ -1,4 +1,14 @@
 //! From an OCI layout to a registry: ECR, or any that speaks the OCI distribution protocol.
+//!
+//! [`push`] decides and does; [`upload`] streams one blob; [`client`] speaks HTTP and has patience; [`ecr`] is ECR's own API.
+
+mod address;
+mod challenge;
+mod client;
+mod ecr;
+mod patience;
+mod push;
+mod upload;
 
 use std::path::PathBuf;
 
@@ -7,7 +17,13 @@ use serde::Serialize;
 use crate::aws::Session;
 use crate::config::platform;
 use crate::error::{Error, Result};
-use crate::report::Report;
+use crate::layout::{Digest, Layout};
+use crate::report::{Report, human};
+use address::Address;
+use client::{Client, Identity};
+use ecr::Ecr;
+use patience::Patience;
+use push::Facts;
 
 /// What to push.
 #[derive(Clone, Debug)]
@@ -19,20 +35,36 @@ pub struct Request {
     pub plan: bool,
 }
 
-/// What was pushed.
+/// What was pushed, or with [`Request::plan`] would be.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pushed {
+    /// `planned`, when nothing was pushed because only a plan was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
+    /// `HOST/NAME`, as images are named.
     pub repository: String,
     pub digest: String,
     pub tags: Vec<String>,
+    /// Of blobs and manifests, as they are stored.
     pub uploaded_bytes: u64,
+    /// What the registry had already.
     pub skipped_bytes: u64,
 }
 
 impl Pushed {
+    /// For people: where it is, and how much of it had to travel.
     pub fn in_words(&self) -> String {
-        format!("{}@{}", self.repository, self.digest)
+        let image = format!("{}@{}", self.repository, self.digest);
+        let tags = if self.tags.is_empty() { String::new() } else { format!(" as {}", self.tags.join(", ")) };
+        let (uploaded, skipped) = (human::bytes(self.uploaded_bytes), human::bytes(self.skipped_bytes));
+        match self.status {
+            Some(_) => {
+                format!("planned, nothing was pushed: {image}{tags}, {uploaded} to upload, {skipped} there already")
+            }
+            None if self.uploaded_bytes == 0 => format!("{image}{tags}, all of it there already"),
+            None => format!("{image}{tags}, {uploaded} uploaded, {skipped} there already"),
+        }
     }
 }
 
@@ -51,20 +83,94 @@ pub struct Found {
     pub tag: Option<String>,
 }
 
-pub async fn push_to(_repository: &str, _request: &Request, _report: &Report) -> Result<Pushed> {
-    Err(Error::unexpected("not written yet"))
+/// Pushes to `HOST[:PORT]/NAME`, without any AWS call and without a login.
+///
+/// # Errors
+/// Bad input: the layout, a tag or the repository. Refused: a tag is taken, or the registry does not let us. Timed out or
+/// unexpected: the registry is not well, after patience.
+pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Result<Pushed> {
+    let (layout, tags) = checked(request)?;
+    let client = Client::open(Address::parse(repository)?, Identity::Anonymous, Patience::DEFAULT, report).await?;
+    let facts = push::observe(&client, &layout, &tags).await?;
+    push(&client, &layout, &tags, &facts, request.plan, report).await
 }
 
+/// Pushes to the repository `name` of an ECR registry, and creates it when it is not there.
+///
+/// # Errors
+/// As [`push_to`]; a refusal names the IAM action to allow.
 pub async fn push_to_ecr(
-    _session: &Session,
-    _registry: &platform::Registry,
-    _name: &str,
-    _request: &Request,
-    _report: &Report,
+    session: &Session,
+    registry: &platform::Registry,
+    name: &str,
+    request: &Request,
+    report: &Report,
 ) -> Result<Pushed> {
-    Err(Error::unexpected("not written yet"))
+    let (layout, tags) = checked(request)?;
+    let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
+    let there = Ecr::new(session, registry, name);
+    let exists = there.exists(report).await?;
+    let client = Client::open(address, Identity::Ecr(there), Patience::DEFAULT, report).await?;
+    let facts = if exists { push::observe(&client, &layout, &tags).await? } else { Facts::nothing(&tags) };
+    if let (false, Identity::Ecr(ecr)) = (exists, client.identity()) {
+        if request.plan {
+            report.detail(format!("would create the repository {name}: immutable tags, scan on push"));
+        } else {
+            ecr.create().await?;
+            report.detail(format!("created the repository {name}: immutable tags, scan on push"));
+        }
+    }
+    push(&client, &layout, &tags, &facts, request.plan, report).await
 }
 
-pub async fn find(_session: &Session, _registry: &platform::Registry, _name: &str, _wanted: &Wanted) -> Result<Found> {
-    Err(Error::unexpected("not written yet"))
+/// Finds an image in an ECR registry.
+///
+/// # Errors
+/// Refused, when there is none or it may not be looked for; bad input for what is no digest.
+pub async fn find(session: &Session, registry: &platform::Registry, name: &str, wanted: &Wanted) -> Result<Found> {
+    Ecr::new(session, registry, name).find(wanted).await
+}
+
+/// All that can be wrong before anybody is asked: the layout, its digest, the tags. Each tag once.
+fn checked(request: &Request) -> Result<(Layout, Vec<String>)> {
+    let mut tags: Vec<String> = Vec::new();
+    for tag in &request.tags {
+        address::check_tag(tag)?;
+        if !tags.contains(tag) {
+            tags.push(tag.clone());
+        }
+    }
+    let wanted = request.digest.as_deref().map(Digest::parse).transpose()?;
+    let layout = Layout::open(&request.layout)?;
+    let found = &layout.root().digest;
+    match wanted.filter(|wanted| wanted != found) {
+        Some(wanted) => Err(Error::input(format!("{} holds {found}, not {wanted}", request.layout.display()))
+            .fix("build it again, or leave out --digest")),
+        None => Ok((layout, tags)),
+    }
+}
+
+async fn push(
+    client: &Client,
+    layout: &Layout,
+    tags: &[String],
+    facts: &Facts,
+    plan_only: bool,
+    report: &Report,
+) -> Result<Pushed> {
+    let repository = client.address().shown();
+    let plan = push::plan(layout, &repository, facts)?;
+    if plan_only {
+        report.detail(plan.in_words());
+    } else if !plan.is_nothing() {
+        push::apply(client, layout, &plan, report).await?;
+    }
+    Ok(Pushed {
+        status: plan_only.then_some("planned"),
+        repository,
+        digest: layout.root().digest.to_string(),
+        tags: tags.to_vec(),
+        uploaded_bytes: plan.upload_bytes,
+        skipped_bytes: plan.skip_bytes,
+    })
 }

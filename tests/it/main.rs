@@ -19,5 +19,6 @@ mod image;
 mod local;
 mod pipeline;
 mod probe;
+mod push;
 mod support;
 mod version;

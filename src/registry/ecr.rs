@@ -1,0 +1,247 @@
+//! ECR's own API: its token, its repositories and its images. The only room that names its SDK.
+//!
+//! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/Welcome.html>
+
+use aws_sdk_ecr::error::ProvideErrorMetadata;
+use aws_sdk_ecr::types::{ImageIdentifier, ImageScanningConfiguration, ImageTagMutability};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+
+use super::{Found, Wanted};
+use crate::aws::{Session, refusal};
+use crate::config::platform;
+use crate::error::{Error, Kind, Result};
+use crate::layout::Digest;
+use crate::report::Report;
+
+/// One repository of an ECR registry, which may not be there yet.
+pub struct Ecr {
+    client: aws_sdk_ecr::Client,
+    account: String,
+    region: String,
+    host: String,
+    name: String,
+}
+
+impl std::fmt::Debug for Ecr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ecr({}/{})", self.host, self.name)
+    }
+}
+
+impl Ecr {
+    pub fn new(session: &Session, registry: &platform::Registry, name: &str) -> Ecr {
+        Ecr {
+            client: aws_sdk_ecr::Client::new(session.config()),
+            account: registry.account.to_string(),
+            region: registry.region.clone(),
+            host: registry.host(),
+            name: name.to_string(),
+        }
+    }
+
+    /// The header that authorises requests to the registry for twelve hours. It is made known to the report as a secret, and
+    /// kept in memory only.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, where the session may not have one.
+    pub async fn authorization(&self, report: &Report) -> Result<HeaderValue> {
+        let doing = || format!("ECR gives no token for {}", self.host);
+        let answer = self.client.get_authorization_token().send().await;
+        let answer = answer.map_err(|error| {
+            let refused = refusal(doing(), "ecr:GetAuthorizationToken", &error);
+            if is_denied(error.code()) {
+                refused.fix("allow `ecr:GetAuthorizationToken` on `*` in the role's policy")
+            } else {
+                refused
+            }
+        })?;
+        let token = answer.authorization_data().iter().find_map(|data| data.authorization_token());
+        let token = token.ok_or_else(|| Error::unexpected(doing()).why("it answered without one"))?;
+        report.mask(token);
+        let decoded = STANDARD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some((_, password)) = decoded.as_deref().and_then(|decoded| decoded.split_once(':')) {
+            report.mask(password);
+        }
+        let mut value = HeaderValue::from_str(&format!("Basic {token}"))
+            .map_err(|_| Error::unexpected(doing()).why("what it gave cannot be a header"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Whether the repository is there. A role that may not ask is taken to push to what is there: the push will tell.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html>
+    ///
+    /// # Errors
+    /// Unexpected, when ECR does not answer; refused, for credentials that are not valid.
+    pub async fn exists(&self, report: &Report) -> Result<bool> {
+        let request = self.client.describe_repositories().registry_id(&self.account).repository_names(&self.name);
+        let Err(error) = request.send().await else { return Ok(true) };
+        match error.code() {
+            Some("RepositoryNotFoundException") => Ok(false),
+            code if is_denied(code) => {
+                report.trace(format!("{} may not be described: it is taken to be there", self.name));
+                Ok(true)
+            }
+            _ => Err(refusal(format!("ECR does not describe {}", self.name), "ecr:DescribeRepositories", &error)),
+        }
+    }
+
+    /// Creates the repository: a tag stays what it is, and every push is scanned. Encrypted as the account's default says.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM action or the command for someone who may.
+    pub async fn create(&self) -> Result<()> {
+        let request = self.client.create_repository().registry_id(&self.account).repository_name(&self.name);
+        let request = request.image_tag_mutability(ImageTagMutability::Immutable);
+        let request =
+            request.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
+        let Err(error) = request.send().await else { return Ok(()) };
+        match error.code() {
+            // Another run was a moment faster.
+            Some("RepositoryAlreadyExistsException") => Ok(()),
+            code => {
+                let refused = refusal(format!("ECR does not create {}", self.name), "ecr:CreateRepository", &error);
+                Err(match is_denied(code) {
+                    true => refused.fix(format!(
+                        "{}\nor have it created: {}",
+                        self.permission(&["ecr:CreateRepository"]),
+                        self.creation()
+                    )),
+                    false => refused,
+                })
+            }
+        }
+    }
+
+    /// The image with this tag or digest.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>
+    ///
+    /// # Errors
+    /// Refused, when there is none, or it may not be looked for.
+    pub async fn find(&self, wanted: &Wanted) -> Result<Found> {
+        let (identifier, shown) = match wanted {
+            Wanted::Tag(tag) => {
+                (ImageIdentifier::builder().image_tag(tag), format!("{}/{}:{tag}", self.host, self.name))
+            }
+            Wanted::Digest(digest) => {
+                let digest = Digest::parse(digest)?;
+                (
+                    ImageIdentifier::builder().image_digest(digest.as_str()),
+                    format!("{}/{}@{digest}", self.host, self.name),
+                )
+            }
+        };
+        let missing =
+            |why: &str| Error::refused(format!("there is no image {shown}")).why(why).fix(self.remedy(wanted));
+        let request = self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
+        let answer = request.image_ids(identifier.build()).send().await.map_err(|error| match error.code() {
+            Some("ImageNotFoundException") => missing("ECR has no such tag or digest"),
+            Some("RepositoryNotFoundException") => missing("ECR has no such repository"),
+            code => {
+                let refused = refusal(format!("ECR does not look for {shown}"), "ecr:DescribeImages", &error);
+                if is_denied(code) { refused.fix(self.permission(&["ecr:DescribeImages"])) } else { refused }
+            }
+        })?;
+        // The manifests below an index may come in the same answer: the one that was asked for is the one that is wanted.
+        let found = answer.image_details().iter().find(|image| match wanted {
+            Wanted::Tag(tag) => image.image_tags().contains(tag),
+            Wanted::Digest(digest) => image.image_digest() == Some(digest),
+        });
+        let found = found.ok_or_else(|| missing("ECR answered without it"))?;
+        let digest =
+            found.image_digest().ok_or_else(|| Error::unexpected(format!("ECR gives no digest of {shown}")))?;
+        let tag = match wanted {
+            Wanted::Tag(tag) => Some(tag.clone()),
+            Wanted::Digest(_) => version_tag(found.image_tags()),
+        };
+        Ok(Found {
+            digest: Digest::parse(digest).map_err(|error| Error::new(Kind::Unexpected, error.message))?.to_string(),
+            tag,
+        })
+    }
+
+    fn remedy(&self, wanted: &Wanted) -> String {
+        let list = format!(
+            "see what there is: aws ecr describe-images --region {} --registry-id {} --repository-name {} --query 'imageDetails[].imageTags'",
+            self.region, self.account, self.name
+        );
+        match wanted {
+            Wanted::Tag(tag) => format!("push it first: cicd push-ecr --tag {tag}\n{list}"),
+            Wanted::Digest(_) => format!("push it first: cicd push-ecr\n{list}"),
+        }
+    }
+
+    /// The policy statement that allows `actions` on the repository.
+    pub fn permission(&self, actions: &[&str]) -> String {
+        let statement = serde_json::json!({ "Effect": "Allow", "Action": actions, "Resource": self.arn() });
+        format!("allow it in the role's policy: {statement}")
+    }
+
+    /// The command that creates the repository as [`Ecr::create`] does.
+    pub fn creation(&self) -> String {
+        format!(
+            "aws ecr create-repository --region {} --registry-id {} --repository-name {} --image-tag-mutability IMMUTABLE --image-scanning-configuration scanOnPush=true",
+            self.region, self.account, self.name
+        )
+    }
+
+    fn arn(&self) -> String {
+        arn(&self.region, &self.account, &self.name)
+    }
+}
+
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
+fn arn(region: &str, account: &str, name: &str) -> String {
+    let partition = match region.split('-').take(2).collect::<Vec<_>>()[..] {
+        ["cn", ..] => "aws-cn",
+        ["us", "gov"] => "aws-us-gov",
+        _ => "aws",
+    };
+    format!("arn:{partition}:ecr:{region}:{account}:repository/{name}")
+}
+
+fn is_denied(code: Option<&str>) -> bool {
+    matches!(code, Some("AccessDenied" | "AccessDeniedException"))
+}
+
+/// The highest version among tags, when one of them is a version.
+fn version_tag(tags: &[String]) -> Option<String> {
+    let versions = tags.iter().filter_map(|tag| semver::Version::parse(tag).ok().map(|version| (version, tag)));
+    versions.max_by(|one, other| one.0.cmp(&other.0)).map(|(_, tag)| tag.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_version_is_the_images() {
+        let cases: [(&[&str], Option<&str>); 5] = [
+            (&["latest", "1.4.0", "1.10.0", "1.9.0"], Some("1.10.0")),
+            (&["1.3.3-main.4", "1.3.3-main.12"], Some("1.3.3-main.12")),
+            (&["1.4.0", "1.4.0-pr.12.7"], Some("1.4.0")),
+            (&["latest", "v1", "1.4"], None),
+            (&[], None),
+        ];
+        for (tags, expected) in cases {
+            let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
+            assert_eq!(version_tag(&tags).as_deref(), expected, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn arns_are_of_the_regions_partition() {
+        for (region, partition) in
+            [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-east-1", "aws")]
+        {
+            assert_eq!(
+                arn(region, "111122223333", "a/b"),
+                format!("arn:{partition}:ecr:{region}:111122223333:repository/a/b")
+            );
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A layout into a repository: look what is there, decide what is missing, upload that, and set the tags last.
+//!
+//! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
+
+use std::collections::HashSet;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Response};
+
+use super::client::{Client, Task, accept_manifests, body};
+use super::upload;
+use crate::error::{Error, Result};
+use crate::layout::{Descriptor, Digest, Layout};
+use crate::report::{Report, human};
+
+/// Docker uploads five at a time, BuildKit four; more than that gains nothing and meets ECR's limits sooner.
+const AT_ONCE: usize = 4;
+
+/// As large as manifests may be.
+const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+
+const LOOK_AT_MANIFEST: &[&str] = &["ecr:BatchGetImage"];
+const LOOK_AT_BLOB: &[&str] = &["ecr:BatchCheckLayerAvailability"];
+const UPLOAD: &[&str] = &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"];
+const PUT_MANIFEST: &[&str] = &["ecr:PutImage"];
+
+/// What a repository has of a layout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Each wanted tag, and what it stands for there.
+    pub tags: Vec<(String, Option<Digest>)>,
+    /// The blobs and manifests that are there.
+    pub present: HashSet<Digest>,
+}
+
+impl Facts {
+    /// Of a repository that is not there, or new.
+    pub fn nothing(tags: &[String]) -> Facts {
+        Facts { tags: tags.iter().map(|tag| (tag.clone(), None)).collect(), present: HashSet::new() }
+    }
+}
+
+/// What a push does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// To upload, the largest first, so that none is left alone at the end.
+    pub blobs: Vec<Descriptor>,
+    /// To put by digest, in this order: each behind what it refers to.
+    pub documents: Vec<Descriptor>,
+    /// To set, when all else is there.
+    pub tags: Vec<String>,
+    pub upload_bytes: u64,
+    pub skip_bytes: u64,
+}
+
+impl Plan {
+    pub fn is_nothing(&self) -> bool {
+        self.blobs.is_empty() && self.documents.is_empty() && self.tags.is_empty()
+    }
+
+    /// What it would do, for people.
+    pub fn in_words(&self) -> String {
+        if self.is_nothing() {
+            return "would do nothing: all of it is there".into();
+        }
+        let tags = if self.tags.is_empty() { String::new() } else { format!(", and set {}", self.tags.join(", ")) };
+        let count = |number: usize, of: &str| format!("{number} {of}{}", if number == 1 { "" } else { "s" });
+        let (blobs, documents) = (count(self.blobs.len(), "blob"), count(self.documents.len(), "manifest"));
+        format!("would upload {blobs} and {documents}, {}{tags}", human::bytes(self.upload_bytes))
+    }
+}
+
+/// Decides what to push. Pure.
+///
+/// # Errors
+/// Refused, when a tag stands for another image: all such tags, with both digests.
+pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
+    let root = &layout.root().digest;
+    let taken = facts
+        .tags
+        .iter()
+        .filter_map(|(tag, there)| there.as_ref().filter(|there| *there != root).map(|there| (tag, there)));
+    let taken: Vec<String> = taken.map(|(tag, there)| conflict(repository, tag, there, root)).collect();
+    if !taken.is_empty() {
+        return Err(tag_refused(taken.join("\n")));
+    }
+    let missing = |blob: &&Descriptor| !facts.present.contains(&blob.digest);
+    let mut blobs: Vec<Descriptor> = layout.blobs().filter(missing).cloned().collect();
+    blobs.sort_by(|one, other| other.size.cmp(&one.size).then_with(|| one.digest.cmp(&other.digest)));
+    let documents: Vec<Descriptor> = layout.documents().iter().filter(missing).cloned().collect();
+    let upload_bytes = blobs.iter().chain(&documents).fold(0_u64, |sum, one| sum.saturating_add(one.size));
+    Ok(Plan {
+        blobs,
+        documents,
+        tags: facts.tags.iter().filter(|(_, there)| there.is_none()).map(|(tag, _)| tag.clone()).collect(),
+        upload_bytes,
+        skip_bytes: layout.size().saturating_sub(upload_bytes),
+    })
+}
+
+fn conflict(repository: &str, tag: &str, there: &Digest, ours: &Digest) -> String {
+    format!("{repository}:{tag} is {there} there, and {ours} here")
+}
+
+fn tag_refused(why: String) -> Error {
+    Error::refused("a tag is taken by another image, and tags are not moved")
+        .why(why)
+        .fix("push under another tag; when the sources are the same, look for what makes the build differ (a base image's tag, a time)")
+}
+
+/// Looks what the repository has: the tags first, and of an image that is there as a whole nothing else.
+///
+/// # Errors
+/// Refused, when we may not look.
+pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Result<Facts> {
+    let tags = stream::iter(tags.to_vec()).map(async |tag| {
+        let digest = manifest(client, &tag).await?;
+        Ok::<_, Error>((tag, digest))
+    });
+    let tags: Vec<(String, Option<Digest>)> = tags.buffered(AT_ONCE).try_collect().await?;
+    let root = &layout.root().digest;
+    let whole =
+        tags.iter().any(|(_, there)| there.as_ref() == Some(root)) || manifest(client, root.as_str()).await?.is_some();
+    let all: Vec<(&Descriptor, bool)> = layout
+        .blobs()
+        .map(|blob| (blob, true))
+        .chain(layout.documents().iter().map(|document| (document, false)))
+        .collect();
+    if whole {
+        // A registry takes a manifest only when all that it refers to is there.
+        return Ok(Facts { tags, present: all.into_iter().map(|(one, _)| one.digest.clone()).collect() });
+    }
+    if tags.iter().any(|(_, there)| there.is_some()) {
+        // It will be refused: what the registry has of it does not matter any more.
+        return Ok(Facts { tags, present: HashSet::new() });
+    }
+    let looks = stream::iter(all.into_iter().filter(|(one, _)| one.digest != *root)).map(async |(one, is_blob)| {
+        let there =
+            if is_blob { blob(client, one).await? } else { manifest(client, one.digest.as_str()).await?.is_some() };
+        Ok::<_, Error>(there.then(|| one.digest.clone()))
+    });
+    let present: Vec<Option<Digest>> = looks.buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(Facts { tags, present: present.into_iter().flatten().collect() })
+}
+
+/// Does what was planned. A tag is set only when all that it stands for is there, so that an interrupted push leaves no tag
+/// of a partial image.
+///
+/// # Errors
+/// Whatever could not be put, after patience; bad input, when the layout's bytes are not what their digests say.
+pub async fn apply(client: &Client, layout: &Layout, plan: &Plan, report: &Report) -> Result<()> {
+    let bar = report.bytes("push", plan.upload_bytes);
+    let uploads = stream::iter(&plan.blobs).map(async |blob| {
+        let task = Task { doing: format!("uploading {}", blob.digest), needs: UPLOAD };
+        upload::blob(client, layout, blob, &task, &bar).await
+    });
+    let done: Result<Vec<()>> = uploads.buffer_unordered(AT_ONCE).try_collect().await;
+    done?;
+    for document in &plan.documents {
+        put_manifest(client, layout, document, document.digest.as_str()).await?;
+        bar.add(document.size);
+    }
+    bar.finish();
+    for tag in &plan.tags {
+        set_tag(client, layout, tag).await?;
+    }
+    Ok(())
+}
+
+/// Sets a tag that was free when we looked. It is looked at again: an upload takes its time, and a registry whose tags can
+/// be moved would move it without a word.
+async fn set_tag(client: &Client, layout: &Layout, tag: &str) -> Result<()> {
+    let (root, repository) = (layout.root(), client.address().shown());
+    if let Some(there) = manifest(client, tag).await? {
+        return match there == root.digest {
+            true => Ok(()),
+            false => Err(tag_refused(conflict(&repository, tag, &there, &root.digest))),
+        };
+    }
+    let Err(error) = put_manifest(client, layout, root, tag).await else { return Ok(()) };
+    // An immutable tag that somebody else just set: to the same image, that is what we wanted.
+    match manifest(client, tag).await {
+        Ok(Some(there)) if there == root.digest => Ok(()),
+        Ok(Some(there)) => Err(tag_refused(conflict(&repository, tag, &there, &root.digest))),
+        _ => Err(error),
+    }
+}
+
+/// Puts a manifest or an index under its digest or a tag.
+async fn put_manifest(client: &Client, layout: &Layout, document: &Descriptor, reference: &str) -> Result<()> {
+    let task = Task { doing: format!("putting manifest {reference}"), needs: PUT_MANIFEST };
+    let bytes = layout.read(document)?;
+    let media_type = HeaderValue::from_str(&document.media_type)
+        .map_err(|_| Error::unexpected(format!("`{}` cannot be a header", document.media_type)))?;
+    let answer = client
+        .patiently(&task, async |_| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]);
+            client.small(Method::PUT, &format!("manifests/{reference}"), headers, bytes.clone()).await
+        })
+        .await?;
+    // A registry that stores other bytes than we sent would be deployed from by our digest in vain.
+    match answer.as_ref().and_then(content_digest) {
+        Some(stored) if stored != document.digest => Err(Error::unexpected(format!(
+            "{} stored {reference} as {stored}, and it is {}",
+            client.address().shown(),
+            document.digest
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The digest of the manifest that `reference` stands for; none when there is none.
+async fn manifest(client: &Client, reference: &str) -> Result<Option<Digest>> {
+    let task = Task { doing: format!("looking for {reference}"), needs: LOOK_AT_MANIFEST };
+    let path = format!("manifests/{reference}");
+    client
+        .patiently(&task, async |_| {
+            let Some(head) = client.small(Method::HEAD, &path, accept_manifests(), vec![]).await? else {
+                return Ok(None);
+            };
+            if let Some(digest) = content_digest(&head) {
+                return Ok(Some(digest));
+            }
+            // Not every registry says it in the header.
+            let Some(answer) = client.small(Method::GET, &path, accept_manifests(), vec![]).await? else {
+                return Ok(None);
+            };
+            Ok(Some(Digest::of(&body(answer, MANIFEST_LIMIT).await?)))
+        })
+        .await
+}
+
+async fn blob(client: &Client, blob: &Descriptor) -> Result<bool> {
+    let task = Task { doing: format!("looking for {}", blob.digest), needs: LOOK_AT_BLOB };
+    client.patiently(&task, async |_| upload::is_there(client, &blob.digest).await).await
+}
+
+fn content_digest(answer: &Response) -> Option<Digest> {
+    Digest::parse(answer.headers().get("docker-content-digest")?.to_str().ok()?).ok()
+}

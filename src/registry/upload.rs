@@ -1,0 +1,189 @@
+//! One blob over the wire: a fresh session, and one request that streams the file and hashes it as it goes.
+//!
+//! Never several PATCH requests: ECR is known to answer 201 to them and to keep the first part only.
+//! <https://github.com/aws/containers-roadmap/issues/2831>
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Body, Method, Response};
+use tokio::io::AsyncReadExt;
+
+use super::client::{Client, Fault, Task, judge, unanswered};
+use crate::error::{Error, Result};
+use crate::layout::{Descriptor, Digest, Layout};
+use crate::report::Bar;
+
+/// What is in memory of a file at a time.
+const CHUNK: usize = 256 * 1024;
+/// A registry that has all bytes of a large blob may need a while to store it: so many times the usual stillness.
+const STORING: u32 = 5;
+
+/// Uploads a blob. Each try has a session of its own and begins at the first byte; before it, it is looked whether the try
+/// before did succeed and only its answer was lost.
+///
+/// # Errors
+/// Bad input, when the file is not what its digest says; else what the registry says after the last try.
+pub async fn blob(client: &Client, layout: &Layout, blob: &Descriptor, task: &Task, bar: &Bar) -> Result<()> {
+    let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
+    client
+        .patiently(task, async |tries| {
+            if tries > 0 && is_there(client, &blob.digest).await? {
+                return Ok(());
+            }
+            let session = begin(client, &blob.digest).await?;
+            put(client, session, layout.blob(&blob.digest), blob, &meter).await
+        })
+        .await?;
+    meter.reached(blob.size);
+    Ok(())
+}
+
+/// Whether the repository has a blob.
+pub async fn is_there(client: &Client, digest: &Digest) -> Result<bool, Fault> {
+    let answer = client.small(Method::HEAD, &format!("blobs/{digest}"), HeaderMap::new(), vec![]).await?;
+    Ok(answer.is_some())
+}
+
+/// Opens an upload session; gives where the blob is put.
+async fn begin(client: &Client, digest: &Digest) -> Result<reqwest::Url, Fault> {
+    let answer = client.small(Method::POST, "blobs/uploads/", HeaderMap::new(), vec![]).await?;
+    let location = answer.as_ref().and_then(|answer| answer.headers().get(LOCATION)?.to_str().ok());
+    let odd = |why: String| {
+        Fault::Final(Error::unexpected(format!("{} opens no upload session", client.address().shown())).why(why))
+    };
+    let location = location.ok_or_else(|| odd("its answer has no Location".into()))?;
+    client.address().upload(location, digest).map_err(odd)
+}
+
+async fn put(
+    client: &Client,
+    to: reqwest::Url,
+    file: PathBuf,
+    blob: &Descriptor,
+    meter: &Arc<Meter>,
+) -> Result<(), Fault> {
+    let sent = Arc::new(Sent::default());
+    let body = Body::wrap_stream(read(file, blob.clone(), sent.clone(), meter.clone()));
+    let (request, used) = client.request(Method::PUT, to).await;
+    let request = request.header(CONTENT_LENGTH, blob.size).header(CONTENT_TYPE, "application/octet-stream").body(body);
+    let answer = watched(request.send(), &sent, blob.size, client.patience().still).await;
+    // What is wrong with the file shows as a broken request, too: the file's own fault is the reason.
+    if let Some(error) = sent.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(Fault::Final(error));
+    }
+    judge(answer?, used).await.map(drop)
+}
+
+/// Waits for the answer as long as bytes go out. A limit for the whole request would forbid large blobs on thin lines.
+async fn watched(
+    request: impl Future<Output = reqwest::Result<Response>>,
+    sent: &Sent,
+    size: u64,
+    still: Duration,
+) -> Result<Response, Fault> {
+    let mut request = pin!(request);
+    let (mut seen, mut windows) = (0, 0);
+    loop {
+        if let Ok(answer) = tokio::time::timeout(still, &mut request).await {
+            return answer.map_err(unanswered);
+        }
+        let now = sent.bytes.load(Ordering::Relaxed);
+        windows = if now > seen { 0 } else { windows + 1 };
+        seen = now;
+        let allowed = if now < size { 1 } else { STORING };
+        if windows >= allowed {
+            return Err(Fault::Still {
+                why: format!("nothing moved for {} s at byte {now} of {size}", still.as_secs()),
+            });
+        }
+    }
+}
+
+/// What one try has handed to the connection.
+#[derive(Debug, Default)]
+struct Sent {
+    bytes: AtomicU64,
+    fault: Mutex<Option<Error>>,
+}
+
+/// The bar of a blob: it does not go back when a try begins anew.
+struct Meter {
+    bar: Bar,
+    shown: AtomicU64,
+}
+
+impl Meter {
+    fn reached(&self, position: u64) {
+        let before = self.shown.fetch_max(position, Ordering::Relaxed);
+        if position > before {
+            self.bar.add(position - before);
+        }
+    }
+}
+
+/// A file being read.
+struct Reading {
+    file: tokio::fs::File,
+    hash: Context,
+    left: u64,
+}
+
+/// The bytes of a blob's file. The last ones are handed out only when the digest of all is right, so that no registry gets
+/// the whole of something else.
+fn read(
+    path: PathBuf,
+    blob: Descriptor,
+    sent: Arc<Sent>,
+    meter: Arc<Meter>,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    let kept = sent.clone();
+    let chunks = stream::try_unfold(None, move |reading: Option<Reading>| {
+        let (path, blob, sent, meter) = (path.clone(), blob.clone(), sent.clone(), meter.clone());
+        async move {
+            let mut reading = match reading {
+                Some(reading) => reading,
+                None => {
+                    let file = tokio::fs::File::open(&path).await.map_err(|error| unread(&path, &error))?;
+                    Reading { file, hash: Context::new(&SHA256), left: blob.size }
+                }
+            };
+            if reading.left == 0 {
+                return Ok(None);
+            }
+            let mut chunk = vec![0; usize::try_from(reading.left).unwrap_or(CHUNK).min(CHUNK)];
+            reading.file.read_exact(&mut chunk).await.map_err(|error| unread(&path, &error))?;
+            reading.hash.update(&chunk);
+            reading.left -= chunk.len() as u64;
+            if reading.left == 0 {
+                let found = Digest::from_sha256(reading.hash.clone().finish().as_ref());
+                if found != blob.digest {
+                    return Err(Error::input(format!("the layout is broken at {}", path.display()))
+                        .why(format!("its bytes have the digest {found}"))
+                        .fix("build the image again: cicd build-image"));
+                }
+            }
+            sent.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            meter.reached(blob.size - reading.left);
+            Ok(Some((Bytes::from(chunk), Some(reading))))
+        }
+    });
+    chunks.map(move |chunk| {
+        chunk.map_err(|error| {
+            let text = error.to_string();
+            *kept.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            std::io::Error::other(text)
+        })
+    })
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Error {
+    Error::input(format!("cannot read {}", path.display())).why(error).fix("build the image again: cicd build-image")
+}

@@ -1,0 +1,503 @@
+//! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
+
+mod layouts;
+mod proxy;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Repository, Run, cicd, run, stack, unique};
+use layouts::{Layout, random, sha256};
+use proxy::{Act, Proxy, Rule};
+
+/// A repository of the stack's registry that no other test uses.
+fn repository(host: &str) -> String {
+    format!("{host}/tests/{}", unique("push"))
+}
+
+/// A command that pushes `layout` from a service named `name`.
+fn pusher(name: &str, layout: &Path, arguments: &[&str]) -> (Repository, Command) {
+    let folder = Repository::new();
+    folder.write("service.yaml", &format!("name: {name}\nport: 8000\n"));
+    let mut command = cicd(folder.path());
+    command.args(["push-ecr", "--output", "json", "--layout"]).arg(layout).args(arguments);
+    (folder, command)
+}
+
+fn push(layout: &Layout, repository: &str, arguments: &[&str]) -> Run {
+    let (_folder, mut command) =
+        pusher("patients", layout.path(), &[&["--repository", repository], arguments].concat());
+    run(&mut command)
+}
+
+/// `HOST/NAME` as the beginning of its URLs.
+fn url(repository: &str) -> String {
+    let (host, name) = repository.split_once('/').expect("HOST/NAME");
+    format!("http://{host}/v2/{name}")
+}
+
+/// A GET: the status and the body.
+fn get(url: &str) -> (u16, Vec<u8>) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let accept = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "-m", "20", "-w", "%{http_code}", "-H", accept, "-o"]).arg(file.path()).arg(url);
+    let ended = run(&mut curl).ended(0);
+    (ended.stdout.parse().expect("a status"), std::fs::read(file.path()).expect("a body"))
+}
+
+/// Pulls all of a layout back and compares it, byte for byte.
+fn assert_arrived(layout: &Layout, repository: &str, tags: &[&str]) {
+    let at = url(repository);
+    for (digest, bytes) in &layout.blobs {
+        let (status, found) = get(&format!("{at}/blobs/{digest}"));
+        assert_eq!((status, &sha256(&found)), (200, digest));
+        assert!(found == *bytes);
+    }
+    let documents = layout.documents.iter().map(|(digest, bytes)| (digest.as_str(), bytes));
+    let root = &layout.documents[&layout.digest];
+    for (reference, bytes) in documents.chain(tags.iter().map(|tag| (*tag, root))) {
+        let (status, found) = get(&format!("{at}/manifests/{reference}"));
+        assert!(status == 200 && found == *bytes, "{reference}: {status}");
+    }
+}
+
+fn assert_no_tag(repository: &str, tag: &str) {
+    assert_eq!(get(&format!("{}/manifests/{tag}", url(repository))).0, 404, "{repository}:{tag}");
+}
+
+fn message(ended: &Run) -> String {
+    let result = ended.json();
+    format!(
+        "{} fix: {}",
+        result["error"]["message"].as_str().expect("a message"),
+        result["error"]["fix"].as_str().unwrap_or("none")
+    )
+}
+
+#[test]
+fn an_index_arrives_whole_and_a_second_push_writes_nothing() {
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[]);
+    let repository = repository(&proxy.host);
+    let layout = Layout::index(&[random(3_000_000), random(700_001), random(1), random(0x4_0000)]);
+    let result = push(&layout, &repository, &["--tag", "1.4.0", "--tag", "stable", "--tag", "1.4.0"]).ended(0).json();
+    assert_eq!(result["repository"], repository);
+    assert_eq!(result["digest"], layout.digest);
+    assert_eq!(result["tags"], serde_json::json!(["1.4.0", "stable"]));
+    assert_eq!((&result["uploaded-bytes"], &result["skipped-bytes"]), (&layout.size().into(), &0.into()));
+    assert_arrived(&layout, &repository, &["1.4.0", "stable"]);
+
+    let writes = proxy.writes();
+    assert_eq!(writes.iter().filter(|line| line.starts_with("POST")).count(), layout.blobs.len(), "a session a blob");
+    assert!(!writes.iter().any(|line| line.starts_with("PATCH")), "ECR loses parts: {writes:?}");
+    assert!(proxy.seen().iter().all(|seen| !seen.chunked), "every upload says its length");
+    let manifests: Vec<&str> = writes.iter().filter_map(|line| line.split("/manifests/").nth(1)).collect();
+    let (children, rest) = manifests.split_at(layout.documents.len() - 1);
+    assert_eq!(rest, [layout.digest.as_str(), "1.4.0", "stable"], "the root behind its children, the tags last");
+    assert_eq!(children.len(), 3);
+    assert!(
+        writes.iter().rposition(|line| line.contains("/blobs/"))
+            < writes.iter().position(|line| line.contains("/manifests/"))
+    );
+
+    let before = proxy.seen().len();
+    let again = push(&layout, &repository, &["--tag", "1.4.0", "--tag", "stable"]).ended(0).json();
+    assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
+    assert_eq!(proxy.writes().len(), writes.len(), "nothing is written twice");
+    assert_eq!(proxy.seen().len() - before, 2, "one look for each tag is enough");
+
+    push(&layout, &repository, &["--tag", "1.5.0"]).ended(0);
+    assert_eq!(
+        proxy.writes()[writes.len()..],
+        [format!("PUT /v2/{}/manifests/1.5.0", repository.split_once('/').expect("a name").1)]
+    );
+}
+
+#[test]
+fn what_the_registry_has_is_not_uploaded_again() {
+    let repository = repository(&stack("CICD_STACK_REGISTRY"));
+    let base = random(2_000_000);
+    push(&Layout::image(&[base.clone(), random(10)]), &repository, &["--tag", "1.0.0"]).ended(0);
+    let next = Layout::image(&[base.clone(), random(20), random(20)]);
+    let result = push(&next, &repository, &["--tag", "1.0.1"]).ended(0).json();
+    assert_eq!(result["skipped-bytes"], base.len());
+    assert_eq!(result["uploaded-bytes"], next.size() - base.len() as u64);
+    assert_arrived(&next, &repository, &["1.0.1"]);
+}
+
+#[test]
+fn without_a_tag_an_image_is_there_by_its_digest() {
+    let repository = repository(&stack("CICD_STACK_REGISTRY"));
+    let layout = Layout::image(&[random(1000)]);
+    let digest = layout.digest.clone();
+    push(&layout, &repository, &["--digest", &digest]).ended(0);
+    assert_arrived(&layout, &repository, &[]);
+    assert_eq!(push(&layout, &repository, &[]).ended(0).json()["uploaded-bytes"], 0);
+}
+
+#[test]
+fn a_taken_tag_is_refused_before_anything_is_written() {
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[]);
+    let repository = repository(&proxy.host);
+    let (first, second) = (Layout::image(&[random(1000)]), Layout::image(&[random(1000)]));
+    push(&first, &repository, &["--tag", "1.0.0", "--tag", "1.0"]).ended(0);
+    let writes = proxy.writes().len();
+    for plan in [&[][..], &["--plan"][..]] {
+        let tags = ["--tag", "2.0.0", "--tag", "1.0.0", "--tag", "1.0"];
+        let ended = push(&second, &repository, &[&tags, plan].concat()).ended(3);
+        let message = message(&ended);
+        for part in [&first.digest, &second.digest, &format!("{repository}:1.0.0 "), &format!("{repository}:1.0 ")] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!message.contains("2.0.0") && message.contains("push under another tag"), "{message}");
+    }
+    assert_eq!(proxy.writes().len(), writes);
+    assert_no_tag(&repository, "2.0.0");
+}
+
+#[test]
+fn a_plan_writes_nothing_and_says_what_would_be() {
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[]);
+    let repository = repository(&proxy.host);
+    let layout = Layout::image(&[random(1000), random(2000)]);
+    let ended = push(&layout, &repository, &["--tag", "1.0.0", "--plan"]).ended(0);
+    assert_eq!((&ended.json()["status"], &ended.json()["uploaded-bytes"]), (&"planned".into(), &layout.size().into()));
+    assert!(
+        ended.stderr.contains("would upload 3 blobs and 1 manifest") && ended.stderr.contains("set 1.0.0"),
+        "{ended}"
+    );
+    assert_eq!(proxy.writes(), Vec::<String>::new());
+    push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
+    let ended = push(&layout, &repository, &["--tag", "1.0.0", "--plan"]).ended(0);
+    assert!(ended.stderr.contains("would do nothing"), "{ended}");
+}
+
+#[test]
+fn bytes_that_are_not_what_their_digest_says_do_not_get_a_tag() {
+    let repository = repository(&stack("CICD_STACK_REGISTRY"));
+    let layout = Layout::image(&[random(1_500_000), random(10)]);
+    let file = layout.file(layout.largest());
+    let mut bytes = std::fs::read(&file).expect("a layer");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    std::fs::write(&file, bytes).expect("written");
+    let message = message(&push(&layout, &repository, &["--tag", "1.0.0"]).ended(2));
+    assert!(
+        message.contains(&file.display().to_string()) && message.contains("its bytes have the digest sha256:"),
+        "{message}"
+    );
+    assert_no_tag(&repository, "1.0.0");
+    assert_eq!(get(&format!("{}/blobs/{}", url(&repository), layout.largest())).0, 404);
+}
+
+#[test]
+fn bad_input_is_refused_before_anybody_is_asked() {
+    let layout = Layout::image(&[random(10)]);
+    let other = sha256(b"other");
+    let nobody = "localhost:1/tests/nobody";
+    let cases: [(&str, &[&str], &str); 5] = [
+        (nobody, &["--tag", "a b"], "`a b` is no tag"),
+        (nobody, &["--digest", &other], "not sha256:"),
+        (nobody, &["--digest", "latest"], "`latest` is no digest"),
+        ("patients", &[], "`patients` is no repository"),
+        ("http://localhost:1/patients", &[], "it has a scheme"),
+    ];
+    for (repository, arguments, expected) in cases {
+        let message = message(&push(&layout, repository, arguments).ended(2));
+        assert!(message.contains(expected) && !message.ends_with("fix: none"), "{message}");
+    }
+    let empty = tempfile::tempdir().expect("a folder");
+    let (_folder, mut command) = pusher("patients", empty.path(), &["--repository", nobody]);
+    let message = message(&run(&mut command).ended(2));
+    assert!(message.contains("is no OCI layout: it has no oci-layout"), "{message}");
+}
+
+#[test]
+fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
+    let rule = |method, part, times, act| Rule { method, part, times, act };
+    let cases: [(&str, Vec<Rule>); 9] = [
+        ("no session", vec![rule("POST", "/uploads/", 2, Act::Answer("HTTP/1.1 503 Service Unavailable"))]),
+        ("reset at the start", vec![rule("PUT", "/uploads/", 1, Act::Cut(0))]),
+        ("reset half-way", vec![rule("PUT", "/uploads/", 2, Act::Cut(50))]),
+        ("reset at the end", vec![rule("PUT", "/uploads/", 1, Act::Cut(100))]),
+        ("a lost answer", vec![rule("PUT", "/uploads/", 1, Act::LoseAnswer)]),
+        ("a stale session", vec![rule("PUT", "/uploads/", 1, Act::Answer("HTTP/1.1 416 Range Not Satisfiable"))]),
+        ("a broken look", vec![rule("HEAD", "/blobs/", 1, Act::Answer("HTTP/1.1 500 Internal Server Error"))]),
+        ("a broken manifest", vec![rule("PUT", "/manifests/sha256", 1, Act::LoseAnswer)]),
+        (
+            "a lost tag",
+            vec![rule("PUT", "/manifests/1.0.0", 1, Act::Cut(100)), rule("HEAD", "/manifests/1.0.0", 1, Act::Cut(0))],
+        ),
+    ];
+    std::thread::scope(|scope| {
+        for (case, rules) in &cases {
+            scope.spawn(move || {
+                let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), rules);
+                let repository = repository(&proxy.host);
+                let layout = Layout::image(&[random(2_000_000)]);
+                let ended = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
+                assert_eq!(ended.json()["uploaded-bytes"], layout.size(), "{case}");
+                assert_arrived(&layout, &repository, &["1.0.0"]);
+                let sessions: Vec<String> =
+                    proxy.lines(&["PUT"]).into_iter().filter(|line| line.contains("/uploads/")).collect();
+                let mut fresh = sessions.clone();
+                fresh.sort();
+                fresh.dedup();
+                assert_eq!(sessions.len(), fresh.len(), "{case}: each try has a session of its own");
+                if *case == "a lost answer" {
+                    assert_eq!(sessions.len(), layout.blobs.len(), "what arrived is not sent again");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_registry_that_asks_for_time_gets_it_and_not_too_much() {
+    let layout = Layout::image(&[random(100)]);
+    let busy = Rule {
+        method: "POST",
+        part: "/uploads/",
+        times: 1,
+        act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2"),
+    };
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[busy.clone()]);
+    push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(0);
+    let seen = proxy.seen();
+    let first = seen.iter().find(|seen| seen.method == "POST").expect("a session").at;
+    let last = seen.iter().filter(|seen| seen.method == "POST").map(|seen| seen.at).max().expect("a session");
+    assert!(last - first >= Duration::from_secs(2), "{:?}", last - first);
+
+    let busy = Rule { act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600"), times: 9, ..busy };
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[busy]);
+    let message = message(&push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(1));
+    assert!(message.contains("HTTP 429") && message.contains("3600 s"), "{message}");
+}
+
+#[test]
+fn patience_ends() {
+    let layout = Layout::image(&[random(100)]);
+    let down =
+        Rule { method: "HEAD", part: "/manifests/", times: usize::MAX, act: Act::Answer("HTTP/1.1 502 Bad Gateway") };
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[down]);
+    let message_of = |ended: Run| message(&ended);
+    let said = message_of(push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(1));
+    assert!(said.contains("HTTP 502") && said.contains("(6 tries)"), "{said}");
+    assert_eq!(proxy.seen().len(), 6);
+
+    let said = message_of(push(&layout, "localhost:1/tests/nobody", &["--tag", "1.0.0"]).ended(1));
+    assert!(
+        said.contains("looking for 1.0.0 at localhost:1/tests/nobody failed") && said.contains("(3 tries)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_token_is_asked_for_renewed_once_and_never_shown() {
+    let proxy = Proxy::with_tokens(&stack("CICD_STACK_REGISTRY"), 7);
+    let repository = repository(&proxy.host);
+    let layout = Layout::image(&[random(1000), random(2000), random(300_000)]);
+    let ended = push(&layout, &repository, &["--tag", "1.0.0", "--verbose"]).ended(0);
+    let tokens = proxy.lines(&["GET"]);
+    assert_eq!(tokens.len(), 2, "four uploads whose token ran out renew it once: {tokens:?}");
+    assert!(
+        tokens[0].contains("scope=repository%3Atests%2Fpush-") && tokens[0].ends_with("%3Apull%2Cpush"),
+        "{tokens:?}"
+    );
+    assert!(!format!("{ended}").contains("registry-secret"), "{ended}");
+    assert_eq!(ended.json()["uploaded-bytes"], layout.size());
+}
+
+#[test]
+fn a_refusal_is_final_and_says_so() {
+    let layout = Layout::image(&[random(100)]);
+    let cases = [
+        ("HEAD", "/manifests/", "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", "wants a login"),
+        ("POST", "/uploads/", "HTTP/1.1 403 Forbidden", "wants a login"),
+        ("POST", "/uploads/", "HTTP/1.1 404 Not Found", "create the repository first"),
+    ];
+    for (method, part, answer, fix) in cases {
+        let rule = Rule { method, part, times: usize::MAX, act: Act::Answer(answer) };
+        let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[rule]);
+        let message = message(&push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(3));
+        assert!(message.contains(fix), "{message}");
+        let tries = proxy.seen().iter().filter(|seen| seen.method == method && seen.path.contains(part)).count();
+        assert!(tries <= 2, "{answer}: {tries} tries");
+    }
+}
+
+#[test]
+fn memory_does_not_grow_with_the_image() {
+    let layout = Layout::image(&[random(48 << 20), random(48 << 20), random(48 << 20)]);
+    let repository = repository(&stack("CICD_STACK_REGISTRY"));
+    let (_folder, mut command) = pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
+    let null = std::process::Stdio::null;
+    let mut child = command.stdout(null()).stderr(null()).spawn().expect("started");
+    let mut peak = 0;
+    let ended = loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = kilobytes.unwrap_or(peak).max(peak);
+        if let Some(ended) = child.try_wait().expect("waited") {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(ended.success());
+    assert!((1..80_000).contains(&peak), "{peak} kB at most, for an image of {} kB", layout.size() / 1000);
+}
+
+/// The platform of the stack, with credentials for it in the environment.
+fn to_ecr(name: &str, layout: &Layout, arguments: &[&str]) -> Run {
+    let (_folder, mut command) = pusher(name, layout.path(), arguments);
+    run(&mut command)
+}
+
+/// An ECR repository that is removed with all its images at the end.
+struct EcrRepository(String);
+
+impl EcrRepository {
+    fn new() -> EcrRepository {
+        EcrRepository(unique("push-ecr"))
+    }
+    fn name(&self) -> String {
+        format!("clinicult/{}", self.0)
+    }
+    /// `HOST/NAME` where the stack has it.
+    fn reached(&self) -> String {
+        let endpoint = stack("AWS_ENDPOINT_URL");
+        format!("{}/{}", endpoint.trim_start_matches("http://"), self.name())
+    }
+    fn aws(&self, command: &str, more: &[&str]) -> Run {
+        let mut aws = Command::new("aws");
+        aws.args(["ecr", command, "--output", "json", "--repository-name", &self.name()]).args(more);
+        run(&mut aws)
+    }
+    fn describe(&self) -> Option<Value> {
+        let mut aws = Command::new("aws");
+        aws.args(["ecr", "describe-repositories", "--output", "json", "--repository-names", &self.name()]);
+        let ended = run(&mut aws);
+        (ended.code == 0).then(|| ended.json()["repositories"][0].clone())
+    }
+    /// The writes to the repository's registry that the stack has seen.
+    fn writes(&self) -> usize {
+        let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
+        let path = format!("/v2/{}/", self.name());
+        log.lines().filter(|line| line.contains(&path) && line.contains(r#""write":true"#)).count()
+    }
+}
+
+impl Drop for EcrRepository {
+    fn drop(&mut self) {
+        self.aws("delete-repository", &["--force"]);
+    }
+}
+
+#[test]
+fn ecr_gets_a_repository_with_safe_defaults_and_the_image() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::index(&[random(600_000), random(300_000), random(1000)]);
+
+    let planned = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0", "--plan"]).ended(0);
+    assert_eq!(
+        (&planned.json()["status"], &planned.json()["uploaded-bytes"]),
+        (&"planned".into(), &layout.size().into())
+    );
+    assert!(planned.stderr.contains(&format!("would create the repository {}", ecr.name())), "{planned}");
+    assert!(ecr.describe().is_none(), "a plan creates nothing");
+
+    let pushed = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
+    assert_eq!(pushed["repository"], format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/{}", ecr.name()));
+    assert_eq!((&pushed["digest"], &pushed["uploaded-bytes"]), (&layout.digest.as_str().into(), &layout.size().into()));
+    let described = ecr.describe().expect("a repository");
+    assert_eq!(described["imageTagMutability"], "IMMUTABLE");
+    assert_eq!(described["imageScanningConfiguration"]["scanOnPush"], true);
+    assert_arrived(&layout, &ecr.reached(), &["1.4.0"]);
+
+    let writes = ecr.writes();
+    assert!(writes >= layout.blobs.len() * 2 + layout.documents.len() + 1, "{writes}");
+    let again = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
+    assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
+    assert_eq!(ecr.writes(), writes, "a second push writes nothing");
+
+    let other = Layout::image(&[random(100)]);
+    let said = message(&to_ecr(&ecr.0, &other, &["--tag", "1.4.0", "--tag", "1.5.0"]).ended(3));
+    assert!(said.contains(&layout.digest) && said.contains(&other.digest), "{said}");
+    assert_eq!(ecr.writes(), writes, "refused before anything is written");
+}
+
+#[test]
+fn ecrs_token_is_never_shown() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::image(&[random(100)]);
+    for (format, commands) in [("json", 0), ("human", 0), ("github", 2)] {
+        let arguments = ["--tag", "1.4.0", "--verbose", "--output", format];
+        let folder = Repository::new();
+        folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+        let mut command = cicd(folder.path());
+        let ended = run(command.arg("push-ecr").arg("--layout").arg(layout.path()).args(arguments)).ended(0);
+        let (token, password) = ("QVdTOm1pbmlzdGFjay1hdXRoLXRva2Vu", "ministack-auth-token");
+        let text = format!("{}{}", ended.stdout, ended.stderr);
+        let shown: Vec<&str> = text.lines().filter(|line| line.contains(token) || line.contains(password)).collect();
+        assert_eq!(shown.len(), commands, "{ended}");
+        assert!(shown.iter().all(|line| line.starts_with("::add-mask::")), "{ended}");
+    }
+}
+
+#[test]
+fn a_role_with_too_little_is_told_which_iam_action_it_lacks() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::image(&[random(100)]);
+    let user = unique("cicd-test");
+    let aws = |arguments: &[&str]| run(Command::new("aws").args(arguments).args(["--output", "json"])).ended(0);
+    aws(&["iam", "create-user", "--user-name", &user]);
+    let keys = aws(&["iam", "create-access-key", "--user-name", &user]).json();
+    let push = |actions: &str, code: i32| {
+        let policy = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":[{actions}],"Resource":"*"}}]}}"#
+        );
+        aws(&["iam", "put-user-policy", "--user-name", &user, "--policy-name", "push", "--policy-document", &policy]);
+        let (_folder, mut command) = pusher(&ecr.0, layout.path(), &["--tag", "1.0.0"]);
+        let key = |name: &str| keys["AccessKey"][name].as_str().expect("a key").to_string();
+        command.env("AWS_ACCESS_KEY_ID", key("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", key("SecretAccessKey"));
+        message(&run(&mut command).ended(code))
+    };
+    let said = push(r#""sts:GetCallerIdentity""#, 3);
+    assert!(said.contains("allow `ecr:GetAuthorizationToken` on `*`"), "{said}");
+    let said = push(r#""ecr:GetAuthorizationToken","ecr:DescribeRepositories""#, 3);
+    let arn = format!("arn:aws:ecr:eu-west-1:111122223333:repository/{}", ecr.name());
+    assert!(said.contains(r#""Action":["ecr:CreateRepository"]"#) && said.contains(&arn), "{said}");
+    assert!(said.contains("aws ecr create-repository"), "{said}");
+    // A role that may not even ask whether the repository is there finds out when it pushes.
+    let said = push(r#""ecr:GetAuthorizationToken""#, 3);
+    assert!(said.contains("NAME_UNKNOWN") && said.contains("aws ecr create-repository"), "{said}");
+    aws(&["iam", "delete-user-policy", "--user-name", &user, "--policy-name", "push"]);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_not_deployed() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::image(&[random(100)]);
+    let deploy = |arguments: &[&str]| {
+        let folder = Repository::new();
+        folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+        let mut command = cicd(folder.path());
+        command.args(["deploy", "--environment", "staging", "--plan", "--output", "json"]).args(arguments);
+        message(&run(&mut command).ended(3))
+    };
+    let said = deploy(&["--version", "1.4.0"]);
+    assert!(
+        said.contains("there is no image")
+            && said.contains("no such repository")
+            && said.contains("cicd push-ecr --tag 1.4.0"),
+        "{said}"
+    );
+    to_ecr(&ecr.0, &layout, &["--tag", "1.0.0"]).ended(0);
+    let said = deploy(&["--version", "1.4.0"]);
+    assert!(said.contains(&format!("{}:1.4.0", ecr.name())) && said.contains("aws ecr describe-images"), "{said}");
+    let said = deploy(&["--digest", &sha256(b"other")]);
+    assert!(said.contains(&format!("{}@sha256:", ecr.name())), "{said}");
+}

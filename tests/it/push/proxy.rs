@@ -1,0 +1,189 @@
+//! A registry that is not well: a proxy before a real one, which breaks what a test tells it to and writes down what it saw.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What happens to a request instead of being passed on.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// The whole body is read, then this is answered: a status line and headers, without the empty line.
+    Answer(&'static str),
+    /// The connection is closed when this share of the body was read, in percent.
+    Cut(usize),
+    /// The registry gets the request; its answer is thrown away with the connection.
+    LoseAnswer,
+    /// The body is read and nothing is answered until the client goes away.
+    Silence,
+}
+
+/// `act` happens to the first `times` requests of this method whose path has `part` in it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub method: &'static str,
+    pub part: &'static str,
+    pub times: usize,
+    pub act: Act,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub chunked: bool,
+    pub at: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    rules: Vec<Rule>,
+    seen: Vec<Seen>,
+    /// The token that is wanted, and how many requests it is still good for.
+    token: Option<(usize, usize)>,
+}
+
+pub struct Proxy {
+    pub host: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Proxy {
+    /// In front of `upstream` (`localhost:5000`).
+    pub fn before(upstream: &str, rules: &[Rule]) -> Proxy {
+        Proxy::start(upstream, State { rules: rules.to_vec(), ..State::default() })
+    }
+
+    /// One that wants a token; the first is good for `uses` requests, the second for all.
+    pub fn with_tokens(upstream: &str, uses: usize) -> Proxy {
+        Proxy::start(upstream, State { token: Some((0, uses)), ..State::default() })
+    }
+
+    fn start(upstream: &str, state: State) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = format!("localhost:{}", listener.local_addr().expect("an address").port());
+        let state = Arc::new(Mutex::new(state));
+        let (shared, upstream, own) = (state.clone(), upstream.to_string(), host.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (shared, upstream, own) = (shared.clone(), upstream.clone(), own.clone());
+                // A connection that breaks off is what this is for.
+                std::thread::spawn(move || drop(serve(client, &upstream, &own, &shared)));
+            }
+        });
+        Proxy { host, state }
+    }
+
+    /// All requests so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().expect("lock").seen.clone()
+    }
+
+    /// The requests of these methods, as `PUT /v2/…`.
+    pub fn lines(&self, methods: &[&str]) -> Vec<String> {
+        let seen = self.seen();
+        let wanted = seen.iter().filter(|seen| methods.contains(&seen.method.as_str()));
+        wanted.map(|seen| format!("{} {}", seen.method, seen.path)).collect()
+    }
+
+    /// The requests that change a registry.
+    pub fn writes(&self) -> Vec<String> {
+        self.lines(&["POST", "PUT", "PATCH", "DELETE"])
+    }
+}
+
+fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>) -> std::io::Result<()> {
+    let head = read_head(&mut client)?;
+    let mut words = head.split(' ');
+    let (method, path) = (words.next().unwrap_or_default().to_string(), words.next().unwrap_or_default().to_string());
+    let header = |name: &str| {
+        head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim().to_string())
+        })
+    };
+    let length: usize = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let chunked = header("transfer-encoding").is_some();
+    let act = {
+        let mut state = state.lock().expect("lock");
+        state.seen.push(Seen { method: method.clone(), path: path.clone(), chunked, at: Instant::now() });
+        match token(&mut state, own, &path, header("authorization")) {
+            Some(answer) => {
+                drop(state);
+                drain(&mut client, length)?;
+                return client.write_all(answer.as_bytes());
+            }
+            None => {
+                let rule = state
+                    .rules
+                    .iter_mut()
+                    .find(|rule| rule.times > 0 && rule.method == method && path.contains(rule.part));
+                rule.map(|rule| {
+                    rule.times -= 1;
+                    rule.act.clone()
+                })
+            }
+        }
+    };
+    match act {
+        Some(Act::Answer(answer)) => {
+            drain(&mut client, length)?;
+            return client.write_all(format!("{answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+        Some(Act::Cut(percent)) => {
+            drain(&mut client, length * percent / 100)?;
+            return client.shutdown(Shutdown::Both);
+        }
+        Some(Act::Silence) => {
+            drain(&mut client, length)?;
+            return drain(&mut client, usize::MAX);
+        }
+        Some(Act::LoseAnswer) | None => {}
+    }
+    let mut registry = TcpStream::connect(upstream)?;
+    registry.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let passed: Vec<&str> = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
+    registry.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
+    std::io::copy(&mut (&mut client).take(length as u64), &mut registry)?;
+    let mut answer = Vec::new();
+    registry.read_to_end(&mut answer)?;
+    match act {
+        Some(Act::LoseAnswer) => client.shutdown(Shutdown::Both),
+        _ => client.write_all(&answer),
+    }
+}
+
+/// The answer of a registry with tokens; none where the request may pass.
+fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Option<String> {
+    let (number, uses) = state.token.as_mut()?;
+    if path.starts_with("/token") {
+        *number += 1;
+        *uses = if *number == 1 { *uses } else { usize::MAX };
+        let body = format!("{{\"token\":\"registry-secret-{number}\"}}");
+        return Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()));
+    }
+    if given == Some(format!("Bearer registry-secret-{number}")) && *uses > 0 {
+        *uses -= 1;
+        return None;
+    }
+    Some(format!(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"stack\"\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n"
+    ))
+}
+
+fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    head.truncate(head.len() - 4);
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn drain(client: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
+    std::io::copy(&mut client.take(bytes as u64), &mut std::io::sink()).map(drop)
+}
