@@ -219,9 +219,11 @@ fn environment(environ: &Environ, secrets: &[(String, String)]) -> Vec<(String, 
     let needed = |name: &str| {
         names.contains(&name) || ["DOCKER_", "BUILDX_", "BUILDKIT_"].iter().any(|prefix| name.starts_with(prefix))
     };
-    let passed = environ.iter().filter(|(name, _)| needed(name));
+    let passed = environ.iter().filter(|(name, _)| needed(name) && !name.starts_with("BUILDX_GIT_"));
     let passed = passed.map(|(name, value)| (name.to_string(), value.to_string()));
-    passed.chain(secrets.iter().cloned()).collect()
+    // What it would ask git is told it by our labels; the action image has no git.
+    let no_git = [("BUILDX_GIT_INFO".to_string(), "false".to_string())];
+    passed.chain(no_git).chain(secrets.iter().cloned()).collect()
 }
 
 /// Docker's buildx as it is installed: as a plugin of the docker command, or on its own.
@@ -378,6 +380,7 @@ mod tests {
             "HOME",
             "DOCKER_HOST",
             "BUILDX_BUILDER",
+            "BUILDX_GIT_LABELS",
             "BUILDKIT_HOST",
             "https_proxy",
             "SSL_CERT_FILE",
@@ -398,6 +401,7 @@ mod tests {
             [
                 "BUILDKIT_HOST",
                 "BUILDX_BUILDER",
+                "BUILDX_GIT_INFO",
                 "DOCKER_HOST",
                 "HOME",
                 "NPM_TOKEN",

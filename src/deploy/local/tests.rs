@@ -234,7 +234,9 @@ fn a_look_is_judged() {
     {
         assert!(matches!(look(Some(state), answer, 59), Verdict::Progressing(_)));
     }
-    let failed: Vec<(Option<State>, Answer, u64, &str, Option<i64>)> = vec![
+    // what stands there, what it answers, seconds → reason, exit code
+    type Case = (Option<State>, Answer, u64, &'static str, Option<i64>);
+    let failed: Vec<Case> = vec![
         (Some(ended()), silence(), 0, "ended while it should keep running", Some(3)),
         (Some(State::Running), silence(), 60, "connection refused (after 60 s, health.startup)", None),
         (Some(State::Running), Answer::Status(500), 60, "it answers 500 there", None),
