@@ -417,7 +417,7 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
     place.service(with);
     let first = place.deploy("1.0.0").ended(0);
     assert!(changed(&first).contains(&"ConfigMap/extra".to_string()), "{first}");
-    assert_eq!(place.get("ingress/eks-probe")["spec"]["rules"][0]["http"]["paths"][0]["path"], "/patients");
+    assert_eq!(place.get(&format!("ingress/{SERVICE}"))["spec"]["rules"][0]["http"]["paths"][0]["path"], "/patients");
 
     place.repository.write("k8s/extra.yaml", &config("bad"));
     place.service(&format!("{with}env: {{CRASH: bad configuration}}\n"));
@@ -431,8 +431,11 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
 
     place.service("");
     let without = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&without), ["Ingress/eks-probe", "ConfigMap/extra"]);
-    assert_eq!(place.kubectl(&["get", "configmap/extra", "ingress/eks-probe", "--ignore-not-found", "-o", "name"]), "");
+    assert_eq!(changed(&without), [format!("Ingress/{SERVICE}"), "ConfigMap/extra".to_string()]);
+    assert_eq!(
+        place.kubectl(&["get", "configmap/extra", &format!("ingress/{SERVICE}"), "--ignore-not-found", "-o", "name"]),
+        ""
+    );
     assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
 }
 

@@ -19,6 +19,10 @@ use crate::error::{Cause, Result};
 
 /// Lines of a log that a cause carries.
 const LOG_LINES: usize = 25;
+/// Times a log is asked for again that is not there at the moment.
+const LOG_ATTEMPTS: u32 = 6;
+/// What the kubelet answers, with 200, for a container that is removed.
+const NO_LOG: &str = "unable to retrieve container logs for ";
 /// Warning events that a cause's reason carries.
 const WARNINGS: usize = 2;
 
@@ -265,11 +269,22 @@ impl Eks {
 
     async fn log_of(&self, log: &Log) -> Result<Vec<String>, Failure> {
         let Log { pod, container, previous } = log;
-        match self.api.log(pod, container, *previous, LOG_LINES).await {
-            // It moved on between the look and now: what was present is previous, or the other way round.
-            Err(failure) if failure.code() == Some(400) => self.api.log(pod, container, !previous, LOG_LINES).await,
-            answer => answer,
+        // A container that crashes again and again moves on between the look and now: what was the present run is the
+        // previous one, or is removed already.
+        let mut lines = self.api.log(pod, container, *previous, LOG_LINES).await;
+        for attempt in 1..=LOG_ATTEMPTS {
+            let moved_on = match &lines {
+                Ok(lines) => is_no_log(lines),
+                Err(failure) => failure.code() == Some(400),
+            };
+            if !moved_on {
+                return lines;
+            }
+            tokio::time::sleep(super::INTERVAL / 2).await;
+            let other = if attempt % 2 == 1 { !previous } else { *previous };
+            lines = self.api.log(pod, container, other, LOG_LINES).await;
         }
+        Ok(lines?.into_iter().filter(|line| !line.starts_with(NO_LOG)).collect())
     }
 
     /// The pods of the service before anything is changed.
@@ -279,6 +294,10 @@ impl Eks {
         self.memory().before(&pods);
         Ok(())
     }
+}
+
+fn is_no_log(lines: &[String]) -> bool {
+    lines.is_empty() || lines.iter().all(|line| line.starts_with(NO_LOG))
 }
 
 /// Warnings that say nothing: that something was tried again, what a container's state says anyway, the node's DNS settings.
