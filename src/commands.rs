@@ -172,7 +172,7 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Op
     let built = image::build::build(&request, &context.environ, &context.report).await?;
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
     context.report.summarise(format!("**Image** `{}`, {}", built.digest, human::bytes(built.size)));
-    let mut result = outputs(&built);
+    context.give(&built);
     if !arguments.skip_contract {
         let step = context.report.step("contract");
         let modes = image::contract::Modes {
