@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use serde_json::Value;
 
@@ -34,16 +34,20 @@ fn service(name: &str) -> Repository {
 }
 
 fn act(repository: &Repository, event: &str) -> Run {
+    // act names its containers and its cache after workflow and job: two at a time would take each other's.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|failed| failed.into_inner());
     let script = root().join("tests/stack/act.sh");
     run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event))
 }
 
-/// The jobs that act says succeeded, by name.
+/// The jobs that act says succeeded, by name. Jobs of a matrix have a number behind it.
 fn succeeded(log: &str) -> Vec<String> {
     let mut jobs: Vec<String> = log
         .lines()
         .filter(|line| line.contains("Job succeeded"))
-        .filter_map(|line| line.split(']').next()?.rsplit('/').next().map(|job| job.trim().to_string()))
+        .filter_map(|line| line.split(']').next()?.rsplit('/').next())
+        .map(|job| job.trim().trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-').to_string())
         .collect();
     jobs.sort();
     jobs
