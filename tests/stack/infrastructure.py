@@ -82,7 +82,7 @@ def make_roles(oidc_url):
 
     tasks = {"Service": "ecs-tasks.amazonaws.com"}
     return {
-        "staging": for_github("cicd-staging", documented_actions("push-ecr", "deploy, eks")),
+        "staging": for_github("cicd-staging", documented_actions("push-ecr", "deploy, eks", "storage")),
         "production": for_github("cicd-production", documented_actions("push-ecr", "deploy, ecs", "exposed", "storage")),
         "execution": make_role("ecs-execution", tasks),
         "task": make_role("patients-task", tasks),

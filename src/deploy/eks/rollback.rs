@@ -96,7 +96,8 @@ impl Eks {
             _ => self.apply_all(objects.iter().map(|object| (object, true)).collect()).await?,
         };
         let kept: Vec<Key> = objects.iter().map(Object::key).collect();
-        for (key, uid) in self.done().created.clone() {
+        let created = self.done().created.clone();
+        for (key, uid) in created {
             if !kept.contains(&key) {
                 let doing = format!("deleting {}", key.id());
                 self.api.delete(&key, &uid).await.map_err(|failure| self.explain(&failure, &doing))?;
