@@ -235,26 +235,29 @@ impl EdgeApi {
     pub async fn apply(&self, step: &Step, wanted: &Wanted, vpc: &str, made: &mut Made) -> Result<()> {
         match (step, &wanted.gateway) {
             (Step::CreateTargetGroup, _) => made.target_group = Some(self.create_target_group(wanted, vpc).await?),
-            (Step::UpdateTargetGroup { arn, .. }, _) => {
-                let answer = self
-                    .balancer
-                    .modify_target_group()
-                    .target_group_arn(arn)
-                    .health_check_path(&wanted.health_path)
-                    .send()
-                    .await;
-                answer.map_err(|error| {
-                    refusal(
-                        format!("updating target group {}", wanted.target_group),
-                        "elasticloadbalancing:ModifyTargetGroup",
-                        &error,
-                    )
-                })?;
-            }
+            (Step::UpdateTargetGroup { arn, .. }, _) => self.set_health_path(arn, &wanted.health_path).await?,
             (Step::CreateRule { priority }, _) => self.create_rule(wanted, *priority, made).await?,
             (step, Some(gateway)) => self.apply_gateway(step, gateway, &wanted.listener, made).await?,
             (_, None) => {}
         }
+        Ok(())
+    }
+
+    /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it on the new health path.
+    pub async fn restore(&self, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            if let Step::UpdateTargetGroup { arn, before } = step {
+                self.set_health_path(arn, before).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_health_path(&self, arn: &str, path: &str) -> Result<()> {
+        let answer = self.balancer.modify_target_group().target_group_arn(arn).health_check_path(path).send().await;
+        answer.map_err(|error| {
+            refusal(format!("updating target group {arn}"), "elasticloadbalancing:ModifyTargetGroup", &error)
+        })?;
         Ok(())
     }
 
