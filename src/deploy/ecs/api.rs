@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture, DeploymentCircuitBreaker,
     DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType, LoadBalancer, LogConfiguration, LogDriver,
-    NetworkConfiguration, NetworkMode, OsFamily, PortMapping, RuntimePlatform, Secret, Tag,
+    NetworkConfiguration, NetworkMode, OsFamily, PortMapping, RuntimePlatform, Secret, ServiceField, Tag,
 };
 
 use super::plan::Service;
@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 /// Lines of a container's log that go into a cause.
 const LOG_LINES: i32 = 30;
+
+const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
 
 /// One cluster.
 pub struct Api {
@@ -64,7 +66,8 @@ impl Api {
 
     /// The service and what it is told to run; none when there is none, or a deleted one.
     pub async fn service(&self, name: &str) -> Result<Option<Service>> {
-        let answer = self.ecs.describe_services().cluster(&self.platform.cluster).services(name).send().await;
+        let request = self.ecs.describe_services().cluster(&self.platform.cluster).services(name);
+        let answer = request.include(ServiceField::Tags).send().await;
         let answer = answer
             .map_err(|error| refusal(format!("looking for ECS service {name}"), "ecs:DescribeServices", &error))?;
         let Some(service) = answer.services().iter().find(|service| service.status() == Some("ACTIVE")) else {
@@ -79,6 +82,7 @@ impl Api {
             subnets: network.map(|network| network.subnets().to_vec()).unwrap_or_default(),
             security_groups: network.map(|network| network.security_groups().to_vec()).unwrap_or_default(),
             balanced: !service.load_balancers().is_empty(),
+            environment: tag(service.tags(), ENVIRONMENT_TAG),
         }))
     }
 
@@ -364,7 +368,11 @@ fn deployment() -> DeploymentConfiguration {
 
 fn tags(service: &str, environment: &str) -> Vec<Tag> {
     let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-    vec![tag(super::edge::OWNER_TAG, service), tag("cicd.clinicult.io/environment", environment)]
+    vec![tag(super::edge::OWNER_TAG, service), tag(ENVIRONMENT_TAG, environment)]
+}
+
+fn tag(tags: &[Tag], key: &str) -> Option<String> {
+    tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value().map(str::to_string))
 }
 
 fn count(number: i32) -> u32 {
