@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -198,7 +197,7 @@ impl Engine {
     }
 
     /// Where a running container listens, as far as a `cat` in it can tell.
-    pub async fn listening(&self, name: &str) -> Option<Vec<SocketAddr>> {
+    pub async fn listening(&self, name: &str) -> Option<Vec<diagnosis::Socket>> {
         let command = vec!["cat", "/proc/net/tcp", "/proc/net/tcp6"];
         let options = CreateExecOptions { attach_stdout: Some(true), cmd: Some(command), ..Default::default() };
         let exec = self.docker.create_exec(name, options).await.ok()?;

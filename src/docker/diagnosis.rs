@@ -1,6 +1,9 @@
 //! Why a container is not well, in words, and the fix. Pure: from what was seen to what is said.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An address and a port that something listens on.
+pub use std::net::SocketAddr as Socket;
 
 use super::Answer;
 use crate::error::Cause;
@@ -32,6 +35,11 @@ pub fn ended(
             format!("cannot be started: {error}"),
             Some("see that CMD and ENTRYPOINT of the Dockerfile name a program that is in the image".to_string()),
         ),
+        // The kernel's word that it was the memory may come too late, or never.
+        (137, None) => (
+            format!("was killed, most often because it needs more than its {} MiB of memory", expected.memory),
+            Some("look whether it needs more than `resources.memory` of service.yaml".to_string()),
+        ),
         (0, None) => (
             "ended by itself: a service keeps running in the foreground".to_string(),
             Some("have CMD of the Dockerfile run the server itself, not start it in the background".to_string()),
@@ -45,7 +53,7 @@ pub fn ended(
 pub fn silent(
     object: &str,
     answer: &Answer,
-    listening: Option<&[SocketAddr]>,
+    listening: Option<&[Socket]>,
     log_tail: Vec<String>,
     expected: &Expected<'_>,
 ) -> Cause {
@@ -64,10 +72,9 @@ pub fn silent(
         ),
         (Answer::Silence(_), Some([])) => ("it listens on no port".to_string(), everywhere),
         (Answer::Silence(why), Some(sockets)) => {
-            let on_port: Vec<&SocketAddr> = sockets.iter().filter(|socket| socket.port() == *port).collect();
-            let list = |sockets: &[&SocketAddr]| {
-                sockets.iter().map(|socket| socket.to_string()).collect::<Vec<_>>().join(", ")
-            };
+            let on_port: Vec<&Socket> = sockets.iter().filter(|socket| socket.port() == *port).collect();
+            let list =
+                |sockets: &[&Socket]| sockets.iter().map(|socket| socket.to_string()).collect::<Vec<_>>().join(", ");
             if on_port.is_empty() {
                 let all = list(&sockets.iter().collect::<Vec<_>>());
                 (format!("it listens on {all}"), format!("{everywhere}, or say `port:` in service.yaml as it is"))
@@ -99,17 +106,17 @@ pub fn silent(
 /// The sockets that listen, from the text of `/proc/net/tcp` and `/proc/net/tcp6`, without the engine's own name server.
 ///
 /// <https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>
-pub fn listening(table: &str) -> Vec<SocketAddr> {
+pub fn listening(table: &str) -> Vec<Socket> {
     const LISTEN: &str = "0A";
     const ENGINES_NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
-    let mut sockets: Vec<SocketAddr> = table
+    let mut sockets: Vec<Socket> = table
         .lines()
         .filter_map(|line| {
             let mut fields = line.split_whitespace().skip(1);
             let (local, _remote, state) = (fields.next()?, fields.next()?, fields.next()?);
             let (address, port) = local.split_once(':')?;
             (state == LISTEN).then_some(())?;
-            Some(SocketAddr::new(address_of(address)?, u16::from_str_radix(port, 16).ok()?))
+            Some(Socket::new(address_of(address)?, u16::from_str_radix(port, 16).ok()?))
         })
         .filter(|socket| socket.ip() != ENGINES_NAME_SERVER)
         .collect();
@@ -155,14 +162,14 @@ mod tests {
    2: 0000000000000000FFFF00000100007F:1F92 00000000000000000000000000000000:0000 0A 00000000:00000000
 nonsense
 ";
-        let seen: Vec<String> = listening(table).iter().map(SocketAddr::to_string).collect();
+        let seen: Vec<String> = listening(table).iter().map(Socket::to_string).collect();
         assert_eq!(seen, ["0.0.0.0:9000", "127.0.0.1:8000", "127.0.0.1:8082", "[::]:8080", "[::1]:8081"]);
         assert_eq!(listening(""), []);
     }
 
     #[test]
     fn a_silent_container_is_told_what_it_does_instead() {
-        let sockets = |text: &str| -> Vec<SocketAddr> {
+        let sockets = |text: &str| -> Vec<Socket> {
             text.split(' ').filter(|text| !text.is_empty()).map(|socket| socket.parse().expect("a socket")).collect()
         };
         let silence = || Answer::Silence("connection refused".into());
@@ -193,7 +200,11 @@ nonsense
             ((127, false, Some("exec: \"nope\": not found")), "cannot be started: exec: \"nope\"", Some("CMD")),
             ((0, false, None), "ended by itself", Some("foreground")),
             ((3, false, None), "ended while it should keep running", None),
-            ((137, false, None), "ended while it should keep running", None),
+            (
+                (137, false, None),
+                "was killed, most often because it needs more than its 512 MiB",
+                Some("resources.memory"),
+            ),
         ];
         for ((exit_code, oom, error), reason, fix) in cases {
             let cause = ended("production", exit_code, oom, error, vec!["last".into()], &EXPECTED);

@@ -10,7 +10,7 @@ pub mod diagnosis;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use api::{Engine, Removal};
+pub use api::Engine;
 
 use crate::error::{Error, Result};
 

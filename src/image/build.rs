@@ -86,29 +86,26 @@ pub async fn build(request: &Request, environ: &Environ, report: &Report) -> Res
     Ok(Built {
         layout: request.layout.display().to_string(),
         digest: built.root().digest.to_string(),
-        size: size(&built),
-        platforms: request.image.platforms.iter().map(|platform| platform.to_string()).collect(),
+        size: built.size(),
+        platforms: built.platforms(),
     })
 }
 
-/// The bytes of all blobs, each counted once.
-fn size(layout: &Layout) -> u64 {
-    let images = layout.manifests().iter();
-    let below = images.flat_map(|image| [&image.descriptor, &image.config].into_iter().chain(&image.layers));
-    let blobs: std::collections::BTreeMap<_, _> =
-        below.chain([layout.root()]).map(|blob| (blob.digest.clone(), blob.size)).collect();
-    blobs.into_values().sum()
+/// A path as people write it: without its `.` parts.
+fn tidy(path: &Path) -> PathBuf {
+    let tidy: PathBuf = path.components().filter(|part| *part != std::path::Component::CurDir).collect();
+    if tidy.as_os_str().is_empty() { PathBuf::from(".") } else { tidy }
 }
 
 /// The Dockerfile is there, and in the context.
 fn check_sources(request: &Request) -> Result<()> {
     let fix = "say where they are: `image: {context: ., dockerfile: Dockerfile}` in service.yaml; the context is relative to \
                service.yaml, the Dockerfile to the context";
-    let context = request.folder.join(&request.image.context);
+    let context = tidy(&request.folder.join(&request.image.context));
     let context = context.canonicalize().map_err(|error| {
         Error::input(format!("there is no build context {}", context.display())).why(error).fix(fix)
     })?;
-    let dockerfile = request.folder.join(plan::dockerfile(request));
+    let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
     let found = dockerfile
         .canonicalize()
         .map_err(|error| Error::input(format!("there is no {}", dockerfile.display())).why(error).fix(fix))?;
@@ -192,6 +189,8 @@ fn secrets(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<
                     )
                 })?;
                 report.mask(value.trim());
+                // A step may write it line by line.
+                value.lines().map(str::trim).filter(|line| line.len() >= 8).for_each(|line| report.mask(line));
             }
         }
     }
@@ -269,8 +268,7 @@ async fn run(
             Error::refused(format!("{} cannot be run", buildx.display())).why(error).fix("install it again")
         })?;
     let stderr = child.stderr.take().ok_or_else(|| Error::unexpected("buildx has no stderr"))?;
-    let dockerfile = request.folder.join(plan::dockerfile(request));
-    let dockerfile: PathBuf = dockerfile.components().filter(|part| part.as_os_str() != ".").collect();
+    let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
     let mut progress = Progress::default();
     let mut reader = BufReader::new(stderr);
     loop {

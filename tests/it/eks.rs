@@ -1,71 +1,16 @@
 //! Deploys to the real Kubernetes of the stack, each test in a namespace of its own.
 
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::probe::digest_of;
 use crate::support::{Repository, Run, cicd, root, run, stack};
 
 /// The service's name, and so its repository's: the same in all tests, as each has a namespace of its own.
-const SERVICE: &str = "eks-probe";
+const SERVICE: &str = "probe";
 const CLUSTER: &str = "clinicult-staging";
-
-/// Says which version it is and what it was told to say; crashes with exit code 3 when it is told to.
-const SERVER: &str = r#"
-import os, sys, time
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-print(f"starting at {time.time():.3f}", flush=True)
-if os.environ.get("CRASH"):
-    for number in range(3):
-        print(f"log line {number}: {os.environ['CRASH']}", flush=True)
-    sys.exit(3)
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = f"version {os.environ['VERSION']} says {os.environ.get('GREETING', 'nothing')}".encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-HTTPServer(("", 8000), Handler).serve_forever()
-"#;
-
-const DOCKERFILE: &str = "FROM python:3.13-slim\nCOPY serve.py /\nARG VERSION\nENV VERSION=${VERSION}\nCMD [\"python\", \"-u\", \"/serve.py\"]\n";
-
-/// The digests of versions 1.0.0 and 2.0.0 of the server, built and pushed once for all tests.
-fn digests() -> &'static [String; 2] {
-    static DIGESTS: OnceLock<[String; 2]> = OnceLock::new();
-    DIGESTS.get_or_init(|| {
-        let repository = format!("clinicult/{SERVICE}");
-        // It may be there from an earlier run.
-        run(Command::new("aws").args(["ecr", "create-repository", "--repository-name", &repository]));
-        let port = stack("AWS_ENDPOINT_URL").rsplit(':').next().expect("a port").to_string();
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("serve.py"), SERVER).expect("written");
-        std::fs::write(folder.path().join("Dockerfile"), DOCKERFILE).expect("written");
-        ["1.0.0", "2.0.0"].map(|version| {
-            let tag = format!("localhost:{port}/{repository}:{version}");
-            let argument = format!("VERSION={version}");
-            let build = ["build", "-q", "--provenance=false", "--build-arg", &argument, "-t", &tag, "."];
-            run(Command::new("docker").args(build).current_dir(folder.path())).ended(0);
-            run(Command::new("docker").args(["push", "-q", &tag])).ended(0);
-            let found =
-                run(Command::new("docker").args(["image", "inspect", "--format", "{{index .RepoDigests 0}}", &tag]));
-            let digest = found.ended(0).stdout.trim().split_once('@').expect("a digest").1.to_string();
-            assert!(digest.starts_with("sha256:"), "{digest}");
-            digest
-        })
-    })
-}
-
-fn digest_of(version: &str) -> &'static str {
-    &digests()[usize::from(version.starts_with('2'))]
-}
 
 /// A namespace of the test's own, and a folder with a service in it. The namespace goes with it.
 struct Place {
@@ -529,6 +474,24 @@ fn a_service_that_something_else_deployed_goes_back_to_what_that_was() {
     place.service("");
     place.deploy("2.0.0").ended(0);
     assert_eq!(place.answer(), "version 2.0.0 says nothing");
+}
+
+#[test]
+fn a_bucket_is_made_once_and_named_to_the_container() {
+    let place = Place::new("storage");
+    // Bucket names are shared by all tests, so the storage carries the namespace's name.
+    let name = place.namespace.clone();
+    place.service(&format!("storage: [{{name: {name}, env: HISTORY_BUCKET}}]\n"));
+    let first = place.deploy("1.0.0").ended(0);
+    let bucket = format!("{SERVICE}-{name}-staging-111122223333");
+    assert_eq!(changed(&first)[0], format!("Bucket/{bucket}"));
+    let head = || run(Command::new("aws").args(["s3api", "head-bucket", "--bucket", &bucket]));
+    head().ended(0);
+    let env =
+        place.get(&format!("deployment/{SERVICE}"))["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+    assert!(env.contains(&format!(r#"{{"name":"HISTORY_BUCKET","value":"{bucket}"}}"#)), "{env}");
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
+    run(Command::new("aws").args(["s3", "rb", &format!("s3://{bucket}")])).ended(0);
 }
 
 #[test]

@@ -4,15 +4,17 @@
 
 ACTION_IMAGE=cicd:local
 
+# build_action_image BINARY: prints the image's reference on stdout, and for people the layers' sizes.
 build_action_image() {
   local folder=$CACHE/action-image
   rm -rf "$folder"
   mkdir -p "$folder/compile" "$folder/buildx"
-  cp "$1" "$folder/compile/cicd"
+  strip --output-file="$folder/compile/cicd" "$1" # nothing to strip from a release, most of a debug build
   cp "$(buildx_path)" "$folder/buildx/docker-buildx"
   step "action image" buildx_build "$folder" "type=oci,dest=$folder/layout,tar=false"
   step "docker image $ACTION_IMAGE" buildx_build "$folder" type=docker
-  print_layers "$folder/layout"
+  print_layers "$folder/layout" >&2
+  printf 'cicd@%s\n' "$(docker image inspect --format '{{.Id}}' "$ACTION_IMAGE")"
 }
 
 # buildx_build FOLDER OUTPUT

@@ -328,6 +328,7 @@ class RequestLog:
                 "status": status,
                 "method": scope["method"],
                 "path": scope["path"],
+                "agent": agent(scope),
             }
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
@@ -363,6 +364,12 @@ def identify(scope, body):
     if match := re.search(r"(?:^|&)Action=(\w+)", query) or re.search(r"(?:^|&)Action=(\w+)", body.decode("latin-1")):
         return service or ("sts" if "AssumeRole" in match.group(1) else ""), match.group(1)
     return service, ""
+
+
+def agent(scope):
+    """What the client says it is. A test that counts its own calls names itself there: AWS_SDK_UA_APP_ID."""
+    told = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() in (b"user-agent", b"x-amz-user-agent")]
+    return " ".join(told)
 
 
 def is_write(service, action, method):

@@ -199,7 +199,8 @@ impl EdgeApi {
         Ok(found)
     }
 
-    /// The API by our tag, else by its name; names are not unique.
+    /// The API by our tag, else by its name; names are not unique. Of two that carry our tag the older one counts: two first
+    /// deploys may have made one each, and the younger one's maker takes it back.
     async fn api(&self, name: &str) -> Result<Option<(String, String)>> {
         let mut owned = Vec::new();
         let mut named = Vec::new();
@@ -208,8 +209,9 @@ impl EdgeApi {
             let answer = self.gateway.get_apis().set_next_token(token).send().await;
             let answer = answer.map_err(|error| refusal("listing the HTTP APIs".into(), "apigateway:GET", &error))?;
             for api in answer.items().iter().filter(|api| api.protocol_type() == Some(&ProtocolType::Http)) {
-                let found =
-                    (api.api_id().unwrap_or_default().to_string(), api.api_endpoint().unwrap_or_default().to_string());
+                let id = api.api_id().unwrap_or_default().to_string();
+                let age = (api.created_date().map(aws_sdk_apigatewayv2::primitives::DateTime::as_nanos), id.clone());
+                let found = (age, (id, api.api_endpoint().unwrap_or_default().to_string()));
                 if api.tags().and_then(|tags| tags.get(OWNER_TAG)).is_some_and(|owner| owner == name) {
                     owned.push(found.clone());
                 }
@@ -222,13 +224,13 @@ impl EdgeApi {
                 break;
             }
         }
-        let candidates = if owned.is_empty() { named } else { owned };
-        if candidates.len() > 1 {
-            let ids: Vec<&str> = candidates.iter().map(|(id, _)| id.as_str()).collect();
+        if owned.is_empty() && named.len() > 1 {
+            let ids: Vec<&str> = named.iter().map(|(_, (id, _))| id.as_str()).collect();
             return Err(Error::refused(format!("there are {} HTTP APIs {name}: {}", ids.len(), ids.join(", ")))
                 .fix(format!("tag the one that is meant with {OWNER_TAG}={name}")));
         }
-        Ok(candidates.into_iter().next())
+        let candidates = if owned.is_empty() { named } else { owned };
+        Ok(candidates.into_iter().min().map(|(_, found)| found))
     }
 
     async fn link(&self, name: &str) -> Result<Option<(String, String)>> {
@@ -237,11 +239,16 @@ impl EdgeApi {
         let status = |link: &aws_sdk_apigatewayv2::types::VpcLink| {
             link.vpc_link_status().map(|status| status.as_str().to_string()).unwrap_or_default()
         };
-        // A failed one that was replaced is still listed while it goes.
-        let mut links: Vec<_> = answer.items().iter().filter(|link| link.name() == Some(name)).collect();
-        links.retain(|link| status(link) != "DELETING");
-        links.sort_by_key(|link| status(link) == "FAILED");
-        Ok(links.first().and_then(|link| Some((link.vpc_link_id()?.to_string(), status(link)))))
+        // One that failed and was replaced is still listed while it goes. Of several, all runs take the same: the oldest that lives.
+        let named = answer.items().iter().filter(|link| link.name() == Some(name) && status(link) != "DELETING");
+        let chosen = named.min_by_key(|link| {
+            (
+                status(link) == "FAILED",
+                link.created_date().map(aws_sdk_apigatewayv2::primitives::DateTime::as_nanos),
+                link.vpc_link_id().map(str::to_string),
+            )
+        });
+        Ok(chosen.and_then(|link| Some((link.vpc_link_id()?.to_string(), status(link)))))
     }
 
     /// Does one step.
@@ -363,7 +370,15 @@ impl EdgeApi {
                     .map_err(|error| {
                         refusal(format!("creating VPC link {}", wanted.link), "apigateway:POST", &error)
                     })?;
-                made.link = answer.vpc_link_id().map(str::to_string);
+                let mine = answer.vpc_link_id().unwrap_or_default().to_string();
+                let winner = self.link(&wanted.link).await?.map_or_else(|| mine.clone(), |(id, _)| id);
+                if winner != mine {
+                    let answer = self.gateway.delete_vpc_link().vpc_link_id(&mine).send().await;
+                    answer.map_err(|error| {
+                        refusal(format!("taking back VPC link {mine}"), "apigateway:DELETE", &error)
+                    })?;
+                }
+                made.link = Some(winner);
             }
             Step::CreateIntegration => {
                 let answer = self

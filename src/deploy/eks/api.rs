@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::auth::{Cluster, Minter};
 use super::object::{Key, Object, list, text};
-use super::refusal::{Asking, Failure, Refusal};
+use super::refusal::{Failure, Refusal};
 use super::render::MANAGER;
 use crate::error::{Error, Result, chain};
 
@@ -230,7 +230,7 @@ impl Api {
             let error = Error::refused(format!("the cluster knows no {kind} of {api_version}")).fix(
                 "install its CustomResourceDefinition first, in a deploy before this one, or correct the manifest",
             );
-            Failure::Unasked(Box::new(Asking(error)))
+            Failure::Unasked(Box::new(error))
         };
         let answer = match self.json(http::Method::GET, &group_path(api_version)).await {
             Err(failure) if failure.code() == Some(404) => return Err(unknown()),
@@ -296,7 +296,7 @@ impl Api {
     }
 
     async fn build(&self, request: &Request<'_>) -> Result<http::Request<Vec<u8>>, Failure> {
-        let unasked = |error: Error| Failure::Unasked(Box::new(Asking(error)));
+        let unasked = |error: Error| Failure::Unasked(Box::new(error));
         let token = self.minter.token().await.map_err(unasked)?;
         let mut bearer = http::HeaderValue::from_str(&token.bearer())
             .map_err(|_| unasked(Error::unexpected("the cluster's token is no header value")))?;

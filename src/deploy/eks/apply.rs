@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::Eks;
 use super::api::{Apply, as_ours};
-use super::object::{Object, number, text};
+use super::object::{Key, Object, number, text};
 use super::plan::{EksPlan, Write, order_of};
-use super::rollback::{Snapshot, image_of};
+use super::rollback::image_of;
 use crate::deploy::{Action, Restored, storage};
 use crate::error::{Error, Kind, Result};
 
@@ -110,7 +110,7 @@ impl Eks {
         self.api.apply(&object, how).await.map(|_| ()).map_err(|failure| self.explain(&failure, &doing))
     }
 
-    async fn remove(&self, key: &super::object::Key, uid: &str) -> Result<()> {
+    async fn remove(&self, key: &Key, uid: &str) -> Result<()> {
         self.done().wrote = true;
         let doing = format!("deleting {}", key.id());
         self.api.delete(key, uid).await.map_err(|failure| self.explain(&failure, &doing))
@@ -118,17 +118,22 @@ impl Eks {
 
     /// After success: removes what is wanted no more, and writes down what is good now.
     pub(super) async fn finish(&self, plan: &EksPlan) -> Result<()> {
+        self.clear_and_record(plan).await.map_err(|error| Error {
+            kind: Kind::Unexpected,
+            message: format!("the new version runs, but {}", error.message),
+            fix: error.fix.or_else(|| Some("run the deploy again: it only does what is left".into())),
+            ..error
+        })
+    }
+
+    async fn clear_and_record(&self, plan: &EksPlan) -> Result<()> {
         for removal in plan.removals.iter().filter(|removal| !removal.first) {
             self.remove(&removal.key, &removal.uid).await?;
         }
         let Some(record) = &plan.record else { return Ok(()) };
         let secret = record.to_secret(&self.order.settings.name, &self.caller.namespace)?;
-        let doing =
-            format!("recording the last good state in Secret/{}", Snapshot::name_for(&self.order.settings.name));
-        self.api
-            .apply(&secret, as_ours(false, true))
-            .await
-            .map(|_| ())
-            .map_err(|failure| self.explain(&failure, &doing))
+        let doing = format!("recording the last good state in {}", secret.id());
+        let recorded = self.api.apply(&secret, as_ours(false, true)).await;
+        recorded.map(|_| ()).map_err(|failure| self.explain(&failure, &doing))
     }
 }

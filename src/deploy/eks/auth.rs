@@ -72,6 +72,9 @@ pub async fn find_cluster(session: &Session, region: &str, wanted: &platform::Ek
                 });
             }
             let others = if code == "ResourceNotFoundException" { cluster_names(&client).await } else { None };
+            if why.contains("no providers in chain") {
+                return Err(no_credentials(&why));
+            }
             return Err(not_described(&wanted.cluster, region, &code, &why, others));
         }
     };

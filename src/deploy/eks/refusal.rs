@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind};
 
 /// A request that has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Failure {
     Refused(Refusal),
     /// No answer at all.
@@ -12,18 +12,8 @@ pub enum Failure {
         why: String,
     },
     /// Nothing was asked: this program could not.
-    Unasked(Box<Asking>),
+    Unasked(Box<Error>),
 }
-
-/// See [`Failure::Unasked`]. An error of its own kind, as [`Error`] cannot be compared.
-#[derive(Clone, Debug)]
-pub struct Asking(pub Error);
-impl PartialEq for Asking {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.to_string() == other.0.to_string()
-    }
-}
-impl Eq for Asking {}
 
 /// A `Status` of the API server.
 /// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>
@@ -113,7 +103,7 @@ pub fn owned_by_others(object: &str, conflicts: &[(String, String)]) -> Error {
 /// The error for a failure while `doing` something (`reading Deployment/patients`).
 pub fn explain(failure: &Failure, doing: &str, caller: &Caller) -> Error {
     match failure {
-        Failure::Unasked(asking) => asking.0.clone(),
+        Failure::Unasked(error) => error.as_ref().clone(),
         Failure::Unreachable { timed_out, why } => unreachable(*timed_out, why, doing, caller),
         Failure::Refused(refusal) => refused(refusal, doing, caller),
     }
@@ -164,7 +154,9 @@ fn refused(refusal: &Refusal, doing: &str, caller: &Caller) -> Error {
             None => error(format!("{doing}: forbidden"))
                 .fix("the cluster's admission rules say no: change what the message names, or ask who runs the cluster"),
         },
-        404 if refusal.message.contains("namespaces \"") => no_namespace(caller).why(&refusal.message),
+        404 if refusal.message.contains(&format!("namespaces \"{namespace}\"")) => {
+            no_namespace(caller).why(&refusal.message)
+        }
         404 => error(format!("{doing}: not found")).fix("see that the cluster has what the message names"),
         409 => error(format!("{doing}: changed by somebody else meanwhile")).fix("run the deploy again"),
         422 if refusal.message.contains("field is immutable") => error(format!("{doing}: a field that cannot change would")).fix(format!(

@@ -202,7 +202,8 @@ services:
     image: patients@sha256:new
 ";
     assert!(text.starts_with(expected), "{text}");
-    for line in ["    ports:\n", "127.0.0.1::8000", "condition: service_completed_successfully", "/version: 1.4.0"] {
+    for line in ["    ports:\n", "127.0.0.1::8000", "condition: service_completed_successfully", "/version: \"1.4.0\""]
+    {
         assert!(text.contains(line), "{line} in {text}");
     }
     let read: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");

@@ -1,10 +1,9 @@
 //! What one look at the container tells. Pure.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::deploy::Verdict;
-use crate::docker::diagnosis::{self, Expected};
+use crate::docker::diagnosis::{self, Expected, Socket};
 use crate::docker::{Answer, State};
 use crate::error::Cause;
 
@@ -23,7 +22,7 @@ pub struct Look<'a> {
     pub expected: Expected<'a>,
     /// Read only when it ended or is late.
     pub log_tail: Vec<String>,
-    pub listening: Option<Vec<SocketAddr>>,
+    pub listening: Option<Vec<Socket>>,
 }
 
 impl Look<'_> {

@@ -131,8 +131,7 @@ impl Progress {
                     self.failed = Some(Failed { step, error: vertex.error, log_tail });
                 }
             } else if (vertex.completed.is_some() || vertex.cached)
-                && step.starts_with('[')
-                && !step.starts_with("[internal]")
+                && is_of_dockerfile(&step)
                 && self.done.insert(vertex.digest)
             {
                 said.push(Said::Done(if vertex.cached { format!("{step} (cached)") } else { step }));
@@ -140,6 +139,12 @@ impl Progress {
         }
         said
     }
+}
+
+/// `[2/4] RUN …` or `[linux/arm64 build 2/4] RUN …`, not `[internal] load build context`.
+fn is_of_dockerfile(step: &str) -> bool {
+    let name = step.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    name.is_some_and(|(name, _)| !name.split(' ').any(|word| word == "internal"))
 }
 
 fn keep(lines: &mut Vec<String>, line: String) {
@@ -163,6 +168,8 @@ mod tests {
     fn steps_are_said_once_when_they_are_done() {
         let (progress, said) = fed(&[
             r#"{"vertexes":[{"digest":"a","name":"[internal] load build context","completed":"t"}]}"#,
+            r#"{"vertexes":[{"digest":"i","name":"[linux/arm64 internal] load metadata for python","completed":"t"}]}"#,
+            r#"{"vertexes":[{"digest":"x","name":"exporting to oci image format","completed":"t"}]}"#,
             r#"{"vertexes":[{"digest":"b","name":"[1/2] FROM python","started":"t"},{"digest":"c","name":"[2/2] RUN x"}]}"#,
             r#"{"vertexes":[{"digest":"b","name":"[1/2] FROM python","started":"t","completed":"t","cached":true}]}"#,
             r#"{"vertexes":[{"digest":"b","name":"[1/2] FROM python","started":"t","completed":"t","cached":true}]}"#,
