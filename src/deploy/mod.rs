@@ -190,6 +190,8 @@ pub async fn run<B: Backend>(backend: &B, order: &Order, plan_only: bool, report
         }
         // What runs is what ran before this run: there is nothing to go back to.
         Err(error) if !writes => Err(Error { kind: Kind::Broken, ..error }),
+        // Somebody newer runs there: going back would undo their deploy.
+        Err(error) if error.kind == Kind::Superseded => Err(error),
         Err(error) => Err(back(backend, &plan, order, error, report).await),
     }
 }

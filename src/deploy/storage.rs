@@ -75,12 +75,14 @@ pub fn plan(buckets: &[Bucket]) -> Vec<Change> {
 /// Makes the buckets that are missing.
 ///
 /// # Errors
-/// Refused with the IAM action when S3 denies a step; what was made until then stays and is completed by the next run.
+/// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays, and is not touched again: the
+/// error says how to remove it.
 pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
     let client = client(session);
     let region = session.config().region().map(ToString::to_string).unwrap_or_default();
     for bucket in buckets.iter().filter(|bucket| !bucket.exists) {
         create(&client, &bucket.name, &region).await?;
+        secure(&client, &bucket.name).await.map_err(|error| half_made(&bucket.name, error))?;
     }
     Ok(())
 }
@@ -97,6 +99,17 @@ async fn create(client: &aws_sdk_s3::Client, name: &str, region: &str) -> Result
     {
         return Err(refusal(format!("creating bucket {name}"), "s3:CreateBucket", &error));
     }
+    Ok(())
+}
+
+/// A bucket that is there is taken for finished by the next run.
+fn half_made(name: &str, error: Error) -> Error {
+    let first = error.fix.as_ref().map(|fix| format!("{fix}; then ")).unwrap_or_default();
+    let fix = format!("{first}remove the empty bucket (`aws s3api delete-bucket --bucket {name}`) and deploy again");
+    error.fix(fix)
+}
+
+async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
     let block = PublicAccessBlockConfiguration::builder()
         .block_public_acls(true)
         .block_public_policy(true)
@@ -157,6 +170,30 @@ fn client(session: &Session) -> aws_sdk_s3::Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buckets_have_names_that_s3_takes() {
+        let order = |service: &str| {
+            let text = format!("name: {service}\nport: 8000\nstorage: [{{name: history, env: H}}]\n");
+            let service = serde_saphyr::from_str(&text).expect("a service");
+            let platform = "registry: {account: '111122223333', region: eu-west-1}\nenvironments: {staging: {target: eks, region: eu-west-1, \
+                            eks: {cluster: c, namespace: n}}}\n";
+            let platform = serde_saphyr::from_str(platform).expect("a platform");
+            Order {
+                settings: crate::config::settings::resolve(&service, "staging").expect("settings"),
+                destination: crate::config::settings::destination(Some(&platform), "staging").expect("a place"),
+                image: crate::deploy::Image { repository: "r".into(), digest: "d".into(), version: "1".into() },
+                timeout: std::time::Duration::ZERO,
+            }
+        };
+        let name = |service: &str| {
+            let order = order(service);
+            bucket_name(&order, &order.settings.storage[0])
+        };
+        assert_eq!(name("patients"), "patients-history-staging-111122223333");
+        let (one, two) = (name(&format!("{}a", "p".repeat(62))), name(&format!("{}b", "p".repeat(62))));
+        assert!(one.len() == 63 && two.len() == 63 && one != two, "{one} {two}");
+    }
 
     #[test]
     fn only_missing_buckets_are_made() {

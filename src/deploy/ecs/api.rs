@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture, DeploymentCircuitBreaker,
     DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType, LoadBalancer, LogConfiguration, LogDriver,
-    NetworkConfiguration, NetworkMode, OsFamily, PortMapping, RuntimePlatform, Secret, Tag,
+    NetworkConfiguration, NetworkMode, OsFamily, PortMapping, RuntimePlatform, Secret, ServiceField, Tag,
 };
 
 use super::plan::Service;
@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 /// Lines of a container's log that go into a cause.
 const LOG_LINES: i32 = 30;
+
+const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
 
 /// One cluster.
 pub struct Api {
@@ -35,6 +37,8 @@ pub struct Rollout<'a> {
     /// How long targets may be unhealthy after a start, in seconds.
     pub grace: i32,
     pub environment: &'a str,
+    pub subnets: &'a [String],
+    pub security_groups: &'a [String],
 }
 
 impl Api {
@@ -62,7 +66,8 @@ impl Api {
 
     /// The service and what it is told to run; none when there is none, or a deleted one.
     pub async fn service(&self, name: &str) -> Result<Option<Service>> {
-        let answer = self.ecs.describe_services().cluster(&self.platform.cluster).services(name).send().await;
+        let request = self.ecs.describe_services().cluster(&self.platform.cluster).services(name);
+        let answer = request.include(ServiceField::Tags).send().await;
         let answer = answer
             .map_err(|error| refusal(format!("looking for ECS service {name}"), "ecs:DescribeServices", &error))?;
         let Some(service) = answer.services().iter().find(|service| service.status() == Some("ACTIVE")) else {
@@ -77,6 +82,7 @@ impl Api {
             subnets: network.map(|network| network.subnets().to_vec()).unwrap_or_default(),
             security_groups: network.map(|network| network.security_groups().to_vec()).unwrap_or_default(),
             balanced: !service.load_balancers().is_empty(),
+            environment: tag(service.tags(), ENVIRONMENT_TAG),
         }))
     }
 
@@ -195,7 +201,7 @@ impl Api {
                 crate::config::platform::Launch::Fargate => LaunchType::Fargate,
                 crate::config::platform::Launch::Ec2 => LaunchType::Ec2,
             })
-            .network_configuration(self.network()?)
+            .network_configuration(self.network(rollout)?)
             .deployment_configuration(deployment())
             .set_tags(Some(tags(rollout.service, rollout.environment)));
         if let Some((target_group, port)) = rollout.balancer {
@@ -222,7 +228,7 @@ impl Api {
             .service(rollout.service)
             .task_definition(rollout.definition_arn)
             .desired_count(signed(rollout.desired))
-            .network_configuration(self.network()?)
+            .network_configuration(self.network(rollout)?)
             .deployment_configuration(deployment())
             .send()
             .await;
@@ -232,10 +238,10 @@ impl Api {
         Ok(())
     }
 
-    fn network(&self) -> Result<NetworkConfiguration> {
+    fn network(&self, rollout: &Rollout<'_>) -> Result<NetworkConfiguration> {
         let network = AwsVpcConfiguration::builder()
-            .set_subnets(Some(self.platform.subnets.clone()))
-            .set_security_groups(Some(self.platform.security_groups.clone()))
+            .set_subnets(Some(rollout.subnets.to_vec()))
+            .set_security_groups(Some(rollout.security_groups.to_vec()))
             .assign_public_ip(AssignPublicIp::Disabled)
             .build()
             .map_err(|error| Error::unexpected("describing the service's network").why(error))?;
@@ -253,10 +259,15 @@ impl Api {
             let at = at.and_then(|at| SystemTime::try_from(*at).ok());
             since.is_none_or(|since| at.is_none_or(|at| at >= since))
         };
+        // By ECS's own clock: a service keeps its last hundred events, also of deploys long ago.
+        let began = primary.and_then(|primary| primary.created_at()).map(|at| at.as_secs_f64());
+        let of_this_deployment = |at: Option<&aws_sdk_ecs::primitives::DateTime>| {
+            began.zip(at).is_none_or(|(began, at)| at.as_secs_f64() >= began)
+        };
         let mut events: Vec<String> = service
             .events()
             .iter()
-            .filter(|event| is_new(event.created_at()))
+            .filter(|event| of_this_deployment(event.created_at()) && is_new(event.created_at()))
             .filter_map(|event| event.message().map(str::to_string))
             .collect();
         // ECS gives the newest first.
@@ -265,6 +276,8 @@ impl Api {
             primary: primary.and_then(|primary| primary.task_definition()).unwrap_or_default().to_string(),
             rollout: primary.and_then(|primary| primary.rollout_state()).map(|state| state.as_str().to_string()),
             rollout_reason: primary.and_then(|primary| primary.rollout_state_reason()).map(str::to_string),
+            seen: false,
+            before: String::new(),
             desired: count(service.desired_count()),
             running: primary.map_or(0, |primary| count(primary.running_count())),
             healthy_targets: None,
@@ -355,7 +368,11 @@ fn deployment() -> DeploymentConfiguration {
 
 fn tags(service: &str, environment: &str) -> Vec<Tag> {
     let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-    vec![tag(super::edge::OWNER_TAG, service), tag("cicd.clinicult.io/environment", environment)]
+    vec![tag(super::edge::OWNER_TAG, service), tag(ENVIRONMENT_TAG, environment)]
+}
+
+fn tag(tags: &[Tag], key: &str) -> Option<String> {
+    tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value().map(str::to_string))
 }
 
 fn count(number: i32) -> u32 {

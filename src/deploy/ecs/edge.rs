@@ -72,6 +72,8 @@ pub struct FoundGateway {
     pub integration: Option<String>,
     /// Route key → route id and target: `integrations/ID`.
     pub routes: BTreeMap<String, (String, String)>,
+    /// Integrations that lead to somewhere else than our listener: id → where.
+    pub foreign: BTreeMap<String, String>,
     /// Whether the stage `$default` is there.
     pub stage: bool,
 }
@@ -122,6 +124,12 @@ pub fn wanted(order: &Order, ecs: &Ecs, api_gateway: Option<&ApiGateway>) -> Res
         ))
     })?;
     let path = expose.path.as_str().trim_end_matches('/').to_string();
+    // A listener's pattern is at most 128 characters, and both would take these letters for more than themselves.
+    // https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html#path-conditions
+    if path.len() > 126 || path.contains(['*', '{', '}']) {
+        return Err(Error::input(format!("expose.path `{}` cannot be a path on a load balancer", expose.path))
+            .fix("use at most 126 characters, without *, { and }: `expose: {path: /patients}`"));
+    }
     // One path more than the prefix itself: `/patients` and all below it, never `/patients-archive`.
     let patterns = if path.is_empty() { vec!["/*".to_string()] } else { vec![path.clone(), format!("{path}/*")] };
     let at = if path.is_empty() { "/".to_string() } else { path.clone() };
@@ -172,7 +180,7 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
                 .why(format!("rule {} sends it to {}", rule.priority, rule.target_group))
                 .fix("choose another `expose.path`, or remove that rule"));
         }
-        None => steps.push(Step::CreateRule { priority: free_priority(found, wanted)? }),
+        None => steps.push(Step::CreateRule { priority: free_priority(&found.rules, wanted)? }),
     }
     if let Some(gateway) = &wanted.gateway {
         steps.extend(plan_gateway(gateway, &found.gateway)?);
@@ -201,6 +209,15 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Step
         steps.push(Step::CreateIntegration);
     }
     for key in &wanted.routes {
+        let elsewhere = found
+            .routes
+            .get(key)
+            .and_then(|(_, target)| found.foreign.get(target.strip_prefix("integrations/").unwrap_or(target)));
+        if let Some(elsewhere) = elsewhere {
+            return Err(Error::refused(format!("route {key} of API {} is taken", wanted.api))
+                .why(format!("it leads to {elsewhere}"))
+                .fix("choose another `expose.path`, or remove that route"));
+        }
         match (found.routes.get(key), integration) {
             (Some((_, target)), Some(id)) if *target == format!("integrations/{id}") => {}
             (Some((id, _)), _) => steps.push(Step::UpdateRoute { key: key.clone(), id: id.clone() }),
@@ -224,10 +241,10 @@ fn same(a: &[String], b: &[String]) -> bool {
 
 /// The lowest free priority among those for paths of this length: longer paths come first, so that `/a/b` is not caught by
 /// `/a`. Priorities are 1 to 50000 and unique on a listener.
-fn free_priority(found: &Found, wanted: &Wanted) -> Result<u32> {
+pub fn free_priority(rules: &[Rule], wanted: &Wanted) -> Result<u32> {
     let longest = wanted.patterns.iter().map(String::len).max().unwrap_or(0).min(400);
     let from = 50_000 - (longest as u32) * 100;
-    let taken: Vec<u32> = found.rules.iter().map(|rule| rule.priority).collect();
+    let taken: Vec<u32> = rules.iter().map(|rule| rule.priority).collect();
     (from..=50_000).find(|priority| !taken.contains(priority)).ok_or_else(|| {
         Error::refused("the load balancer's listener has no free rule priority")
             .fix("remove rules of services that are gone")
@@ -284,6 +301,7 @@ mod tests {
                 api: Some(("a".into(), "https://a".into())),
                 link: Some(("l".into(), "AVAILABLE".into())),
                 integration: Some("i".into()),
+                foreign: BTreeMap::new(),
                 routes: [("ANY /patients".into(), route("r1")), ("ANY /patients/{proxy+}".into(), route("r2"))].into(),
                 stage: true,
             },
@@ -335,6 +353,10 @@ mod tests {
                 "CreateRoute",
             ),
             (|found| found.gateway.stage = false, "CreateStage"),
+            (
+                |found| found.gateway.foreign = [("i".to_string(), "arn:…/other".to_string())].into(),
+                "refused: route ANY /patients of API public is taken",
+            ),
         ];
         for (number, (edit, expected)) in cases.iter().enumerate() {
             let mut found = complete();
@@ -346,11 +368,12 @@ mod tests {
     #[test]
     fn priorities_are_free_and_put_longer_paths_first() {
         let mut found = complete();
-        let first = free_priority(&found, &wanted()).expect("one");
+        found.rules[0].priority = 1;
+        let first = free_priority(&found.rules, &wanted()).expect("one");
         assert_eq!(first, 50_000 - 1_100, "/patients/* has eleven characters");
         found.rules[0].priority = first;
-        assert_eq!(free_priority(&found, &wanted()).expect("one"), first + 1);
+        assert_eq!(free_priority(&found.rules, &wanted()).expect("one"), first + 1);
         let longer = Wanted { patterns: vec!["/patients/archive/*".into()], ..wanted() };
-        assert!(free_priority(&found, &longer).expect("one") < first);
+        assert!(free_priority(&found.rules, &longer).expect("one") < first);
     }
 }

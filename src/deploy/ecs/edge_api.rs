@@ -9,7 +9,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     TargetTypeEnum,
 };
 
-use super::edge::{Found, FoundGateway, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway};
+use super::edge::{Found, FoundGateway, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway, free_priority};
 use crate::aws::{Session, refusal};
 use crate::error::{Error, Kind, Result};
 
@@ -18,6 +18,9 @@ const LINK_LOOKS: u32 = 150;
 
 /// The pages that a listing is read to at most.
 const PAGES: usize = 50;
+
+/// How often a rule is tried when other deploys take its priority at the same time.
+const RULE_TRIES: usize = 10;
 
 pub struct EdgeApi {
     balancer: aws_sdk_elasticloadbalancingv2::Client,
@@ -167,6 +170,12 @@ impl EdgeApi {
                     && one.connection_id() == link.as_ref().map(|(id, _)| id.as_str())
             })
             .and_then(|one| one.integration_id().map(str::to_string));
+        let elsewhere = integrations.items().iter().filter(|one| one.integration_uri() != Some(listener));
+        found.foreign = elsewhere
+            .filter_map(|one| {
+                Some((one.integration_id()?.to_string(), one.integration_uri().unwrap_or("another").into()))
+            })
+            .collect();
 
         let mut token = None;
         for _ in 0..PAGES {
@@ -227,43 +236,48 @@ impl EdgeApi {
     async fn link(&self, name: &str) -> Result<Option<(String, String)>> {
         let answer = self.gateway.get_vpc_links().max_results("500").send().await;
         let answer = answer.map_err(|error| refusal("listing the VPC links".into(), "apigateway:GET", &error))?;
-        let named = answer.items().iter().filter(|link| link.name() == Some(name));
-        let oldest = named.min_by_key(|link| {
+        let status = |link: &aws_sdk_apigatewayv2::types::VpcLink| {
+            link.vpc_link_status().map(|status| status.as_str().to_string()).unwrap_or_default()
+        };
+        // One that failed and was replaced is still listed while it goes. Of several, all runs take the same: the oldest that lives.
+        let named = answer.items().iter().filter(|link| link.name() == Some(name) && status(link) != "DELETING");
+        let chosen = named.min_by_key(|link| {
             (
+                status(link) == "FAILED",
                 link.created_date().map(aws_sdk_apigatewayv2::primitives::DateTime::as_nanos),
                 link.vpc_link_id().map(str::to_string),
             )
         });
-        Ok(oldest.and_then(|link| {
-            let status = link.vpc_link_status().map(|status| status.as_str().to_string());
-            Some((link.vpc_link_id()?.to_string(), status.unwrap_or_default()))
-        }))
+        Ok(chosen.and_then(|link| Some((link.vpc_link_id()?.to_string(), status(link)))))
     }
 
     /// Does one step.
     pub async fn apply(&self, step: &Step, wanted: &Wanted, vpc: &str, made: &mut Made) -> Result<()> {
         match (step, &wanted.gateway) {
             (Step::CreateTargetGroup, _) => made.target_group = Some(self.create_target_group(wanted, vpc).await?),
-            (Step::UpdateTargetGroup { arn, .. }, _) => {
-                let answer = self
-                    .balancer
-                    .modify_target_group()
-                    .target_group_arn(arn)
-                    .health_check_path(&wanted.health_path)
-                    .send()
-                    .await;
-                answer.map_err(|error| {
-                    refusal(
-                        format!("updating target group {}", wanted.target_group),
-                        "elasticloadbalancing:ModifyTargetGroup",
-                        &error,
-                    )
-                })?;
-            }
+            (Step::UpdateTargetGroup { arn, .. }, _) => self.set_health_path(arn, &wanted.health_path).await?,
             (Step::CreateRule { priority }, _) => self.create_rule(wanted, *priority, made).await?,
             (step, Some(gateway)) => self.apply_gateway(step, gateway, &wanted.listener, made).await?,
             (_, None) => {}
         }
+        Ok(())
+    }
+
+    /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it on the new health path.
+    pub async fn restore(&self, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            if let Step::UpdateTargetGroup { arn, before } = step {
+                self.set_health_path(arn, before).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_health_path(&self, arn: &str, path: &str) -> Result<()> {
+        let answer = self.balancer.modify_target_group().target_group_arn(arn).health_check_path(path).send().await;
+        answer.map_err(|error| {
+            refusal(format!("updating target group {arn}"), "elasticloadbalancing:ModifyTargetGroup", &error)
+        })?;
         Ok(())
     }
 
@@ -295,23 +309,29 @@ impl EdgeApi {
         let condition = RuleCondition::builder().field("path-pattern").path_pattern_config(patterns).build();
         let forward =
             Action::builder().r#type(ActionTypeEnum::Forward).set_target_group_arn(made.target_group.clone()).build();
-        self.balancer
-            .create_rule()
-            .listener_arn(&wanted.listener)
-            .priority(i32::try_from(priority).unwrap_or(50_000))
-            .conditions(condition)
-            .actions(forward)
-            .tags(Tag::builder().key(OWNER_TAG).value(&wanted.target_group).build())
-            .send()
-            .await
-            .map_err(|error| {
-                refusal(
-                    format!("creating the rule for {}", wanted.patterns.join(", ")),
-                    "elasticloadbalancing:CreateRule",
-                    &error,
-                )
-            })?;
-        Ok(())
+        let doing = || format!("creating the rule for {}", wanted.patterns.join(", "));
+        let mut priority = priority;
+        for _ in 0..RULE_TRIES {
+            let answer = self
+                .balancer
+                .create_rule()
+                .listener_arn(&wanted.listener)
+                .priority(i32::try_from(priority).unwrap_or(50_000))
+                .conditions(condition.clone())
+                .actions(forward.clone())
+                .tags(Tag::builder().key(OWNER_TAG).value(&wanted.target_group).build())
+                .send()
+                .await;
+            match answer {
+                Ok(_) => return Ok(()),
+                // Another service's deploy was quicker with this number: the next free one does as well.
+                Err(error) if matches!(error.code(), Some("PriorityInUse" | "PriorityInUseException")) => {
+                    priority = free_priority(&self.rules(&wanted.listener).await?, wanted)?;
+                }
+                Err(error) => return Err(refusal(doing(), "elasticloadbalancing:CreateRule", &error)),
+            }
+        }
+        Err(Error::unexpected(doing()).why("other deploys took each priority first").fix("deploy again"))
     }
 
     async fn apply_gateway(&self, step: &Step, wanted: &WantedGateway, listener: &str, made: &mut Made) -> Result<()> {
@@ -394,9 +414,15 @@ impl EdgeApi {
             Step::CreateStage => {
                 let answer =
                     self.gateway.create_stage().api_id(api()).stage_name("$default").auto_deploy(true).send().await;
-                answer.map_err(|error| {
-                    refusal(format!("creating the stage of API {}", wanted.api), "apigateway:POST", &error)
-                })?;
+                match answer {
+                    Ok(_) => {}
+                    // Another run was quicker with the same stage.
+                    Err(error) if error.code() == Some("ConflictException") => {}
+                    Err(error) => {
+                        let doing = format!("creating the stage of API {}", wanted.api);
+                        return Err(refusal(doing, "apigateway:POST", &error));
+                    }
+                }
             }
             Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } | Step::CreateRule { .. } => {}
         }

@@ -15,13 +15,13 @@ use std::time::{Duration, SystemTime};
 use crate::aws::Session;
 use crate::config::platform::{ApiGateway, Ecs as Platform};
 use crate::deploy::{Action, Backend, Order, Restored, Running, Verdict, answers, storage};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 use api::{Api, Rollout};
 use edge::{Step, Wanted};
 use edge_api::{EdgeApi, Made};
 use plan::{EcsPlan, Facts};
-use verdict::{judge, last_part, revision};
+use verdict::{judge, last_part, revision, superseded_by};
 
 /// How often the way back is looked at, a second apart, before it is said to have failed.
 const BACK_LOOKS: u32 = 120;
@@ -43,6 +43,8 @@ pub struct Ecs {
 struct Outcome {
     /// The ARN of the task definition that was registered.
     definition: Option<String>,
+    /// Whether it was seen to be the primary deployment.
+    seen: bool,
     edge: Made,
 }
 
@@ -100,6 +102,8 @@ impl Ecs {
             balancer: target_group.map(|arn| (arn, self.order.settings.port)),
             grace: i32::try_from(self.order.settings.health.startup.as_secs()).unwrap_or(i32::MAX),
             environment: &self.order.settings.environment,
+            subnets: &self.platform.subnets,
+            security_groups: &self.platform.security_groups,
         }
     }
 
@@ -219,6 +223,16 @@ impl Backend for Ecs {
         // A revision registered just now has no past; of one that ran before only what happens now counts.
         let since = (!plan.register).then_some(self.opened);
         let mut snapshot = self.api.look(&self.service(), &ours, since).await?;
+        if snapshot.primary == ours {
+            self.remember(|outcome| outcome.seen = true);
+        }
+        snapshot.seen = self.made().seen;
+        snapshot.before = plan.facts.service.as_ref().map(|service| service.definition_arn.clone()).unwrap_or_default();
+        snapshot.desired = plan.desired;
+        if let Some(other) = superseded_by(&snapshot, &ours) {
+            return Err(Error::new(Kind::Superseded, format!("{} was deployed after this one", last_part(other)))
+                .fix("nothing to do if that one is newer; else deploy this version again"));
+        }
         if let Some(target_group) = self.made().edge.target_group {
             snapshot.healthy_targets = Some(self.edge.healthy(&target_group).await?);
         }
@@ -228,12 +242,19 @@ impl Backend for Ecs {
     async fn roll_back(&self, plan: &EcsPlan) -> Result<Restored> {
         let name = self.service();
         match &plan.facts.service {
-            Some(before) => {
-                self.api.update(&self.rollout(&name, &before.definition_arn, before.desired, None)).await?;
+            // A service that was told to run nothing has no last good version: a first deploy that failed leaves this.
+            Some(before) if before.desired > 0 => {
+                self.edge.restore(&plan.edge).await?;
+                let rollout = Rollout {
+                    subnets: &before.subnets,
+                    security_groups: &before.security_groups,
+                    ..self.rollout(&name, &before.definition_arn, before.desired, None)
+                };
+                self.api.update(&rollout).await?;
                 self.back_at(&name, &before.definition_arn).await?;
                 Ok(Restored::LastGood(revision(&before.definition_arn)))
             }
-            None => {
+            _ => {
                 let ours = self.ours(plan);
                 self.api.update(&self.rollout(&name, &ours, 0, None)).await?;
                 Ok(Restored::Nothing(format!("service {name} is there with no tasks")))

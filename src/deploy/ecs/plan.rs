@@ -7,7 +7,7 @@ use crate::deploy::{Action, Change, Plan};
 use crate::error::{Error, Result};
 
 use super::edge::{self, Step, Wanted};
-use super::task_definition::{TaskDefinition, differences};
+use super::task_definition::{self, TaskDefinition, differences};
 use super::verdict::revision;
 
 /// What stands there now.
@@ -29,6 +29,8 @@ pub struct Service {
     pub security_groups: Vec<String>,
     /// Whether a load balancer is attached: that cannot be changed.
     pub balanced: bool,
+    /// The environment it was deployed for, by its tag; none for one that we did not make.
+    pub environment: Option<String>,
 }
 
 /// What apply will do.
@@ -90,6 +92,19 @@ pub fn plan(
     platform: &Platform,
 ) -> Result<EcsPlan> {
     let desired = desired_count(settings)?;
+    if platform.subnets.is_empty() {
+        return Err(Error::input(format!("environment {} has no subnets to run tasks in", settings.environment))
+            .fix(format!("set environments.{}.ecs.subnets in platform.yaml", settings.environment)));
+    }
+    if let Some(other) = facts.service.as_ref().and_then(|service| service.environment.as_ref())
+        && *other != settings.environment
+    {
+        return Err(Error::refused(format!(
+            "service {} in cluster {} is the one of environment {other}, not of {}",
+            definition.family, platform.cluster, settings.environment
+        ))
+        .fix(format!("give environment {} an ECS cluster of its own in platform.yaml", settings.environment)));
+    }
     let mut changes = storage::plan(&facts.buckets);
     let steps = match (&wanted, &facts.edge) {
         (Some(wanted), Some(found)) => edge::plan(wanted, found)?,
@@ -102,12 +117,13 @@ pub fn plan(
     });
     changes.extend(before.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
 
-    let differ = match &facts.service {
+    let mut differ = match &facts.service {
         Some(service) => differences(&service.definition, &definition),
         None => vec![format!("image: {}", definition.image)],
     };
     let register = !differ.is_empty();
     if register {
+        differ.extend(task_definition::rounding(settings, &definition));
         let action = if facts.service.is_some() { Action::Update } else { Action::Create };
         changes.push(Change { action, object: format!("TaskDefinition/{}", definition.family), details: differ });
     }
@@ -216,6 +232,7 @@ mod tests {
             subnets: vec!["s2".into(), "s1".into()],
             security_groups: vec!["g".into()],
             balanced: false,
+            environment: None,
         };
         Facts { service: Some(service), ..Facts::default() }
     }
@@ -248,6 +265,11 @@ mod tests {
         let mut balanced = running("a@1");
         balanced.service.as_mut().expect("a service").balanced = true;
         assert!(planned(balanced).is_err());
+        let mut other = running("a@1");
+        other.service.as_mut().expect("a service").environment = Some("staging".into());
+        assert!(planned(other).expect_err("of staging").message.contains("environment staging"));
+        let nowhere = Platform { subnets: vec![], ..platform() };
+        assert!(super::plan(Facts::default(), definition("a@1"), None, &settings(""), &nowhere).is_err());
     }
 
     #[test]

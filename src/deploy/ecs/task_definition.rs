@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::config::platform::{Ecs, Launch};
+use crate::config::settings::Settings;
 use crate::config::values::SecretRef;
 use crate::deploy::{Order, short_name, storage};
 use crate::error::{Error, Result};
@@ -118,6 +119,18 @@ fn fargate_size(millicores: u32, mebibytes: u32) -> Result<(u32, u32)> {
     .fix("at most cpu: 16 and memory: 120Gi; for more use launch: ec2 in platform.yaml"))
 }
 
+/// What is said when a task gets more than service.yaml asks for.
+pub fn rounding(settings: &Settings, definition: &TaskDefinition) -> Option<String> {
+    let (cpu, memory) = (settings.cpu.millicores, settings.memory.mebibytes);
+    let more = definition.cpu > units(cpu) || definition.memory > memory;
+    more.then(|| {
+        format!(
+            "{cpu}m and {memory}Mi are rounded up to a size that Fargate has: {} CPU units and {} MiB",
+            definition.cpu, definition.memory
+        )
+    })
+}
+
 fn architecture(platforms: &[String]) -> Result<String> {
     match platforms {
         [one] if one == "linux/arm64" => Ok("ARM64".into()),
@@ -127,17 +140,28 @@ fn architecture(platforms: &[String]) -> Result<String> {
     }
 }
 
+/// The part of AWS that a region belongs to.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
+fn partition(region: &str) -> &'static str {
+    match region {
+        region if region.starts_with("cn-") => "aws-cn",
+        region if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
 fn secret_arn(order: &Order, variable: &str, secret: &SecretRef) -> Result<String> {
     let region = &order.destination.region;
+    let partition = partition(region);
     let account = order.destination.registry.as_ref().map_or("", |registry| registry.account.as_str());
     match secret {
         // ARNs of secrets end with six letters that only AWS knows; ECS takes them without.
         SecretRef::SecretsManager { name, key } => {
             let key = key.as_ref().map(|key| format!(":{key}::")).unwrap_or_default();
-            Ok(format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}{key}"))
+            Ok(format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{name}{key}"))
         }
-        SecretRef::Ssm { path } => Ok(format!("arn:aws:ssm:{region}:{account}:parameter{path}")),
+        SecretRef::Ssm { path } => Ok(format!("arn:{partition}:ssm:{region}:{account}:parameter{path}")),
         SecretRef::Kubernetes { .. } => {
             Err(Error::input(format!("secrets.{variable} is `{secret}`, and {} is on ECS", order.settings.environment))
                 .fix("name it as secretsmanager:NAME#KEY or ssm:/PATH for this environment"))
@@ -204,6 +228,38 @@ mod tests {
         ];
         for (cpu, memory, expected) in cases {
             assert_eq!(fargate_size(cpu, memory).ok(), expected, "{cpu}m {memory}Mi");
+        }
+    }
+
+    #[test]
+    fn secrets_become_arns() {
+        let settings = |secret: &str| {
+            let text = format!("name: patients\nport: 8000\nsecrets: {{S: '{secret}'}}\n");
+            let service = serde_saphyr::from_str(&text).expect("a service");
+            crate::config::settings::resolve(&service, "production").expect("settings")
+        };
+        let registry = "registry: {account: '111122223333', region: REGION}\nenvironments: {production: {target: ecs, region: REGION, \
+                        ecs: {cluster: c, subnets: [s], security-groups: [g]}}}\n";
+        let cases = [
+            (
+                "secretsmanager:p/db#url",
+                "eu-west-1",
+                Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::"),
+            ),
+            ("secretsmanager:p/db", "eu-west-1", Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db")),
+            ("ssm:/p/db", "eu-west-1", Some("arn:aws:ssm:eu-west-1:111122223333:parameter/p/db")),
+            ("ssm:/p/db", "cn-north-1", Some("arn:aws-cn:ssm:cn-north-1:111122223333:parameter/p/db")),
+            ("ssm:/p/db", "us-gov-west-1", Some("arn:aws-us-gov:ssm:us-gov-west-1:111122223333:parameter/p/db")),
+            ("k8s:db/url", "eu-west-1", None),
+        ];
+        for (secret, region, expected) in cases {
+            let platform = serde_saphyr::from_str(&registry.replace("REGION", region)).expect("a platform");
+            let destination = crate::config::settings::destination(Some(&platform), "production").expect("a place");
+            let image = crate::deploy::Image { repository: "r".into(), digest: "d".into(), version: "1".into() };
+            let settings = settings(secret);
+            let found = settings.secrets["S"].clone();
+            let order = Order { settings, destination, image, timeout: std::time::Duration::ZERO };
+            assert_eq!(secret_arn(&order, "S", &found).ok().as_deref(), expected, "{secret} in {region}");
         }
     }
 

@@ -14,6 +14,11 @@ pub struct Snapshot {
     /// `IN_PROGRESS`, `COMPLETED`, `FAILED`; none where the service has no circuit breaker.
     pub rollout: Option<String>,
     pub rollout_reason: Option<String>,
+    /// Whether ours was the primary one before, in this look or an earlier one: until then a read may be older than our write.
+    pub seen: bool,
+    /// The task definition that ran before this deploy; empty when there was none.
+    pub before: String,
+    /// Tasks that are to run, by the plan: the service's own count may have been changed by somebody else meanwhile.
     pub desired: u32,
     pub running: u32,
     /// Targets of the load balancer that are healthy; none without one.
@@ -45,23 +50,16 @@ pub fn judge(snapshot: &Snapshot, ours: &str, revision: &str) -> Verdict {
     if !causes.is_empty() {
         return Verdict::Failed(causes);
     }
-    if let Some(event) = snapshot.events.iter().find(|event| event.contains("unable to place a task")) {
-        return Verdict::Failed(vec![Cause {
-            object: "Service".into(),
-            reason: event.clone(),
-            fix: Some(
-                "give the cluster room (instances, subnets with free addresses), or ask for less in `resources`".into(),
-            ),
-            ..Cause::default()
-        }]);
+    if let Some(cause) = refused_by_scheduler(&snapshot.events) {
+        return Verdict::Failed(vec![cause]);
     }
     if snapshot.primary != ours {
+        if !snapshot.seen {
+            return Verdict::Progressing(format!("waiting for ECS to take {}", last_part(ours)));
+        }
         return Verdict::Failed(vec![Cause {
             object: "Service".into(),
-            reason: format!(
-                "{} is the primary deployment, not ours: it was rolled back, or another deploy came after",
-                last_part(&snapshot.primary)
-            ),
+            reason: format!("ECS went back to {} by itself", last_part(&snapshot.primary)),
             ..Cause::default()
         }]);
     }
@@ -79,10 +77,43 @@ pub fn judge(snapshot: &Snapshot, ours: &str, revision: &str) -> Verdict {
     Verdict::Progressing(format!("{} of {} tasks run{targets}", snapshot.running, snapshot.desired))
 }
 
+/// Who runs instead of us, when somebody deployed after us: not ours, and not what ran before, which ECS goes back to by itself.
+pub fn superseded_by<'a>(snapshot: &'a Snapshot, ours: &str) -> Option<&'a str> {
+    let other = snapshot.primary.as_str();
+    (snapshot.seen && !other.is_empty() && other != ours && other != snapshot.before).then_some(other)
+}
+
+/// What ECS says when it cannot even make a task.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html>
+fn refused_by_scheduler(events: &[String]) -> Option<Cause> {
+    let cause = |event: &String, fix: &str| Cause {
+        object: "Service".into(),
+        reason: event.clone(),
+        fix: Some(fix.into()),
+        ..Cause::default()
+    };
+    let assume = "let the execution and task role trust ecs-tasks.amazonaws.com, and see that both exist";
+    let room = "give the cluster room (instances, subnets with free addresses), or ask for less in `resources`";
+    let with = |text: &str| events.iter().filter(|event| event.contains(text)).collect::<Vec<_>>();
+    if let Some(event) = with("unable to assume the role").first() {
+        return Some(cause(event, assume));
+    }
+    if let Some(event) = with("unable to place a task").first() {
+        return Some(cause(event, room));
+    }
+    // Capacity that is short for a moment says this once.
+    match with("failed to launch a task").as_slice() {
+        [event, _, ..] => Some(cause(event, room)),
+        _ => None,
+    }
+}
+
 /// Whether a task ended because the version is bad. One exit is enough: a service has no reason to exit. What ECS could not
 /// start may have been bad luck once, and is not when the next task fails in the same way.
 fn is_failure(stopped: &Stopped, all: &[Stopped]) -> bool {
     match stopped.code.as_str() {
+        // The scheduler also stops what is not healthy. A first one may have been slow to start.
+        "ServiceSchedulerInitiated" if unhealthy(stopped) => all.iter().filter(|other| unhealthy(other)).count() >= 2,
         "ServiceSchedulerInitiated" | "UserInitiated" | "SpotInterruption" | "TerminationNotice" => false,
         "TaskFailedToStart" => {
             let same =
@@ -91,6 +122,10 @@ fn is_failure(stopped: &Stopped, all: &[Stopped]) -> bool {
         }
         _ => true,
     }
+}
+
+fn unhealthy(stopped: &Stopped) -> bool {
+    stopped.reason.contains("health checks")
 }
 
 /// A reason up to its first colon: `CannotPullContainerError`.
@@ -133,6 +168,9 @@ fn distinct<'a>(stopped: impl Iterator<Item = &'a Stopped>) -> Vec<Cause> {
 fn fix(reason: &str, exit_code: Option<i64>) -> Option<String> {
     let lower = reason.to_lowercase();
     let text = match exit_code {
+        _ if lower.contains("health checks") => {
+            "let it answer 2xx on health.path within health.startup, and the tasks' security groups let the load balancer in"
+        }
         _ if lower.contains("outofmemory") => "raise resources.memory in service.yaml, or find what grows",
         Some(137) => "it was killed: out of memory (raise resources.memory), or it did not stop in time",
         _ if lower.contains("cannotpull") && is_final(&lower) => {
@@ -171,6 +209,8 @@ mod tests {
         Snapshot {
             primary: OURS.into(),
             rollout: Some("COMPLETED".into()),
+            seen: true,
+            before: "arn:…/patients:6".into(),
             desired: 2,
             running: 2,
             healthy_targets: Some(2),
@@ -201,6 +241,8 @@ mod tests {
     fn looks_become_verdicts() {
         let exited = || stopped("EssentialContainerExited", "Essential container in task exited", Some(3));
         let pull = |reason: &str| stopped("TaskFailedToStart", reason, None);
+        let unhealthy =
+            || stopped("ServiceSchedulerInitiated", "Task failed ELB health checks in (target-group …)", Some(143));
         type Case<'a> = (&'a str, Snapshot, &'a str);
         let cases: Vec<Case<'_>> = vec![
             ("all of it runs", snapshot(), "ready"),
@@ -210,7 +252,41 @@ mod tests {
             ("still rolling", Snapshot { rollout: Some("IN_PROGRESS".into()), ..snapshot() }, "progressing"),
             ("said to be complete with nothing running", Snapshot { running: 0, ..snapshot() }, "progressing"),
             ("a target is not healthy yet", Snapshot { healthy_targets: Some(1), ..snapshot() }, "progressing"),
-            ("somebody else's deployment", Snapshot { primary: "arn:…/patients:6".into(), ..snapshot() }, "failed"),
+            ("ECS went back", Snapshot { primary: "arn:…/patients:6".into(), ..snapshot() }, "failed"),
+            (
+                "a read older than our write",
+                Snapshot { primary: "arn:…/patients:6".into(), seen: false, ..snapshot() },
+                "progressing",
+            ),
+            (
+                "one that was slow to get healthy",
+                Snapshot { running: 1, stopped: vec![unhealthy()], ..snapshot() },
+                "progressing",
+            ),
+            (
+                "two that never got healthy",
+                Snapshot { stopped: vec![unhealthy(), unhealthy()], ..snapshot() },
+                "failed",
+            ),
+            (
+                "a role that cannot be taken",
+                Snapshot { events: vec!["ECS was unable to assume the role 'r'".into()], ..snapshot() },
+                "failed",
+            ),
+            (
+                "one launch that failed",
+                Snapshot {
+                    running: 1,
+                    events: vec!["failed to launch a task with (error Capacity)".into()],
+                    ..snapshot()
+                },
+                "progressing",
+            ),
+            (
+                "two launches that failed",
+                Snapshot { events: vec!["failed to launch a task with (error Capacity)".into(); 2], ..snapshot() },
+                "failed",
+            ),
             ("the rollout failed", Snapshot { rollout: Some("FAILED".into()), ..snapshot() }, "failed"),
             ("one exit", Snapshot { stopped: vec![exited()], ..snapshot() }, "failed"),
             (
@@ -303,6 +379,21 @@ mod tests {
         assert_eq!((causes[0].object.as_str(), causes[0].exit_code), ("Task/t/patients", Some(137)));
         assert_eq!(causes[0].log_tail, ["last words"]);
         assert!(causes[0].fix.as_deref().is_some_and(|fix| fix.contains("resources.memory")));
+    }
+
+    #[test]
+    fn a_later_deploy_is_not_a_failure_of_ours() {
+        let with = |primary: &str, seen| Snapshot { primary: primary.into(), seen, ..snapshot() };
+        let cases = [
+            (with(OURS, true), None),
+            (with("arn:…/patients:6", true), None),
+            (with("arn:…/patients:8", true), Some("arn:…/patients:8")),
+            (with("arn:…/patients:8", false), None),
+            (with("", true), None),
+        ];
+        for (snapshot, expected) in cases {
+            assert_eq!(superseded_by(&snapshot, OURS), expected, "{snapshot:?}");
+        }
     }
 
     #[test]
