@@ -237,7 +237,8 @@ async fn back<B: Backend>(backend: &B, plan: &B::Plan, order: &Order, error: Err
             ..error
         },
         Err(undo) => Error {
-            kind: Kind::Broken,
+            // Another deploy took over meanwhile: what runs is its business.
+            kind: if undo.kind == Kind::Superseded { Kind::Superseded } else { Kind::Broken },
             message: format!("{name}: {failure}; and going back failed: {undo}"),
             fix: undo.fix.clone().or(error.fix.clone()),
             ..error
