@@ -386,7 +386,10 @@ impl EcrRepository {
     fn writes(&self) -> usize {
         let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
         let path = format!("/v2/{}/", self.name());
-        log.lines().filter(|line| line.contains(&path) && line.contains(r#""write":true"#)).count()
+        let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+        entries
+            .filter(|entry| entry["write"] == true && entry["path"].as_str().is_some_and(|at| at.starts_with(&path)))
+            .count()
     }
 }
 
