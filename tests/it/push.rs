@@ -263,7 +263,7 @@ fn a_registry_that_asks_for_time_gets_it_and_not_too_much() {
         times: 1,
         act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2"),
     };
-    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[busy.clone()]);
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), std::slice::from_ref(&busy));
     push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(0);
     let seen = proxy.seen();
     let first = seen.iter().find(|seen| seen.method == "POST").expect("a session").at;
@@ -475,7 +475,7 @@ fn ecr_gets_a_repository_with_safe_defaults_and_the_image() {
     assert_arrived(&layout, &ecr.reached(), &["1.4.0"]);
 
     let writes = ecr.writes();
-    assert!(writes >= layout.blobs.len() * 2 + layout.documents.len() + 1, "{writes}");
+    assert!(writes > layout.blobs.len() * 2 + layout.documents.len(), "{writes}");
     let again = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
     assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
     assert_eq!(ecr.writes(), writes, "a second push writes nothing");
