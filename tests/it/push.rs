@@ -384,7 +384,7 @@ fn a_refusal_is_final_and_says_so() {
 
 #[test]
 fn memory_does_not_grow_with_the_image() {
-    let layout = Layout::image(&[random(48 << 20), random(48 << 20), random(48 << 20)]);
+    let layout = Layout::image(&[random(24 << 20), random(24 << 20), random(24 << 20)]);
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
     let (_folder, mut command) = pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
     let null = std::process::Stdio::null;
