@@ -51,6 +51,25 @@ impl Session {
     pub fn config(&self) -> &SdkConfig {
         &self.config
     }
+
+    /// Who this session is to IAM, by ARN: the role behind it, else the user. None when STS does not say.
+    /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+    pub async fn principal(&self) -> Option<String> {
+        let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await.ok()?;
+        answer.arn().map(principal_of)
+    }
+}
+
+/// `arn:aws:sts::1:assumed-role/NAME/SESSION` is the role `arn:aws:iam::1:role/NAME`; others are themselves.
+fn principal_of(arn: &str) -> String {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    match parts.as_slice() {
+        ["arn", partition, "sts", _, account, resource] => match resource.split('/').collect::<Vec<_>>().as_slice() {
+            ["assumed-role", role, _] => format!("arn:{partition}:iam::{account}:role/{role}"),
+            _ => arn.to_string(),
+        },
+        _ => arn.to_string(),
+    }
 }
 
 /// STS AssumeRoleWithWebIdentity.
@@ -118,5 +137,27 @@ where
             Error::refused(doing).why(why).fix("there are no AWS credentials: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
         }
         _ => Error::unexpected(doing).why(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_principal_is_the_role_behind_a_session() {
+        let cases = [
+            (
+                "arn:aws:sts::111122223333:assumed-role/cicd-staging/cicd-7",
+                "arn:aws:iam::111122223333:role/cicd-staging",
+            ),
+            ("arn:aws-cn:sts::1:assumed-role/r/s", "arn:aws-cn:iam::1:role/r"),
+            ("arn:aws:iam::111122223333:user/ada", "arn:aws:iam::111122223333:user/ada"),
+            ("arn:aws:iam::111122223333:root", "arn:aws:iam::111122223333:root"),
+            ("what", "what"),
+        ];
+        for (arn, expected) in cases {
+            assert_eq!(principal_of(arn), expected);
+        }
     }
 }

@@ -28,6 +28,11 @@ impl Environ {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Every variable and its value, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether GitHub's runner started us.
     pub fn on_github(&self) -> bool {
         self.get("GITHUB_ACTIONS") == Some("true")

@@ -1,9 +1,11 @@
 //! One function for each command: from flags and files to the step, and from the step's result to outputs. The steps meet
 //! here and nowhere else.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::aws::Session;
 use crate::cli::{BuildImageArgs, Command, DeployArgs, Environ, PushEcrArgs, RenderArgs, RunArgs, Shared, VersionArgs};
@@ -21,16 +23,18 @@ pub struct Context {
     pub shared: Shared,
     pub environ: Environ,
     pub report: Report,
+    /// What the steps have given so far. A command that fails half-way has still given what came before.
+    pub outputs: RefCell<Outputs>,
 }
 
 /// Runs a command.
 ///
 /// # Errors
 /// Whatever its step refuses or fails at.
-pub async fn run(command: &Command, context: &Context) -> Result<Outputs> {
+pub async fn run(command: &Command, context: &Context) -> Result<()> {
     match command {
-        Command::Version(arguments) => show_version(context, arguments),
-        Command::BuildImage(arguments) => build_image(context, arguments).await,
+        Command::Version(arguments) => show_version(context, arguments).map(drop),
+        Command::BuildImage(arguments) => build_image(context, arguments).await.map(drop),
         Command::PushEcr(arguments) => push_ecr(context, arguments).await,
         Command::Deploy(arguments) => deploy_image(context, arguments).await,
         Command::Run(arguments) => run_all(context, arguments).await,
@@ -39,12 +43,17 @@ pub async fn run(command: &Command, context: &Context) -> Result<Outputs> {
         Command::Check => check(context).await,
         Command::Generate(arguments) => {
             context.report.print(&generate::file(&arguments.file)?, &mut std::io::stdout());
-            Ok(Outputs::new())
+            Ok(())
         }
     }
 }
 
 impl Context {
+    /// Gives a step's result to machines.
+    fn give(&self, result: &impl Serialize) {
+        self.outputs.borrow_mut().append(&mut outputs(result));
+    }
+
     fn service(&self) -> Result<Service> {
         read_service(&self.shared.service)
     }
@@ -101,7 +110,7 @@ fn next_version(context: &Context, service: &Service, arguments: &VersionArgs) -
     version::next(&repository, &request)
 }
 
-fn show_version(context: &Context, arguments: &VersionArgs) -> Result<Outputs> {
+fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::Version> {
     let service = context.service()?;
     let step = context.report.step("version");
     let version = next_version(context, &service, arguments)?;
@@ -113,9 +122,9 @@ fn show_version(context: &Context, arguments: &VersionArgs) -> Result<Outputs> {
     step.done(version.in_words());
     context.report.summarise(format!("**Version** `{}`: {}", version.version, version.in_words()));
     context.report.print(&version.version, &mut std::io::stdout());
-    let mut result = outputs(&version);
-    result.insert("environments".into(), json!(environments(&service, version.is_snapshot())?));
-    Ok(result)
+    context.give(&version);
+    context.give(&json!({ "environments": environments(&service, version.is_snapshot())? }));
+    Ok(version)
 }
 
 /// The environments a version goes to by itself, in order: all of them, or for a snapshot those that take snapshots.
@@ -138,7 +147,8 @@ fn version_or_next(context: &Context, service: &Service, given: Option<&str>) ->
     }
 }
 
-async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Outputs> {
+/// Builds, and gives the digest; none when it was only planned.
+async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<String>> {
     let service = context.service()?;
     let settings = settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
     let version = version_or_next(context, &service, arguments.version.as_deref())?;
@@ -156,12 +166,13 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Ou
     if context.shared.plan {
         let command = image::build::plan(&request)?;
         step.done("planned, nothing was built");
-        return Ok(outputs(&json!({ "status": "planned", "command": command })));
+        context.give(&json!({ "status": "planned", "rendered": command.join(" ") }));
+        return Ok(None);
     }
     let built = image::build::build(&request, &context.environ, &context.report).await?;
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
     context.report.summarise(format!("**Image** `{}`, {}", built.digest, human::bytes(built.size)));
-    let mut result = outputs(&built);
+    context.give(&built);
     if !arguments.skip_contract {
         let step = context.report.step("contract");
         let modes = image::contract::Modes {
@@ -169,14 +180,15 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Ou
             production: service.mode.production.clone(),
             debug: service.mode.debug.clone(),
         };
-        let contract = image::contract::check(&arguments.layout, &settings, &modes, &context.report).await?;
+        let contract =
+            image::contract::check(&arguments.layout, &settings, &modes, &context.environ, &context.report).await?;
         step.done(contract.in_words());
-        result.insert("contract".into(), Value::Object(outputs(&contract)));
+        context.give(&json!({ "contract": contract }));
     }
-    Ok(result)
+    Ok(Some(built.digest))
 }
 
-async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<Outputs> {
+async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     let service = context.service()?;
     let step = context.report.step("push-ecr");
     let request = registry::Request {
@@ -201,7 +213,8 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<Outputs>
         pushed.digest,
         pushed.tags.join(", ")
     ));
-    Ok(outputs(&pushed))
+    context.give(&pushed);
+    Ok(())
 }
 
 fn required(platform: Option<Platform>) -> Result<Platform> {
@@ -211,7 +224,7 @@ fn required(platform: Option<Platform>) -> Result<Platform> {
     })
 }
 
-async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<Outputs> {
+async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<()> {
     let service = context.service()?;
     let environment = context.environment()?;
     let settings = settings::resolve(&service, environment)?;
@@ -219,6 +232,8 @@ async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<Outpu
     let destination = settings::destination(platform.as_ref(), environment)?;
     let step = context.report.step("deploy");
     let image = find_image(context, &settings, &destination, platform.as_ref(), arguments).await?;
+    // Said before the deploy, so that a failed one says what it was about.
+    context.give(&json!({ "target": destination.target.name(), "version": image.version, "digest": image.digest }));
     let order = Order { settings, destination, image, timeout: arguments.timeout.0 };
     let outcome = deploy_to(context, &order, &arguments.layout).await?;
     let words = outcome.in_words();
@@ -227,14 +242,15 @@ async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<Outpu
     if let Some(url) = &outcome.url {
         context.report.print(url, &mut std::io::stdout());
     }
-    Ok(outputs(&outcome))
+    context.give(&outcome);
+    Ok(())
 }
 
 async fn deploy_to(context: &Context, order: &Order, layout: &Path) -> Result<Outcome> {
     let (plan_only, report) = (context.shared.plan, &context.report);
     match &order.destination.target {
         Target::Local => {
-            let local = Local::open(order, Some(layout)).await?;
+            let local = Local::open(order, Some(layout), &context.environ, report).await?;
             deploy::run(&local, order, plan_only, report).await
         }
         Target::Eks(cluster) => {
@@ -299,7 +315,7 @@ fn short(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
-async fn run_all(context: &Context, arguments: &RunArgs) -> Result<Outputs> {
+async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
     let environment = context.environment()?;
     let local = environment == LOCAL;
     let service = context.service()?;
@@ -307,19 +323,17 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<Outputs> {
     settings::resolve(&service, environment)?;
     settings::destination(context.platform().await?.as_ref(), environment)?;
 
-    let mut all = show_version(context, &VersionArgs { explain: false, pull_request: None })?;
-    let tag = all.get("docker-tag").and_then(Value::as_str).unwrap_or_default().to_string();
+    let tag = show_version(context, &VersionArgs { explain: false, pull_request: None })?.docker_tag;
     let build = BuildImageArgs {
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),
         skip_contract: arguments.skip_contract,
         no_cache: arguments.no_cache,
     };
-    all.append(&mut build_image(context, &build).await?);
-    let digest = all.get("digest").and_then(Value::as_str).map(str::to_string);
+    let digest = build_image(context, &build).await?;
     if context.shared.plan {
         context.report.detail("the rest is planned from what would be built: run it without --plan");
-        return Ok(all);
+        return Ok(());
     }
     if !local {
         let push = PushEcrArgs {
@@ -328,15 +342,14 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<Outputs> {
             repository: None,
             digest: digest.clone(),
         };
-        all.append(&mut push_ecr(context, &push).await?);
+        push_ecr(context, &push).await?;
     }
     let deploy =
         DeployArgs { digest, version: Some(tag), layout: arguments.layout.clone(), timeout: arguments.timeout };
-    all.append(&mut deploy_image(context, &deploy).await?);
-    Ok(all)
+    deploy_image(context, &deploy).await
 }
 
-async fn status(context: &Context) -> Result<Outputs> {
+async fn status(context: &Context) -> Result<()> {
     let service = context.service()?;
     let environment = context.environment()?;
     let settings = settings::resolve(&service, environment)?;
@@ -344,7 +357,7 @@ async fn status(context: &Context) -> Result<Outputs> {
     let image = Image { repository: String::new(), digest: String::new(), version: String::new() };
     let order = Order { settings, destination, image, timeout: std::time::Duration::from_secs(60) };
     let running = match &order.destination.target {
-        Target::Local => Local::open(&order, None).await?.running().await?,
+        Target::Local => Local::open(&order, None, &context.environ, &context.report).await?.running().await?,
         Target::Eks(cluster) => {
             let session = environment_session(context, &order.destination).await?;
             Eks::open(&order, cluster, &context.folder(), &session).await?.running().await?
@@ -355,10 +368,11 @@ async fn status(context: &Context) -> Result<Outputs> {
         }
     };
     context.report.print(&running.in_words(&order.settings.name, environment), &mut std::io::stdout());
-    Ok(outputs(&running))
+    context.give(&running);
+    Ok(())
 }
 
-async fn render(context: &Context, arguments: &RenderArgs) -> Result<Outputs> {
+async fn render(context: &Context, arguments: &RenderArgs) -> Result<()> {
     let service = context.service()?;
     let environment = context.environment()?;
     let settings = settings::resolve(&service, environment)?;
@@ -377,11 +391,12 @@ async fn render(context: &Context, arguments: &RenderArgs) -> Result<Outputs> {
         Target::Ecs { ecs, .. } => deploy::ecs::render(&order, ecs)?,
     };
     context.report.print(&text, &mut std::io::stdout());
-    Ok(outputs(&json!({ "rendered": text })))
+    context.give(&json!({ "rendered": text }));
+    Ok(())
 }
 
 /// Reads everything that can be read without a network, and says in which order environments are deployed.
-async fn check(context: &Context) -> Result<Outputs> {
+async fn check(context: &Context) -> Result<()> {
     let service = context.service()?;
     let platform = context.platform().await?;
     let step = context.report.step("check");
@@ -393,5 +408,6 @@ async fn check(context: &Context) -> Result<Outputs> {
     }
     settings::resolve(&service, LOCAL)?;
     step.done(format!("{}: environments {}", service.name, environments.join(", ")));
-    Ok(outputs(&json!({ "environments": environments })))
+    context.give(&json!({ "environments": environments }));
+    Ok(())
 }

@@ -50,7 +50,7 @@ fn default_format(environ: &Environ) -> Format {
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn environment() -> Environ {
-    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    let text = |value: OsString| value.to_string_lossy().into_owned();
     Environ::new(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
 }
 
@@ -62,11 +62,13 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
         _ => Verbosity::Normal,
     };
     let report = Report::new(format, verbosity);
-    let context = commands::Context { shared: cli.shared.clone(), environ, report: report.clone() };
-    let (outputs, result) = match interruptible(commands::run(&cli.command, &context)) {
-        Ok(outputs) => (outputs, Ok(())),
-        Err(error) => (failure(&error), Err(error)),
-    };
+    let context =
+        commands::Context { shared: cli.shared.clone(), environ, report: report.clone(), outputs: Default::default() };
+    let result = interruptible(commands::run(&cli.command, &context));
+    let mut outputs = context.outputs.take();
+    if let Err(error) = &result {
+        outputs.append(&mut failure(error));
+    }
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());
     report.result(&outputs, &mut std::io::stdout());
     match result.and(handed) {
@@ -80,7 +82,7 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
 
 /// Runs a command until it ends or a signal comes. GitHub's runner sends SIGINT, 7.5 s later SIGTERM, 2.5 s later KILL;
 /// dropping the command stops its writes at once.
-fn interruptible(command: impl Future<Output = Result<Outputs>>) -> Result<Outputs> {
+fn interruptible(command: impl Future<Output = Result<()>>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unexpected("cannot start").why(error))?;

@@ -6,6 +6,7 @@
 pub mod ecs;
 pub mod eks;
 pub mod local;
+mod probe;
 pub mod storage;
 
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::config::settings::{Destination, Settings};
 use crate::error::{Cause, Error, Kind, Result};
 use crate::report::Report;
+pub use probe::answers;
 
 /// The image that is deployed: always by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]

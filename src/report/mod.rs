@@ -199,10 +199,6 @@ impl Report {
         }
     }
 
-    pub fn format(&self) -> Format {
-        self.0.format
-    }
-
     fn say(&self, event: &Event<'_>) {
         let text = match self.0.format {
             Format::Github => github::render(event, self.0.verbosity),

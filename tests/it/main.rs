@@ -11,9 +11,14 @@
 
 mod act;
 mod cli;
+mod ecs;
+mod eks;
 mod generated;
 mod house;
+mod image;
+mod local;
 mod pipeline;
+mod probe;
 mod push;
 mod support;
 mod version;

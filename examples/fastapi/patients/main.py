@@ -28,6 +28,9 @@ class RootPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope = {**scope, "root_path": self.root_path}
+            # A redirect to /patients/ would go round in circles behind a gateway that takes the last slash away.
+            if self.root_path and scope["path"] == self.root_path:
+                scope["path"] = f"{self.root_path}/"
         await self.app(scope, receive, send)
 
 

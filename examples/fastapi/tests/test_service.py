@@ -27,6 +27,12 @@ def test_health_answers_with_and_without_the_gateways_prefix(path: str) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": "1.4.0"})
 
 
+@pytest.mark.parametrize("path", ["/", "/patients", "/patients/"])
+def test_the_prefix_itself_answers_with_and_without_its_last_slash(path: str) -> None:
+    answer = client(root_path="/patients").get(path, follow_redirects=False)
+    assert (answer.status_code, answer.json()["service"]) == (200, "patients")
+
+
 @pytest.mark.parametrize("path", ["/patients/healthz", "/other/healthz", "/patientsx/healthz"])
 def test_other_prefixes_are_unknown(path: str) -> None:
     root_path = "" if path.startswith("/patients/") else "/patients"

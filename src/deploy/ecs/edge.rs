@@ -1,0 +1,356 @@
+//! How an exposed service is reached: target group and rule of the load balancer, route of the HTTP API. What is wanted, what
+//! was found, and what is missing. Pure.
+//!
+//! An HTTP API reaches a private load balancer through a VPC link:
+//! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-private.html>
+
+use std::collections::BTreeMap;
+
+use crate::config::platform::{ApiGateway, Ecs};
+use crate::deploy::{Order, short_name};
+use crate::error::{Error, Result};
+
+/// The tag by which we know what is ours: its value is the API's name, or the service's.
+pub const OWNER_TAG: &str = "cicd.clinicult.io/owner";
+
+/// What an exposed service needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The load balancer's listener.
+    pub listener: String,
+    pub target_group: String,
+    pub port: u16,
+    pub health_path: String,
+    /// Path patterns of the listener's rule.
+    pub patterns: Vec<String>,
+    /// None where the platform has no API Gateway: then only the load balancer knows the service.
+    pub gateway: Option<WantedGateway>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedGateway {
+    pub api: String,
+    /// A link is what its subnets and security groups are, which cannot be changed: its name says them.
+    pub link: String,
+    pub subnets: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub routes: Vec<String>,
+    pub path: String,
+}
+
+/// What is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The network of the load balancer, which its target groups belong to.
+    pub vpc: String,
+    pub target_group: Option<TargetGroup>,
+    pub rules: Vec<Rule>,
+    pub gateway: FoundGateway,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetGroup {
+    pub arn: String,
+    pub port: u16,
+    pub health_path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub priority: u32,
+    pub patterns: Vec<String>,
+    pub target_group: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundGateway {
+    /// Its id and where it answers.
+    pub api: Option<(String, String)>,
+    /// Its id and `AVAILABLE`, `PENDING`, `FAILED`, `INACTIVE`…
+    pub link: Option<(String, String)>,
+    /// The integration that leads to our listener through our link.
+    pub integration: Option<String>,
+    /// Route key → route id and target: `integrations/ID`.
+    pub routes: BTreeMap<String, (String, String)>,
+    /// Whether the stage `$default` is there.
+    pub stage: bool,
+}
+
+/// What is to be done, in this order. Each says what it is in [`Step::object`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    CreateTargetGroup,
+    /// The health path changed.
+    UpdateTargetGroup {
+        arn: String,
+        before: String,
+    },
+    CreateRule {
+        priority: u32,
+    },
+    CreateApi,
+    DeleteLink {
+        id: String,
+    },
+    CreateLink,
+    CreateIntegration,
+    CreateRoute {
+        key: String,
+    },
+    UpdateRoute {
+        key: String,
+        id: String,
+    },
+    CreateStage,
+}
+
+/// What an exposed service needs; none for one that is not exposed.
+///
+/// # Errors
+/// Bad input when the platform does not say which load balancer.
+pub fn wanted(order: &Order, ecs: &Ecs, api_gateway: Option<&ApiGateway>) -> Result<Option<Wanted>> {
+    let settings = &order.settings;
+    let Some(expose) = &settings.expose else { return Ok(None) };
+    let listener = ecs.listener.clone().ok_or_else(|| {
+        Error::input(format!(
+            "{} is exposed, and environment {} has no load balancer",
+            settings.name, settings.environment
+        ))
+        .fix(format!(
+            "set environments.{}.ecs.listener in platform.yaml to the ARN of the load balancer's listener",
+            settings.environment
+        ))
+    })?;
+    let path = expose.path.as_str().trim_end_matches('/').to_string();
+    // One path more than the prefix itself: `/patients` and all below it, never `/patients-archive`.
+    let patterns = if path.is_empty() { vec!["/*".to_string()] } else { vec![path.clone(), format!("{path}/*")] };
+    let at = if path.is_empty() { "/".to_string() } else { path.clone() };
+    let routes = vec![format!("ANY {at}"), format!("ANY {path}/{{proxy+}}")];
+    let mut network: Vec<&str> = ecs.subnets.iter().chain(&ecs.security_groups).map(String::as_str).collect();
+    network.sort_unstable();
+    let gateway = api_gateway.map(|api| WantedGateway {
+        api: api.name.clone(),
+        link: short_name(&format!("cicd-{}", network.join("-")), 64),
+        subnets: ecs.subnets.clone(),
+        security_groups: ecs.security_groups.clone(),
+        routes,
+        path,
+    });
+    Ok(Some(Wanted {
+        listener,
+        target_group: short_name(&format!("{}-{}", settings.name, settings.environment), 32),
+        port: settings.port,
+        health_path: settings.health.path.clone(),
+        patterns,
+        gateway,
+    }))
+}
+
+/// What is missing.
+///
+/// # Errors
+/// Refused when somebody else answers on the path already, or the target group is of another port, which cannot be changed.
+pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    match &found.target_group {
+        None => steps.push(Step::CreateTargetGroup),
+        Some(group) if group.port != wanted.port => {
+            return Err(Error::refused(format!("target group {} is for port {}, the service listens on {}", wanted.target_group, group.port, wanted.port))
+                .fix("a target group's port cannot be changed: delete the service's rule and target group, then deploy again"));
+        }
+        Some(group) if group.health_path != wanted.health_path => {
+            steps.push(Step::UpdateTargetGroup { arn: group.arn.clone(), before: group.health_path.clone() });
+        }
+        Some(_) => {}
+    }
+    let mine = found.target_group.as_ref().map(|group| group.arn.as_str());
+    let same_path = found.rules.iter().find(|rule| same(&rule.patterns, &wanted.patterns));
+    match same_path {
+        Some(rule) if Some(rule.target_group.as_str()) == mine => {}
+        Some(rule) => {
+            return Err(Error::refused(format!("{} is taken on this load balancer", wanted.patterns.join(" and ")))
+                .why(format!("rule {} sends it to {}", rule.priority, rule.target_group))
+                .fix("choose another `expose.path`, or remove that rule"));
+        }
+        None => steps.push(Step::CreateRule { priority: free_priority(found, wanted)? }),
+    }
+    if let Some(gateway) = &wanted.gateway {
+        steps.extend(plan_gateway(gateway, &found.gateway)?);
+    }
+    Ok(steps)
+}
+
+fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if found.api.is_none() {
+        steps.push(Step::CreateApi);
+    }
+    let link_stays = match &found.link {
+        Some((id, status)) if status == "FAILED" => {
+            steps.extend([Step::DeleteLink { id: id.clone() }, Step::CreateLink]);
+            false
+        }
+        Some(_) => true,
+        None => {
+            steps.push(Step::CreateLink);
+            false
+        }
+    };
+    let integration = found.integration.as_ref().filter(|_| link_stays);
+    if integration.is_none() {
+        steps.push(Step::CreateIntegration);
+    }
+    for key in &wanted.routes {
+        match (found.routes.get(key), integration) {
+            (Some((_, target)), Some(id)) if *target == format!("integrations/{id}") => {}
+            (Some((id, _)), _) => steps.push(Step::UpdateRoute { key: key.clone(), id: id.clone() }),
+            (None, _) => steps.push(Step::CreateRoute { key: key.clone() }),
+        }
+    }
+    if !found.stage {
+        steps.push(Step::CreateStage);
+    }
+    Ok(steps)
+}
+
+fn same(a: &[String], b: &[String]) -> bool {
+    let sorted = |list: &[String]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    sorted(a) == sorted(b)
+}
+
+/// The lowest free priority among those for paths of this length: longer paths come first, so that `/a/b` is not caught by
+/// `/a`. Priorities are 1 to 50000 and unique on a listener.
+fn free_priority(found: &Found, wanted: &Wanted) -> Result<u32> {
+    let longest = wanted.patterns.iter().map(String::len).max().unwrap_or(0).min(400);
+    let from = 50_000 - (longest as u32) * 100;
+    let taken: Vec<u32> = found.rules.iter().map(|rule| rule.priority).collect();
+    (from..=50_000).find(|priority| !taken.contains(priority)).ok_or_else(|| {
+        Error::refused("the load balancer's listener has no free rule priority")
+            .fix("remove rules of services that are gone")
+    })
+}
+
+impl Step {
+    /// What it changes, as plans and outcomes name it.
+    pub fn object(&self, wanted: &Wanted) -> String {
+        let gateway = wanted.gateway.as_ref();
+        match self {
+            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } => format!("TargetGroup/{}", wanted.target_group),
+            Step::CreateRule { .. } => format!("ListenerRule{}", wanted.patterns.first().map_or("", String::as_str)),
+            Step::CreateApi => format!("Api/{}", gateway.map_or("", |gateway| gateway.api.as_str())),
+            Step::CreateLink | Step::DeleteLink { .. } => {
+                format!("VpcLink/{}", gateway.map_or("", |gateway| gateway.link.as_str()))
+            }
+            Step::CreateIntegration => format!("Integration/{}", wanted.target_group),
+            Step::CreateRoute { key } | Step::UpdateRoute { key, .. } => format!("Route/{key}"),
+            Step::CreateStage => "Stage/$default".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            listener: "listener".into(),
+            target_group: "patients-production".into(),
+            port: 8000,
+            health_path: "/healthz".into(),
+            patterns: vec!["/patients".into(), "/patients/*".into()],
+            gateway: Some(WantedGateway {
+                api: "public".into(),
+                link: "link".into(),
+                subnets: vec![],
+                security_groups: vec![],
+                routes: vec!["ANY /patients".into(), "ANY /patients/{proxy+}".into()],
+                path: "/patients".into(),
+            }),
+        }
+    }
+
+    fn complete() -> Found {
+        let route = |id: &str| (id.to_string(), "integrations/i".to_string());
+        Found {
+            vpc: "vpc".into(),
+            target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health_path: "/healthz".into() }),
+            rules: vec![Rule { priority: 48_900, patterns: wanted().patterns, target_group: "tg".into() }],
+            gateway: FoundGateway {
+                api: Some(("a".into(), "https://a".into())),
+                link: Some(("l".into(), "AVAILABLE".into())),
+                integration: Some("i".into()),
+                routes: [("ANY /patients".into(), route("r1")), ("ANY /patients/{proxy+}".into(), route("r2"))].into(),
+                stage: true,
+            },
+        }
+    }
+
+    fn objects(found: &Found) -> String {
+        match plan(&wanted(), found) {
+            Ok(steps) => steps
+                .iter()
+                .map(|step| format!("{step:?}").split([' ', '{']).next().unwrap_or_default().to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+            Err(error) => format!("refused: {}", error.message),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_planned_and_nothing_else() {
+        type Edit = fn(&mut Found);
+        let cases: &[(Edit, &str)] = &[
+            (|_| (), ""),
+            (
+                |found| *found = Found::default(),
+                "CreateTargetGroup CreateRule CreateApi CreateLink CreateIntegration CreateRoute CreateRoute CreateStage",
+            ),
+            (|found| found.target_group.as_mut().expect("one").health_path = "/".into(), "UpdateTargetGroup"),
+            (
+                |found| found.target_group.as_mut().expect("one").port = 1,
+                "refused: target group patients-production is for port 1, the service listens on 8000",
+            ),
+            (|found| found.rules.clear(), "CreateRule"),
+            (
+                |found| found.rules[0].target_group = "other".into(),
+                "refused: /patients and /patients/* is taken on this load balancer",
+            ),
+            (|found| found.rules[0].patterns.reverse(), ""),
+            (|found| found.gateway.link = None, "CreateLink CreateIntegration UpdateRoute UpdateRoute"),
+            (
+                |found| found.gateway.link = Some(("l".into(), "FAILED".into())),
+                "DeleteLink CreateLink CreateIntegration UpdateRoute UpdateRoute",
+            ),
+            (|found| found.gateway.link = Some(("l".into(), "PENDING".into())), ""),
+            (|found| found.gateway.integration = None, "CreateIntegration UpdateRoute UpdateRoute"),
+            (
+                |found| {
+                    found.gateway.routes.remove("ANY /patients");
+                },
+                "CreateRoute",
+            ),
+            (|found| found.gateway.stage = false, "CreateStage"),
+        ];
+        for (number, (edit, expected)) in cases.iter().enumerate() {
+            let mut found = complete();
+            edit(&mut found);
+            assert_eq!(objects(&found), *expected, "case {number}");
+        }
+    }
+
+    #[test]
+    fn priorities_are_free_and_put_longer_paths_first() {
+        let mut found = complete();
+        let first = free_priority(&found, &wanted()).expect("one");
+        assert_eq!(first, 50_000 - 1_100, "/patients/* has eleven characters");
+        found.rules[0].priority = first;
+        assert_eq!(free_priority(&found, &wanted()).expect("one"), first + 1);
+        let longer = Wanted { patterns: vec!["/patients/archive/*".into()], ..wanted() };
+        assert!(free_priority(&found, &longer).expect("one") < first);
+    }
+}

@@ -1,0 +1,242 @@
+//! A Kubernetes object as the API server reads and writes it: JSON with a kind and a name. Pure.
+//!
+//! Objects stay JSON from rendering to the wire, so that a field this program has never heard of survives.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Place, Result};
+
+/// One object. It always has `apiVersion`, `kind` and `metadata.name`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Object(Value);
+
+/// What tells an object from every other one in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub api_version: String,
+    pub kind: String,
+    /// None for objects of the cluster itself, and for manifests that leave it to the environment.
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+impl Key {
+    pub fn new(api_version: &str, kind: &str, namespace: &str, name: &str) -> Key {
+        Key { api_version: api_version.into(), kind: kind.into(), namespace: Some(namespace.into()), name: name.into() }
+    }
+
+    /// `Deployment/patients`, as reports name objects.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.kind, self.name)
+    }
+}
+
+impl Object {
+    /// Takes `value` for an object.
+    ///
+    /// # Errors
+    /// What it lacks to be one.
+    pub fn new(value: Value) -> Result<Object, String> {
+        let filled =
+            |pointer: &str| value.pointer(pointer).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+        for (pointer, field) in [("/apiVersion", "apiVersion"), ("/kind", "kind"), ("/metadata/name", "metadata.name")]
+        {
+            if !filled(pointer) {
+                return Err(format!("`{field}` is missing or not a text"));
+            }
+        }
+        Ok(Object(value))
+    }
+
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    pub fn key(&self) -> Key {
+        Key {
+            api_version: text(&self.0, "/apiVersion").into(),
+            kind: self.kind().into(),
+            namespace: self.0.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_string),
+            name: self.name().into(),
+        }
+    }
+
+    pub fn kind(&self) -> &str {
+        text(&self.0, "/kind")
+    }
+
+    pub fn name(&self) -> &str {
+        text(&self.0, "/metadata/name")
+    }
+
+    /// `Deployment/patients`.
+    pub fn id(&self) -> String {
+        self.key().id()
+    }
+
+    /// The object in `namespace`, when it names none itself.
+    #[must_use]
+    pub fn placed(mut self, namespace: &str) -> Object {
+        if let Some(Value::Object(metadata)) = self.0.get_mut("metadata")
+            && !metadata.contains_key("namespace")
+        {
+            // Where a reader looks for it: after the name.
+            metadata.shift_insert(1.min(metadata.len()), "namespace".into(), namespace.into());
+        }
+        self
+    }
+
+    /// A live object as somebody would have written it: without what the API server and controllers add.
+    #[must_use]
+    pub fn into_written(mut self) -> Object {
+        strip(&mut self.0);
+        if let Some(Value::Object(annotations)) = self.0.pointer_mut("/metadata/annotations") {
+            annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
+        }
+        self
+    }
+}
+
+/// The text at `pointer`, or nothing.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number at `pointer`, or 0: what the API server leaves out is 0.
+pub fn number(value: &Value, pointer: &str) -> i64 {
+    value.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// The elements of the list at `pointer`.
+pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Takes out of an object what only the API server writes.
+pub fn strip(value: &mut Value) {
+    if let Value::Object(object) = value {
+        object.shift_remove("status");
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            for field in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"] {
+                metadata.shift_remove(field);
+            }
+        }
+    }
+}
+
+/// Reads the objects of a manifest, which may be several YAML documents. `file` is only named in errors.
+///
+/// # Errors
+/// Bad input with the file and, where the parser knows it, line and column.
+pub fn read_manifest(content: &str, file: &Path) -> Result<Vec<Object>> {
+    let documents: Vec<Option<Map<String, Value>>> = serde_saphyr::from_multiple(content).map_err(|error| {
+        let wrong = Error::input("not a Kubernetes manifest").why(error.without_snippet());
+        match error.location() {
+            Some(location) => wrong.at(Place { file: file.into(), line: location.line(), column: location.column() }),
+            None => wrong.at(Place { file: file.into(), line: 1, column: 1 }),
+        }
+    })?;
+    let objects = documents.into_iter().enumerate().filter_map(|(index, document)| Some((index + 1, document?)));
+    objects
+        .map(|(number, document)| {
+            let wrong = |why: String| {
+                Error::input(format!("{}: document {number} is not a Kubernetes object", file.display())).why(why)
+            };
+            let object = Object::new(Value::Object(document))
+                .map_err(|why| wrong(why).fix("each document needs apiVersion, kind and metadata.name"))?;
+            if object.kind().ends_with("List") && object.value().get("items").is_some() {
+                return Err(wrong("it is a list of objects".into()).fix("write one document an object"));
+            }
+            Ok(object)
+        })
+        .collect()
+}
+
+/// Objects as YAML documents.
+///
+/// # Errors
+/// Unexpected, when the serialiser cannot write one.
+pub fn to_yaml(objects: &[Object]) -> Result<String> {
+    // A digest makes an image reference long; folding it over lines would only hide it.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: 4096 };
+    serde_saphyr::to_string_multiple_with_options(objects, options)
+        .map_err(|error| Error::unexpected("writing manifests as YAML").why(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn manifests_are_read_or_refused() {
+        let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+        let cases = [
+            (config.to_string(), Ok("ConfigMap/a")),
+            (
+                format!("---\n{config}---\n# nothing\n---\n{}", config.replace("name: a", "name: b")),
+                Ok("ConfigMap/a ConfigMap/b"),
+            ),
+            (String::new(), Ok("")),
+            ("apiVersion: v1\nkind: ConfigMap\n".into(), Err("`metadata.name` is missing")),
+            ("kind: ConfigMap\nmetadata: {name: a}\n".into(), Err("`apiVersion` is missing")),
+            ("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n".into(), Err("`metadata.name`")),
+            ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 5}\n".into(), Err("`metadata.name`")),
+            ("apiVersion: v1\nkind: List\nmetadata: {name: x}\nitems: []\n".into(), Err("a list of objects")),
+            ("- a\n- b\n".into(), Err("not a Kubernetes manifest")),
+            ("apiVersion: [\n".into(), Err("not a Kubernetes manifest")),
+        ];
+        for (text, expected) in cases {
+            let read = read_manifest(&text, Path::new("extra.yaml"));
+            match (read, expected) {
+                (Ok(objects), Ok(ids)) => {
+                    assert_eq!(objects.iter().map(Object::id).collect::<Vec<_>>().join(" "), ids, "{text}");
+                }
+                (Err(error), Err(why)) => {
+                    assert!(error.to_string().contains(why), "{text}: {error}");
+                    assert!(error.to_string().contains("extra.yaml"), "{text}: {error}");
+                    assert_eq!(error.kind, Kind::Input);
+                }
+                (read, expected) => panic!("{text}: {read:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_live_object_goes_back_to_what_winto_written() {
+        let live = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "p", "uid": "u", "resourceVersion": "7", "generation": 3, "creationTimestamp": "t",
+                "managedFields": [], "annotations": {"deployment.kubernetes.io/revision": "4", "team": "a"}},
+            "spec": {"replicas": 2}, "status": {"replicas": 2}});
+        let written = Object::new(live).expect("an object").into_written();
+        let expected = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "p", "annotations": {"team": "a"}}, "spec": {"replicas": 2}});
+        assert_eq!(written.value(), &expected);
+    }
+
+    #[test]
+    fn a_namespace_of_its_own_is_kept() {
+        let object = |value| Object::new(value).expect("an object").placed("staging").key().namespace;
+        let plain = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let own = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "other"}});
+        assert_eq!(object(plain).as_deref(), Some("staging"));
+        assert_eq!(object(own).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn yaml_is_read_back_as_it_was() {
+        let object = Object::new(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"},
+            "data": {"yes": "no", "number": "5", "long": "x y ".repeat(60), "image": format!("h/n@sha256:{}", "0".repeat(64)),
+                "lines": "a\nb\n", "empty": "", "colon": "a: b", "on": "true", "octal": "0777", "time": "12:30:00"}}))
+        .expect("an object");
+        let text = to_yaml(&[object.clone(), object.clone()]).expect("YAML");
+        assert_eq!(read_manifest(&text, Path::new("x")).expect("read"), [object.clone(), object]);
+        assert!(text.contains(&format!("image: h/n@sha256:{}", "0".repeat(64))), "{text}");
+    }
+}

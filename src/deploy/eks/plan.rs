@@ -1,0 +1,389 @@
+//! What stands in the cluster → what apply will do. Pure.
+
+use serde_json::Value;
+
+use super::diff;
+use super::object::{Key, Object, list, number, text};
+use super::render::MANAGER;
+use super::rollback::Snapshot;
+use crate::deploy::storage::{self, Bucket};
+use crate::deploy::{Action, Change, Plan};
+
+/// What the plan is made from.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub name: String,
+    /// What is to stand there, each with what stands there now.
+    pub objects: Vec<Observed>,
+    /// The last state that was good.
+    pub snapshot: Option<Snapshot>,
+    /// The state this deploy is about, as it will be recorded when it is good.
+    pub wanted: Snapshot,
+    /// Objects of the last good state, as they are now, that are no longer wanted.
+    pub leftovers: Vec<Value>,
+    /// The service's buckets.
+    pub buckets: Vec<Bucket>,
+}
+
+/// One wanted object.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub object: Object,
+    /// As it is.
+    pub live: Option<Value>,
+    /// As it would be: the API server's answer to a dry run.
+    pub dry_run: Value,
+    /// Fields of it are to be taken over from tools that may be taken over from.
+    pub force: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct EksPlan {
+    changes: Vec<Change>,
+    previous_revision: Option<String>,
+    /// In order.
+    pub writes: Vec<Write>,
+    pub removals: Vec<Removal>,
+    pub buckets: Vec<Bucket>,
+    /// What settle writes down; none when it stands there already.
+    pub record: Option<Snapshot>,
+    pub undo: Undo,
+    /// The Deployment's generation before the change.
+    pub generation: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    pub object: Object,
+    pub action: Action,
+    pub force: bool,
+    /// The count an autoscaler keeps from here on. Without a new owner it would fall to 1 when we let go of it.
+    pub hand_over_replicas: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    pub key: Key,
+    pub uid: String,
+    /// Before the new state is applied, because the two would fight; otherwise after it was seen to be good.
+    pub first: bool,
+}
+
+/// Where a failed deploy goes back to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Undo {
+    /// The last state this program deployed and saw to be good.
+    To(Vec<Object>),
+    /// What something else deployed, as it was, and was well.
+    Found(Vec<Object>),
+    /// Nothing good is known.
+    Nothing,
+}
+
+impl Plan for EksPlan {
+    fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+    fn previous_revision(&self) -> Option<String> {
+        self.previous_revision.clone()
+    }
+}
+
+/// Makes the plan.
+pub fn plan(mut facts: Facts) -> EksPlan {
+    facts.objects.sort_by_key(|observed| order_of(observed.object.kind()));
+    let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
+    // The other way round: what refers to others goes before them.
+    removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
+    let deletion = |removal: &Removal| Change { action: Action::Delete, object: removal.key.id(), details: Vec::new() };
+    let mut changes = storage::plan(&facts.buckets);
+    changes.extend(removals.iter().filter(|removal| removal.first).map(deletion));
+    let mut writes = Vec::new();
+    for observed in &facts.objects {
+        if let Some((write, details)) = write(observed) {
+            changes.push(Change { action: write.action, object: write.object.id(), details });
+            writes.push(write);
+        }
+    }
+    changes.extend(removals.iter().filter(|removal| !removal.first).map(deletion));
+
+    let known = facts.snapshot.as_ref().map(|snapshot| &snapshot.objects);
+    let record = (known != Some(&facts.wanted.objects)).then(|| facts.wanted.clone());
+    if changes.is_empty() && record.is_some() {
+        // A run ended between applying and recording: the state is there, and not yet known to be good.
+        changes.push(Change {
+            action: if facts.snapshot.is_some() { Action::Update } else { Action::Create },
+            object: format!("Secret/{}", Snapshot::name_for(&facts.name)),
+            details: vec!["what runs is not recorded as the last good state yet".into()],
+        });
+    }
+    let deployment = facts.deployment();
+    EksPlan {
+        previous_revision: deployment.map(revision).filter(|revision| !revision.is_empty()),
+        generation: deployment.map(|live| number(live, "/metadata/generation")).unwrap_or_default(),
+        undo: undo(&facts),
+        buckets: facts.buckets,
+        changes,
+        writes,
+        removals,
+        record,
+    }
+}
+
+impl Facts {
+    /// The service's own Deployment, as it is.
+    fn deployment(&self) -> Option<&Value> {
+        let own = |observed: &&Observed| observed.object.kind() == "Deployment" && observed.object.name() == self.name;
+        self.objects.iter().find(own)?.live.as_ref()
+    }
+}
+
+/// The revision that the deployment controller counts.
+pub fn revision(deployment: &Value) -> String {
+    text(deployment, "/metadata/annotations/deployment.kubernetes.io~1revision").to_string()
+}
+
+/// What is to be written of one object, and what differs; nothing when it is as wanted.
+fn write(observed: &Observed) -> Option<(Write, Vec<String>)> {
+    let Observed { object, live, dry_run, force } = observed;
+    let write =
+        |action, hand_over_replicas| Write { object: object.clone(), action, force: *force, hand_over_replicas };
+    let Some(live) = live else { return Some((write(Action::Create, None), Vec::new())) };
+    let hand_over = replicas_to_hand_over(object, live);
+    let mut after = dry_run.clone();
+    if let (Some(count), Some(spec)) = (hand_over, after.get_mut("spec")) {
+        spec["replicas"] = count.into();
+    }
+    let mut details = diff::lines(live, &after);
+    if hand_over.is_some() {
+        details.push("spec.replicas: left to the autoscaler".into());
+    }
+    (!details.is_empty()).then(|| (write(Action::Update, hand_over), details))
+}
+
+/// The live count, when we own it and the wanted Deployment leaves it out.
+fn replicas_to_hand_over(object: &Object, live: &Value) -> Option<i64> {
+    let leaves_out = object.kind() == "Deployment" && object.value().pointer("/spec/replicas").is_none();
+    let ours = list(live, "/metadata/managedFields")
+        .iter()
+        .any(|entry| text(entry, "/manager") == MANAGER && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some());
+    (leaves_out && ours).then(|| number(live, "/spec/replicas"))
+}
+
+/// An object is removed when we made it, it is wanted no more, and no data goes with it.
+fn removal(live: &Value) -> Option<Removal> {
+    const KEPT: [&str; 4] = ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
+    let object = Object::new(live.clone()).ok()?;
+    let ours = list(live, "/metadata/managedFields").iter().any(|entry| text(entry, "/manager") == MANAGER);
+    let removable = ours && !KEPT.contains(&object.kind());
+    removable.then(|| Removal {
+        key: object.key(),
+        uid: text(live, "/metadata/uid").to_string(),
+        // An autoscaler would go on setting the count that is ours from now on.
+        first: object.kind() == "HorizontalPodAutoscaler",
+    })
+}
+
+/// The recorded last good state; else, for a service that something else deployed before us, what runs and is well.
+fn undo(facts: &Facts) -> Undo {
+    if let Some(snapshot) = &facts.snapshot {
+        return Undo::To(snapshot.objects.clone());
+    }
+    if !facts.deployment().is_some_and(is_well) {
+        return Undo::Nothing;
+    }
+    let live = facts.objects.iter().filter_map(|observed| Object::new(observed.live.clone()?).ok());
+    Undo::Found(live.map(Object::into_written).collect())
+}
+
+fn is_well(deployment: &Value) -> bool {
+    let wanted = number(deployment, "/spec/replicas");
+    wanted > 0
+        && number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation")
+        && number(deployment, "/status/updatedReplicas") >= wanted
+        && number(deployment, "/status/availableReplicas") >= wanted
+}
+
+/// The order in which kinds are applied: what others refer to first.
+pub fn order_of(kind: &str) -> u8 {
+    match kind {
+        "Namespace" | "CustomResourceDefinition" | "PriorityClass" | "StorageClass" | "IngressClass" => 0,
+        "ServiceAccount"
+        | "Secret"
+        | "ConfigMap"
+        | "Role"
+        | "RoleBinding"
+        | "ClusterRole"
+        | "ClusterRoleBinding"
+        | "PersistentVolume"
+        | "PersistentVolumeClaim"
+        | "ResourceQuota"
+        | "LimitRange"
+        | "NetworkPolicy" => 1,
+        "Service" => 2,
+        "HorizontalPodAutoscaler" | "PodDisruptionBudget" | "Ingress" => 4,
+        kind if kind.ends_with("WebhookConfiguration") => 5,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Object {
+        Object::new(value).expect("an object")
+    }
+
+    fn config(name: &str, value: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "n"}, "data": {"a": value}})
+    }
+
+    fn deployment(replicas: Option<i64>) -> Value {
+        let mut value = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "p", "namespace": "n"}, "spec": {}});
+        if let Some(replicas) = replicas {
+            value["spec"]["replicas"] = replicas.into();
+        }
+        value
+    }
+
+    fn live(mut value: Value, available: i64, manager: &str) -> Value {
+        value["metadata"]["uid"] = "u".into();
+        value["metadata"]["generation"] = 3.into();
+        value["metadata"]["annotations"] = json!({"deployment.kubernetes.io/revision": "7"});
+        value["metadata"]["managedFields"] =
+            json!([{"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+        value["status"] =
+            json!({"observedGeneration": 3, "updatedReplicas": available, "availableReplicas": available});
+        value
+    }
+
+    fn facts(objects: Vec<Observed>, snapshot: Option<Vec<Object>>) -> Facts {
+        let state = |objects| Snapshot { version: "1".into(), digest: "d".into(), objects };
+        Facts {
+            name: "p".into(),
+            wanted: state(objects.iter().map(|observed| observed.object.clone()).collect()),
+            objects,
+            snapshot: snapshot.map(state),
+            leftovers: Vec::new(),
+            buckets: Vec::new(),
+        }
+    }
+
+    fn observed(wanted: Value, live: Option<Value>, dry_run: Value) -> Observed {
+        Observed { object: object(wanted), live, dry_run, force: false }
+    }
+
+    fn shown(plan: &EksPlan) -> Vec<String> {
+        plan.changes()
+            .iter()
+            .map(|change| format!("{:?} {} {}", change.action, change.object, change.details.join(", ")))
+            .collect()
+    }
+
+    #[test]
+    fn changes_are_what_differs_in_the_order_of_apply() {
+        let hpa = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "p"}});
+        let plan = plan(facts(
+            vec![
+                observed(hpa.clone(), None, hpa),
+                observed(
+                    deployment(Some(2)),
+                    Some(live(deployment(Some(1)), 1, "cicd")),
+                    live(deployment(Some(2)), 1, "cicd"),
+                ),
+                observed(config("same", "x"), Some(config("same", "x")), config("same", "x")),
+                observed(config("a", "new"), Some(config("a", "old")), config("a", "new")),
+            ],
+            None,
+        ));
+        assert_eq!(
+            shown(&plan),
+            [
+                "Update ConfigMap/a data.a: old → new",
+                "Update Deployment/p spec.replicas: 1 → 2",
+                "Create HorizontalPodAutoscaler/p "
+            ]
+        );
+        assert_eq!(plan.previous_revision(), Some("7".into()));
+        assert_eq!(plan.generation, 3);
+    }
+
+    #[test]
+    fn nothing_differs_nothing_is_written() {
+        let same = || {
+            observed(
+                deployment(Some(1)),
+                Some(live(deployment(Some(1)), 1, "cicd")),
+                live(deployment(Some(1)), 1, "cicd"),
+            )
+        };
+        let plan_recorded = plan(facts(vec![same()], Some(vec![object(deployment(Some(1)))])));
+        assert!(plan_recorded.changes().is_empty() && plan_recorded.record.is_none());
+        let unrecorded = plan(facts(vec![same()], None));
+        assert_eq!(shown(&unrecorded), ["Create Secret/p-cicd what runs is not recorded as the last good state yet"]);
+        assert!(unrecorded.writes.is_empty() && unrecorded.record.is_some());
+    }
+
+    #[test]
+    fn the_count_is_handed_over_once() {
+        let auto = deployment(None);
+        let mut dry_run = live(deployment(Some(1)), 4, "cicd");
+        let first = plan(facts(
+            vec![observed(auto.clone(), Some(live(deployment(Some(4)), 4, "cicd")), dry_run.clone())],
+            None,
+        ));
+        assert_eq!(shown(&first), ["Update Deployment/p spec.replicas: left to the autoscaler"]);
+        assert_eq!(first.writes[0].hand_over_replicas, Some(4));
+        // From then on the autoscaler owns it, and its count is no difference.
+        dry_run["spec"]["replicas"] = 6.into();
+        let theirs = live(deployment(Some(6)), 6, "kube-controller-manager");
+        let later = plan(facts(vec![observed(auto.clone(), Some(theirs), dry_run)], Some(vec![object(auto)])));
+        assert!(later.changes().is_empty(), "{:?}", shown(&later));
+    }
+
+    #[test]
+    fn leftovers_go_when_they_are_ours_and_hold_no_data() {
+        let made = |kind: &str, manager: &str| {
+            live(json!({"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "p", "namespace": "n"}}), 0, manager)
+        };
+        let mut facts = facts(Vec::new(), Some(Vec::new()));
+        facts.leftovers = vec![
+            made("Ingress", "cicd"),
+            made("HorizontalPodAutoscaler", "cicd"),
+            made("ConfigMap", "somebody"),
+            made("PersistentVolumeClaim", "cicd"),
+        ];
+        let plan = plan(facts);
+        assert_eq!(shown(&plan), ["Delete HorizontalPodAutoscaler/p ", "Delete Ingress/p "]);
+        assert_eq!(plan.removals.iter().map(|removal| removal.first).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn the_way_back_leads_to_what_was_good() {
+        let wanted = || deployment(Some(2));
+        let good = object(deployment(Some(9)));
+        let cases = [
+            ("recorded", Some(live(wanted(), 0, "cicd")), Some(vec![good.clone()]), Some(9)),
+            ("first deploy", None, None, None),
+            ("a first deploy that failed, again", Some(live(wanted(), 0, "cicd")), None, None),
+            ("something else deployed it, and it is well", Some(live(deployment(Some(5)), 5, "helm")), None, Some(5)),
+            ("something else deployed it, and it is not well", Some(live(deployment(Some(5)), 4, "helm")), None, None),
+        ];
+        for (name, live, snapshot, replicas) in cases {
+            let plan = plan(facts(vec![observed(wanted(), live, wanted())], snapshot));
+            let back = match &plan.undo {
+                Undo::To(objects) | Undo::Found(objects) => Some(number(objects[0].value(), "/spec/replicas")),
+                Undo::Nothing => None,
+            };
+            assert_eq!(back, replicas, "{name}");
+            if let Undo::Found(objects) = &plan.undo {
+                assert!(
+                    objects[0].value().get("status").is_none() && objects[0].value().pointer("/metadata/uid").is_none()
+                );
+            }
+        }
+    }
+}

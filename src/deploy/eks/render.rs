@@ -1,0 +1,343 @@
+//! A service's settings → the Kubernetes objects it is. Pure: no I/O, no clock.
+//!
+//! Two things are kept out of the pod template because they would roll every pod for nothing: the version (a second name of
+//! one digest is no new program) and anything that differs from run to run.
+
+use serde_json::{Map, Value, json};
+
+use super::object::Object;
+use crate::config::platform;
+use crate::config::service::Storage;
+use crate::config::settings::{Replicas, Settings};
+use crate::config::values::SecretRef;
+use crate::deploy::Order;
+use crate::error::{Error, Result};
+
+/// Who this program is to the API server: the manager of the fields it sets, and the value of the managed-by label.
+pub const MANAGER: &str = "cicd";
+
+/// How long a pod goes on serving after it was told to stop: endpoints, kube-proxy and load balancers take so long to stop
+/// sending to it. An ALB that sees a pod leave may need longer than this; 20 s is what most reports of 502s settle at.
+const DRAIN_SECONDS: u32 = 20;
+/// What the process then has to finish its requests.
+const STOP_SECONDS: u32 = 30;
+
+const NAME: &str = "app.kubernetes.io/name";
+pub const VERSION: &str = "app.kubernetes.io/version";
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The objects of a service, in no particular order, each in the namespace of `cluster`. `bucket` gives a storage's bucket.
+///
+/// # Errors
+/// Bad input that names the key of service.yaml which this target cannot serve, and the environment.
+pub fn objects(
+    order: &Order,
+    cluster: &platform::Eks,
+    bucket: impl Fn(&Storage) -> Option<String>,
+) -> Result<Vec<Object>> {
+    let settings = &order.settings;
+    refuse_unserved(settings)?;
+    let mut values = vec![service_account(settings), service(settings), deployment(order, bucket)?];
+    if let Replicas::Auto(auto) = settings.replicas {
+        values.push(json!({
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": metadata(settings),
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": settings.name},
+                "minReplicas": auto.min,
+                "maxReplicas": auto.max,
+                "metrics": [{"type": "Resource", "resource": {
+                    "name": "cpu", "target": {"type": "Utilization", "averageUtilization": auto.cpu}}}],
+            },
+        }));
+    }
+    if let Some(expose) = &settings.expose {
+        values.push(ingress(settings, expose.path.as_str(), cluster.ingress_class.as_deref()));
+    }
+    let namespace = cluster.namespace.as_str();
+    values
+        .into_iter()
+        .map(|value| Object::new(value).map(|object| object.placed(namespace)).map_err(Error::unexpected))
+        .collect()
+}
+
+/// A key that would be ignored is refused instead: what is written and not done is worse than an error.
+fn refuse_unserved(settings: &Settings) -> Result<()> {
+    let environment = &settings.environment;
+    if settings.before_deploy.is_some() {
+        return Err(Error::input(format!("`before-deploy` is not supported on eks yet (environment `{environment}`)"))
+            .fix(
+                "take `before-deploy` out of service.yaml and run the migration as a step of its own before the deploy",
+            ));
+    }
+    for (variable, secret) in &settings.secrets {
+        if !matches!(secret, SecretRef::Kubernetes { .. }) {
+            return Err(Error::input(format!(
+                "`secrets.{variable}: {secret}` is not supported on eks yet (environment `{environment}`)"
+            ))
+            .fix(format!(
+                "sync it into a Kubernetes Secret (External Secrets does) and write: \
+                 environments: {{{environment}: {{secrets: {{{variable}: \"k8s:SECRET/KEY\"}}}}}}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn metadata(settings: &Settings) -> Value {
+    json!({"name": settings.name, "labels": {NAME: settings.name, MANAGED_BY: MANAGER}})
+}
+
+fn service_account(settings: &Settings) -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(settings), "automountServiceAccountToken": false})
+}
+
+fn service(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(settings),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {NAME: settings.name},
+            "ports": [{"name": "http", "port": settings.port, "protocol": "TCP", "targetPort": "http"}],
+        },
+    })
+}
+
+fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Result<Value> {
+    let settings = &order.settings;
+    let mut metadata = metadata(settings);
+    metadata["labels"][VERSION] = label_value(&order.image.version).into();
+    let mut spec = Map::new();
+    // With an autoscaler the count is not ours: a value here would undo its work at every deploy.
+    if let Replicas::Fixed(count) = settings.replicas {
+        spec.insert("replicas".into(), count.into());
+    }
+    let rest = json!({
+        "revisionHistoryLimit": 10,
+        "selector": {"matchLabels": {NAME: settings.name}},
+        // Never fewer than wanted: the old pods leave when the new ones serve.
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
+        "template": {
+            "metadata": {"labels": {NAME: settings.name, MANAGED_BY: MANAGER}},
+            "spec": {
+                "serviceAccountName": settings.name,
+                // A service is no client of the API server, and variables named after neighbours' Services collide with settings.
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "terminationGracePeriodSeconds": DRAIN_SECONDS + STOP_SECONDS,
+                "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+                "topologySpreadConstraints": [{
+                    "maxSkew": 1,
+                    "topologyKey": "topology.kubernetes.io/zone",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {NAME: settings.name}},
+                    "matchLabelKeys": ["pod-template-hash"],
+                }],
+                "containers": [container(order, bucket)?],
+            },
+        },
+    });
+    if let Value::Object(rest) = rest {
+        spec.extend(rest);
+    }
+    Ok(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}))
+}
+
+fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Result<Value> {
+    let settings = &order.settings;
+    let plain = settings.container_env(bucket).into_iter().map(|(name, value)| json!({"name": name, "value": value}));
+    let secret = settings.secrets.iter().filter_map(|(name, secret)| match secret {
+        SecretRef::Kubernetes { secret, key } => {
+            Some(json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}))
+        }
+        SecretRef::SecretsManager { .. } | SecretRef::Ssm { .. } => None,
+    });
+    let probe = |period: u32, timeout: u32, failures: u64| {
+        json!({
+            "httpGet": {"path": settings.health.path, "port": "http", "scheme": "HTTP"},
+            "periodSeconds": period,
+            "timeoutSeconds": timeout,
+            "failureThreshold": failures,
+        })
+    };
+    let memory: String = settings.memory.into();
+    let cpu: String = settings.cpu.into();
+    let startup = settings.health.startup.as_secs().max(1);
+    if i32::try_from(startup).is_err() {
+        return Err(Error::input(format!("`health.startup` is {startup} s")).fix("a start takes minutes, not years"));
+    }
+    Ok(json!({
+        "name": settings.name,
+        "image": order.image.reference(),
+        "imagePullPolicy": "IfNotPresent",
+        "ports": [{"name": "http", "containerPort": settings.port, "protocol": "TCP"}],
+        "env": plain.chain(secret).collect::<Vec<_>>(),
+        // Memory is a limit, as what exceeds it hurts the neighbours; CPU is a share, as throttling only hurts the service.
+        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
+        "startupProbe": probe(1, 2, startup),
+        "readinessProbe": probe(5, 3, 3),
+        "livenessProbe": probe(10, 5, 6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+        // The file system stays writable: the other targets run the same image so, and an image that is fine there must be
+        // fine here.
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    }))
+}
+
+fn ingress(settings: &Settings, path: &str, class: Option<&str>) -> Value {
+    let mut metadata = metadata(settings);
+    if class.is_none_or(|class| class == "alb") {
+        // Without this the AWS load balancer controller wants a NodePort. Other controllers do not read it.
+        metadata["annotations"] = json!({
+            "alb.ingress.kubernetes.io/target-type": "ip",
+            "alb.ingress.kubernetes.io/healthcheck-path": settings.health.path,
+        });
+    }
+    let mut spec = Map::new();
+    if let Some(class) = class {
+        spec.insert("ingressClassName".into(), class.into());
+    }
+    spec.insert(
+        "rules".into(),
+        json!([{"http": {"paths": [{
+            "path": path,
+            "pathType": "Prefix",
+            "backend": {"service": {"name": settings.name, "port": {"name": "http"}}},
+        }]}}]),
+    );
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec})
+}
+
+/// A version as a label may hold it: 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>
+fn label_value(version: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let text: String = version.chars().map(safe).take(63).collect();
+    text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{parse_platform, platform::Platform, settings};
+    use crate::deploy::Image;
+    use crate::deploy::eks::object::to_yaml;
+
+    fn order(service: &str) -> (Order, platform::Eks) {
+        order_of(service, "eks: {cluster: c, namespace: staging}")
+    }
+
+    fn order_of(service: &str, eks: &str) -> (Order, platform::Eks) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("service.yaml");
+        std::fs::write(&file, format!("name: patients\nport: 8000\n{service}")).expect("written");
+        let service = crate::config::read_service(&file).expect("a service");
+        let text = format!(
+            "registry: {{account: \"111122223333\", region: eu-west-1, prefix: clinicult/}}\nenvironments:\n  staging:\n    target: eks\n    region: eu-west-1\n    {eks}\n"
+        );
+        let platform: Platform = parse_platform(&text, Path::new("platform.yaml")).expect("a platform");
+        let settings = settings::resolve(&service, "staging").expect("settings");
+        let destination = settings::destination(Some(&platform), "staging").expect("a destination");
+        let settings::Target::Eks(cluster) = destination.target.clone() else { panic!("eks") };
+        let image = Image {
+            repository: "111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/patients".into(),
+            digest: format!("sha256:{}", "ab".repeat(32)),
+            version: "1.4.0".into(),
+        };
+        (Order { settings, destination, image, timeout: Duration::from_secs(60) }, cluster)
+    }
+
+    fn rendered(service: &str) -> Vec<Object> {
+        let (order, cluster) = order(service);
+        objects(&order, &cluster, |_| None).expect("objects")
+    }
+
+    fn deployment_of(objects: &[Object]) -> &Value {
+        objects.iter().find(|object| object.kind() == "Deployment").expect("a Deployment").value()
+    }
+
+    #[test]
+    fn golden() {
+        let (order, cluster) = order(
+            "env: {LOG_LEVEL: info}\nsecrets: {DATABASE_URL: 'k8s:db/url'}\nstorage: [{name: history, env: HISTORY_BUCKET}]\n\
+             autoscale: {min: 2, max: 10, cpu: 70}\nexpose: {path: /patients}\n",
+        );
+        let objects =
+            objects(&order, &cluster, |storage| Some(format!("bucket-of-{}", storage.name))).expect("objects");
+        let text = to_yaml(&objects).expect("YAML");
+        let golden = include_str!("golden.yaml");
+        assert_eq!(text, golden, "what is rendered changed; if it was meant to, this is the new golden.yaml:\n{text}");
+    }
+
+    #[test]
+    fn replicas_are_ours_only_without_an_autoscaler() {
+        assert_eq!(deployment_of(&rendered("replicas: 3\n"))["spec"]["replicas"], 3);
+        assert_eq!(deployment_of(&rendered("replicas: 0\n"))["spec"]["replicas"], 0);
+        let auto = rendered("autoscale: {min: 2, max: 4, cpu: 50}\n");
+        assert!(deployment_of(&auto)["spec"].get("replicas").is_none());
+    }
+
+    #[test]
+    fn another_version_of_one_digest_leaves_the_pod_template_alone() {
+        let (mut order, cluster) = order("");
+        let first = objects(&order, &cluster, |_| None).expect("objects");
+        order.image.version = "1.4.0-main.7+build.5".into();
+        let second = objects(&order, &cluster, |_| None).expect("objects");
+        assert_eq!(deployment_of(&first)["spec"], deployment_of(&second)["spec"]);
+        assert_eq!(deployment_of(&second)["metadata"]["labels"][VERSION], "1.4.0-main.7-build.5");
+    }
+
+    #[test]
+    fn an_ingress_asks_for_what_its_class_needs() {
+        let cases = [
+            ("eks: {cluster: c, namespace: n}", Value::Null, true),
+            ("eks: {cluster: c, namespace: n, ingress-class: alb}", json!("alb"), true),
+            ("eks: {cluster: c, namespace: n, ingress-class: nginx}", json!("nginx"), false),
+        ];
+        for (eks, class, annotated) in cases {
+            let (order, cluster) = order_of("expose: {path: /}\n", eks);
+            let objects = objects(&order, &cluster, |_| None).expect("objects");
+            let ingress = objects.iter().find(|object| object.kind() == "Ingress").expect("an Ingress").value();
+            assert_eq!(ingress["spec"].get("ingressClassName").cloned().unwrap_or_default(), class);
+            assert_eq!(ingress["metadata"].get("annotations").is_some(), annotated, "{eks}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_with_its_key_and_environment() {
+        let cases = [
+            ("before-deploy: {command: [alembic, upgrade, head]}\n", "`before-deploy`"),
+            ("secrets: {A: 'ssm:/patients/a'}\n", "`secrets.A: ssm:/patients/a`"),
+            ("secrets: {A: 'secretsmanager:patients/db#url'}\n", "`secrets.A: secretsmanager:patients/db#url`"),
+        ];
+        for (text, named) in cases {
+            let (order, cluster) = order(text);
+            let error = objects(&order, &cluster, |_| None).expect_err(text);
+            assert_eq!(error.kind, crate::error::Kind::Input);
+            assert!(error.message.contains(named) && error.message.contains("`staging`"), "{error}");
+            assert!(error.fix.is_some());
+        }
+    }
+
+    #[test]
+    fn versions_become_labels() {
+        let long = "v".repeat(80);
+        let cases = [
+            ("1.4.0", "1.4.0"),
+            ("1.4.0+7", "1.4.0-7"),
+            ("-x-", "x"),
+            ("", ""),
+            ("é1", "1"),
+            (long.as_str(), &long[..63]),
+        ];
+        for (version, expected) in cases {
+            assert_eq!(label_value(version), expected, "{version}");
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Facts of a rollout → how far it is. Pure: no I/O, and "now" is a fact.
+//!
+//! Two mistakes are to be avoided alike: waiting for the full timeout on what will never run, and giving up on what would
+//! have run in a moment. So each kind of trouble has its own patience, counted from when it was first seen, and only pods of
+//! the new ReplicaSet count: old pods and pods on their way out prove nothing either way.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Trouble that often passes by itself: a registry that stutters, a Secret that is made at the same time, a full quota.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pods that cannot even be made, for another reason than quota: a ServiceAccount may be a moment late.
+const CREATE_PATIENCE: Duration = Duration::from_secs(10);
+/// More causes than these say the same thing again.
+const CAUSES: usize = 3;
+
+/// One look at a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    pub now: Timestamp,
+    /// The generation our own apply was answered with: an observed generation below it speaks of an older spec.
+    pub generation: i64,
+    /// None when it is gone.
+    pub deployment: Option<Deployment>,
+    /// The one whose pods run the Deployment's present template, once it is there.
+    pub replica_set: Option<ReplicaSet>,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deployment {
+    pub name: String,
+    pub observed_generation: i64,
+    pub wanted: i64,
+    pub total: i64,
+    pub updated: i64,
+    pub available: i64,
+    pub paused: bool,
+    pub revision: String,
+    /// When our manager last changed it, by the API server's clock.
+    pub applied_at: Option<Timestamp>,
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Condition {
+    pub kind: String,
+    pub status: bool,
+    pub reason: String,
+    pub message: String,
+    pub updated_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplicaSet {
+    pub name: String,
+    /// Why it cannot make pods, and since when we have seen that.
+    pub failure: Option<(String, Timestamp)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    pub name: String,
+    /// On its way out.
+    pub terminating: bool,
+    /// The scheduler's words when it has no node.
+    pub unschedulable: Option<String>,
+    pub ready: bool,
+    /// Readiness gates that are not met, by name.
+    pub closed_gates: Vec<String>,
+    pub containers: Vec<Container>,
+    /// Warning events, newest last, `Reason: message`.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    pub name: String,
+    pub init: bool,
+    pub state: State,
+    /// How it ended the last time.
+    pub last: Option<Exit>,
+    pub restarts: i64,
+    /// Restarts it had before this deploy began.
+    pub restarts_before: i64,
+    pub ready: bool,
+    /// Since when we have seen it wait for the reason it waits for now.
+    pub waiting_since: Option<Timestamp>,
+    /// A registry said once that there is no such image, though the reason has moved on to back-off.
+    pub image_not_found: bool,
+    /// For the fix of a container that was too big: `512Mi`.
+    pub memory_limit: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    Waiting { reason: String, message: String },
+    Running,
+    Terminated(Exit),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exit {
+    pub code: i64,
+    pub reason: String,
+}
+
+/// What the facts come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    Progressing(String),
+    Ready { revision: String },
+    Failed(Vec<Trouble>),
+}
+
+/// Why a rollout will not get there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trouble {
+    /// `Pod/patients-5d9…/patients`, `ReplicaSet/patients-5d9…`, `Deployment/patients`.
+    pub object: String,
+    pub reason: String,
+    pub exit_code: Option<i64>,
+    pub fix: Option<String>,
+    /// Where the log that explains it is.
+    pub log: Option<Log>,
+}
+
+/// A container's log; `previous`: of the run before the present one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub pod: String,
+    pub container: String,
+    pub previous: bool,
+}
+
+/// Whether a message of the kubelet says that the registry has no such image.
+/// An authorization failure often says "may require authorization" beside "not found": that one may pass.
+pub fn says_image_not_found(message: &str) -> bool {
+    (message.contains("not found") || message.contains("manifest unknown")) && !message.contains("authorization")
+}
+
+/// Derives the verdict.
+pub fn verdict(facts: &Facts) -> Seen {
+    let Some(deployment) = &facts.deployment else {
+        return failed(Trouble {
+            object: "Deployment".into(),
+            reason: "it was deleted while this deploy waited for it".into(),
+            fix: Some("see who deletes it, then deploy again".into()),
+            ..Trouble::default()
+        });
+    };
+    if deployment.observed_generation < facts.generation {
+        return Seen::Progressing("waiting for the deployment controller".into());
+    }
+    if is_complete(deployment) {
+        return Seen::Ready { revision: deployment.revision.clone() };
+    }
+    let pods: Vec<&Pod> = facts.pods.iter().filter(|pod| !pod.terminating).collect();
+    let mut troubles: Vec<Trouble> = Vec::new();
+    for trouble in pods.iter().filter_map(|pod| trouble_of_pod(pod, facts.now)) {
+        // A second replica that fails in the same way says nothing new.
+        let same = |known: &Trouble| {
+            let container = |trouble: &Trouble| trouble.log.as_ref().map(|log| log.container.clone());
+            (&known.reason, container(known)) == (&trouble.reason, container(&trouble))
+        };
+        if !troubles.iter().any(same) && troubles.len() < CAUSES {
+            troubles.push(trouble);
+        }
+    }
+    troubles.extend(facts.replica_set.as_ref().and_then(|set| trouble_of_replica_set(set, facts.now)));
+    if !troubles.is_empty() {
+        return Seen::Failed(troubles);
+    }
+    if let Some(trouble) = trouble_of_deployment(deployment, &pods) {
+        return failed(trouble);
+    }
+    Seen::Progressing(progress(deployment, facts.replica_set.as_ref(), &pods))
+}
+
+fn failed(trouble: Trouble) -> Seen {
+    Seen::Failed(vec![trouble])
+}
+
+/// As kubectl's `rollout status` sees it.
+fn is_complete(deployment: &Deployment) -> bool {
+    let Deployment { wanted, total, updated, available, .. } = deployment;
+    updated >= wanted && total <= updated && available >= updated
+}
+
+fn trouble_of_pod(pod: &Pod, now: Timestamp) -> Option<Trouble> {
+    pod.containers.iter().find_map(|container| {
+        let trouble = trouble_of_container(container, pod, now)?;
+        Some(Trouble { object: format!("Pod/{}/{}", pod.name, container.name), ..trouble })
+    })
+}
+
+fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Option<Trouble> {
+    let log = |previous| Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous });
+    let waited = container.waiting_since.is_some_and(|since| passed(since, now) >= PATIENCE);
+    match &container.state {
+        State::Waiting { reason, message } => match reason.as_str() {
+            "InvalidImageName" | "ErrImageNeverPull" => {
+                let fix = "correct the registry and the prefix in platform.yaml";
+                Some(Trouble { reason: with(reason, message), fix: Some(fix.into()), ..Trouble::default() })
+            }
+            "ErrImagePull" | "ImagePullBackOff" => {
+                let not_found = container.image_not_found || says_image_not_found(message);
+                (not_found || waited).then(|| Trouble {
+                    reason: with("ErrImagePull", core(message)),
+                    fix: Some(pull_fix(message, not_found)),
+                    ..Trouble::default()
+                })
+            }
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                // The kubelet's own cache is behind for a moment after a Secret was made.
+                let passing = message.contains("failed to sync") && message.contains("cache");
+                let now_or_later = reason == "RunContainerError" || waited && !passing;
+                now_or_later.then(|| Trouble {
+                    reason: with(reason, message),
+                    fix: Some(config_fix(message)),
+                    ..Trouble::default()
+                })
+            }
+            "CrashLoopBackOff" => {
+                let exit = container.last.clone().unwrap_or_default();
+                Some(crash(container, pod, &exit, log(true)))
+            }
+            _ => None,
+        },
+        // The first restart comes at once; a container that ended and was started again has crashed.
+        State::Running => {
+            let exit = container.last.as_ref()?;
+            let crashed =
+                container.restarts > container.restarts_before && !container.ready && !is_done(container, exit);
+            crashed.then(|| crash(container, pod, exit, log(true)))
+        }
+        State::Terminated(exit) => {
+            let again = container.restarts > container.restarts_before;
+            (again && !is_done(container, exit)).then(|| crash(container, pod, exit, log(false)))
+        }
+    }
+}
+
+/// An init container ends by design, when it ends well.
+fn is_done(container: &Container, exit: &Exit) -> bool {
+    container.init && exit.code == 0
+}
+
+fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Trouble {
+    let what = if container.init { "init container" } else { "container" };
+    let warned = |words: &str| pod.warnings.iter().rev().find(|warning| warning.contains(words)).cloned();
+    let killed_by_probe = warned("Startup probe failed")
+        .or_else(|| warned("Liveness probe failed"))
+        .filter(|_| was_told_to_stop(exit.code));
+    let (how, fix) = if exit.reason == "OOMKilled" {
+        let limit = &container.memory_limit;
+        (
+            "OOMKilled: it wanted more memory than its limit".to_string(),
+            format!("raise `resources.memory` in service.yaml (it is {limit})"),
+        )
+    } else if matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun") || matches!(exit.code, 126 | 127) {
+        let fix = "its command cannot be run: correct CMD and ENTRYPOINT in the Dockerfile, and the image's platform";
+        (named(&exit.reason).to_string(), fix.to_string())
+    } else if let Some(warning) = killed_by_probe {
+        let fix = "it did not answer 2xx on `health.path` in time: correct `health.path` or `port`, or raise `health.startup`";
+        (format!("killed by its probe: {warning}"), fix.to_string())
+    } else {
+        let fix = "the last log lines say why; `cicd run --environment local` shows the same container on this machine";
+        (signal(exit.code).to_string(), fix.to_string())
+    };
+    Trouble {
+        reason: if how.is_empty() { format!("the {what} crashed") } else { format!("the {what} crashed, {how}") },
+        exit_code: Some(exit.code),
+        fix: Some(fix),
+        log,
+        ..Trouble::default()
+    }
+}
+
+/// A process that was told to stop ends well or by the signal; any other code is its own.
+pub fn was_told_to_stop(code: i64) -> bool {
+    matches!(code, 0 | 137 | 143)
+}
+
+fn named(reason: &str) -> &str {
+    if reason.is_empty() { "Error" } else { reason }
+}
+
+/// 128 + n is how a shell and the kubelet write "ended by signal n".
+fn signal(code: i64) -> &'static str {
+    match code {
+        132 => "SIGILL: a wrong CPU architecture?",
+        134 => "SIGABRT",
+        137 => "SIGKILL",
+        139 => "SIGSEGV",
+        143 => "SIGTERM",
+        _ => "",
+    }
+}
+
+fn pull_fix(message: &str, not_found: bool) -> String {
+    if not_found {
+        return "the registry has no such image: push it with `cicd push-ecr`, and deploy the digest that it prints"
+            .into();
+    }
+    if message.contains("authorization")
+        || message.contains("403")
+        || message.contains("401")
+        || message.contains("credentials")
+    {
+        return "let the nodes pull: their role needs AmazonEC2ContainerRegistryPullOnly, and in another account the repository's \
+                policy ecr:BatchGetImage and ecr:GetDownloadUrlForLayer"
+            .into();
+    }
+    "see that the nodes reach the registry: NAT, or VPC endpoints for ecr.api, ecr.dkr and s3".into()
+}
+
+fn config_fix(message: &str) -> String {
+    if message.contains("secret") && message.contains("not found") {
+        return "create the Secret that `secrets` in service.yaml names, or correct the name".into();
+    }
+    if message.contains("couldn't find key") {
+        return "add the key to the Secret, or correct it in `secrets`: k8s:SECRET/KEY".into();
+    }
+    if message.contains("runAsNonRoot") {
+        return "give the Dockerfile a numeric USER: USER 10001:10001".into();
+    }
+    "correct what the message names".into()
+}
+
+fn trouble_of_replica_set(set: &ReplicaSet, now: Timestamp) -> Option<Trouble> {
+    let (message, since) = set.failure.as_ref()?;
+    let quota = message.contains("exceeded quota");
+    let patience = if quota { PATIENCE } else { CREATE_PATIENCE };
+    let fix = if quota {
+        "raise the namespace's ResourceQuota: a rollout needs room for a quarter more pods; or lower `resources` or `replicas`"
+    } else {
+        "change what the message names, or ask who runs the cluster: its rules do not let this pod be made"
+    };
+    (passed(*since, now) >= patience).then(|| Trouble {
+        object: format!("ReplicaSet/{}", set.name),
+        reason: format!("FailedCreate: {message}"),
+        fix: Some(fix.into()),
+        ..Trouble::default()
+    })
+}
+
+fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Trouble> {
+    let object = format!("Deployment/{}", deployment.name);
+    if deployment.paused {
+        let fix = format!("kubectl rollout resume deployment/{}", deployment.name);
+        return Some(Trouble { object, reason: "it is paused".into(), fix: Some(fix), ..Trouble::default() });
+    }
+    let exceeded = deployment.conditions.iter().find(|condition| {
+        // What was concluded before our change is about the one before it.
+        let fresh = match (condition.updated_at, deployment.applied_at) {
+            (Some(updated), Some(applied)) => updated >= applied,
+            _ => true,
+        };
+        condition.kind == "Progressing" && !condition.status && condition.reason == "ProgressDeadlineExceeded" && fresh
+    })?;
+    let waits: Vec<String> = pods.iter().filter_map(|pod| waits_for(pod)).take(CAUSES).collect();
+    let waits = if waits.is_empty() { String::new() } else { format!("; {}", waits.join("; ")) };
+    let unready = pods.iter().find(|pod| !pod.ready).and_then(|pod| {
+        let container =
+            pod.containers.iter().find(|container| !container.ready && container.state == State::Running)?;
+        Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous: false })
+    });
+    Some(Trouble {
+        object,
+        reason: format!("ProgressDeadlineExceeded: {}{waits}", exceeded.message),
+        fix: Some("see what its pods wait for".into()),
+        log: unready,
+        ..Trouble::default()
+    })
+}
+
+fn progress(deployment: &Deployment, set: Option<&ReplicaSet>, pods: &[&Pod]) -> String {
+    let Deployment { wanted, total, updated, .. } = deployment;
+    let ready = i64::try_from(pods.iter().filter(|pod| pod.ready).count()).unwrap_or(i64::MAX);
+    let mut parts = Vec::new();
+    if ready < *wanted || updated < wanted {
+        parts.push(format!("{ready} of {wanted} new copies ready"));
+    } else if total > updated {
+        parts.push(format!("{} old copies to go", total - updated));
+    } else {
+        parts.push(format!("{wanted} new copies ready, not yet counted"));
+    }
+    parts.extend(set.and_then(|set| set.failure.as_ref()).map(|(message, _)| message.clone()));
+    let mut waits: Vec<String> = pods.iter().filter_map(|pod| waits_for(pod)).collect();
+    waits.truncate(CAUSES);
+    parts.extend(waits);
+    parts.join("; ")
+}
+
+/// What a pod that is not ready waits for, when that is worth a word.
+fn waits_for(pod: &Pod) -> Option<String> {
+    if pod.ready {
+        return None;
+    }
+    let name = &pod.name;
+    if let Some(message) = &pod.unschedulable {
+        return Some(format!("{name} has no node: {message}"));
+    }
+    let waiting = pod.containers.iter().find_map(|container| match &container.state {
+        State::Waiting { reason, message } => match reason.as_str() {
+            "ContainerCreating" | "PodInitializing" | "" => None,
+            // The error and the back-off after it take turns, and mean one thing.
+            "ErrImagePull" | "ImagePullBackOff" => Some(format!("{name} waits for its image: {}", core(message))),
+            _ => Some(format!("{name} waits: {}", with(reason, message))),
+        },
+        _ => None,
+    });
+    let gates = || {
+        let gates = pod.closed_gates.join(", ");
+        (!gates.is_empty()).then(|| format!("{name} waits for its readiness gate {gates}"))
+    };
+    waiting.or_else(gates).or_else(|| Some(format!("{name}: {}", core(pod.warnings.last()?))))
+}
+
+/// What a container runtime says failed, without the steps around it that each repeat the image's long name.
+fn core(message: &str) -> &str {
+    message.rfind("failed to ").map_or(message, |start| &message[start..])
+}
+
+fn with(reason: &str, message: &str) -> String {
+    if message.is_empty() { reason.to_string() } else { format!("{reason}: {message}") }
+}
+
+/// Time from `since` to `now`; none when a clock went backwards.
+fn passed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

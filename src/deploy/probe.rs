@@ -1,0 +1,40 @@
+//! Asks a URL until it answers: the proof at the end of a deploy.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::error::{Doing, Error, Kind, Result, chain};
+
+/// Time between two requests.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Waits until `url` answers 2xx, at most for `within`.
+///
+/// # Errors
+/// [`Kind::Broken`] with the last answer when it does not.
+pub async fn answers(url: &str, within: Duration) -> Result<()> {
+    let client = client(url)?;
+    let tries = within.as_millis().div_ceil(PAUSE.as_millis()).max(1);
+    let mut last = String::new();
+    for _ in 0..tries {
+        match client.get(url).send().await {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => last = format!("it answered {}", answer.status()),
+            Err(error) => last = chain(&error.without_url()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(Error::new(Kind::Broken, format!("{url} does not answer")).why(last).fix("see that the service answers its health path with the whole path in front of it, and that security groups let the request through"))
+}
+
+/// Names below `.localhost` are this machine by definition (RFC 6761, section 6.3), and not every resolver knows.
+fn client(url: &str) -> Result<reqwest::Client> {
+    let mut builder =
+        reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::none());
+    let parsed = url::Url::parse(url).doing(|| format!("reading {url}"))?;
+    if let Some(host) = parsed.host_str().filter(|host| host.ends_with(".localhost")) {
+        let port = parsed.port_or_known_default().unwrap_or(80);
+        builder = builder.resolve(host, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    builder.build().doing(|| "making an HTTP client".into())
+}

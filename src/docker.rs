@@ -1,1 +1,0 @@
-//! The Docker engine of this machine: the only file that talks to it.

@@ -1,0 +1,472 @@
+//! The engine's API: the one file that names its SDK.
+//!
+//! <https://docs.docker.com/reference/api/engine/>
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::errors::Error as ApiError;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
+    HostConfigLogConfig, PortBinding,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use super::{Answer, Container, Spec, State, archive, diagnosis};
+use crate::error::{Error, Result, chain};
+use crate::layout::Layout;
+
+/// Where engines listen when nobody says otherwise.
+const HOST: &str = "unix:///var/run/docker.sock";
+
+/// Loading a large image is one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A service that is well answers its health path at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Dropping [`Removal`] may wait this long; GitHub's runner gives 7.5 s after SIGINT.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What only explains a failure must not hold it up.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest log line that is shown whole, in characters.
+const LINE: usize = 500;
+
+/// A connection to the engine of this machine.
+#[derive(Clone)]
+pub struct Engine {
+    docker: Docker,
+    host: String,
+    platform: String,
+    /// The engine's network that this process is in, when it runs in a container of that engine.
+    network: Option<String>,
+    http: reqwest::Client,
+}
+
+impl Engine {
+    /// Connects. `docker_host` is the value of `DOCKER_HOST`.
+    ///
+    /// # Errors
+    /// Refused, with how to start or reach one, when no engine answers.
+    pub async fn connect(docker_host: Option<&str>) -> Result<Engine> {
+        let host = docker_host.unwrap_or(HOST);
+        let docker = open(host)?;
+        let version = docker.version().await.map_err(|error| unreachable(host, &error))?;
+        let (os, arch) = (version.os.unwrap_or_default(), version.arch.unwrap_or_default());
+        let docker = docker.negotiate_version().await.map_err(|error| unreachable(host, &error))?;
+        let network = own_network(&docker).await;
+        // A proxy must not stand between this process and a container on the same machine, and a redirect is no 2xx.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(ANSWER_TIMEOUT)
+            .build()
+            .map_err(|error| Error::unexpected("cannot make an HTTP client").why(chain(&error)))?;
+        Ok(Engine { docker, host: host.to_string(), platform: format!("{os}/{arch}"), network, http })
+    }
+
+    /// Loads a layout's image, unless the engine has it already; gives the engine's identifier of it, which is a digest of
+    /// the layout. The engine shows it as `cicd.local/NAME`; what had that name before is removed when nothing uses it.
+    ///
+    /// # Errors
+    /// Bad input when the layout is for other platforms.
+    pub async fn load(&self, layout: &Layout, name: &str) -> Result<String> {
+        let image = archive::image_for(layout, &self.platform)?;
+        // The containerd store knows an image by its root, the older stores by its configuration.
+        let identifiers = [layout.root().digest.to_string(), image.config.digest.to_string()];
+        if let Some(found) = self.known(&identifiers).await? {
+            return Ok(found);
+        }
+        let tag = format!("cicd.local/{name}:latest");
+        let before = self.identifier(&tag).await?;
+        let tar = archive::stream(archive::files(layout, image, &tag));
+        let options = ImportImageOptionsBuilder::default().quiet(true).build();
+        let loading = self.docker.import_image_stream(options, tar, None);
+        loading.try_collect::<Vec<_>>().await.map_err(|error| failed("loading the image into the engine", &error))?;
+        let loaded = self.known(&identifiers).await?.ok_or_else(|| {
+            Error::unexpected(format!("the engine took the image and does not know {}", identifiers[0]))
+        })?;
+        if let Some(before) = before.filter(|before| *before != loaded) {
+            self.remove_image(&before).await;
+        }
+        Ok(loaded)
+    }
+
+    async fn known(&self, identifiers: &[String]) -> Result<Option<String>> {
+        for identifier in identifiers {
+            if self.identifier(identifier).await?.as_ref() == Some(identifier) {
+                return Ok(Some(identifier.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn identifier(&self, image: &str) -> Result<Option<String>> {
+        let found = self.docker.inspect_image(image).await;
+        Ok(present(found).map_err(|error| failed(&format!("looking for image {image}"), &error))?.and_then(|i| i.id))
+    }
+
+    /// Removes an image that nothing uses; what is used stays.
+    pub async fn remove_image(&self, image: &str) {
+        let _ = self.docker.remove_image(image, None::<bollard::query_parameters::RemoveImageOptions>, None).await;
+    }
+
+    /// Makes a container and starts it. A command that cannot be started is a container that has [`State::Ended`], not an
+    /// error: it is the image's fault, and its container tells why.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine refuses; then no container is left.
+    pub async fn start(&self, spec: &Spec) -> Result<()> {
+        let name = &spec.name;
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let created = self.docker.create_container(Some(options), body(spec, self.network.as_deref())).await;
+        created.map_err(|error| failed(&format!("creating container {name}"), &error))?;
+        let options = None::<bollard::query_parameters::StartContainerOptions>;
+        if let Err(error) = self.docker.start_container(name, options).await {
+            let told =
+                self.inspect(name).await?.is_some_and(|container| matches!(container.state, State::Ended { .. }));
+            if !told {
+                self.remove(name).await?;
+                return Err(failed(&format!("starting container {name}"), &error));
+            }
+        }
+        Ok(())
+    }
+
+    /// A container by its name.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine does not answer.
+    pub async fn inspect(&self, name: &str) -> Result<Option<Container>> {
+        let options = None::<bollard::query_parameters::InspectContainerOptions>;
+        let found = present(self.docker.inspect_container(name, options).await);
+        let found = found.map_err(|error| failed(&format!("looking at container {name}"), &error))?;
+        Ok(found.map(|found| container(found, self.network.as_deref())))
+    }
+
+    /// Every container that carries all of `labels`, running or not.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine does not answer.
+    pub async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
+        let labels = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let filters = HashMap::from([("label".to_string(), labels)]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = self.docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| failed("listing containers", &error))?;
+        let mut containers = Vec::new();
+        for id in listed.into_iter().filter_map(|summary| summary.id) {
+            containers.extend(self.inspect(&id).await?);
+        }
+        Ok(containers)
+    }
+
+    /// One GET of a path of a container.
+    pub async fn ask(&self, container: &Container, path: &str) -> Answer {
+        let Some(address) = &container.address else {
+            return Answer::Silence("it has no address yet".into());
+        };
+        match self.http.get(format!("http://{address}{path}")).send().await {
+            Ok(response) => Answer::Status(response.status().as_u16()),
+            Err(error) if error.is_timeout() => {
+                Answer::Silence(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
+            }
+            // The engine's proxy takes a connection and closes it again when nobody listens behind it.
+            Err(error) if error.is_connect() => Answer::Silence("connection refused".into()),
+            Err(_) => Answer::Silence("the connection was closed without an answer".into()),
+        }
+    }
+
+    /// A container's last `lines` log lines, oldest first. What cannot be read is left out: logs only explain.
+    pub async fn log_tail(&self, name: &str, lines: usize) -> Vec<String> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let text = text(self.docker.logs(name, Some(options))).await;
+        let all: Vec<&str> = text.lines().map(str::trim_end).collect();
+        all[all.len().saturating_sub(lines)..].iter().map(|line| line.chars().take(LINE).collect()).collect()
+    }
+
+    /// Where a running container listens, as far as a `cat` in it can tell.
+    pub async fn listening(&self, name: &str) -> Option<Vec<diagnosis::Socket>> {
+        let command = vec!["cat", "/proc/net/tcp", "/proc/net/tcp6"];
+        let options = CreateExecOptions { attach_stdout: Some(true), cmd: Some(command), ..Default::default() };
+        let exec = self.docker.create_exec(name, options).await.ok()?;
+        let started = self.docker.start_exec(&exec.id, None::<StartExecOptions>).await.ok()?;
+        let StartExecResults::Attached { output, .. } = started else { return None };
+        let table = text(output).await;
+        // Without its heading it is the words of a shell that has no `cat`.
+        table.contains("local_address").then(|| diagnosis::listening(&table))
+    }
+
+    /// Has a container end by itself within `grace`, kills it otherwise, and removes it.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine refuses; one that is gone already is no error.
+    pub async fn stop(&self, name: &str, grace: Duration) -> Result<()> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let stopped = present(self.docker.stop_container(name, Some(options)).await);
+        stopped.map_err(|error| failed(&format!("stopping container {name}"), &error))?;
+        self.remove(name).await
+    }
+
+    /// Kills a container and removes it, with its anonymous volumes.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`].
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        kill(&self.docker, name).await.map_err(|error| failed(&format!("removing container {name}"), &error))
+    }
+
+    /// Containers that are removed when this is dropped, whatever happened until then.
+    pub fn removal(&self, names: Vec<String>) -> Removal {
+        Removal { host: self.host.clone(), names }
+    }
+}
+
+/// Removes containers when it is dropped: at the end of a check, on an error, and when a signal ends the run.
+pub struct Removal {
+    host: String,
+    names: Vec<String>,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let (host, names) = (self.host.clone(), std::mem::take(&mut self.names));
+        let (done, finished) = std::sync::mpsc::channel();
+        // A runtime of its own: the one this is dropped on may be ending, and nobody can wait in a drop.
+        std::thread::spawn(move || {
+            if let (Ok(docker), Ok(runtime)) =
+                (open(&host), tokio::runtime::Builder::new_current_thread().enable_all().build())
+            {
+                runtime.block_on(futures::future::join_all(names.iter().map(|name| kill(&docker, name))));
+            }
+            let _ = done.send(());
+        });
+        let _ = finished.recv_timeout(REMOVAL_TIMEOUT);
+    }
+}
+
+/// What a container wrote, as far as it came in time.
+async fn text(output: impl Stream<Item = Result<LogOutput, ApiError>>) -> String {
+    let mut bytes = Vec::new();
+    let read = async {
+        let mut output = std::pin::pin!(output);
+        while let Some(Ok(chunk)) = output.next().await {
+            bytes.extend_from_slice(&chunk.into_bytes());
+        }
+    };
+    // What did not come in time is left out.
+    let _ = tokio::time::timeout(EXPLAIN_TIMEOUT, read).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn kill(docker: &Docker, name: &str) -> Result<(), ApiError> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match present(docker.remove_container(name, Some(options)).await) {
+        // Somebody else is removing it.
+        Err(ApiError::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
+        removed => removed.map(|_| ()),
+    }
+}
+
+fn open(host: &str) -> Result<Docker> {
+    if !host.starts_with("unix://") {
+        let scheme = host.split("://").next().unwrap_or_default();
+        return Err(Error::refused(format!(
+            "DOCKER_HOST is a {scheme} address, and containers are run on this machine"
+        ))
+        .fix("unset DOCKER_HOST, or name a socket: DOCKER_HOST=unix:///var/run/docker.sock"));
+    }
+    Docker::connect_with_unix(host, REQUEST_TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
+        .map_err(|error| unreachable(host, &error))
+}
+
+fn unreachable(host: &str, error: &ApiError) -> Error {
+    let why = chain(error);
+    let fix = if why.to_lowercase().contains("permission denied") {
+        "let this user use the socket: `sudo usermod -aG docker $USER`, then log in again"
+    } else {
+        "start Docker (`sudo systemctl start docker`, or Docker Desktop), or name its socket in DOCKER_HOST; \
+         in GitHub Actions use a Linux runner: `runs-on: ubuntu-24.04`"
+    };
+    Error::refused(format!("no Docker engine answers at {host}")).why(why).fix(fix)
+}
+
+fn failed(doing: &str, error: &ApiError) -> Error {
+    let why: Box<dyn Display> = match error {
+        ApiError::DockerResponseServerError { message, .. } => Box::new(message.clone()),
+        _ => Box::new(chain(error)),
+    };
+    Error::unexpected(doing).why(why)
+}
+
+/// What is not there is no error.
+fn present<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As Kubernetes runs it: no privilege beyond the image's user, and no swap beyond its memory.
+fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
+    let memory = i64::from(spec.memory) * 1024 * 1024;
+    let port = spec.port.map(|port| format!("{port}/tcp"));
+    let loopback = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
+    let logs = HashMap::from([("max-size".to_string(), "10m".to_string())]);
+    let host = HostConfig {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        port_bindings: port.clone().map(|port| HashMap::from([(port, Some(vec![loopback]))])),
+        cap_drop: Some(vec!["ALL".into()]),
+        security_opt: Some(vec!["no-new-privileges".into()]),
+        network_mode: network.map(str::to_string),
+        log_config: Some(HostConfigLogConfig { typ: Some("json-file".into()), config: Some(logs) }),
+        ..Default::default()
+    };
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        cmd: spec.command.clone(),
+        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        exposed_ports: port.map(|port| vec![port]),
+        host_config: Some(host),
+        ..Default::default()
+    }
+}
+
+fn container(found: ContainerInspectResponse, network: Option<&str>) -> Container {
+    let config = found.config.unwrap_or_default();
+    let settings = found.network_settings.unwrap_or_default();
+    let (inside, published) = settings
+        .ports
+        .iter()
+        .flatten()
+        .find_map(|(port, bindings)| {
+            let published = bindings.as_ref()?.first()?.host_port.as_ref()?.parse().ok()?;
+            Some((port.split('/').next()?.to_string(), published))
+        })
+        .map_or((None, None), |(inside, published): (String, u16)| (Some(inside), Some(published)));
+    let address = match network {
+        None => published.map(|port| format!("127.0.0.1:{port}")),
+        Some(network) => settings
+            .networks
+            .as_ref()
+            .and_then(|networks| networks.get(network)?.ip_address.clone())
+            .filter(|address| !address.is_empty())
+            .and_then(|address| Some(format!("{address}:{}", inside?))),
+    };
+    Container {
+        name: found.name.unwrap_or_default().trim_start_matches('/').to_string(),
+        image: found.image.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        state: state(found.state.unwrap_or_default()),
+        published,
+        address,
+    }
+}
+
+fn state(found: ContainerState) -> State {
+    let error = found.error.filter(|error| !error.is_empty());
+    match found.status {
+        Some(ContainerStateStatusEnum::CREATED) | None if error.is_none() => State::Created,
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED) => State::Running,
+        _ => State::Ended {
+            exit_code: found.exit_code.unwrap_or_default(),
+            out_of_memory: found.oom_killed.unwrap_or_default(),
+            error,
+        },
+    }
+}
+
+/// The engine's network this process is in. None when it shares the machine's own, where published ports are reached.
+///
+/// Container actions run in a network that GitHub's runner makes for the job: there 127.0.0.1 is the action's own container.
+async fn own_network(docker: &Docker) -> Option<String> {
+    let mounts = std::fs::read_to_string(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let mut id = own_container(&mounts)?;
+    // `container:ID` borrows another one's network; three borrowings are more than anybody makes.
+    for _ in 0..3 {
+        let options = None::<bollard::query_parameters::InspectContainerOptions>;
+        // Another engine's container, or none: then this engine is reached as from the machine itself.
+        let found = docker.inspect_container(&id, options).await.ok()?;
+        let mode = found.host_config.and_then(|host| host.network_mode).unwrap_or_default();
+        match mode.strip_prefix("container:") {
+            Some(other) => id = other.to_string(),
+            None if mode == "host" || mode == "none" => return None,
+            None => {
+                let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+                return networks.into_keys().min();
+            }
+        }
+    }
+    None
+}
+
+/// The identifier of the container this process runs in: the engine mounts /etc/hostname from a folder of that name.
+fn own_container(mounts: &str) -> Option<String> {
+    mounts.lines().find_map(|line| {
+        let (_, rest) = line.split_once("/containers/")?;
+        let id = rest.split('/').next()?;
+        (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_finds_its_own_identifier() {
+        let id = "a".repeat(64);
+        let inside = format!(
+            "1 2 0:1 / / rw - overlay overlay rw\n3 2 8:1 /var/lib/docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/sda1 rw\n"
+        );
+        assert_eq!(own_container(&inside), Some(id));
+        assert_eq!(own_container("1 2 8:1 / / rw - ext4 /dev/sda1 rw\n"), None);
+        assert_eq!(own_container("1 2 8:1 /x/containers/storage/y /z rw - ext4 /dev/sda1 rw\n"), None);
+    }
+
+    #[test]
+    fn a_container_that_never_started_has_ended() {
+        let found = |status, error: &str, exit_code| ContainerState {
+            status: Some(status),
+            error: Some(error.to_string()),
+            exit_code: Some(exit_code),
+            ..Default::default()
+        };
+        assert_eq!(state(found(ContainerStateStatusEnum::CREATED, "", 0)), State::Created);
+        assert_eq!(state(found(ContainerStateStatusEnum::RUNNING, "", 0)), State::Running);
+        let ended = |exit_code, error: Option<&str>| State::Ended {
+            exit_code,
+            out_of_memory: false,
+            error: error.map(str::to_string),
+        };
+        assert_eq!(
+            state(found(ContainerStateStatusEnum::CREATED, "no such file", 127)),
+            ended(127, Some("no such file"))
+        );
+        assert_eq!(state(found(ContainerStateStatusEnum::EXITED, "", 3)), ended(3, None));
+    }
+
+    #[test]
+    fn an_engine_elsewhere_is_refused() {
+        for host in ["tcp://10.0.0.1:2375", "ssh://me@build", "nonsense"] {
+            let error = open(host).expect_err(host);
+            assert_eq!(error.kind.exit_code(), 3);
+            assert!(error.fix.expect("a fix").contains("unix://"));
+        }
+    }
+}

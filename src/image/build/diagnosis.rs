@@ -1,0 +1,223 @@
+//! Why a build failed, in our terms. Pure: from what buildx said to an error with its place and its fix.
+
+use std::path::Path;
+
+use super::progress::Progress;
+use crate::error::{Cause, Error, Kind, Place};
+
+/// The error for a build that failed. `dockerfile` is its path as people know it, `exit` how buildx ended.
+pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, exit: &str) -> Error {
+    let last = progress.text.iter().rposition(|line| line.starts_with("ERROR:"));
+    // What follows the last ERROR: are its further lines.
+    let said = last.map(|last| progress.text[last..].join("\n")).unwrap_or_default();
+    let why = said
+        .trim_start_matches("ERROR: ")
+        .trim_start_matches("failed to build: ")
+        .trim_start_matches("failed to solve: ");
+    let has = |texts: &[&str]| texts.iter().any(|text| why.contains(text));
+    let line = place(&progress.text, dockerfile);
+    let with_place = |error: Error| match line {
+        Some(line) => error.at(Place { file: dockerfile.to_path_buf(), line, column: 1 }),
+        None => error,
+    };
+
+    if has(&[
+        "Cannot connect to the Docker daemon",
+        "failed to connect to the docker API",
+        "permission denied while trying to connect",
+    ]) {
+        return Error::refused("no Docker engine builds here").why(why).fix(
+            "start Docker (`sudo systemctl start docker`, or Docker Desktop), or name its socket in DOCKER_HOST; in GitHub \
+             Actions use a Linux runner: `runs-on: ubuntu-24.04`",
+        );
+    }
+    if has(&["is not supported for the docker driver"]) {
+        return Error::refused("this Docker engine cannot write an OCI layout: it keeps images in its older store").why(why).fix(
+            "switch on the containerd image store: in /etc/docker/daemon.json {\"features\": {\"containerd-snapshotter\": true}}, \
+             then `sudo systemctl restart docker`; it is the default of a fresh Docker Engine 29. Or build in a container: \
+             `docker buildx create --use --driver docker-container`",
+        );
+    }
+    if has(&["unknown flag", "unknown output type"]) {
+        return Error::refused("this buildx is too old")
+            .why(why)
+            .fix("update the package docker-buildx-plugin to 0.13 or later");
+    }
+    if has(&["failed to read dockerfile"]) {
+        return Error::input(format!("there is no {}", dockerfile.display())).why(why).fix(
+            "add it, or say where it is: `image: {context: ., dockerfile: Dockerfile}` in service.yaml, relative to the context",
+        );
+    }
+    if let Some(target) = target
+        && has(&["target stage"])
+    {
+        return Error::input(format!("{} has no stage `{target}`", dockerfile.display()))
+            .why(why)
+            .fix(format!("name a stage: `FROM … AS {target}`, or change `image.target` in service.yaml"));
+    }
+    if has(&["no space left on device"]) {
+        return Error::refused("the disk of the Docker engine is full").why(why).fix("docker system prune");
+    }
+    if has(&["exec format error"]) {
+        return with_place(Error::refused("this machine cannot run programs of one of image.platforms").why(why).fix(
+            "build on a runner of that platform, or let it emulate: docker run --privileged --rm tonistiigi/binfmt --install all",
+        ));
+    }
+    if has(&[
+        "failed to resolve source metadata",
+        "pull access denied",
+        "toomanyrequests",
+        "failed to authorize",
+        "failed to copy: httpReadSeeker",
+    ]) {
+        let fix = if has(&["pull access denied", "failed to authorize", "unauthorized", "403 Forbidden", "not found"]) {
+            "see that the name and tag in FROM are right, and log in to its registry first: `docker login HOST`"
+        } else if has(&["toomanyrequests", "429"]) {
+            "log in (`docker login`), or take the image from a mirror: public.ecr.aws/docker/library/…"
+        } else {
+            "see that this machine reaches the registry, then run it again"
+        };
+        return with_place(Error::refused("a base image cannot be pulled").why(why).fix(fix));
+    }
+
+    let Some(failed) = &progress.failed else {
+        if line.is_some() || said.contains("failed to solve") || said.contains("failed to build") {
+            let error = Error::input(format!("{} does not build", dockerfile.display())).why(why);
+            return with_place(error.fix("correct what it names; `docker buildx build` says the same"));
+        }
+        let tail = progress.text.join("\n");
+        let why = if tail.is_empty() { exit.to_string() } else { format!("{exit}\n{tail}") };
+        return Error::new(Kind::Unexpected, "buildx failed").why(why);
+    };
+    let exit_code = failed.error.rsplit_once("exit code: ").and_then(|(_, code)| code.trim().parse().ok());
+    let fix = if has(&["failed to calculate checksum", "not found"]) {
+        "see that the file is in the build context, and that .dockerignore does not leave it out"
+    } else {
+        "correct this step of the Dockerfile; its last lines are above"
+    };
+    let cause = Cause {
+        object: failed.step.clone(),
+        reason: failed.error.clone(),
+        exit_code,
+        log_tail: failed.log_tail.clone(),
+        fix: None,
+    };
+    let error = Error::input(format!("{} does not build: {}", dockerfile.display(), failed.step)).causes(vec![cause]);
+    with_place(error.fix(fix))
+}
+
+/// The line that buildx names: `Dockerfile:12`, alone on a line.
+fn place(text: &[String], dockerfile: &Path) -> Option<u64> {
+    let name = dockerfile.file_name()?.to_str()?;
+    text.iter().find_map(|line| {
+        let (file, number) = line.trim().rsplit_once(':')?;
+        (Path::new(file).file_name()?.to_str()? == name).then(|| number.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lines: &[&str]) -> Error {
+        let mut progress = Progress::default();
+        for line in lines {
+            progress.line(line);
+        }
+        diagnose(&progress, Path::new("service/Dockerfile"), Some("runtime"), "exit status: 1")
+    }
+
+    #[test]
+    fn what_buildx_says_is_told_apart() {
+        let cases: &[(&str, u8, &str, &str)] = &[
+            (
+                "ERROR: Cannot connect to the Docker daemon at unix:///nope. Is the docker daemon running?",
+                3,
+                "no Docker engine",
+                "systemctl start docker",
+            ),
+            (
+                "ERROR: failed to build: OCI exporter is not supported for the docker driver.\nSwitch to a different driver",
+                3,
+                "older store",
+                "containerd-snapshotter",
+            ),
+            (
+                "ERROR: failed to build: failed to solve: failed to read dockerfile: open Dockerfile: no such file or directory",
+                2,
+                "there is no service/Dockerfile",
+                "dockerfile: Dockerfile",
+            ),
+            (
+                "ERROR: failed to build: failed to solve: target stage \"runtime\" could not be found",
+                2,
+                "no stage `runtime`",
+                "FROM … AS runtime",
+            ),
+            (
+                "ERROR: failed to build: failed to solve: x.invalid/y:1: failed to resolve source metadata for x.invalid/y:1: failed to do request: Head \"https://x.invalid/v2/\": dial tcp: lookup x.invalid: no such host",
+                3,
+                "base image",
+                "reaches the registry",
+            ),
+            (
+                "ERROR: failed to build: failed to solve: nope: failed to resolve source metadata for docker.io/library/nope:latest: pull access denied, repository does not exist or may require authorization",
+                3,
+                "base image",
+                "docker login",
+            ),
+            (
+                "ERROR: failed to build: failed to solve: python:3: failed to resolve source metadata: toomanyrequests: You have reached your pull rate limit",
+                3,
+                "base image",
+                "mirror",
+            ),
+            (
+                "ERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUMM (did you mean RUN?)",
+                2,
+                "does not build",
+                "correct",
+            ),
+            ("ERROR: unknown flag: --sbom", 3, "too old", "docker-buildx-plugin"),
+            ("ERROR: failed to build: failed to solve: write /x: no space left on device", 3, "full", "prune"),
+            ("ERROR: failed to build: failed to solve: secret npm: not found", 2, "does not build", "correct"),
+            ("", 1, "buildx failed", ""),
+            ("panic: something else", 1, "buildx failed", ""),
+        ];
+        for (text, code, message, fix) in cases {
+            let error = told(&text.lines().collect::<Vec<_>>());
+            assert_eq!(error.kind.exit_code(), *code, "{text}: {error}");
+            assert!(error.message.contains(message), "{text}: {error}");
+            assert!(error.fix.as_deref().unwrap_or_default().contains(fix), "{text}: {:?}", error.fix);
+        }
+    }
+
+    #[test]
+    fn a_failing_step_has_its_line_its_exit_code_and_its_log() {
+        let error = told(&[
+            r#"{"vertexes":[{"digest":"c","name":"[2/2] RUN false"}]}"#,
+            r#"{"logs":[{"vertex":"c","stream":2,"data":"b25lCnR3bwo="}]}"#,
+            r#"{"vertexes":[{"digest":"c","completed":"t","error":"process \"/bin/sh -c false\" did not complete successfully: exit code: 7"}]}"#,
+            "Dockerfile:5",
+            "--------------------",
+            "   5 | >>> RUN false",
+            "--------------------",
+            "ERROR: failed to build: failed to solve: process \"/bin/sh -c false\" did not complete successfully: exit code: 7",
+        ]);
+        assert_eq!(error.kind, Kind::Input);
+        assert_eq!(error.place.as_ref().map(Place::to_string).as_deref(), Some("service/Dockerfile:5:1"));
+        assert!(error.message.ends_with("does not build: [2/2] RUN false"), "{error}");
+        assert_eq!(error.causes[0].exit_code, Some(7));
+        assert_eq!(error.causes[0].log_tail, ["one", "two"]);
+    }
+
+    /// Warnings of other steps come as ERROR: lines too; the last one is the reason.
+    #[test]
+    fn the_last_error_is_the_reason() {
+        let error = told(&[
+            "ERROR: (*service).Write failed: rpc error: code = Unavailable desc = ref locked",
+            "ERROR: failed to build: failed to solve: target stage \"runtime\" could not be found",
+        ]);
+        assert!(error.message.contains("no stage"), "{error}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Deploys to ECS behind the load balancer and API Gateway, on an emulator that runs each task as a real container.
+
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::probe::digest_of;
+use crate::support::{Removal, Repository, Run, cicd, http_get, run, stack, unique};
+
+/// A service of the test's own name. What it deployed goes with it.
+struct Place {
+    name: String,
+    repository: Repository,
+    _removal: Removal,
+}
+
+impl Place {
+    fn new(test: &str) -> Place {
+        let name = unique(test);
+        let place = Place { _removal: Removal::of(&name), name, repository: Repository::new() };
+        // The image is the same for all: a service's repository is its name's, so the probe's is put under that name too.
+        place.push();
+        place
+    }
+
+    /// Puts the probe's two versions into the repository of this service.
+    fn push(&self) {
+        let port = stack("AWS_ENDPOINT_URL").rsplit(':').next().expect("a port").to_string();
+        let repository = format!("clinicult/{}", self.name);
+        run(Command::new("aws").args(["ecr", "create-repository", "--repository-name", &repository])).ended(0);
+        for version in ["1.0.0", "2.0.0"] {
+            digest_of(version);
+            let from = format!("localhost:{port}/clinicult/probe:{version}");
+            let to = format!("localhost:{port}/{repository}:{version}");
+            run(Command::new("docker").args(["tag", &from, &to])).ended(0);
+            run(Command::new("docker").args(["push", "-q", &to])).ended(0);
+            run(Command::new("docker").args(["rmi", &to])).ended(0);
+        }
+    }
+
+    /// Writes service.yaml: `text` after name, port and the path it is exposed on.
+    fn service(&self, text: &str) {
+        let head = format!("name: {0}\nport: 8000\nhealth: {{startup: 20s}}\nexpose: {{path: /{0}}}\n", self.name);
+        self.repository.write("service.yaml", &format!("{head}{text}"));
+    }
+
+    fn command(&self, version: &str) -> Command {
+        let mut command = cicd(self.repository.path());
+        command.args(["deploy", "--environment", "production", "--output", "json", "--timeout", "90s"]);
+        command.args(["--version", version, "--digest", digest_of(version)]);
+        // Every call says whose it is, so that the request log can be counted by test.
+        command.env("AWS_SDK_UA_APP_ID", &self.name);
+        command
+    }
+
+    fn deploy(&self, version: &str) -> Run {
+        run(&mut self.command(version))
+    }
+
+    /// The mutating calls of this test's deploys so far.
+    fn writes(&self) -> usize {
+        let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the request log");
+        log.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|call| {
+                call["write"] == true && call["agent"].as_str().is_some_and(|agent| agent.contains(&self.name))
+            })
+            .count()
+    }
+}
+
+fn changed(ended: &Run) -> Vec<String> {
+    let json = ended.json();
+    let list = json["changed"].as_array().unwrap_or_else(|| panic!("no `changed`: {ended}")).clone();
+    list.iter().map(|object| object.as_str().expect("a text").to_string()).collect()
+}
+
+fn url(ended: &Run) -> String {
+    ended.json()["url"].as_str().unwrap_or_else(|| panic!("no URL: {ended}")).to_string()
+}
+
+#[test]
+fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
+    let place = Place::new("ecs-up");
+    place.service("env: {GREETING: hello}\n");
+
+    let planned = run(place.command("1.0.0").arg("--plan")).ended(0);
+    assert_eq!(planned.json()["status"], "planned");
+    assert_eq!(place.writes(), 0, "a plan writes nothing");
+
+    let first = place.deploy("1.0.0").ended(0);
+    assert_eq!((&first.json()["status"], &first.json()["target"]), (&"deployed".into(), &"ecs".into()), "{first}");
+    assert_eq!(changed(&first), changed(&planned), "the plan is what was done");
+    assert!(changed(&first).contains(&format!("TaskDefinition/{}", place.name)), "{first}");
+    assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says hello");
+    assert!(place.writes() > 0, "the request log names the writes of the first deploy");
+
+    let before = place.writes();
+    let second = place.deploy("1.0.0").ended(0);
+    assert_eq!(second.json()["status"], "unchanged", "{second}");
+    assert!(changed(&second).is_empty());
+    assert_eq!(place.writes(), before, "an unchanged deploy writes nothing");
+
+    place.service("env: {GREETING: goodbye}\n");
+    let third = place.deploy("1.0.0").ended(0);
+    assert_eq!(changed(&third), [format!("TaskDefinition/{}", place.name), format!("Service/{}", place.name)]);
+    assert!(third.stderr.contains("env.GREETING: hello → goodbye"), "{third}");
+    assert_eq!(http_get(&format!("{}/", url(&third))), "version 1.0.0 says goodbye");
+    assert_eq!((&third.json()["previous-revision"], &third.json()["revision"]), (&"1".into(), &"2".into()));
+
+    let fourth = place.deploy("2.0.0").ended(0);
+    assert_eq!(http_get(&format!("{}/", url(&fourth))), "version 2.0.0 says goodbye");
+
+    let status = run(cicd(place.repository.path()).args(["status", "--environment", "production", "--output", "json"]));
+    let status = status.ended(0).json();
+    assert_eq!((&status["state"], &status["digest"]), (&"ready".into(), &digest_of("2.0.0").into()));
+    assert_eq!((&status["revision"], &status["url"]), (&"3".into(), &url(&fourth).into()));
+}
+
+#[test]
+fn a_crash_goes_back_to_what_ran_and_says_why() {
+    let place = Place::new("ecs-crash");
+    place.service("");
+    let first = place.deploy("1.0.0").ended(0);
+
+    place.service("env: {CRASH: the database is gone}\n");
+    let started = Instant::now();
+    let crashed = place.deploy("2.0.0").ended(4);
+    let seconds = started.elapsed().as_secs();
+    assert!(seconds < 30, "it took {seconds} s to fail and go back");
+    let error = &crashed.json()["error"];
+    assert_eq!(
+        (&crashed.json()["status"], &error["causes"][0]["exit-code"]),
+        (&"rolled-back".into(), &3.into()),
+        "{crashed}"
+    );
+    assert!(error["causes"][0]["log-tail"].to_string().contains("the database is gone"), "{crashed}");
+    assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says nothing");
+
+    place.service("");
+    let again = place.deploy("1.0.0").ended(0);
+    assert_eq!(again.json()["status"], "unchanged", "going back left no trace: {again}");
+}
+
+#[test]
+fn a_first_deploy_that_crashes_is_left_with_no_tasks() {
+    let place = Place::new("ecs-first");
+    place.service("env: {CRASH: nothing works}\n");
+    let crashed = place.deploy("1.0.0").ended(5);
+    assert!(
+        crashed.json()["error"]["message"].as_str().expect("a message").contains("no earlier version"),
+        "{crashed}"
+    );
+    let found = run(Command::new("aws").args([
+        "ecs",
+        "describe-services",
+        "--cluster",
+        "clinicult",
+        "--services",
+        &place.name,
+        "--query",
+        "services[0].desiredCount",
+    ]));
+    assert_eq!(found.ended(0).stdout.trim(), "0");
+    place.service("");
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "deployed", "the next good version comes up");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_changes() {
+    let place = Place::new("ecs-no");
+    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
+    let with = |from: &str, to: &str, service: &str| {
+        assert!(platform.contains(from), "{platform}");
+        place.repository.write("other.yaml", &platform.replace(from, to));
+        place.service(service);
+        run(place.command("1.0.0").args(["--platform", "other.yaml"]))
+    };
+    let cases = [
+        (with("cluster: clinicult\n", "cluster: nowhere\n", ""), 3, "there is no ECS cluster nowhere"),
+        (with("listener: ", "# ", ""), 2, "has no load balancer"),
+        (with("x", "x", "autoscale: {min: 1, max: 2, cpu: 50}\n"), 2, "`autoscale` is not supported on ECS"),
+        (with("x", "x", "before-deploy: {command: [a]}\n"), 2, "`before-deploy` is not supported on ECS"),
+        (with("x", "x", "manifests: [a.yaml]\n"), 2, "`manifests` is not supported on ECS"),
+        (with("x", "x", "secrets: {A: 'k8s:a/b'}\n"), 2, "secrets.A is `k8s:a/b`"),
+        (with("x", "x", "resources: {cpu: '17'}\n"), 2, "more than a Fargate task can have"),
+    ];
+    for (ended, code, message) in cases {
+        let ended = ended.ended(code);
+        let error = &ended.json()["error"];
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(message)), "{ended}");
+        assert!(error["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "no fix: {ended}");
+    }
+    assert_eq!(place.writes(), 0);
+}
+
+#[test]
+fn render_shows_the_task_definition_without_a_network() {
+    let repository = Repository::new();
+    repository.write("service.yaml", "name: p\nport: 8000\nsecrets: {URL: 'secretsmanager:p/db#url'}\n");
+    repository.write(
+        "platform.yaml",
+        "registry: {account: '111122223333', region: eu-west-1, prefix: c/}\nenvironments:\n  production:\n    target: ecs\n    region: eu-west-1\n    \
+         ecs: {cluster: c, subnets: [s], security-groups: [g], execution-role: 'arn:aws:iam::111122223333:role/x'}\n",
+    );
+    let mut command = cicd(repository.path());
+    command.env_remove("INPUT_PLATFORM").env_remove("AWS_ENDPOINT_URL");
+    let ended = run(command.args(["render", "--environment", "production"])).ended(0);
+    let shown: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(shown["secrets"]["URL"], "arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::");
+    assert_eq!((&shown["cpu"], &shown["memory"]), (&256.into(), &512.into()));
+}

@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# `./dev test`: everything that must hold before a change lands. Cheap checks first.
+
+run_checks() {
+  step "cargo fmt" cargo fmt --check
+  step "shellcheck" check_shell
+  step "actionlint" check_workflows
+  step "zizmor" check_workflow_security
+  step "hadolint" check_dockerfiles
+  step "cargo clippy" cargo clippy --quiet --all-targets --locked -- -D warnings
+  say "  runs    the tests of examples/fastapi"
+  test_example
+  [[ -z $(type -P cargo-deny) ]] || step "cargo deny" cargo deny --offline check
+}
+
+# The tests proper: their output is shown, as their results are what one comes for.
+run_tests() {
+  say "  runs    cargo test"
+  cargo test --locked
+}
+
+# tracked PATTERN...: the files of this repository, the new ones too, that match.
+tracked() { git ls-files --cached --others --exclude-standard -- "$@"; }
+
+check_shell() {
+  local scripts
+  mapfile -t scripts < <(tracked dev .ci/run '*.sh' tests/stack/cluster/node)
+  shellcheck --external-sources "${scripts[@]}"
+}
+
+check_workflows() {
+  local workflows
+  mapfile -t workflows < <(tracked '.github/workflows/*.yml' 'workflows/*.yml')
+  ((${#workflows[@]} == 0)) || actionlint "${workflows[@]}"
+}
+
+check_workflow_security() {
+  local inputs
+  mapfile -t inputs < <(tracked '.github/workflows/*.yml' 'workflows/*.yml' action.yml 'action/action.yml')
+  ((${#inputs[@]} == 0)) || zizmor --offline --no-progress --quiet --config "$STACK_SOURCES/zizmor.yml" "${inputs[@]}"
+}
+
+# Debian removes old versions from its archive, so pinning them (DL3008) would break every build within weeks.
+check_dockerfiles() {
+  local dockerfiles
+  mapfile -t dockerfiles < <(tracked Dockerfile '*/Dockerfile' '*.Dockerfile')
+  hadolint --ignore DL3008 "${dockerfiles[@]}"
+}
+
+# With the lock file as it is, in an environment outside the work tree. Its tests bring an S3 of their own.
+test_example() {
+  [[ -f examples/fastapi/uv.lock ]] || return 0
+  env -u AWS_ENDPOINT_URL UV_PYTHON_DOWNLOADS=never "UV_PROJECT_ENVIRONMENT=$CACHE/python-example" UV_NATIVE_TLS=1 \
+    uv run --quiet --locked --directory examples/fastapi pytest -q -p no:cacheprovider
+}

