@@ -226,7 +226,8 @@ fn a_broken_layout_is_refused_and_the_file_is_named() {
 
 #[test]
 fn a_broken_image_is_refused() {
-    let cases: [(&str, fn(&Draft, Value) -> Value, &str); 6] = [
+    type Damage = fn(&Draft, Value) -> Value;
+    let cases: [(&str, Damage, &str); 6] = [
         ("an empty layer", |draft, image| with(image, "layers", json!([draft.blob(LAYER, b"")])), "has no bytes"),
         (
             "a missing layer",

@@ -12,7 +12,7 @@ use super::client::{Client, Task, accept_manifests, body};
 use super::upload;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout};
-use crate::report::{Report, human};
+use crate::report::{Bar, Report, human};
 
 /// Docker uploads five at a time, BuildKit four; more than that gains nothing and meets ECR's limits sooner.
 const AT_ONCE: usize = 4;
@@ -64,10 +64,15 @@ impl Plan {
         if self.is_nothing() {
             return "would do nothing: all of it is there".into();
         }
-        let tags = if self.tags.is_empty() { String::new() } else { format!(", and set {}", self.tags.join(", ")) };
         let count = |number: usize, of: &str| format!("{number} {of}{}", if number == 1 { "" } else { "s" });
         let (blobs, documents) = (count(self.blobs.len(), "blob"), count(self.documents.len(), "manifest"));
-        format!("would upload {blobs} and {documents}, {}{tags}", human::bytes(self.upload_bytes))
+        let upload = format!("upload {blobs} and {documents}, {}", human::bytes(self.upload_bytes));
+        let tags = format!("set {}", self.tags.join(", "));
+        match (self.documents.is_empty(), self.tags.is_empty()) {
+            (true, _) => format!("would {tags}"),
+            (_, true) => format!("would {upload}"),
+            _ => format!("would {upload}, and {tags}"),
+        }
     }
 }
 
@@ -151,19 +156,25 @@ pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Resul
 /// Whatever could not be put, after patience; bad input, when the layout's bytes are not what their digests say.
 pub async fn apply(client: &Client, layout: &Layout, plan: &Plan, report: &Report) -> Result<()> {
     let bar = report.bytes("push", plan.upload_bytes);
+    let uploaded = upload_all(client, layout, plan, &bar).await;
+    bar.finish();
+    uploaded?;
+    for tag in &plan.tags {
+        set_tag(client, layout, tag).await?;
+    }
+    Ok(())
+}
+
+/// Everything but the tags.
+async fn upload_all(client: &Client, layout: &Layout, plan: &Plan, bar: &Bar) -> Result<()> {
     let uploads = stream::iter(&plan.blobs).map(async |blob| {
         let task = Task { doing: format!("uploading {}", blob.digest), needs: UPLOAD };
-        upload::blob(client, layout, blob, &task, &bar).await
+        upload::blob(client, layout, blob, &task, bar).await
     });
-    let done: Result<Vec<()>> = uploads.buffer_unordered(AT_ONCE).try_collect().await;
-    done?;
+    uploads.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     for document in &plan.documents {
         put_manifest(client, layout, document, document.digest.as_str()).await?;
         bar.add(document.size);
-    }
-    bar.finish();
-    for tag in &plan.tags {
-        set_tag(client, layout, tag).await?;
     }
     Ok(())
 }
@@ -238,4 +249,90 @@ async fn blob(client: &Client, blob: &Descriptor) -> Result<bool> {
 
 fn content_digest(answer: &Response) -> Option<Digest> {
     Digest::parse(answer.headers().get("docker-content-digest")?.to_str().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layout of one image with a layer of one byte and one of a thousand.
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("blobs/sha256")).expect("folders");
+        let blob = |media_type: &str, bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            std::fs::write(folder.path().join("blobs/sha256").join(digest.hex()), bytes).expect("written");
+            serde_json::json!({ "mediaType": media_type, "digest": digest.as_str(), "size": bytes.len() })
+        };
+        let layer = |bytes: &[u8]| blob("application/vnd.oci.image.layer.v1.tar", bytes);
+        let layers = [layer(b"1"), layer(&[7; 1000])];
+        let config = serde_json::json!({ "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": ["a", "b"] } });
+        let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+        let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": layers });
+        let root = blob("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes());
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [root] });
+        std::fs::write(folder.path().join("index.json"), index.to_string()).expect("written");
+        std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+        let layout = Layout::open(folder.path()).expect("a layout");
+        (folder, layout)
+    }
+
+    #[test]
+    fn what_is_there_is_left_out() {
+        let (_folder, layout) = layout();
+        let (root, large) = (layout.root().digest.clone(), Digest::of(&[7; 1000]));
+        let all: HashSet<Digest> = layout.blobs().chain(layout.documents()).map(|one| one.digest.clone()).collect();
+        let tag = |digest: Option<&Digest>| vec![("1.4.0".to_string(), digest.cloned())];
+        let cases = [
+            (
+                "nothing",
+                Facts { tags: tag(None), present: HashSet::new() },
+                3,
+                1,
+                1,
+                0,
+                "would upload 3 blobs and 1 manifest, ",
+            ),
+            (
+                "a layer",
+                Facts { tags: tag(None), present: HashSet::from([large]) },
+                2,
+                1,
+                1,
+                1000,
+                "would upload 2 blobs",
+            ),
+            (
+                "all but the tag",
+                Facts { tags: tag(None), present: all.clone() },
+                0,
+                0,
+                1,
+                layout.size(),
+                "would set 1.4.0",
+            ),
+            ("all", Facts { tags: tag(Some(&root)), present: all }, 0, 0, 0, layout.size(), "would do nothing"),
+            ("no tag wanted", Facts::default(), 3, 1, 0, 0, "would upload 3 blobs"),
+        ];
+        for (case, facts, blobs, documents, tags, skipped, words) in cases {
+            let plan = plan(&layout, "r", &facts).expect(case);
+            let counts = (plan.blobs.len(), plan.documents.len(), plan.tags.len(), plan.skip_bytes);
+            assert_eq!(counts, (blobs, documents, tags, skipped), "{case}");
+            assert_eq!(plan.upload_bytes + plan.skip_bytes, layout.size(), "{case}");
+            assert_eq!(plan.is_nothing(), words.contains("nothing"), "{case}");
+            assert!(plan.in_words().starts_with(words), "{case}: {}", plan.in_words());
+            assert!(plan.blobs.is_sorted_by(|one, next| one.size >= next.size), "{case}: the largest first");
+        }
+    }
+
+    #[test]
+    fn every_taken_tag_is_named_with_both_digests() {
+        let (_folder, layout) = layout();
+        let (ours, other) = (layout.root().digest.clone(), Digest::of(b"other"));
+        let tags = [("a", None), ("b", Some(&other)), ("c", Some(&ours)), ("d", Some(&other))];
+        let tags = tags.map(|(tag, there)| (tag.to_string(), there.cloned())).to_vec();
+        let error = plan(&layout, "h/n", &Facts { tags, present: HashSet::new() }).expect_err("taken");
+        let lines: Vec<String> = ["b", "d"].map(|tag| format!("h/n:{tag} is {other} there, and {ours} here")).to_vec();
+        assert_eq!((error.kind, error.why), (crate::error::Kind::Refused, Some(lines.join("\n"))));
+    }
 }

@@ -187,3 +187,76 @@ fn read(
 fn unread(path: &Path, error: &std::io::Error) -> Error {
     Error::input(format!("cannot read {}", path.display())).why(error).fix("build the image again: cicd build-image")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::registry::address::Address;
+    use crate::registry::client::Identity;
+    use crate::registry::patience::Patience;
+    use crate::report::{Format, Report, Verbosity};
+
+    /// A registry that opens a session, and then neither reads nor answers.
+    fn deaf() -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for mut connection in listener.incoming().flatten() {
+                let mut begin = [0; 4];
+                let _ = std::io::Read::read_exact(&mut connection, &mut begin);
+                let answer: &[u8] = match &begin {
+                    b"POST" => b"HTTP/1.1 202 Accepted\r\nLocation: /v2/a/blobs/uploads/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    b"HEAD" => b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n",
+                    _ => b"",
+                };
+                let _ = connection.write_all(answer);
+                // What is closed would be a reset; a POST and a HEAD are read so far that closing them is none.
+                if answer.is_empty() { open.push(connection) } else { drain(connection) }
+            }
+        });
+        host
+    }
+
+    fn drain(mut connection: std::net::TcpStream) {
+        let _ = connection.shutdown(std::net::Shutdown::Write);
+        let _ = std::io::copy(&mut connection, &mut std::io::sink());
+    }
+
+    #[test]
+    fn an_upload_that_stands_still_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = vec![7; 30_000_000];
+        let blob = Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            platform: None,
+        };
+        let file = folder.path().join("layer");
+        std::fs::write(&file, &bytes).expect("written");
+        let report = Report::to(Box::new(std::io::sink()), Format::Json, Verbosity::Quiet, false);
+        let (pause, still) = (Duration::from_millis(1), Duration::from_millis(300));
+        let patience = Patience { again: 1, pause, longest: pause, still };
+        let address = Address::parse(&format!("{}/a", deaf())).expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let error = runtime.block_on(async {
+            let client = Client::open(address, Identity::Anonymous, patience, &report).await.expect("a client");
+            let meter = Arc::new(Meter { bar: report.bytes("push", blob.size), shown: AtomicU64::new(0) });
+            let task = Task { doing: "uploading".into(), needs: &[] };
+            let once = async |_: u32| {
+                let session = begin(&client, &blob.digest).await?;
+                put(&client, session, file.clone(), &blob, &meter).await
+            };
+            client.patiently(&task, once).await.expect_err("nobody reads")
+        });
+        assert_eq!(error.kind, Kind::TimedOut, "{error}");
+        assert!(
+            error.to_string().contains("nothing moved for 0 s at byte ") && error.to_string().ends_with("(2 tries)"),
+            "{error}"
+        );
+    }
+}

@@ -5,7 +5,7 @@ mod proxy;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -263,7 +263,7 @@ fn a_registry_that_asks_for_time_gets_it_and_not_too_much() {
         times: 1,
         act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2"),
     };
-    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[busy.clone()]);
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), std::slice::from_ref(&busy));
     push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(0);
     let seen = proxy.seen();
     let first = seen.iter().find(|seen| seen.method == "POST").expect("a session").at;
@@ -292,6 +292,60 @@ fn patience_ends() {
         said.contains("looking for 1.0.0 at localhost:1/tests/nobody failed") && said.contains("(3 tries)"),
         "{said}"
     );
+}
+
+/// Somebody takes the tag between our look and our write: the first looks are answered as they would have been before.
+#[test]
+fn a_tag_that_is_taken_meanwhile_is_not_moved() {
+    let late =
+        |times| Rule { method: "HEAD", part: "/manifests/1.0.0", times, act: Act::Answer("HTTP/1.1 404 Not Found") };
+    let ecr = EcrRepository::new();
+    ecr.aws("create-repository", &["--image-tag-mutability", "IMMUTABLE"]).ended(0);
+    let (ecr_host, ecr_name) =
+        ecr.reached().split_once('/').map(|(host, name)| (host.to_string(), name.to_string())).expect("HOST/NAME");
+    let cases = [
+        // Noticed at the look before the write; and by the registry, whose tags are immutable.
+        (stack("CICD_STACK_REGISTRY"), format!("tests/{}", unique("push")), 1),
+        (ecr_host, ecr_name, 2),
+    ];
+    for (host, name, times) in cases {
+        let (first, second) = (Layout::image(&[random(1000)]), Layout::image(&[random(1000)]));
+        push(&first, &format!("{host}/{name}"), &["--tag", "1.0.0"]).ended(0);
+        let proxy = Proxy::before(&host, &[late(times)]);
+        let said = message(&push(&second, &format!("{}/{name}", proxy.host), &["--tag", "1.0.0"]).ended(3));
+        assert!(said.contains(&first.digest) && said.contains(&second.digest), "{said}");
+        assert_arrived(&first, &format!("{host}/{name}"), &["1.0.0"]);
+        // The same image, pushed by another run at the same time, is what was wanted.
+        let proxy = Proxy::before(&host, &[late(times)]);
+        push(&first, &format!("{}/{name}", proxy.host), &["--tag", "1.0.0"]).ended(0);
+    }
+}
+
+#[test]
+fn an_interrupted_push_leaves_no_tag_and_the_next_one_goes_on() {
+    let hang = Rule { method: "PUT", part: "/uploads/", times: 1, act: Act::Silence };
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[hang]);
+    let repository = repository(&proxy.host);
+    let layout = Layout::image(&[random(500_000), random(100)]);
+    let (_folder, mut command) = pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("started");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let arrived =
+        || layout.blobs.keys().filter(|blob| get(&format!("{}/blobs/{blob}", url(&repository))).0 == 200).count();
+    while arrived() < layout.blobs.len() - 1 {
+        assert!(Instant::now() < deadline, "no upload: {:?}", proxy.writes());
+    }
+    let at = Instant::now();
+    run(Command::new("kill").args(["-TERM", &child.id().to_string()])).ended(0);
+    let ended = child.wait_with_output().expect("ended");
+    assert_eq!(ended.status.code(), Some(143), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(at.elapsed() < Duration::from_secs(5), "{:?}", at.elapsed());
+    assert!(String::from_utf8_lossy(&ended.stdout).contains(r#""status":"interrupted""#));
+    assert_no_tag(&repository, "1.0.0");
+    let next = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0).json();
+    assert!(next["skipped-bytes"].as_u64() > Some(0), "what was uploaded is not uploaded again: {next}");
+    assert_arrived(&layout, &repository, &["1.0.0"]);
 }
 
 #[test]
@@ -330,7 +384,7 @@ fn a_refusal_is_final_and_says_so() {
 
 #[test]
 fn memory_does_not_grow_with_the_image() {
-    let layout = Layout::image(&[random(48 << 20), random(48 << 20), random(48 << 20)]);
+    let layout = Layout::image(&[random(24 << 20), random(24 << 20), random(24 << 20)]);
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
     let (_folder, mut command) = pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
     let null = std::process::Stdio::null;
@@ -347,7 +401,7 @@ fn memory_does_not_grow_with_the_image() {
         std::thread::sleep(Duration::from_millis(5));
     };
     assert!(ended.success());
-    assert!((1..80_000).contains(&peak), "{peak} kB at most, for an image of {} kB", layout.size() / 1000);
+    assert!((1..60_000).contains(&peak), "{peak} kB at most, for an image of {} kB", layout.size() / 1000);
 }
 
 /// The platform of the stack, with credentials for it in the environment.
@@ -386,7 +440,10 @@ impl EcrRepository {
     fn writes(&self) -> usize {
         let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
         let path = format!("/v2/{}/", self.name());
-        log.lines().filter(|line| line.contains(&path) && line.contains(r#""write":true"#)).count()
+        let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+        entries
+            .filter(|entry| entry["write"] == true && entry["path"].as_str().is_some_and(|at| at.starts_with(&path)))
+            .count()
     }
 }
 
@@ -418,7 +475,7 @@ fn ecr_gets_a_repository_with_safe_defaults_and_the_image() {
     assert_arrived(&layout, &ecr.reached(), &["1.4.0"]);
 
     let writes = ecr.writes();
-    assert!(writes >= layout.blobs.len() * 2 + layout.documents.len() + 1, "{writes}");
+    assert!(writes > layout.blobs.len() * 2 + layout.documents.len(), "{writes}");
     let again = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
     assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
     assert_eq!(ecr.writes(), writes, "a second push writes nothing");
