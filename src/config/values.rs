@@ -213,7 +213,11 @@ impl TryFrom<String> for Span {
 impl From<Span> for String {
     fn from(span: Span) -> String {
         let milliseconds = span.0.as_millis();
-        if milliseconds % 1_000 == 0 { format!("{}s", milliseconds / 1_000) } else { format!("{milliseconds}ms") }
+        if milliseconds.is_multiple_of(1_000) {
+            format!("{}s", milliseconds / 1_000)
+        } else {
+            format!("{milliseconds}ms")
+        }
     }
 }
 
