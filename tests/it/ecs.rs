@@ -115,6 +115,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     let status = run(cicd(place.repository.path()).args(["status", "--environment", "production", "--output", "json"]));
     let status = status.ended(0).json();
     assert_eq!((&status["state"], &status["digest"]), (&"ready".into(), &digest_of("2.0.0").into()));
+    assert_eq!(status["version"], "2.0.0");
     assert_eq!((&status["revision"], &status["url"]), (&"3".into(), &url(&fourth).into()));
 }
 

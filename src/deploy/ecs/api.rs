@@ -6,6 +6,7 @@ use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture, DeploymentCircuitBreaker,
     DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType, LoadBalancer, LogConfiguration, LogDriver,
     NetworkConfiguration, NetworkMode, OsFamily, PortMapping, RuntimePlatform, Secret, ServiceField, Tag,
+    TaskDefinitionField,
 };
 
 use super::plan::Service;
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 const LOG_LINES: i32 = 30;
 
 const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
+
+/// Names the version on a task definition. Not on the service: a second name for one image changes nothing.
+const VERSION_TAG: &str = "cicd.clinicult.io/version";
 
 /// One cluster.
 pub struct Api {
@@ -75,9 +79,11 @@ impl Api {
         };
         let definition_arn = service.task_definition().unwrap_or_default().to_string();
         let network = service.network_configuration().and_then(|network| network.awsvpc_configuration());
+        let (definition, version) = self.definition(&definition_arn).await?;
         Ok(Some(Service {
-            definition: self.definition(&definition_arn).await?,
+            definition,
             definition_arn,
+            version,
             desired: count(service.desired_count()),
             subnets: network.map(|network| network.subnets().to_vec()).unwrap_or_default(),
             security_groups: network.map(|network| network.security_groups().to_vec()).unwrap_or_default(),
@@ -86,17 +92,20 @@ impl Api {
         }))
     }
 
-    async fn definition(&self, arn: &str) -> Result<TaskDefinition> {
-        let answer = self.ecs.describe_task_definition().task_definition(arn).send().await;
+    /// A task definition, and the version that its tag names.
+    async fn definition(&self, arn: &str) -> Result<(TaskDefinition, Option<String>)> {
+        let request = self.ecs.describe_task_definition().task_definition(arn).include(TaskDefinitionField::Tags);
+        let answer = request.send().await;
         let answer = answer
             .map_err(|error| refusal(format!("reading task definition {arn}"), "ecs:DescribeTaskDefinition", &error))?;
-        let Some(task) = answer.task_definition() else { return Ok(TaskDefinition::default()) };
+        let Some(task) = answer.task_definition() else { return Ok((TaskDefinition::default(), None)) };
         let container = task.container_definitions().first();
         let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
         let pairs = container.map(|container| container.environment()).unwrap_or_default();
         let secrets = container.map(|container| container.secrets()).unwrap_or_default();
         let log = container.and_then(|container| container.log_configuration()).and_then(|log| log.options());
-        Ok(TaskDefinition {
+        let version = tag(answer.tags(), VERSION_TAG);
+        let definition = TaskDefinition {
             family: task.family().unwrap_or_default().into(),
             image: container.and_then(|container| container.image()).unwrap_or_default().into(),
             port: container
@@ -123,11 +132,20 @@ impl Api {
                 .collect(),
             log_group: log.and_then(|options| options.get("awslogs-group").cloned()),
             stop_timeout: container.and_then(|container| container.stop_timeout()).unwrap_or(0),
-        })
+        };
+        Ok((definition, version))
     }
 
-    /// Registers a revision; gives its ARN.
-    pub async fn register(&self, definition: &TaskDefinition, region: &str, environment: &str) -> Result<String> {
+    /// Registers a revision that people know as `version`; gives its ARN.
+    pub async fn register(
+        &self,
+        definition: &TaskDefinition,
+        region: &str,
+        environment: &str,
+        version: &str,
+    ) -> Result<String> {
+        let mut tags = tags(&definition.family, environment);
+        tags.push(Tag::builder().key(VERSION_TAG).value(version).build());
         let what = || format!("registering a task definition of {}", definition.family);
         let wrong = |error: aws_sdk_ecs::error::BuildError| Error::unexpected(what()).why(error);
         let mut container = ContainerDefinition::builder()
@@ -176,7 +194,7 @@ impl Api {
             .runtime_platform(platform)
             .set_execution_role_arn(role(&definition.execution_role))
             .set_task_role_arn(role(&definition.task_role))
-            .set_tags(Some(tags(&definition.family, environment)))
+            .set_tags(Some(tags))
             .send()
             .await
             .map_err(|error| {

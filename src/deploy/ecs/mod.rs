@@ -131,7 +131,7 @@ impl Ecs {
         Ok(Running {
             target: "ecs",
             state: state.into(),
-            version: None,
+            version: service.version,
             digest: service.definition.image.split_once('@').map(|(_, digest)| digest.to_string()),
             revision: Some(revision(&service.definition_arn)),
             url,
@@ -196,10 +196,9 @@ impl Backend for Ecs {
             }
         }
         if plan.register {
-            let arn = self
-                .api
-                .register(&plan.definition, &self.order.destination.region, &self.order.settings.environment)
-                .await?;
+            let Order { settings, destination, image, .. } = &self.order;
+            let arn =
+                self.api.register(&plan.definition, &destination.region, &settings.environment, &image.version).await?;
             self.remember(|outcome| outcome.definition = Some(arn));
         }
         let (name, ours) = (self.service(), self.ours(plan));

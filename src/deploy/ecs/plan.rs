@@ -24,6 +24,8 @@ pub struct Service {
     /// The task definition it is told to run, by ARN.
     pub definition_arn: String,
     pub definition: TaskDefinition,
+    /// The version by which the task definition was registered, by its tag.
+    pub version: Option<String>,
     pub desired: u32,
     pub subnets: Vec<String>,
     pub security_groups: Vec<String>,
@@ -228,6 +230,7 @@ mod tests {
         let service = Service {
             definition_arn: "arn:…/patients:6".into(),
             definition: definition(image),
+            version: None,
             desired: 2,
             subnets: vec!["s2".into(), "s1".into()],
             security_groups: vec!["g".into()],
