@@ -535,26 +535,37 @@ fn a_role_with_too_little_is_told_which_iam_action_it_lacks() {
 }
 
 #[test]
-fn an_image_that_is_not_there_is_not_deployed() {
+fn an_image_is_found_by_its_tag_and_by_its_digest_and_not_made_up() {
     let ecr = EcrRepository::new();
-    let layout = Layout::image(&[random(100)]);
-    let deploy = |arguments: &[&str]| {
+    let layout = Layout::index(&[random(100), random(100)]);
+    let deploy = |arguments: &[&str], code: i32| {
         let folder = Repository::new();
         folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
         let mut command = cicd(folder.path());
         command.args(["deploy", "--environment", "staging", "--plan", "--output", "json"]).args(arguments);
-        message(&run(&mut command).ended(3))
+        run(&mut command).ended(code)
     };
-    let said = deploy(&["--version", "1.4.0"]);
+    let said = message(&deploy(&["--version", "1.4.0"], 3));
     assert!(
         said.contains("there is no image")
             && said.contains("no such repository")
             && said.contains("cicd push-ecr --tag 1.4.0"),
         "{said}"
     );
-    to_ecr(&ecr.0, &layout, &["--tag", "1.0.0"]).ended(0);
-    let said = deploy(&["--version", "1.4.0"]);
+    to_ecr(&ecr.0, &layout, &["--tag", "1.0.0", "--tag", "stable"]).ended(0);
+    let said = message(&deploy(&["--version", "1.4.0"], 3));
     assert!(said.contains(&format!("{}:1.4.0", ecr.name())) && said.contains("aws ecr describe-images"), "{said}");
-    let said = deploy(&["--digest", &sha256(b"other")]);
+    let said = message(&deploy(&["--digest", &sha256(b"other")], 3));
     assert!(said.contains(&format!("{}@sha256:", ecr.name())), "{said}");
+
+    // An index has its children in ECR's answer, too: the tag's own digest is the one.
+    for arguments in [["--version", "1.0.0"], ["--digest", &layout.digest]] {
+        let ended = deploy(&arguments, 0);
+        assert_eq!(
+            (&ended.json()["status"], &ended.json()["version"]),
+            (&"planned".into(), &"1.0.0".into()),
+            "{ended}"
+        );
+        assert!(ended.stdout.contains(&layout.digest) || ended.stderr.contains(&layout.digest), "{ended}");
+    }
 }
