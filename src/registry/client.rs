@@ -23,8 +23,8 @@ const ERROR_LIMIT: usize = 16 * 1024;
 /// More of it than this is not shown.
 const SHOWN: usize = 400;
 
-/// Tries after the first one, where nobody answers at all.
-const UNREACHABLE: u32 = 2;
+/// Tries after the first one, where nobody listens, or nobody says a word in time: each of these takes long enough.
+const SELDOM: u32 = 2;
 
 /// Who pushes.
 #[derive(Debug)]
@@ -140,8 +140,7 @@ impl Client {
             };
             let (why, asked) = match &fault {
                 Fault::Passing { why, asked } => (why.clone(), *asked),
-                Fault::Still { why } => (why.clone(), None),
-                Fault::Unreachable { why } if failures < UNREACHABLE => (why.clone(), None),
+                Fault::Still { why } | Fault::Unreachable { why } if failures < SELDOM => (why.clone(), None),
                 _ => return Err(self.explain(task, fault, tries)),
             };
             failures += 1;
@@ -179,6 +178,14 @@ impl Client {
         let answer = request.headers(more).body(body).timeout(self.patience.still).send().await.map_err(unanswered)?;
         if is_look && answer.status() == StatusCode::NOT_FOUND {
             // A missing repository and a missing blob look alike to HEAD; the first write tells them apart.
+            return Ok(None);
+        }
+        // Storage that a look for a blob was sent on to, and that does not say yes: uploading is always right.
+        if rest.starts_with("blobs/")
+            && is_look
+            && !self.address.is_origin_of(answer.url())
+            && !answer.status().is_success()
+        {
             return Ok(None);
         }
         judge(answer, used).await.map(Some)
@@ -262,7 +269,10 @@ impl Client {
     fn refused(&self, doing: String, why: &str, task: &Task, missing: bool) -> Error {
         let refused = Error::refused(doing).why(why);
         match (&self.identity, missing) {
-            (Identity::Ecr(ecr), true) => refused.fix(format!("create the repository: {}\nor let this do it: {}", ecr.creation(), ecr.permission(&["ecr:DescribeRepositories", "ecr:CreateRepository", "ecr:TagResource"]))),
+            (Identity::Ecr(ecr), true) => {
+                let creating = ecr.permission(&["ecr:DescribeRepositories", "ecr:CreateRepository"]);
+                refused.fix(format!("create the repository: {}\nor let this do it: {creating}", ecr.creation()))
+            }
             (Identity::Ecr(ecr), false) => refused.fix(ecr.permission(task.needs)),
             (Identity::Anonymous, true) => refused.fix("create the repository first: this registry makes none by itself"),
             (Identity::Anonymous, false) => refused.fix(

@@ -1,5 +1,6 @@
 //! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
 
+mod ecr;
 mod layouts;
 mod proxy;
 
@@ -7,9 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::support::{Repository, Run, cicd, run, stack, unique};
+use ecr::EcrRepository;
 use layouts::{Layout, random, sha256};
 use proxy::{Act, Proxy, Rule};
 
@@ -254,6 +254,27 @@ fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
     });
 }
 
+/// A registry may send a look for a blob on to its storage, and what that says is not the registry's word.
+#[test]
+fn a_look_that_is_sent_on_decides_nothing_but_yes() {
+    let upstream = stack("CICD_STACK_REGISTRY");
+    let look = |times, act| Rule { method: "HEAD", part: "/blobs/", times, act };
+    for (answer, uploaded) in [("HTTP/1.1 403 Forbidden", 3), ("HTTP/1.1 200 OK", 0)] {
+        let layout = Layout::image(&[random(1000), random(1000)]);
+        let storage = Proxy::before(&upstream, &[look(usize::MAX, Act::Answer(answer))]);
+        let sent_on = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{}/blobs/x", storage.host);
+        let proxy = Proxy::before(&upstream, &[look(usize::MAX, Act::Answer(sent_on.leak()))]);
+        let repository = repository(&proxy.host);
+        push(&layout, &repository, &["--tag", "1.0.0", "--plan"]).ended(0);
+        assert_eq!(storage.lines(&["HEAD"]).len(), layout.blobs.len());
+        if uploaded > 0 {
+            push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
+            assert_arrived(&layout, &repository, &["1.0.0"]);
+        }
+        assert_eq!(proxy.lines(&["POST"]).len(), uploaded);
+    }
+}
+
 #[test]
 fn a_registry_that_asks_for_time_gets_it_and_not_too_much() {
     let layout = Layout::image(&[random(100)]);
@@ -402,159 +423,4 @@ fn memory_does_not_grow_with_the_image() {
     };
     assert!(ended.success());
     assert!((1..60_000).contains(&peak), "{peak} kB at most, for an image of {} kB", layout.size() / 1000);
-}
-
-/// The platform of the stack, with credentials for it in the environment.
-fn to_ecr(name: &str, layout: &Layout, arguments: &[&str]) -> Run {
-    let (_folder, mut command) = pusher(name, layout.path(), arguments);
-    run(&mut command)
-}
-
-/// An ECR repository that is removed with all its images at the end.
-struct EcrRepository(String);
-
-impl EcrRepository {
-    fn new() -> EcrRepository {
-        EcrRepository(unique("push-ecr"))
-    }
-    fn name(&self) -> String {
-        format!("clinicult/{}", self.0)
-    }
-    /// `HOST/NAME` where the stack has it.
-    fn reached(&self) -> String {
-        let endpoint = stack("AWS_ENDPOINT_URL");
-        format!("{}/{}", endpoint.trim_start_matches("http://"), self.name())
-    }
-    fn aws(&self, command: &str, more: &[&str]) -> Run {
-        let mut aws = Command::new("aws");
-        aws.args(["ecr", command, "--output", "json", "--repository-name", &self.name()]).args(more);
-        run(&mut aws)
-    }
-    fn describe(&self) -> Option<Value> {
-        let mut aws = Command::new("aws");
-        aws.args(["ecr", "describe-repositories", "--output", "json", "--repository-names", &self.name()]);
-        let ended = run(&mut aws);
-        (ended.code == 0).then(|| ended.json()["repositories"][0].clone())
-    }
-    /// The writes to the repository's registry that the stack has seen.
-    fn writes(&self) -> usize {
-        let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
-        let path = format!("/v2/{}/", self.name());
-        let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
-        entries
-            .filter(|entry| entry["write"] == true && entry["path"].as_str().is_some_and(|at| at.starts_with(&path)))
-            .count()
-    }
-}
-
-impl Drop for EcrRepository {
-    fn drop(&mut self) {
-        self.aws("delete-repository", &["--force"]);
-    }
-}
-
-#[test]
-fn ecr_gets_a_repository_with_safe_defaults_and_the_image() {
-    let ecr = EcrRepository::new();
-    let layout = Layout::index(&[random(600_000), random(300_000), random(1000)]);
-
-    let planned = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0", "--plan"]).ended(0);
-    assert_eq!(
-        (&planned.json()["status"], &planned.json()["uploaded-bytes"]),
-        (&"planned".into(), &layout.size().into())
-    );
-    assert!(planned.stderr.contains(&format!("would create the repository {}", ecr.name())), "{planned}");
-    assert!(ecr.describe().is_none(), "a plan creates nothing");
-
-    let pushed = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
-    assert_eq!(pushed["repository"], format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/{}", ecr.name()));
-    assert_eq!((&pushed["digest"], &pushed["uploaded-bytes"]), (&layout.digest.as_str().into(), &layout.size().into()));
-    let described = ecr.describe().expect("a repository");
-    assert_eq!(described["imageTagMutability"], "IMMUTABLE");
-    assert_eq!(described["imageScanningConfiguration"]["scanOnPush"], true);
-    assert_arrived(&layout, &ecr.reached(), &["1.4.0"]);
-
-    let writes = ecr.writes();
-    assert!(writes > layout.blobs.len() * 2 + layout.documents.len(), "{writes}");
-    let again = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
-    assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
-    assert_eq!(ecr.writes(), writes, "a second push writes nothing");
-
-    let other = Layout::image(&[random(100)]);
-    let said = message(&to_ecr(&ecr.0, &other, &["--tag", "1.4.0", "--tag", "1.5.0"]).ended(3));
-    assert!(said.contains(&layout.digest) && said.contains(&other.digest), "{said}");
-    assert_eq!(ecr.writes(), writes, "refused before anything is written");
-}
-
-#[test]
-fn ecrs_token_is_never_shown() {
-    let ecr = EcrRepository::new();
-    let layout = Layout::image(&[random(100)]);
-    for (format, commands) in [("json", 0), ("human", 0), ("github", 2)] {
-        let arguments = ["--tag", "1.4.0", "--verbose", "--output", format];
-        let folder = Repository::new();
-        folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
-        let mut command = cicd(folder.path());
-        let ended = run(command.arg("push-ecr").arg("--layout").arg(layout.path()).args(arguments)).ended(0);
-        let (token, password) = ("QVdTOm1pbmlzdGFjay1hdXRoLXRva2Vu", "ministack-auth-token");
-        let text = format!("{}{}", ended.stdout, ended.stderr);
-        let shown: Vec<&str> = text.lines().filter(|line| line.contains(token) || line.contains(password)).collect();
-        assert_eq!(shown.len(), commands, "{ended}");
-        assert!(shown.iter().all(|line| line.starts_with("::add-mask::")), "{ended}");
-    }
-}
-
-#[test]
-fn a_role_with_too_little_is_told_which_iam_action_it_lacks() {
-    let ecr = EcrRepository::new();
-    let layout = Layout::image(&[random(100)]);
-    let user = unique("cicd-test");
-    let aws = |arguments: &[&str]| run(Command::new("aws").args(arguments).args(["--output", "json"])).ended(0);
-    aws(&["iam", "create-user", "--user-name", &user]);
-    let keys = aws(&["iam", "create-access-key", "--user-name", &user]).json();
-    let push = |actions: &str, code: i32| {
-        let policy = format!(
-            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":[{actions}],"Resource":"*"}}]}}"#
-        );
-        aws(&["iam", "put-user-policy", "--user-name", &user, "--policy-name", "push", "--policy-document", &policy]);
-        let (_folder, mut command) = pusher(&ecr.0, layout.path(), &["--tag", "1.0.0"]);
-        let key = |name: &str| keys["AccessKey"][name].as_str().expect("a key").to_string();
-        command.env("AWS_ACCESS_KEY_ID", key("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", key("SecretAccessKey"));
-        message(&run(&mut command).ended(code))
-    };
-    let said = push(r#""sts:GetCallerIdentity""#, 3);
-    assert!(said.contains("allow `ecr:GetAuthorizationToken` on `*`"), "{said}");
-    let said = push(r#""ecr:GetAuthorizationToken","ecr:DescribeRepositories""#, 3);
-    let arn = format!("arn:aws:ecr:eu-west-1:111122223333:repository/{}", ecr.name());
-    assert!(said.contains(r#""Action":["ecr:CreateRepository"]"#) && said.contains(&arn), "{said}");
-    assert!(said.contains("aws ecr create-repository"), "{said}");
-    // A role that may not even ask whether the repository is there finds out when it pushes.
-    let said = push(r#""ecr:GetAuthorizationToken""#, 3);
-    assert!(said.contains("NAME_UNKNOWN") && said.contains("aws ecr create-repository"), "{said}");
-    aws(&["iam", "delete-user-policy", "--user-name", &user, "--policy-name", "push"]);
-}
-
-#[test]
-fn an_image_that_is_not_there_is_not_deployed() {
-    let ecr = EcrRepository::new();
-    let layout = Layout::image(&[random(100)]);
-    let deploy = |arguments: &[&str]| {
-        let folder = Repository::new();
-        folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
-        let mut command = cicd(folder.path());
-        command.args(["deploy", "--environment", "staging", "--plan", "--output", "json"]).args(arguments);
-        message(&run(&mut command).ended(3))
-    };
-    let said = deploy(&["--version", "1.4.0"]);
-    assert!(
-        said.contains("there is no image")
-            && said.contains("no such repository")
-            && said.contains("cicd push-ecr --tag 1.4.0"),
-        "{said}"
-    );
-    to_ecr(&ecr.0, &layout, &["--tag", "1.0.0"]).ended(0);
-    let said = deploy(&["--version", "1.4.0"]);
-    assert!(said.contains(&format!("{}:1.4.0", ecr.name())) && said.contains("aws ecr describe-images"), "{said}");
-    let said = deploy(&["--digest", &sha256(b"other")]);
-    assert!(said.contains(&format!("{}@sha256:", ecr.name())), "{said}");
 }

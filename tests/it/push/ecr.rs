@@ -1,0 +1,200 @@
+//! Pushing to ECR: its repositories, its token, its permissions.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::layouts::{Layout, random, sha256};
+use super::{assert_arrived, message, pusher};
+use crate::support::{Repository, Run, cicd, root, run, stack, unique};
+
+/// The platform of the stack, with credentials for it in the environment.
+fn to_ecr(name: &str, layout: &Layout, arguments: &[&str]) -> Run {
+    let (_folder, mut command) = pusher(name, layout.path(), arguments);
+    run(&mut command)
+}
+
+/// An ECR repository that is removed with all its images at the end.
+pub struct EcrRepository(String);
+
+impl EcrRepository {
+    pub fn new() -> EcrRepository {
+        EcrRepository(unique("push-ecr"))
+    }
+    fn name(&self) -> String {
+        format!("clinicult/{}", self.0)
+    }
+    /// `HOST/NAME` where the stack has it.
+    pub fn reached(&self) -> String {
+        let endpoint = stack("AWS_ENDPOINT_URL");
+        format!("{}/{}", endpoint.trim_start_matches("http://"), self.name())
+    }
+    pub fn aws(&self, command: &str, more: &[&str]) -> Run {
+        let mut aws = Command::new("aws");
+        aws.args(["ecr", command, "--output", "json", "--repository-name", &self.name()]).args(more);
+        run(&mut aws)
+    }
+    fn describe(&self) -> Option<Value> {
+        let mut aws = Command::new("aws");
+        aws.args(["ecr", "describe-repositories", "--output", "json", "--repository-names", &self.name()]);
+        let ended = run(&mut aws);
+        (ended.code == 0).then(|| ended.json()["repositories"][0].clone())
+    }
+    /// The writes to the repository's registry that the stack has seen.
+    fn writes(&self) -> usize {
+        let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
+        let path = format!("/v2/{}/", self.name());
+        let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+        entries
+            .filter(|entry| entry["write"] == true && entry["path"].as_str().is_some_and(|at| at.starts_with(&path)))
+            .count()
+    }
+}
+
+impl Drop for EcrRepository {
+    fn drop(&mut self) {
+        self.aws("delete-repository", &["--force"]);
+    }
+}
+
+#[test]
+fn ecr_gets_a_repository_with_safe_defaults_and_the_image() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::index(&[random(600_000), random(300_000), random(1000)]);
+
+    let planned = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0", "--plan"]).ended(0);
+    assert_eq!(
+        (&planned.json()["status"], &planned.json()["uploaded-bytes"]),
+        (&"planned".into(), &layout.size().into())
+    );
+    assert!(planned.stderr.contains(&format!("would create the repository {}", ecr.name())), "{planned}");
+    assert!(ecr.describe().is_none(), "a plan creates nothing");
+
+    let pushed = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
+    assert_eq!(pushed["repository"], format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/{}", ecr.name()));
+    assert_eq!((&pushed["digest"], &pushed["uploaded-bytes"]), (&layout.digest.as_str().into(), &layout.size().into()));
+    let described = ecr.describe().expect("a repository");
+    assert_eq!(described["imageTagMutability"], "IMMUTABLE");
+    assert_eq!(described["imageScanningConfiguration"]["scanOnPush"], true);
+    assert_arrived(&layout, &ecr.reached(), &["1.4.0"]);
+
+    let writes = ecr.writes();
+    assert!(writes > layout.blobs.len() * 2 + layout.documents.len(), "{writes}");
+    let again = to_ecr(&ecr.0, &layout, &["--tag", "1.4.0"]).ended(0).json();
+    assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
+    assert_eq!(ecr.writes(), writes, "a second push writes nothing");
+
+    let other = Layout::image(&[random(100)]);
+    let said = message(&to_ecr(&ecr.0, &other, &["--tag", "1.4.0", "--tag", "1.5.0"]).ended(3));
+    assert!(said.contains(&layout.digest) && said.contains(&other.digest), "{said}");
+    assert_eq!(ecr.writes(), writes, "refused before anything is written");
+}
+
+#[test]
+fn ecrs_token_is_never_shown() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::image(&[random(100)]);
+    for (format, commands) in [("json", 0), ("human", 0), ("github", 2)] {
+        let arguments = ["--tag", "1.4.0", "--verbose", "--output", format];
+        let folder = Repository::new();
+        folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+        let mut command = cicd(folder.path());
+        let ended = run(command.arg("push-ecr").arg("--layout").arg(layout.path()).args(arguments)).ended(0);
+        let (token, password) = ("QVdTOm1pbmlzdGFjay1hdXRoLXRva2Vu", "ministack-auth-token");
+        let text = format!("{}{}", ended.stdout, ended.stderr);
+        let shown: Vec<&str> = text.lines().filter(|line| line.contains(token) || line.contains(password)).collect();
+        assert_eq!(shown.len(), commands, "{ended}");
+        assert!(shown.iter().all(|line| line.starts_with("::add-mask::")), "{ended}");
+    }
+}
+
+/// As a job pushes: the OIDC token becomes the environment's role.
+#[test]
+fn a_job_pushes_with_its_role() {
+    let ecr = EcrRepository::new();
+    ecr.aws("create-repository", &["--image-tag-mutability", "IMMUTABLE"]).ended(0);
+    let layout = Layout::image(&[random(100)]);
+    for bytes in [layout.size(), 0] {
+        let (_folder, mut command) = pusher(&ecr.0, layout.path(), &["--tag", "1.0.0", "--environment", "staging"]);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("ACTIONS_ID_TOKEN_REQUEST_URL", stack("CICD_STACK_OIDC_URL"));
+        command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", stack("CICD_STACK_OIDC_BEARER"));
+        assert_eq!(run(&mut command).ended(0).json()["uploaded-bytes"], bytes);
+    }
+}
+
+/// The ECR actions that docs/iam.md lists, as the elements of a policy's list.
+fn documented_actions() -> String {
+    let text = std::fs::read_to_string(root().join("docs/iam.md")).expect("docs/iam.md");
+    let actions = text.split('`').filter(|word| word.starts_with("ecr:")).map(|action| format!("{action:?}"));
+    actions.collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn a_role_with_too_little_is_told_what_it_lacks_and_the_documented_one_is_enough() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::image(&[random(100)]);
+    let user = unique("cicd-test");
+    let aws = |arguments: &[&str]| run(Command::new("aws").args(arguments).args(["--output", "json"])).ended(0);
+    aws(&["iam", "create-user", "--user-name", &user]);
+    let keys = aws(&["iam", "create-access-key", "--user-name", &user]).json();
+    let push = |actions: &str, code: i32| {
+        let policy = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":[{actions}],"Resource":"*"}}]}}"#
+        );
+        aws(&["iam", "put-user-policy", "--user-name", &user, "--policy-name", "push", "--policy-document", &policy]);
+        let (_folder, mut command) = pusher(&ecr.0, layout.path(), &["--tag", "1.0.0"]);
+        let key = |name: &str| keys["AccessKey"][name].as_str().expect("a key").to_string();
+        command.env("AWS_ACCESS_KEY_ID", key("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", key("SecretAccessKey"));
+        let ended = run(&mut command).ended(code);
+        if code == 0 { ended.json().to_string() } else { message(&ended) }
+    };
+    let said = push(r#""sts:GetCallerIdentity""#, 3);
+    assert!(said.contains("allow `ecr:GetAuthorizationToken` on `*`"), "{said}");
+    let said = push(r#""ecr:GetAuthorizationToken","ecr:DescribeRepositories""#, 3);
+    let arn = format!("arn:aws:ecr:eu-west-1:111122223333:repository/{}", ecr.name());
+    assert!(said.contains(r#""Action":["ecr:CreateRepository"]"#) && said.contains(&arn), "{said}");
+    assert!(said.contains("aws ecr create-repository"), "{said}");
+    // A role that may not even ask whether the repository is there finds out when it pushes.
+    let said = push(r#""ecr:GetAuthorizationToken""#, 3);
+    assert!(said.contains("NAME_UNKNOWN") && said.contains("aws ecr create-repository"), "{said}");
+    let said = push(&documented_actions(), 0);
+    assert!(said.contains(&layout.digest), "{said}");
+    aws(&["iam", "delete-user-policy", "--user-name", &user, "--policy-name", "push"]);
+}
+
+#[test]
+fn an_image_is_found_by_its_tag_and_by_its_digest_and_not_made_up() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::index(&[random(100), random(100)]);
+    let deploy = |arguments: &[&str], code: i32| {
+        let folder = Repository::new();
+        folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+        let mut command = cicd(folder.path());
+        command.args(["deploy", "--environment", "staging", "--plan", "--output", "json"]).args(arguments);
+        run(&mut command).ended(code)
+    };
+    let said = message(&deploy(&["--version", "1.4.0"], 3));
+    assert!(
+        said.contains("there is no image")
+            && said.contains("no such repository")
+            && said.contains("cicd push-ecr --tag 1.4.0"),
+        "{said}"
+    );
+    to_ecr(&ecr.0, &layout, &["--tag", "1.0.0", "--tag", "stable"]).ended(0);
+    let said = message(&deploy(&["--version", "1.4.0"], 3));
+    assert!(said.contains(&format!("{}:1.4.0", ecr.name())) && said.contains("aws ecr describe-images"), "{said}");
+    let said = message(&deploy(&["--digest", &sha256(b"other")], 3));
+    assert!(said.contains(&format!("{}@sha256:", ecr.name())), "{said}");
+
+    // An index has its children in ECR's answer, too: the tag's own digest is the one.
+    for arguments in [["--version", "1.0.0"], ["--digest", &layout.digest]] {
+        let ended = deploy(&arguments, 0);
+        assert_eq!(
+            (&ended.json()["status"], &ended.json()["version"]),
+            (&"planned".into(), &"1.0.0".into()),
+            "{ended}"
+        );
+        assert!(ended.stdout.contains(&layout.digest) || ended.stderr.contains(&layout.digest), "{ended}");
+    }
+}
