@@ -70,12 +70,6 @@ impl Place {
     }
 }
 
-fn changed(ended: &Run) -> Vec<String> {
-    let json = ended.json();
-    let list = json["changed"].as_array().unwrap_or_else(|| panic!("no `changed`: {ended}")).clone();
-    list.iter().map(|object| object.as_str().expect("a text").to_string()).collect()
-}
-
 fn url(ended: &Run) -> String {
     ended.json()["url"].as_str().unwrap_or_else(|| panic!("no URL: {ended}")).to_string()
 }
@@ -91,20 +85,20 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
 
     let first = place.deploy("1.0.0").ended(0);
     assert_eq!((&first.json()["status"], &first.json()["target"]), (&"deployed".into(), &"ecs".into()), "{first}");
-    assert_eq!(changed(&first), changed(&planned), "the plan is what was done");
-    assert!(changed(&first).contains(&format!("TaskDefinition/{}", place.name)), "{first}");
+    assert_eq!(first.changed(), planned.changed(), "the plan is what was done");
+    assert!(first.changed().contains(&format!("TaskDefinition/{}", place.name)), "{first}");
     assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says hello");
     assert!(place.writes() > 0, "the request log names the writes of the first deploy");
 
     let before = place.writes();
     let second = place.deploy("1.0.0").ended(0);
     assert_eq!(second.json()["status"], "unchanged", "{second}");
-    assert!(changed(&second).is_empty());
+    assert!(second.changed().is_empty());
     assert_eq!(place.writes(), before, "an unchanged deploy writes nothing");
 
     place.service("env: {GREETING: goodbye}\n");
     let third = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&third), [format!("TaskDefinition/{}", place.name), format!("Service/{}", place.name)]);
+    assert_eq!(third.changed(), [format!("TaskDefinition/{}", place.name), format!("Service/{}", place.name)]);
     assert!(third.stderr.contains("env.GREETING: hello → goodbye"), "{third}");
     assert_eq!(http_get(&format!("{}/", url(&third))), "version 1.0.0 says goodbye");
     assert_eq!((&third.json()["previous-revision"], &third.json()["revision"]), (&"1".into(), &"2".into()));

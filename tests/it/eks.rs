@@ -99,12 +99,6 @@ impl Place {
     }
 }
 
-fn changed(ended: &Run) -> Vec<String> {
-    let json = ended.json();
-    let list = json["changed"].as_array().unwrap_or_else(|| panic!("no `changed`: {ended}")).clone();
-    list.iter().map(|object| object.as_str().expect("a text").to_string()).collect()
-}
-
 #[test]
 fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     let place = Place::new("upgrade");
@@ -123,8 +117,8 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     );
     assert_eq!(json.get("previous-revision"), None, "{first}");
     let all = [format!("ServiceAccount/{SERVICE}"), format!("Service/{SERVICE}"), format!("Deployment/{SERVICE}")];
-    assert_eq!(changed(&first), all);
-    assert_eq!(changed(&planned), all);
+    assert_eq!(first.changed(), all);
+    assert_eq!(planned.changed(), all);
     assert_eq!(place.answer(), "version 1.0.0 says hello");
     let url = json["url"].as_str().expect("a URL");
     assert!(url.starts_with("https://") && url.ends_with(&format!("/services/{SERVICE}:8000/proxy/")), "{url}");
@@ -136,12 +130,12 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     assert!(!before.is_empty(), "the audit log names no write of the first deploy");
     let second = place.deploy("1.0.0").ended(0);
     assert_eq!(second.json()["status"], "unchanged", "{second}");
-    assert!(changed(&second).is_empty());
+    assert!(second.changed().is_empty());
     assert_eq!(place.writes(), before, "an unchanged deploy writes nothing");
 
     place.service("env: {GREETING: goodbye}\n");
     let third = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&third), [format!("Deployment/{SERVICE}")]);
+    assert_eq!(third.changed(), [format!("Deployment/{SERVICE}")]);
     assert!(third.stderr.contains("env[GREETING].value: hello → goodbye"), "{third}");
     assert_eq!(third.json()["previous-revision"], "1");
     assert_eq!(place.answer(), "version 1.0.0 says goodbye");
@@ -388,7 +382,7 @@ fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
 
     place.service("autoscale: {min: 1, max: 4, cpu: 70}\n");
     let auto = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&auto), [format!("Deployment/{SERVICE}"), format!("HorizontalPodAutoscaler/{SERVICE}")]);
+    assert_eq!(auto.changed(), [format!("Deployment/{SERVICE}"), format!("HorizontalPodAutoscaler/{SERVICE}")]);
     assert_eq!(replicas(), 2, "the count stays what it was: {auto}");
 
     // What an autoscaler does.
@@ -402,7 +396,7 @@ fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
 
     place.service("replicas: 1\nenv: {GREETING: hello}\n");
     let fixed = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&fixed), [format!("HorizontalPodAutoscaler/{SERVICE}"), format!("Deployment/{SERVICE}")]);
+    assert_eq!(fixed.changed(), [format!("HorizontalPodAutoscaler/{SERVICE}"), format!("Deployment/{SERVICE}")]);
     assert_eq!(replicas(), 1);
     assert_eq!(place.kubectl(&["get", "hpa", "-o", "name"]), "");
 }
@@ -416,7 +410,7 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
     let with = "manifests: [k8s/extra.yaml]\nexpose: {path: /patients}\n";
     place.service(with);
     let first = place.deploy("1.0.0").ended(0);
-    assert!(changed(&first).contains(&"ConfigMap/extra".to_string()), "{first}");
+    assert!(first.changed().contains(&"ConfigMap/extra".to_string()), "{first}");
     assert_eq!(place.get(&format!("ingress/{SERVICE}"))["spec"]["rules"][0]["http"]["paths"][0]["path"], "/patients");
 
     place.repository.write("k8s/extra.yaml", &config("bad"));
@@ -431,7 +425,7 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
 
     place.service("");
     let without = place.deploy("1.0.0").ended(0);
-    assert_eq!(changed(&without), [format!("Ingress/{SERVICE}"), "ConfigMap/extra".to_string()]);
+    assert_eq!(without.changed(), [format!("Ingress/{SERVICE}"), "ConfigMap/extra".to_string()]);
     assert_eq!(
         place.kubectl(&["get", "configmap/extra", &format!("ingress/{SERVICE}"), "--ignore-not-found", "-o", "name"]),
         ""
@@ -487,7 +481,7 @@ fn a_bucket_is_made_once_and_named_to_the_container() {
     place.service(&format!("storage: [{{name: {name}, env: HISTORY_BUCKET}}]\n"));
     let first = place.deploy("1.0.0").ended(0);
     let bucket = format!("{SERVICE}-{name}-staging-111122223333");
-    assert_eq!(changed(&first)[0], format!("Bucket/{bucket}"));
+    assert_eq!(first.changed()[0], format!("Bucket/{bucket}"));
     let head = || run(Command::new("aws").args(["s3api", "head-bucket", "--bucket", &bucket]));
     head().ended(0);
     let env =

@@ -81,6 +81,13 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout ({error}):\n{self}"))
     }
 
+    /// The objects that a deploy says it changed.
+    pub fn changed(&self) -> Vec<String> {
+        let json = self.json();
+        let list = json["changed"].as_array().unwrap_or_else(|| panic!("no `changed`: {self}"));
+        list.iter().map(|object| object.as_str().expect("a text").to_string()).collect()
+    }
+
     /// This run, when it ended with `code`.
     pub fn ended(self, code: i32) -> Run {
         assert_eq!(self.code, code, "{self}");

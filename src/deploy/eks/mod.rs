@@ -13,6 +13,7 @@ mod plan;
 mod refusal;
 mod render;
 mod rollback;
+mod snapshot;
 mod verdict;
 mod watch;
 
@@ -28,7 +29,8 @@ use self::auth::Minter;
 use self::object::{Key, Object, list, number, read_manifest, text, to_yaml};
 use self::plan::{EksPlan, Facts, Observed};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
-use self::rollback::{Snapshot, image_of};
+use self::rollback::image_of;
+use self::snapshot::Snapshot;
 use self::verdict::Seen;
 use self::watch::Memory;
 use crate::aws::Session;

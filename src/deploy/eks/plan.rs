@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::diff;
 use super::object::{Key, Object, list, number, text};
 use super::render::MANAGER;
-use super::rollback::Snapshot;
+use super::snapshot::Snapshot;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::{Action, Change, Plan};
 
