@@ -47,6 +47,8 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "verdict.rs",
         "render.rs",
         "plan.rs",
+        "edge.rs",
+        "snapshot.rs",
         "task_definition.rs",
         "settings.rs",
         "yaml.rs",
