@@ -218,12 +218,14 @@ pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
     }
 }
 
-/// The format that arguments ask for which cannot be parsed as a whole.
-pub fn format_asked_for(arguments: &[OsString]) -> Option<Format> {
+/// The format that arguments and inputs ask for which cannot be parsed as a whole.
+pub fn format_asked_for(arguments: &[OsString], environ: &Environ) -> Option<Format> {
     let texts: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let position = texts.iter().position(|text| *text == "--output" || text.starts_with("--output="))?;
-    let value = texts[position].strip_prefix("--output=").or_else(|| texts.get(position + 1).copied())?;
-    <Format as clap::ValueEnum>::from_str(value, false).ok()
+    let value = match texts.iter().position(|text| *text == "--output" || text.starts_with("--output=")) {
+        Some(position) => texts[position].strip_prefix("--output=").or_else(|| texts.get(position + 1).copied()),
+        None => environ.get("INPUT_OUTPUT"),
+    };
+    <Format as clap::ValueEnum>::from_str(value?, false).ok()
 }
 
 fn bad(error: &clap::Error) -> Error {

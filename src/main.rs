@@ -35,8 +35,10 @@ fn main() -> ExitCode {
         Ok(Parsed::Command(cli)) => run(&cli, environ),
         Err(error) => {
             // What could not be parsed may still have said how it wants to be told.
-            let report =
-                Report::new(cli::format_asked_for(&arguments).unwrap_or(default_format(&environ)), Verbosity::Normal);
+            let report = Report::new(
+                cli::format_asked_for(&arguments, &environ).unwrap_or(default_format(&environ)),
+                Verbosity::Normal,
+            );
             report.result(&failure(&error), &mut std::io::stdout());
             report.error(&error);
             ExitCode::from(error.kind.exit_code())
@@ -69,6 +71,7 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
     if let Err(error) = &result {
         outputs.append(&mut failure(error));
     }
+    let outputs = report.masked(outputs);
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());
     report.result(&outputs, &mut std::io::stdout());
     match result.and(handed) {

@@ -108,19 +108,32 @@ impl Report {
         Report(Arc::new(Inner { format, verbosity, terminal, state: Mutex::new(state) }))
     }
 
-    /// From here on `secret` is shown as `***`, here and by GitHub's runner.
+    /// From here on `secret` is shown as `***`, here and by GitHub's runner: as a whole and, as logs come line by line, each of
+    /// its lines that is long enough to be told from ordinary text.
     pub fn mask(&self, secret: &str) {
-        if secret.len() < 4 {
-            return;
-        }
+        let lines =
+            secret.lines().map(str::trim).filter(|line| line.len() >= if secret.contains('\n') { 8 } else { 4 });
+        let lines: Vec<String> = lines.map(str::to_string).collect();
         let mut state = self.state();
         if self.0.format == Format::Github {
             // The runner takes one command a line, and masks what a command's value says.
-            for line in secret.lines() {
+            for line in &lines {
                 let _ = writeln!(state.events, "{}", github::mask(line));
             }
         }
-        state.secrets.push(secret.to_string());
+        if secret.len() >= 4 {
+            state.secrets.push(secret.to_string());
+        }
+        state.secrets.extend(lines);
+        // The longest first: a secret that holds another is not to be cut open by it.
+        state.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        state.secrets.dedup();
+    }
+
+    /// `outputs` with every secret in any of their texts masked: what may leave this process.
+    pub fn masked(&self, outputs: Outputs) -> Outputs {
+        let state = self.state();
+        outputs.into_iter().map(|(key, value)| (key, state.masked_value(value))).collect()
     }
 
     /// Begins a step; it ends with [`Step::done`].
@@ -180,18 +193,18 @@ impl Report {
         Bar { report: self.clone(), bar, label: label.to_string(), quarter: Arc::new(Mutex::new(0)) }
     }
 
-    /// Writes the machine's result to `stdout` in the JSON format; in the others this is nothing.
+    /// Writes the machine's result, which is [`Report::masked`] already, to `stdout` in the JSON format; in the others this is
+    /// nothing.
     pub fn result(&self, outputs: &Outputs, stdout: &mut dyn Write) {
         if self.0.format == Format::Json {
-            let text = Value::Object(outputs.clone()).to_string();
-            let text = self.state().masked(&text);
-            let _ = writeln!(stdout, "{text}");
+            let _ = writeln!(stdout, "{}", Value::Object(outputs.clone()));
         }
     }
 
     /// Writes what the user asked to have on stdout: a manifest, a version.
     pub fn print(&self, text: &str, stdout: &mut dyn Write) {
         if self.0.format != Format::Json {
+            let text = self.state().masked(text);
             let _ = stdout.write_all(text.as_bytes());
             if !text.ends_with('\n') {
                 let _ = stdout.write_all(b"\n");
@@ -227,6 +240,18 @@ impl Report {
 impl State {
     fn masked(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+
+    /// Masked before it is written as JSON, where a secret's quotes and backslashes would be hidden behind escapes.
+    fn masked_value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.masked(&text)),
+            Value::Array(list) => Value::Array(list.into_iter().map(|value| self.masked_value(value)).collect()),
+            Value::Object(map) => {
+                Value::Object(map.into_iter().map(|(key, value)| (key, self.masked_value(value))).collect())
+            }
+            other => other,
+        }
     }
 }
 
@@ -307,24 +332,40 @@ mod tests {
 
     #[test]
     fn a_masked_secret_is_never_shown() {
-        let secret = "hunter2-and-more";
+        let secrets: &[&[&str]] = &[
+            &["hunter2-and-more"],
+            &["pa\"ss\\word99"],
+            &["-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----\n", "MIIEvQIBADANBgkq"],
+            &["inner-secret", "outer-inner-secret-outer"],
+        ];
         for format in [Format::Human, Format::Json, Format::Github] {
-            let text = shown(format, |report| {
-                report.mask(secret);
-                report.detail(format!("token {secret}"));
-                report.error(&Error::refused(format!("no {secret}")).why(secret).fix(secret));
-                report.warn(secret);
-                report.summarise(secret);
-                assert!(!report.summary().contains(secret));
-                let mut result = Vec::new();
-                let mut map = Outputs::new();
-                map.insert("token".into(), Value::String(secret.into()));
-                report.result(&map, &mut result);
-                assert!(!String::from_utf8_lossy(&result).contains(secret));
-            });
-            let unmasked = text.lines().filter(|line| line.contains(secret)).collect::<Vec<_>>();
-            let commands = if format == Format::Github { vec![format!("::add-mask::{secret}")] } else { vec![] };
-            assert_eq!(unmasked, commands, "{format:?}");
+            for secrets in secrets {
+                let said = shown(format, |report| secrets.iter().for_each(|secret| report.mask(secret)));
+                let text = shown(format, |report| {
+                    secrets.iter().for_each(|secret| report.mask(secret));
+                    for line in secrets.iter().flat_map(|secret| secret.lines()) {
+                        report.detail(format!("token {line}"));
+                        report.error(&Error::refused(format!("no {line}")).why(line).fix(line));
+                        report.warn(line);
+                        report.summarise(line);
+                        let mut map = Outputs::new();
+                        map.insert("token".into(), serde_json::json!({"tail": [line]}));
+                        let masked = report.masked(map);
+                        assert_eq!(masked["token"]["tail"][0], "***", "{line}");
+                        let mut result = Vec::new();
+                        report.print(line, &mut result);
+                        assert!(!String::from_utf8_lossy(&result).contains(line), "{line}");
+                    }
+                    for line in secrets.iter().flat_map(|secret| secret.lines()) {
+                        assert!(!report.summary().contains(line), "{line}");
+                    }
+                });
+                // Nothing but the commands that tell the runner what to mask.
+                let rest = text.strip_prefix(&said).expect("the commands come first");
+                for line in secrets.iter().flat_map(|secret| secret.lines()) {
+                    assert!(!rest.contains(line), "{format:?}: {line} in {rest}");
+                }
+            }
         }
     }
 

@@ -42,6 +42,8 @@ fn a_missing_file_and_a_misspelt_flag_end_with_2() {
         let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"]).args(output)).ended(2);
         assert_eq!(ended.json()["error"]["kind"], "bad-input");
     }
+    let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"]).env("INPUT_OUTPUT", "json")).ended(2);
+    assert_eq!(ended.json()["error"]["kind"], "bad-input");
 }
 
 #[test]
