@@ -1,6 +1,9 @@
 //! One AWS session per step: in GitHub Actions from the job's OIDC token and STS, elsewhere from the SDK's default chain.
 //! Credentials live in memory only; they are never written to the environment, to a file or to an argument.
 
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -29,7 +32,8 @@ impl Session {
     /// Refused, with the YAML or the trust policy to add, when the job has no OIDC token or STS will not give the role.
     pub async fn open(region: &str, role: Option<&str>, environ: &Environ, report: &Report) -> Result<Session> {
         let region = Region::new(region.to_string());
-        let defaults = || aws_config::defaults(BehaviorVersion::latest()).region(region.clone());
+        let defaults =
+            || aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).timeout_config(patience());
         let Some(role) = role else {
             return Ok(Session { config: defaults().load().await });
         };
@@ -70,6 +74,15 @@ fn principal_of(arn: &str) -> String {
         },
         _ => arn.to_string(),
     }
+}
+
+/// How long a call may take: by itself the SDK bounds only connecting, and a silent endpoint would hold a deploy for ever.
+fn patience() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(Duration::from_secs(20))
+        .operation_timeout(Duration::from_secs(60))
+        .build()
 }
 
 /// STS AssumeRoleWithWebIdentity.

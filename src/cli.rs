@@ -114,7 +114,7 @@ pub struct BuildImageArgs {
     #[arg(long, value_name = "DIR", default_value = "target/image")]
     pub layout: PathBuf,
     /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
     /// Leave the image's contract unchecked
     #[arg(long)]
@@ -136,17 +136,17 @@ pub struct PushEcrArgs {
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
     /// The image's digest; where another one is found, it is refused
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct DeployArgs {
     /// The image's digest; where another one is found, it is refused
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
     /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
     /// The folder of the OCI layout
     #[arg(long, value_name = "DIR", default_value = "target/image")]
@@ -175,10 +175,10 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RenderArgs {
     /// The image's digest; where another one is found, it is refused
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
     /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
 }
 
@@ -187,6 +187,25 @@ pub struct GenerateArgs {
     /// Path of the generated file in the repository
     #[arg(value_name = "FILE")]
     pub file: String,
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
+    match hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))) {
+        true => Ok(text.to_string()),
+        false => Err("a digest is `sha256:` and 64 hexadecimal digits".into()),
+    }
+}
+
+/// What can be a Docker tag can be a label of Kubernetes and a tag of AWS too, but for its length.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
+fn version(text: &str) -> Result<String, String> {
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
+    if first && rest && text.len() <= 128 {
+        return Ok(text.to_string());
+    }
+    Err("a version is letters, digits and `._-+`, at most 128, beginning with a letter or digit".into())
 }
 
 fn span(text: &str) -> Result<Span, String> {
@@ -344,6 +363,35 @@ mod tests {
         ];
         for (arguments, inputs, result) in cases {
             assert_eq!(&expanded(arguments, inputs), result, "{arguments:?} {inputs:?}");
+        }
+    }
+
+    #[test]
+    fn digests_and_versions_are_checked_where_they_come_in() {
+        let good = format!("sha256:{}", "0a".repeat(32));
+        for (text, ok) in [
+            (good.as_str(), true),
+            ("garbage", false),
+            ("../../x", false),
+            (&good[..70], false),
+            (&good.to_uppercase(), false),
+        ] {
+            assert_eq!(digest(text).is_ok(), ok, "{text}");
+        }
+        for (text, ok) in [
+            ("1.4.0", true),
+            ("1.3.3-main.4", true),
+            ("1.0.0+b", true),
+            ("", false),
+            ("a b", false),
+            ("../x", false),
+            ("v/1", false),
+        ] {
+            assert_eq!(version(text).is_ok(), ok, "{text}");
+        }
+        for command in ["deploy", "render", "push-ecr"] {
+            let parsed = parse(vec![command.into(), "--digest".into(), "garbage".into()], &Environ::default());
+            assert!(parsed.expect_err("bad").message.contains("64 hexadecimal digits"));
         }
     }
 

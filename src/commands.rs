@@ -293,10 +293,11 @@ async fn find_image(
     let name = settings::repository(registry, &settings.name);
     let repository = format!("{}/{name}", registry.host());
     let wanted = match (&arguments.digest, &arguments.version) {
-        (Some(digest), Some(version)) => {
-            return Ok(Image { repository, digest: digest.clone(), version: version.clone() });
+        // A pull request plans an image that it never pushes; whoever deploys must find it there.
+        (Some(digest), Some(version)) if context.shared.plan => {
+            return Ok(Image { repository, digest: digest.clone(), version: version::docker_tag(version) });
         }
-        (Some(digest), None) => registry::Wanted::Digest(digest.clone()),
+        (Some(digest), _) => registry::Wanted::Digest(digest.clone()),
         (None, Some(version)) => registry::Wanted::Tag(version::docker_tag(version)),
         (None, None) => {
             return Err(Error::input("neither --digest nor --version says what to deploy")
@@ -306,7 +307,8 @@ async fn find_image(
     let platform = platform.ok_or_else(|| Error::unexpected("an environment without a platform"))?;
     let session = context.registry_session(platform).await?;
     let found = registry::find(&session, registry, &name, &wanted).await?;
-    let version = arguments.version.clone().or(found.tag).unwrap_or_else(|| short(&found.digest));
+    let given = arguments.version.as_deref().map(version::docker_tag);
+    let version = given.or(found.tag).unwrap_or_else(|| short(&found.digest));
     Ok(Image { repository, digest: found.digest, version })
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Bad input with file, line and column when it is missing, not YAML, or not a service.
 pub fn read_service(file: &Path) -> Result<service::Service> {
-    yaml::parse(&read(file, "service.yaml says what the service is; make one with `cicd init`")?, file)
+    yaml::parse(&read(file, "service.yaml says what the service is, at least:\nname: my-service\nport: 8000")?, file)
 }
 
 /// Reads platform.yaml.

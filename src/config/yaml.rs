@@ -9,10 +9,10 @@ use crate::error::{Error, Place, Result};
 
 /// Reads `text` as a `T`; `file` is only named in errors.
 pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T> {
-    serde_saphyr::from_str(text).map_err(|error| explain(error.without_snippet(), file))
+    serde_saphyr::from_str(text).map_err(|error| explain(error.without_snippet(), text, file))
 }
 
-fn explain(error: &Yaml, file: &Path) -> Error {
+fn explain(error: &Yaml, text: &str, file: &Path) -> Error {
     let explained = match error {
         Yaml::SerdeUnknownField { field, expected, .. } => {
             let unknown = Error::input(format!("unknown key `{field}`"));
@@ -33,11 +33,46 @@ fn explain(error: &Yaml, file: &Path) -> Error {
         Yaml::DuplicateMappingKey { key, .. } => {
             Error::input(format!("key `{}` stands twice", key.as_deref().unwrap_or("?"))).fix("keep one of them")
         }
-        other => Error::input(message(other)),
+        Yaml::InvalidScalar { ty, location } => wrong_type(ty, text, location.line()),
+        Yaml::Unexpected { expected, location } => wrong_type(expected, text, location.line()),
+        Yaml::SerdeInvalidValue { expected, location, .. } | Yaml::SerdeInvalidType { expected, location, .. } => {
+            wrong_type(expected, text, location.line())
+        }
+        Yaml::Eof { .. } => {
+            Error::input("the file is empty, or ends too early").fix("see docs/service.md for what it may say")
+        }
+        other => Error::input(message(other)).fix("see docs/service.md and docs/platform.md for what stands where"),
     };
     match error.location() {
         Some(location) => explained.at(Place { file: file.into(), line: location.line(), column: location.column() }),
         None => explained.at(Place { file: file.into(), line: 1, column: 1 }),
+    }
+}
+
+/// A value of a wrong type, in the words of who writes YAML; `wanted` is the parser's name of the type.
+fn wrong_type(wanted: &str, text: &str, line: u64) -> Error {
+    let wanted = match wanted {
+        "u16" | "a nonzero u16" => "a whole number from 1 to 65535",
+        "u8" => "a whole number from 0 to 255",
+        "u32" | "u64" => "a whole number, 0 or more",
+        "bool" | "boolean" => "true or false",
+        "mapping start" => "a map: `key: value`, or `{}` for none",
+        "sequence start" => "a list: `[a, b]`, or `[]` for none",
+        "string scalar" | "string" => "a text",
+        other => other,
+    };
+    let line = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?)).unwrap_or_default();
+    let key = line.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default().trim();
+    let error = Error::input(format!("this must be {wanted}"));
+    match key {
+        "" => error.fix(format!("write {wanted}")),
+        _ if line.contains(['{', '[']) && !line.trim_end().ends_with(['[', '{']) && line.contains(": {") => {
+            error.fix(format!("write {wanted} there"))
+        }
+        key => error.fix(match wanted.contains("number") || wanted.contains("true") || wanted.contains("text") {
+            true => format!("like `{}`", example(key)),
+            false => format!("write `{key}` as {wanted}"),
+        }),
     }
 }
 
@@ -71,6 +106,7 @@ fn example(field: &str) -> String {
         "account" => "account: \"111122223333\"".into(),
         "region" => "region: eu-west-1".into(),
         "target" => "target: eks".into(),
+        "replicas" => "replicas: 2".into(),
         other => format!("{other}: …"),
     }
 }
@@ -140,7 +176,27 @@ mod tests {
         let cases = [
             ("name: patients\nport: eighty\n", "service.yaml:2:7: "),
             ("name: patients\nport: 70000\n", "service.yaml:2:7: "),
-            ("name: patients\nport: 0\n", "service.yaml:2:1: invalid value"),
+            (
+                "name: patients\nport: 0\n",
+                "service.yaml:2:1: this must be a whole number from 1 to 65535 | like `port: 8000`",
+            ),
+            (
+                "name: patients\nport: eighty\n",
+                "service.yaml:2:7: this must be a whole number from 1 to 65535 | like `port: 8000`",
+            ),
+            (
+                "name: p\nport: 1\nreplicas: -1\n",
+                "service.yaml:3:11: this must be a whole number, 0 or more | like `replicas: 2`",
+            ),
+            (
+                "name: p\nport: 1\nenv: [a]\n",
+                "service.yaml:3:6: this must be a map: `key: value`, or `{}` for none | write `env` as a map",
+            ),
+            (
+                "name: p\nport: 1\nmanifests: a.yaml\n",
+                "service.yaml:3:12: this must be a list: `[a, b]`, or `[]` for none",
+            ),
+            ("name: p\nport: 1\nversion: {allow-1-0: maybe}\n", "service.yaml:3:22: this must be true or false"),
             ("name: Patients\nport: 8000\n", "service.yaml:1:7: `Patients` is not a DNS label"),
             ("name: p\nport: 1\nresources: {memory: 5}\n", "service.yaml:3:21: `5` is not an amount of memory"),
             ("name: p\nport: 1\nsecrets: {A: hunter2}\n", "service.yaml:3:14: "),
@@ -151,6 +207,7 @@ mod tests {
         ];
         for (text, start) in cases {
             let shown = service(text);
+            assert!(!shown.ends_with("| "), "{text:?} has no fix: {shown}");
             assert!(shown.starts_with(start), "{text:?} gave {shown:?}, expected {start:?}…");
         }
         assert_eq!(service("name: p\nport: 1\nenv: {WORKERS: 2, ON: true}\n"), "ok");

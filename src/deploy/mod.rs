@@ -9,6 +9,7 @@ pub mod local;
 mod probe;
 pub mod storage;
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -35,6 +36,9 @@ impl Image {
         format!("{}@{}", self.repository, self.digest)
     }
 }
+
+/// How many looks in a row may fail before the deploy does.
+const BLIND_LOOKS: u32 = 5;
 
 /// One deploy: what, where, and how long it may take.
 #[derive(Clone, Debug)]
@@ -103,6 +107,8 @@ pub trait Backend {
     fn plan(&self, facts: Self::Facts) -> Result<Self::Plan>;
     /// Does what the plan says, and nothing else.
     async fn apply(&self, plan: &Self::Plan) -> Result<()>;
+    /// Whether apply may have changed something that runs. Asked when it failed: then the way back is taken.
+    fn wrote(&self) -> bool;
     /// One look at how far it is: facts → verdict.
     async fn look(&self, plan: &Self::Plan) -> Result<Verdict>;
     /// Back to what ran before, after a failure.
@@ -172,13 +178,16 @@ pub async fn run<B: Backend>(backend: &B, order: &Order, plan_only: bool, report
         return Ok(outcome(Status::Planned, None, plan.previous_revision()));
     }
     let writes = !changed.is_empty();
-    if writes {
-        backend.apply(&plan).await?;
+    if writes && let Err(error) = backend.apply(&plan).await {
+        // What fails half-way is undone at once: nobody else will.
+        return Err(if backend.wrote() { back(backend, &plan, order, error, report).await } else { error });
     }
-    let reached = match tokio::time::timeout(order.timeout, reach(backend, &plan, report)).await {
+    let said = RefCell::new(String::new());
+    let reached = match tokio::time::timeout(order.timeout, reach(backend, &plan, &said, report)).await {
         Ok(reached) => reached,
         Err(_) => Err(Error::new(Kind::TimedOut, format!("not ready after {} s", order.timeout.as_secs()))
-            .fix("give it longer with --timeout, or look at what it waits for above")),
+            .why(said.take())
+            .fix("give it longer with --timeout, if it only needs time")),
     };
     match reached {
         Ok((url, revision)) => {
@@ -189,28 +198,40 @@ pub async fn run<B: Backend>(backend: &B, order: &Order, plan_only: bool, report
             Ok(outcome(status, url, Some(revision)))
         }
         // What runs is what ran before this run: there is nothing to go back to.
-        Err(error) if !writes => Err(Error { kind: Kind::Broken, ..error }),
+        Err(error) if !writes => Err(error),
         // Somebody newer runs there: going back would undo their deploy.
         Err(error) if error.kind == Kind::Superseded => Err(error),
         Err(error) => Err(back(backend, &plan, order, error, report).await),
     }
 }
 
-/// Watches until the new version is ready, then has it answer.
-async fn reach<B: Backend>(backend: &B, plan: &B::Plan, report: &Report) -> Result<(Option<String>, String)> {
-    let mut said = String::new();
+/// Watches until the new version is ready, then has it answer. What is being waited for is in `said`.
+async fn reach<B: Backend>(
+    backend: &B,
+    plan: &B::Plan,
+    said: &RefCell<String>,
+    report: &Report,
+) -> Result<(Option<String>, String)> {
+    let mut blind = 0;
     let revision = loop {
-        match backend.look(plan).await? {
-            Verdict::Ready { revision } => break revision,
-            Verdict::Failed(causes) => {
+        match backend.look(plan).await {
+            Ok(Verdict::Ready { revision }) => break revision,
+            Ok(Verdict::Failed(causes)) => {
                 return Err(Error::new(Kind::Broken, "the new version does not run").causes(causes));
             }
-            Verdict::Progressing(state) => {
-                if state != said {
+            Ok(Verdict::Progressing(state)) => {
+                blind = 0;
+                if state != *said.borrow() {
                     report.detail(&state);
-                    said = state;
+                    said.replace(state);
                 }
             }
+            // A look that fails says nothing of the version that comes up.
+            Err(error) if error.kind == Kind::Unexpected && blind < BLIND_LOOKS => {
+                blind += 1;
+                report.trace(format!("cannot look: {error}"));
+            }
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(backend.interval()).await;
     };

@@ -348,10 +348,16 @@ impl EdgeApi {
                 let answer = create.send().await;
                 let answer = answer
                     .map_err(|error| refusal(format!("creating HTTP API {}", wanted.api), "apigateway:POST", &error))?;
-                made.api = Some((
-                    answer.api_id().unwrap_or_default().into(),
-                    answer.api_endpoint().unwrap_or_default().into(),
-                ));
+                let text = |value: Option<&str>| value.unwrap_or_default().to_string();
+                let mine = (text(answer.api_id()), text(answer.api_endpoint()));
+                let winner = self.api(&wanted.api).await?.unwrap_or_else(|| mine.clone());
+                if winner.0 != mine.0 {
+                    let answer = self.gateway.delete_api().api_id(&mine.0).send().await;
+                    answer.map_err(|error| {
+                        refusal(format!("taking back HTTP API {}", mine.0), "apigateway:DELETE", &error)
+                    })?;
+                }
+                made.api = Some(winner);
             }
             Step::DeleteLink { id } => {
                 let answer = self.gateway.delete_vpc_link().vpc_link_id(id).send().await;

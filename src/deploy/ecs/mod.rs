@@ -45,6 +45,8 @@ struct Outcome {
     definition: Option<String>,
     /// Whether it was seen to be the primary deployment.
     seen: bool,
+    /// Whether anything that a service may already run behind was written.
+    wrote: bool,
     edge: Made,
 }
 
@@ -192,6 +194,7 @@ impl Backend for Ecs {
         });
         if let Some(wanted) = &plan.wanted {
             for step in before {
+                self.remember(|outcome| outcome.wrote = true);
                 self.edge.apply(step, wanted, vpc, &mut made).await?;
             }
         }
@@ -203,6 +206,7 @@ impl Backend for Ecs {
         }
         let (name, ours) = (self.service(), self.ours(plan));
         let rollout = self.rollout(&name, &ours, plan.desired, made.target_group.as_deref());
+        self.remember(|outcome| outcome.wrote = true);
         match plan.service {
             Some(Action::Create) => self.api.create(&rollout).await?,
             Some(_) => self.api.update(&rollout).await?,
@@ -215,6 +219,10 @@ impl Backend for Ecs {
         }
         self.remember(|outcome| outcome.edge = made);
         Ok(())
+    }
+
+    fn wrote(&self) -> bool {
+        self.made().wrote
     }
 
     async fn look(&self, plan: &EcsPlan) -> Result<Verdict> {
@@ -252,6 +260,10 @@ impl Backend for Ecs {
                 self.api.update(&rollout).await?;
                 self.back_at(&name, &before.definition_arn).await?;
                 Ok(Restored::LastGood(revision(&before.definition_arn)))
+            }
+            // The deploy ended before there was a service.
+            None if self.api.service(&name).await?.is_none() => {
+                Ok(Restored::Nothing("what was made beside the service is used by the next deploy".into()))
             }
             _ => {
                 let ours = self.ours(plan);

@@ -8,7 +8,7 @@ use super::api::{Apply, as_ours};
 use super::object::{Key, Object, number, text};
 use super::plan::{EksPlan, Write, order_of};
 use super::rollback::image_of;
-use crate::deploy::{Action, Restored, storage};
+use crate::deploy::{Action, storage};
 use crate::error::{Error, Kind, Result};
 
 /// Requests at the same time.
@@ -17,27 +17,8 @@ const CONCURRENCY: usize = 8;
 const REPLICAS_MANAGER: &str = "cicd-replicas";
 
 impl Eks {
-    /// Applies the plan's writes, in order. What fails half-way is undone at once: nobody else will.
+    /// Applies the plan's writes, in order.
     pub(super) async fn write(&self, plan: &EksPlan) -> Result<()> {
-        let Err(error) = self.write_all(plan).await else { return Ok(()) };
-        if !self.done().wrote {
-            return Err(error);
-        }
-        let message = &error.message;
-        Err(match self.restore(plan).await {
-            Ok(Restored::LastGood(revision)) => Error {
-                kind: Kind::RolledBack,
-                message: format!("{message}; revision {revision} runs as before"),
-                ..error
-            },
-            Ok(Restored::Nothing(what)) => Error { kind: Kind::Broken, message: format!("{message}; {what}"), ..error },
-            Err(undo) => {
-                Error { kind: Kind::Broken, message: format!("{message}; and going back failed: {undo}"), ..error }
-            }
-        })
-    }
-
-    async fn write_all(&self, plan: &EksPlan) -> Result<()> {
         // Buckets first: containers may look for them at their start. They are never taken back.
         storage::apply(&plan.buckets, &self.session).await?;
         for removal in plan.removals.iter().filter(|removal| removal.first) {

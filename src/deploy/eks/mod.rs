@@ -296,6 +296,10 @@ impl Backend for Eks {
         self.write(plan).await
     }
 
+    fn wrote(&self) -> bool {
+        self.done().wrote
+    }
+
     async fn look(&self, plan: &EksPlan) -> Result<Verdict> {
         let generation = self.done().generation.unwrap_or(plan.generation);
         Ok(match self.see(generation).await? {

@@ -214,6 +214,11 @@ impl Backend for Local {
         self.engine.start(&render::service(&self.order, &self.secrets, &plan.current, &image, plan.revision)).await
     }
 
+    /// What ran before is touched by settle only, after success.
+    fn wrote(&self) -> bool {
+        false
+    }
+
     async fn look(&self, plan: &LocalPlan) -> Result<Verdict> {
         let settings = &self.order.settings;
         let container = self.engine.inspect(&plan.current).await?;
