@@ -376,25 +376,36 @@ async fn status(context: &Context) -> Result<()> {
 
 async fn render(context: &Context, arguments: &RenderArgs) -> Result<()> {
     let service = context.service()?;
-    let environment = context.environment()?;
-    let settings = settings::resolve(&service, environment)?;
-    let destination = settings::destination(context.platform().await?.as_ref(), environment)?;
+    let platform = context.platform().await?;
+    let text = rendered(context, &service, platform.as_ref(), context.environment()?, arguments)?;
+    context.report.print(&text, &mut std::io::stdout());
+    context.give(&json!({ "rendered": text }));
+    Ok(())
+}
+
+/// What deploy would apply to an environment, without asking anybody.
+fn rendered(
+    context: &Context,
+    service: &Service,
+    platform: Option<&Platform>,
+    environment: &str,
+    arguments: &RenderArgs,
+) -> Result<String> {
+    let settings = settings::resolve(service, environment)?;
+    let destination = settings::destination(platform, environment)?;
     let repository = match &destination.registry {
         Some(registry) => format!("{}/{}", registry.host(), settings::repository(registry, &settings.name)),
         None => settings.name.clone(),
     };
     let digest = arguments.digest.clone().unwrap_or_else(|| format!("sha256:{}", "0".repeat(64)));
-    let version = arguments.version.clone().unwrap_or_else(|| "0.0.0".into());
+    let version = version::docker_tag(arguments.version.as_deref().unwrap_or("0.0.0"));
     let image = Image { repository, digest, version };
     let order = Order { settings, destination, image, timeout: std::time::Duration::ZERO };
-    let text = match &order.destination.target {
-        Target::Local => deploy::local::render(&order)?,
-        Target::Eks(_) => deploy::eks::render(&order, &context.folder())?,
-        Target::Ecs { ecs, .. } => deploy::ecs::render(&order, ecs)?,
-    };
-    context.report.print(&text, &mut std::io::stdout());
-    context.give(&json!({ "rendered": text }));
-    Ok(())
+    match &order.destination.target {
+        Target::Local => deploy::local::render(&order),
+        Target::Eks(_) => deploy::eks::render(&order, &context.folder()),
+        Target::Ecs { ecs, .. } => deploy::ecs::render(&order, ecs),
+    }
 }
 
 /// Reads everything that can be read without a network, and says in which order environments are deployed.
@@ -403,12 +414,12 @@ async fn check(context: &Context) -> Result<()> {
     let platform = context.platform().await?;
     let step = context.report.step("check");
     let environments = environments(&service, false)?;
-    if platform.is_some() {
-        for name in &environments {
-            settings::destination(platform.as_ref(), name)?;
-        }
+    // What a target cannot be told is refused here, not after a build.
+    let nothing = RenderArgs { digest: None, version: None };
+    for name in environments.iter().filter(|_| platform.is_some()) {
+        rendered(context, &service, platform.as_ref(), name, &nothing)?;
     }
-    settings::resolve(&service, LOCAL)?;
+    rendered(context, &service, None, LOCAL, &nothing)?;
     step.done(format!("{}: environments {}", service.name, environments.join(", ")));
     context.give(&json!({ "environments": environments }));
     Ok(())

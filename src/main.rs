@@ -94,8 +94,8 @@ fn interruptible(command: impl Future<Output = Result<()>>) -> Result<()> {
         let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         tokio::select! {
             result = command => result,
-            _ = interrupt.recv() => Err(Error::new(Kind::Interrupted, "interrupted by SIGINT").fix("run it again: it goes on from what it finds")),
-            _ = terminate.recv() => Err(Error::new(Kind::Terminated, "interrupted by SIGTERM").fix("run it again: it goes on from what it finds")),
+            _ = interrupt.recv() => Err(Error::new(Kind::Interrupted, "interrupted by SIGINT").fix("what was written until then stays: `cicd status` shows it, and running again goes on from there")),
+            _ = terminate.recv() => Err(Error::new(Kind::Terminated, "interrupted by SIGTERM").fix("what was written until then stays: `cicd status` shows it, and running again goes on from there")),
         }
     });
     runtime.shutdown_background();

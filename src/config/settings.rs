@@ -145,7 +145,8 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         ))
         .fix("0 < min ≤ max, and cpu is a percentage from 1 to 100"));
     }
-    refuse_reserved(service, &env, &secrets)?;
+    refuse_contradictions(service, &env, &secrets)?;
+    refuse_nonsense(service, &env, replicas)?;
 
     let resources = overlay.resources.unwrap_or(service.resources);
     Ok(Settings {
@@ -177,8 +178,62 @@ fn both(place: &str) -> Error {
     Error::input(format!("{place} has both `replicas` and `autoscale`")).fix("keep one of them")
 }
 
+/// The most copies that anybody means: a larger number is a mistake, and the platforms refuse it in their own words later.
+const MOST_REPLICAS: u32 = 10_000;
+
+/// What is well formed, and cannot work.
+fn refuse_nonsense(service: &Service, env: &IndexMap<String, String>, replicas: Replicas) -> Result<()> {
+    let wrong = |message: String, fix: &str| Err(Error::input(message).fix(fix));
+    if let Replicas::Fixed(count) | Replicas::Auto(Autoscale { max: count, .. }) = replicas
+        && count > MOST_REPLICAS
+    {
+        return wrong(format!("{count} replicas are more than {MOST_REPLICAS}"), "replicas: 2");
+    }
+    if service.health.startup.0.is_zero() {
+        return wrong("health.startup is no time at all".into(), "health: {startup: 60s}");
+    }
+    let mode = &service.mode;
+    if mode.debug == mode.production || mode.debug.is_empty() || mode.production.is_empty() {
+        return wrong(
+            format!(
+                "mode.debug is `{}` and mode.production `{}`: the service could not tell them apart",
+                mode.debug, mode.production
+            ),
+            "mode: {debug: debug, production: production}",
+        );
+    }
+    if service.before_deploy.as_ref().is_some_and(|before| before.command.is_empty()) {
+        return wrong(
+            "before-deploy.command is empty".into(),
+            "before-deploy: {command: [alembic, upgrade, head]}, or remove it",
+        );
+    }
+    let platforms = &service.image.platforms;
+    if platforms.is_empty() || platforms.iter().enumerate().any(|(at, one)| platforms[..at].contains(one)) {
+        return wrong("image.platforms is empty or names one twice".into(), "image: {platforms: [linux/amd64]}");
+    }
+    for (at, storage) in service.storage.iter().enumerate() {
+        if service.storage[..at].iter().any(|other| other.name == storage.name || other.env == storage.env) {
+            return wrong(
+                format!("storage has `{}` or `{}` twice", storage.name, storage.env),
+                "give each bucket a name and a variable of its own",
+            );
+        }
+    }
+    if let Some(variable) = env.iter().find(|(_, value)| value.contains('\0')).map(|(variable, _)| variable) {
+        return wrong(format!("env.{variable} has a NUL in it, which no environment can hold"), "remove it");
+    }
+    if let Err(error) = semver::Version::parse(&service.version.initial) {
+        return wrong(
+            format!("version.initial `{}` is not a semantic version: {error}", service.version.initial),
+            "version: {initial: 0.1.0}",
+        );
+    }
+    Ok(())
+}
+
 /// A variable has one source. Two would leave it to chance which one the container sees.
-fn refuse_reserved(
+fn refuse_contradictions(
     service: &Service,
     env: &IndexMap<String, String>,
     secrets: &IndexMap<String, SecretRef>,
@@ -219,6 +274,15 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
             known.join(", ")
         )));
     };
+    let region = found.region.as_str();
+    if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return Err(Error::input(format!("environments.{environment}.region `{region}` is no AWS region"))
+            .fix("region: eu-west-1"));
+    }
+    if let Some(role) = found.role.as_ref().filter(|role| !role.starts_with("arn:") || !role.contains(":role/")) {
+        return Err(Error::input(format!("environments.{environment}.role `{role}` is not the ARN of a role"))
+            .fix("role: arn:aws:iam::111122223333:role/cicd-staging"));
+    }
     let lacks = |key: &str| {
         Error::input(format!("environment `{environment}` has target `{key}` and no `{key}:`"))
             .fix(format!("add `{key}: {{cluster: …}}` to environments.{environment} in platform.yaml"))
@@ -276,6 +340,17 @@ mod tests {
             ("env: {APP_MODE: debug}\n", "set by `mode.variable`"),
             ("env: {B: x}\nstorage: [{name: history, env: B}]\n", "set by `storage`"),
             ("env: {A: x}\nsecrets: {A: 'ssm:/a'}\n", "both `env` and `secrets`"),
+            ("replicas: 4294967295\n", "more than 10000"),
+            ("health: {startup: 0s}\n", "no time at all"),
+            ("mode: {debug: a, production: a}\n", "could not tell them apart"),
+            ("mode: {debug: ''}\n", "could not tell them apart"),
+            ("before-deploy: {command: []}\n", "before-deploy.command is empty"),
+            ("image: {platforms: []}\n", "image.platforms"),
+            ("image: {platforms: [linux/amd64, linux/amd64]}\n", "image.platforms"),
+            ("storage: [{name: a, env: A}, {name: b, env: A}]\n", "twice"),
+            ("storage: [{name: a, env: A}, {name: a, env: B}]\n", "twice"),
+            ("env: {A: \"x\\0y\"}\n", "NUL"),
+            ("version: {initial: banana}\n", "not a semantic version"),
         ];
         for (text, expected) in cases {
             let error = resolve(&service(text), "staging").expect_err(text);
@@ -296,6 +371,16 @@ mod tests {
         for (environment, fix) in cases {
             let error = destination(Some(&platform), environment).expect_err(environment);
             assert_eq!(error.fix.as_deref(), Some(fix));
+        }
+        for (from, to) in
+            [("region: x", "region: 'not a region/../'"), ("region: x", "region: eu-west-1, role: banana")]
+        {
+            let text = text.replace("target: eks, region: eu-west-1", "target: eks, region: x").replace(from, to);
+            let platform: Platform = parse(&text, Path::new("platform.yaml")).expect("a platform");
+            assert!(
+                destination(Some(&platform), "staging").expect_err(to).message.contains("environments.staging."),
+                "{to}"
+            );
         }
         assert_eq!(destination(None, LOCAL).expect("local").target, Target::Local);
         assert!(destination(None, "staging").is_err());

@@ -111,7 +111,11 @@ fn conflict(repository: &str, tag: &str, there: &Digest, ours: &Digest) -> Strin
 fn tag_refused(why: String) -> Error {
     Error::refused("a tag is taken by another image, and tags are not moved")
         .why(why)
-        .fix("push under another tag; when the sources are the same, look for what makes the build differ (a base image's tag, a time)")
+        .fix(
+            "a version names one image for ever: when the sources changed, tag the released commit (`git tag v1.2.3 && git push \
+             --tags`) so that the next one gets its own version; when they are the same, look for what makes the build differ (a \
+             base image's tag, a time)",
+        )
 }
 
 /// Looks what the repository has: the tags first, and of an image that is there as a whole nothing else.

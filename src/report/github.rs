@@ -14,8 +14,7 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
         Event::Warning { message, place } => Some(annotation("warning", *place, message)),
         Event::Error(error) => Some(annotation("error", error.place.as_ref(), &message(error))),
         Event::Trace(text) if verbosity < Verbosity::Verbose => Some(format!("::debug::{}", data(text))),
-        // A tool's own lines are folded away by the group their step opens.
-        Event::Log(line) => Some(line.replace("::", ":\u{200b}:")),
+        Event::Log(line) => Some(defuse(line)),
         // A service's name or a log line must not be able to give the runner a command.
         _ => human::render(event, verbosity.max(Verbosity::Normal), false).map(|text| defuse(&text)),
     }
@@ -56,20 +55,13 @@ fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// A line that begins with `::` would be read as a command.
-fn defuse(text: &str) -> String {
-    text.lines()
-        .map(
-            |line| {
-                if line.trim_start().starts_with("::") {
-                    line.replacen("::", ":\u{200b}:", 1)
-                } else {
-                    line.to_string()
-                }
-            },
-        )
-        .collect::<Vec<_>>()
-        .join("\n")
+/// Text that the runner takes for text: neither `::command::` at the beginning of a line nor `##[command]` anywhere.
+pub fn defuse(text: &str) -> String {
+    let defused = text.lines().map(|line| {
+        let line = line.replace("##[", "#\u{200b}#[");
+        if line.trim_start().starts_with("::") { line.replacen("::", ":\u{200b}:", 1) } else { line }
+    });
+    defused.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -89,9 +81,16 @@ mod tests {
 
     #[test]
     fn no_text_can_give_the_runner_a_command() {
-        for event in [Event::Log("::set-output name=a::b"), Event::Detail("x\n  ::stop-commands::y")] {
+        let events = [
+            Event::Log("::set-output name=a::b"),
+            Event::Log("  ::add-path::/x"),
+            Event::Log("so ##[add-path]/x"),
+            Event::Detail("x\n  ::stop-commands::y"),
+        ];
+        for event in events {
             let text = render(&event, Verbosity::Normal).expect("text");
-            assert!(text.lines().all(|line| !line.trim_start().starts_with("::")), "{text}");
+            let command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+            assert!(!text.lines().any(command), "{text}");
         }
     }
 

@@ -205,6 +205,7 @@ impl Report {
     pub fn print(&self, text: &str, stdout: &mut dyn Write) {
         if self.0.format != Format::Json {
             let text = self.state().masked(text);
+            let text = if self.0.format == Format::Github { github::defuse(&text) } else { text };
             let _ = stdout.write_all(text.as_bytes());
             if !text.ends_with('\n') {
                 let _ = stdout.write_all(b"\n");

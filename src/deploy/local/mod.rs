@@ -249,6 +249,11 @@ impl Backend for Local {
         if plan.create {
             self.engine.stop(&plan.current, GRACE).await?;
         }
+        // What an interrupted deploy left behind serves nobody; the last good one stays.
+        let last_good = plan.last_good.as_ref().map(|(name, _)| name.as_str());
+        for leftover in plan.leftovers.iter().filter(|leftover| Some(leftover.name.as_str()) != last_good) {
+            self.engine.stop(&leftover.name, GRACE).await?;
+        }
         let Some((name, revision)) = &plan.last_good else {
             return Ok(Restored::Nothing("what was started is removed again".into()));
         };
