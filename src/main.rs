@@ -12,6 +12,7 @@ mod git;
 mod github;
 mod image;
 mod layout;
+mod patience;
 mod registry;
 mod report;
 mod version;

@@ -1,5 +1,6 @@
-//! GitHub's REST API, as far as it is used.
+//! Files in repositories on GitHub.
 
+use super::client::{Client, Request};
 use crate::cli::Environ;
 use crate::error::{Doing, Error, Result};
 use crate::report::Report;
@@ -31,37 +32,19 @@ impl Location {
 /// # Errors
 /// Refused when it is not there or the token may not read it: GitHub answers 404 to both.
 pub async fn file(location: &Location, environ: &Environ, report: &Report) -> Result<String> {
-    let base = environ.get("GITHUB_API_URL").unwrap_or("https://api.github.com");
     let Location { owner, repository, path, reference } = location;
-    let mut url = url::Url::parse(base).doing(|| format!("reading GITHUB_API_URL {base}"))?;
-    url.path_segments_mut()
-        .map_err(|()| Error::input(format!("GITHUB_API_URL {base} is no web address")))?
-        .pop_if_empty()
-        .extend(["repos", owner, repository, "contents"])
-        .extend(path.split('/'));
-    url.query_pairs_mut().append_pair("ref", reference);
-    let client = reqwest::Client::builder()
-        .timeout(std::time::Duration::from_secs(20))
-        .user_agent(concat!("cicd/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .doing(|| "making an HTTP client".into())?;
-    let mut request = client
-        .get(url)
-        .header("accept", "application/vnd.github.raw+json")
-        .header("x-github-api-version", "2022-11-28");
-    if let Some(token) = environ.get("INPUT_GITHUB-TOKEN").or_else(|| environ.get("GITHUB_TOKEN")) {
-        report.mask(token);
-        request = request.bearer_auth(token);
-    }
+    let client = Client::open(environ, report)?;
+    let segments = ["repos", owner, repository, "contents"].into_iter().chain(path.split('/'));
+    let url = client.url(segments, &[("ref", reference)]);
     let name = format!("{owner}/{repository}/{path}@{reference}");
-    let answer = request.send().await.doing(|| format!("reading {name}"))?;
-    let status = answer.status();
-    if !status.is_success() {
-        return Err(Error::refused(format!("cannot read {name}"))
-            .why(format!("GitHub answered {status}"))
-            .fix("see that the file is there and that the job's token may read that repository (contents: read)"));
+    let doing = format!("reading {name}");
+    let request = Request { accept: "application/vnd.github.raw+json", ..Request::get(url, &doing) };
+    match client.send(&request).await? {
+        Ok(answer) => String::from_utf8(answer.body).doing(|| doing.clone()),
+        Err(said) => Err(Error::refused(format!("cannot read {name}"))
+            .why(format!("GitHub answered {}", said.status))
+            .fix("see that the file is there and that the job's token may read that repository (contents: read)")),
     }
-    answer.text().await.doing(|| format!("reading {name}"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use futures::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -14,8 +13,8 @@ use tokio::sync::Mutex;
 use super::address::{self, Address};
 use super::challenge::Challenge;
 use super::ecr::Ecr;
-use super::patience::{Patience, asked};
 use crate::error::{Doing, Error, Kind, Result, chain};
+use crate::patience::{Patience, asked, chance};
 use crate::report::Report;
 
 /// More of an error's body than this is not read.
@@ -394,15 +393,6 @@ pub fn accept_manifests() -> HeaderMap {
     let types = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                  application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
     HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(types))])
-}
-
-/// Between 0 and 1.
-fn chance() -> f64 {
-    let mut byte = [0_u8];
-    match rand::fill(&mut byte) {
-        Ok(()) => f64::from(byte[0]) / 255.0,
-        Err(_) => 1.0,
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ mod address;
 mod challenge;
 mod client;
 mod ecr;
-mod patience;
 mod push;
 mod upload;
 
@@ -18,11 +17,11 @@ use crate::aws::Session;
 use crate::config::platform;
 use crate::error::{Error, Result};
 use crate::layout::{Digest, Layout};
+use crate::patience::Patience;
 use crate::report::{Report, human};
 use address::Address;
 use client::{Client, Identity};
 use ecr::Ecr;
-use patience::Patience;
 use push::Facts;
 
 /// What to push.

@@ -196,7 +196,7 @@ mod tests {
     use crate::error::Kind;
     use crate::registry::address::Address;
     use crate::registry::client::Identity;
-    use crate::registry::patience::Patience;
+    use crate::patience::Patience;
     use crate::report::{Format, Report, Verbosity};
 
     /// A registry that opens a session, and then neither reads nor answers.

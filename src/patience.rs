@@ -1,24 +1,24 @@
-//! When to try again, and after how long. Pure.
+//! When to ask a server again, and after how long. Pure, but for [`chance`].
 
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
 
-/// How often and how long a push waits for a registry that is not well. Every wait is bounded, and so is their number.
+/// How often and how long we wait for a server that is not well. Every wait is bounded, and so is their number.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Tries after the first one.
     pub again: u32,
     /// The first pause; each later one is twice as long.
     pub pause: Duration,
-    /// No pause is longer. A registry that asks for more is not waited for.
+    /// No pause is longer. A server that asks for more is not waited for.
     pub longest: Duration,
     /// How long an upload may stand still, and how long any other request may take.
     pub still: Duration,
 }
 
 impl Patience {
-    /// About a quarter of a minute for a registry that says nothing of time, and a minute a time for one that does.
+    /// About a quarter of a minute for a server that says nothing of time, and a minute a time for one that does.
     pub const DEFAULT: Patience = Patience {
         again: 5,
         pause: Duration::from_millis(500),
@@ -26,8 +26,8 @@ impl Patience {
         still: Duration::from_secs(60),
     };
 
-    /// How long to wait before try number `again` (from 1), or not to try again. `asked` is what the registry asked for;
-    /// `chance` is between 0 and 1, so that many pushes that failed together do not come back together.
+    /// How long to wait before try number `again` (from 1), or not to try again. `asked` is what the server asked for;
+    /// `chance` is between 0 and 1, so that many runs that failed together do not come back together.
     pub fn pause(&self, again: u32, asked: Option<Duration>, chance: f64) -> Option<Duration> {
         if again > self.again {
             return None;
@@ -54,6 +54,15 @@ pub fn asked(retry_after: Option<&str>, date: Option<&str>) -> Option<Duration> 
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
+/// Between 0 and 1, another one each time.
+pub fn chance() -> f64 {
+    let mut byte = [0_u8];
+    match aws_lc_rs::rand::fill(&mut byte) {
+        Ok(()) => f64::from(byte[0]) / 255.0,
+        Err(_) => 1.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_registry_asks_for_is_kept_to_within_bounds() {
+    fn what_a_server_asks_for_is_kept_to_within_bounds() {
         let seconds = Duration::from_secs;
         let patience = Patience::DEFAULT;
         assert_eq!(patience.pause(1, Some(seconds(7)), 1.0), Some(seconds(7)));

@@ -1,0 +1,293 @@
+//! A repository on GitHub: its tags and its releases, read and written. Every write can be done twice without harm.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::{Client, Request, read};
+use super::refusal::{Meaning, Said};
+use crate::cli::Environ;
+use crate::error::{Error, Result};
+use crate::report::Report;
+
+/// Pages of a hundred tags that are read at most: nobody has more, and a server that always has one more is no server of tags.
+const PAGES: usize = 1000;
+/// Pages of a hundred commits that are read to know their authors; who is not found there is named without an account.
+const AUTHOR_PAGES: usize = 3;
+
+/// A tag, by its short name, and the commit that it stands for, also when it is an annotated one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    pub name: String,
+    pub commit: String,
+}
+
+/// What became of a write that others may have done before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    Done,
+    /// There is one of that name.
+    Exists,
+    /// The name can never be used: it belonged to an immutable release.
+    Burned,
+    /// A tag would not move forward but aside.
+    NotForward,
+}
+
+/// A release to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub tag: String,
+    pub commit: String,
+    pub notes: String,
+    pub prerelease: bool,
+    /// Whether it becomes the one that GitHub calls "latest".
+    pub latest: bool,
+}
+
+/// See the module.
+pub struct Repository {
+    client: Client,
+    owner: String,
+    name: String,
+    server: String,
+}
+
+impl Repository {
+    /// The repository that `given` names, else GITHUB_REPOSITORY, else `origin`, the web address of the checkout's remote.
+    ///
+    /// # Errors
+    /// Bad input, when none of them says which one it is.
+    pub fn open(given: Option<&str>, origin: Option<&str>, environ: &Environ, report: &Report) -> Result<Repository> {
+        let server = environ.get("GITHUB_SERVER_URL").unwrap_or("https://github.com").trim_end_matches('/').to_string();
+        // Only of the GitHub that the token is for.
+        let origin = origin.and_then(|origin| origin.strip_prefix(&server)?.strip_prefix('/'));
+        let found = given.or_else(|| environ.get("GITHUB_REPOSITORY")).or(origin);
+        let fix = "say it: --github-repository OWNER/NAME (in a workflow GitHub says it itself)";
+        let found = found.ok_or_else(|| Error::input("no GitHub repository is named, and `origin` is none").fix(fix))?;
+        let parts: Vec<&str> = found.split('/').collect();
+        match parts[..] {
+            [owner, name] if [owner, name].iter().all(|part| is_name(part)) => Ok(Repository {
+                client: Client::open(environ, report)?,
+                owner: owner.to_string(),
+                name: name.to_string(),
+                server,
+            }),
+            _ => Err(Error::input(format!("`{found}` is no GitHub repository")).fix(fix)),
+        }
+    }
+
+    pub fn has_token(&self) -> bool {
+        self.client.has_token()
+    }
+
+    /// `owner/name`.
+    pub fn slug(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+
+    /// Its web address.
+    pub fn web(&self) -> String {
+        format!("{}/{}", self.server, self.slug())
+    }
+
+    /// Every tag that begins with `prefix`, by name. Tags of anything but commits are left out.
+    /// <https://docs.github.com/en/rest/git/refs#list-matching-references>
+    pub async fn tags(&self, prefix: &str) -> Result<Vec<Tag>> {
+        #[derive(Deserialize)]
+        struct Reference {
+            #[serde(rename = "ref")]
+            name: String,
+            object: Object,
+        }
+        #[derive(Deserialize)]
+        struct Object {
+            sha: String,
+            r#type: String,
+        }
+        let doing = format!("reading the tags of {}", self.slug());
+        let url = self.url(&["git", "matching-refs", &format!("tags/{prefix}")], &[("per_page", "100")]);
+        let found: Vec<Reference> = self.client.list(url, PAGES, &doing).await?;
+        let annotated = found.iter().any(|reference| reference.object.r#type == "tag");
+        let commits = if annotated { self.tagged_commits(&doing).await? } else { BTreeMap::new() };
+        let tags = found.into_iter().filter_map(|reference| {
+            let name = reference.name.strip_prefix("refs/tags/")?.to_string();
+            let commit = match reference.object.r#type.as_str() {
+                "commit" => Some(reference.object.sha),
+                "tag" => commits.get(&name).cloned(),
+                _ => None,
+            };
+            Some(Tag { commit: commit?, name })
+        });
+        Ok(tags.collect())
+    }
+
+    /// Tag → commit: a ref of an annotated tag names the tag's own object only, and asking for each would take a request each.
+    /// <https://docs.github.com/en/rest/repos/repos#list-repository-tags>
+    async fn tagged_commits(&self, doing: &str) -> Result<BTreeMap<String, String>> {
+        #[derive(Deserialize)]
+        struct Tagged {
+            name: String,
+            commit: Commit,
+        }
+        #[derive(Deserialize)]
+        struct Commit {
+            sha: String,
+        }
+        let found: Vec<Tagged> = self.client.list(self.url(&["tags"], &[("per_page", "100")]), PAGES, doing).await?;
+        Ok(found.into_iter().map(|tagged| (tagged.name, tagged.commit.sha)).collect())
+    }
+
+    /// Whether the history of `head` (a commit or a branch) contains `commit`. What GitHub does not know contains nothing.
+    /// <https://docs.github.com/en/rest/commits/commits#compare-two-commits>
+    pub async fn contains(&self, head: &str, commit: &str) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Comparison {
+            status: String,
+        }
+        let doing = format!("comparing {commit} with {head} in {}", self.slug());
+        let url = self.url(&["compare", &format!("{commit}...{head}")], &[("per_page", "1")]);
+        match self.client.send(&Request::get(url, &doing)).await? {
+            Ok(answer) => {
+                let comparison: Comparison = read(&answer.body, &doing)?;
+                Ok(matches!(comparison.status.as_str(), "ahead" | "identical"))
+            }
+            Err(said) if said.status == 404 => Ok(false),
+            Err(said) => Err(said.into_error(&doing)),
+        }
+    }
+
+    /// The web address of a tag's published release, when there is one.
+    /// <https://docs.github.com/en/rest/releases/releases#get-a-release-by-tag-name>
+    pub async fn release(&self, tag: &str) -> Result<Option<String>> {
+        let doing = format!("reading the release {tag} of {}", self.slug());
+        match self.client.send(&Request::get(self.url(&["releases", "tags", tag], &[]), &doing)).await? {
+            Ok(answer) => page(&answer.body, &doing).map(Some),
+            Err(said) if said.status == 404 => Ok(None),
+            Err(said) => Err(said.into_error(&doing)),
+        }
+    }
+
+    /// Makes a tag; never moves one. A lightweight one: the release says who, when and why.
+    /// <https://docs.github.com/en/rest/git/refs#create-a-reference>
+    pub async fn create_tag(&self, tag: &str, commit: &str) -> Result<Write> {
+        let doing = format!("creating the tag {tag} in {}", self.slug());
+        let body = json!({ "ref": format!("refs/tags/{tag}"), "sha": commit });
+        let request = Request::write(Method::POST, self.url(&["git", "refs"], &[]), &body, &doing);
+        match self.client.send(&request).await? {
+            Ok(_) => Ok(Write::Done),
+            Err(said) => refused(said, &doing),
+        }
+    }
+
+    /// Moves a tag; without `force` only forward, which GitHub itself sees to.
+    /// <https://docs.github.com/en/rest/git/refs#update-a-reference>
+    pub async fn move_tag(&self, tag: &str, commit: &str, force: bool) -> Result<Write> {
+        let doing = format!("moving the tag {tag} in {}", self.slug());
+        let body = json!({ "sha": commit, "force": force });
+        let url = self.url(&["git", "refs", &format!("tags/{tag}")], &[]);
+        match self.client.send(&Request::write(Method::PATCH, url, &body, &doing)).await? {
+            Ok(_) => Ok(Write::Done),
+            Err(said) => refused(said, &doing),
+        }
+    }
+
+    /// Publishes a release in one go, as an immutable one cannot be completed later; gives its web address when that was done.
+    /// <https://docs.github.com/en/rest/releases/releases#create-a-release>
+    pub async fn publish(&self, release: &Release) -> Result<(Write, Option<String>)> {
+        let doing = format!("publishing the release {} of {}", release.tag, self.slug());
+        let body = json!({
+            "tag_name": release.tag,
+            "target_commitish": release.commit,
+            "name": release.tag,
+            "body": release.notes,
+            "draft": false,
+            "prerelease": release.prerelease,
+            "make_latest": release.latest.to_string(),
+        });
+        let request = Request::write(Method::POST, self.url(&["releases"], &[]), &body, &doing);
+        match self.client.send(&request).await? {
+            Ok(answer) => Ok((Write::Done, Some(page(&answer.body, &doing)?))),
+            Err(said) => Ok((refused(said, &doing)?, None)),
+        }
+    }
+
+    /// Commit → the account of its author, as far as GitHub knows one, for the newest commits that `head` contains.
+    /// <https://docs.github.com/en/rest/commits/commits#list-commits>
+    pub async fn authors(&self, head: &str) -> Result<BTreeMap<String, String>> {
+        #[derive(Deserialize)]
+        struct Commit {
+            sha: String,
+            author: Option<Account>,
+        }
+        #[derive(Deserialize)]
+        struct Account {
+            login: Option<String>,
+        }
+        let doing = format!("reading the authors of {}", self.slug());
+        let url = self.url(&["commits"], &[("sha", head), ("per_page", "100")]);
+        let found: Vec<Commit> = self.client.list(url, AUTHOR_PAGES, &doing).await?;
+        Ok(found.into_iter().filter_map(|commit| Some((commit.sha, commit.author?.login?))).collect())
+    }
+
+    fn url(&self, rest: &[&str], query: &[(&str, &str)]) -> Url {
+        self.client.url(["repos", &self.owner, &self.name].into_iter().chain(rest.iter().copied()), query)
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn refused(said: Said, doing: &str) -> Result<Write> {
+    match said.meaning() {
+        Meaning::Exists => Ok(Write::Exists),
+        Meaning::Burned => Ok(Write::Burned),
+        Meaning::NotForward => Ok(Write::NotForward),
+        Meaning::No => Err(said.into_error(doing)),
+    }
+}
+
+fn page(body: &[u8], doing: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Published {
+        html_url: String,
+    }
+    read::<Published>(body, doing).map(|published| published.html_url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Format, Verbosity};
+
+    #[test]
+    fn the_repository_is_the_one_that_was_said_or_that_stands_there() {
+        let report = Report::to(Box::new(std::io::sink()), Format::Human, Verbosity::Quiet, false);
+        // --github-repository, GITHUB_REPOSITORY, GITHUB_SERVER_URL, origin → the web address
+        type Case<'a> = (Option<&'a str>, &'a str, &'a str, Option<&'a str>, Option<&'a str>);
+        let cases: &[Case<'_>] = &[
+            (Some("a/b"), "c/d", "", Some("https://github.com/e/f"), Some("https://github.com/a/b")),
+            (None, "c/d", "", Some("https://github.com/e/f"), Some("https://github.com/c/d")),
+            (None, "", "", Some("https://github.com/e/f.js"), Some("https://github.com/e/f.js")),
+            (None, "", "https://git.example.org", Some("https://git.example.org/e/f"), Some("https://git.example.org/e/f")),
+            (None, "", "", Some("https://gitlab.com/e/f"), None),
+            (None, "", "", Some("https://github.com.example.org/e/f"), None),
+            (None, "", "", None, None),
+            (Some("a"), "", "", None, None),
+            (Some("a/b/c"), "", "", None, None),
+            (Some("../.."), "", "", None, None),
+            (Some("a/b?x"), "", "", None, None),
+        ];
+        for (given, repository, server, origin, expected) in cases {
+            let environ = Environ::new([
+                ("GITHUB_REPOSITORY".to_string(), repository.to_string()),
+                ("GITHUB_SERVER_URL".to_string(), server.to_string()),
+            ]);
+            let found = Repository::open(*given, *origin, &environ, &report);
+            assert_eq!(found.ok().map(|found| found.web()).as_deref(), *expected, "{given:?} {repository} {origin:?}");
+        }
+    }
+}
