@@ -186,6 +186,8 @@ pub struct Version {
     pub bumps: IndexMap<String, BumpName>,
     /// A breaking change takes 0.x to 1.0.0 instead of to the next minor.
     pub allow_1_0: bool,
+    /// Branch → identifier of the prereleases that are made from it: `2.0.0-beta.1`, `2.0.0-beta.2`.
+    pub channels: IndexMap<String, String>,
 }
 
 impl Default for Version {
@@ -196,6 +198,7 @@ impl Default for Version {
             initial: "0.1.0".into(),
             bumps: IndexMap::new(),
             allow_1_0: false,
+            channels: ["alpha", "beta", "next", "rc"].map(|name| (name.into(), name.into())).into_iter().collect(),
         }
     }
 }

@@ -38,13 +38,14 @@ pub fn pull_request(environ: &Environ) -> Option<u64> {
     environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok()
 }
 
-/// The branch a run is for. A runner checks out a detached HEAD, so git cannot tell.
+/// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks out a detached HEAD, so
+/// git cannot tell.
 pub fn branch(environ: &Environ) -> Option<String> {
     if environ.get("GITHUB_REF_TYPE") == Some("tag") {
         return None;
     }
     environ
-        .get("GITHUB_HEAD_REF")
+        .get("GITHUB_BASE_REF")
         .or_else(|| environ.get("GITHUB_REF")?.strip_prefix("refs/heads/"))
         .map(str::to_string)
 }
