@@ -269,3 +269,6 @@ fn reverted(title: &str, body: &str, header: Option<&Header>) -> Option<Reverted
     found.commits.iter_mut().for_each(|text| text.make_ascii_lowercase());
     (found.title.is_some() || !found.commits.is_empty()).then_some(found)
 }
+
+#[cfg(test)]
+mod tests;
