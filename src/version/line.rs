@@ -23,7 +23,7 @@ impl Line {
     pub fn of(branch: Option<&str>, settings: &service::Version) -> Line {
         let Some(branch) = branch else { return Line::Main };
         if let Some(identifier) = settings.channels.get(branch) {
-            return Line::Channel(identifier.clone());
+            return Line::Channel(identifier.to_string());
         }
         if matches!(branch, "main" | "master") {
             return Line::Main;
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn branches_have_their_lines() {
         let settings = service::Version {
-            channels: [("develop".to_string(), "dev".to_string())].into_iter().collect(),
+            channels: [("develop".into(), "dev".to_string().try_into().expect("an identifier"))].into_iter().collect(),
             ..service::Version::default()
         };
         let maintenance = |branch: &str, major, minor| Line::Maintenance { branch: branch.into(), major, minor };
