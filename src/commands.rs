@@ -105,6 +105,7 @@ async fn next_version(context: &Context, service: &Service, arguments: &VersionA
         settings: service.version.clone(),
         pull_request: arguments.pull_request.or_else(|| github::runner::pull_request(&context.environ)),
         branch: github::runner::branch(&context.environ),
+        default_branch: github::runner::default_branch(&context.environ),
         tags: None,
         fetch: !context.shared.plan,
     };

@@ -50,6 +50,13 @@ pub fn branch(environ: &Environ) -> Option<String> {
         .map(str::to_string)
 }
 
+/// The repository's default branch, as the event that started the run says.
+pub fn default_branch(environ: &Environ) -> Option<String> {
+    let event = std::fs::read_to_string(environ.get("GITHUB_EVENT_PATH")?).ok()?;
+    let event: Value = serde_json::from_str(&event).ok()?;
+    event.pointer("/repository/default_branch")?.as_str().map(str::to_string)
+}
+
 /// One output in the form that takes any value: `name<<DELIMITER`, the value, `DELIMITER`.
 fn entry(name: &str, value: &str, delimiter: &str) -> String {
     format!("{name}<<{delimiter}\n{value}\n{delimiter}\n")

@@ -190,6 +190,13 @@ pub fn is_after(repository: &gix::Repository, tag: &VersionTag, head: &str, time
     Ancestors::of(repository, at)?.contains(head, time)
 }
 
+/// The default branch of the remote, as a clone remembers it.
+pub fn default_branch(repository: &gix::Repository) -> Option<String> {
+    let head = repository.find_reference("refs/remotes/origin/HEAD").ok()?;
+    let name = head.target().try_name()?.as_bstr().to_string();
+    name.strip_prefix("refs/remotes/origin/").map(str::to_string)
+}
+
 /// Whether the history is cut off somewhere.
 pub fn is_shallow(repository: &gix::Repository) -> bool {
     repository.is_shallow().unwrap_or(false)

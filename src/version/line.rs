@@ -20,12 +20,12 @@ pub enum Line {
 
 impl Line {
     /// The line of a branch. Where no branch is known (a detached HEAD), what is checked out is taken for the main line.
-    pub fn of(branch: Option<&str>, settings: &service::Version) -> Line {
+    pub fn of(branch: Option<&str>, default: Option<&str>, settings: &service::Version) -> Line {
         let Some(branch) = branch else { return Line::Main };
         if let Some(identifier) = settings.channels.get(branch) {
             return Line::Channel(identifier.to_string());
         }
-        if matches!(branch, "main" | "master") {
+        if matches!(branch, "main" | "master") || default == Some(branch) {
             return Line::Main;
         }
         let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
@@ -189,7 +189,7 @@ mod tests {
         let mut here: Vec<Version> = case.here.iter().map(|text| version(text)).collect();
         here.sort();
         let known: Vec<Version> = here.iter().cloned().chain(case.elsewhere.iter().map(|text| version(text))).collect();
-        let line = Line::of(case.branch, &settings);
+        let line = Line::of(case.branch, Some("trunk"), &settings);
         let highest = here.last();
         let stable = here.iter().rev().find(|version| version.pre.is_empty());
         let base = if matches!(line, Line::Channel(_)) { highest } else { stable.or(highest) };
@@ -222,6 +222,7 @@ mod tests {
             (None, Line::Main),
             (Some("main"), Line::Main),
             (Some("master"), Line::Main),
+            (Some("trunk"), Line::Main),
             (Some("1.x"), maintenance("1.x", 1, None)),
             (Some("1.4.x"), maintenance("1.4.x", 1, Some(4))),
             (Some("develop"), Line::Channel("dev".into())),
@@ -233,9 +234,9 @@ mod tests {
             (Some("feature/x"), Line::Topic),
         ];
         for (branch, line) in cases {
-            assert_eq!(Line::of(branch, &settings), line, "{branch:?}");
+            assert_eq!(Line::of(branch, Some("trunk"), &settings), line, "{branch:?}");
         }
-        assert_eq!(Line::of(Some("beta"), &service::Version::default()), Line::Channel("beta".into()));
+        assert_eq!(Line::of(Some("beta"), Some("beta"), &service::Version::default()), Line::Channel("beta".into()));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Request {
     pub pull_request: Option<u64>,
     /// The branch whose line of versions this is, where the checkout itself cannot tell.
     pub branch: Option<String>,
+    /// The repository's default branch, where the checkout itself cannot tell.
+    pub default_branch: Option<String>,
     /// Tags known from elsewhere, in place of those of the checkout. One whose commit is not here is no base.
     pub tags: Option<Vec<Tag>>,
     /// Whether git may fetch the history that the checkout lacks.
@@ -233,7 +235,8 @@ fn observe(repository: &mut gix::Repository, head: &git::Head, request: &Request
     let settings = &request.settings;
     let paths = history::paths_from_root(&head.root, &request.folder, &settings.paths)?;
     let branch = request.branch.clone().or_else(|| head.branch.clone());
-    let line = Line::of(branch.as_deref(), settings);
+    let default = request.default_branch.clone().or_else(|| history::default_branch(repository));
+    let line = Line::of(branch.as_deref(), default.as_deref(), settings);
     let tags = history::version_tags(repository, &settings.prefix, request.tags.as_deref())?;
 
     let mut walk = Ancestors::of(repository, at)?;

@@ -54,6 +54,22 @@ fn the_base_is_the_highest_version_that_head_contains() {
 }
 
 #[test]
+fn a_tag_of_a_tag_and_several_of_a_commit_are_bases() {
+    let repository = repository("name: p\nport: 1\nversion: {prefix: svc-v}\n");
+    for (tag, of) in
+        [("svc-v1.0.0", "HEAD"), ("svc-v1.2.0", "svc-v1.0.0"), ("svc-v2-v9.0.0", "HEAD"), ("svc-v1.1.0", "HEAD")]
+    {
+        repository.git(&["tag", "-a", "-m", "a version", tag, of]);
+    }
+    repository.git(&["tag", "svc-v7.0.0", "HEAD^{tree}"]);
+    assert_eq!(found(version(&repository)), ("1.2.0".into(), false, "svc-v1.2.0".into()));
+    repository.commit("fix: a");
+    assert_eq!(found(version(&repository)), ("1.2.1".into(), true, "svc-v1.2.0".into()));
+    repository.git(&["pack-refs", "--all"]);
+    assert_eq!(found(version(&repository)), ("1.2.1".into(), true, "svc-v1.2.0".into()));
+}
+
+#[test]
 fn a_tag_of_another_branch_is_no_base() {
     let repository = repository(SERVICE);
     repository.git(&["tag", "v1.0.0"]);
@@ -426,6 +442,21 @@ fn branches_have_their_versions() {
     let error = &ended.json()["error"];
     assert!(error["message"].as_str().is_some_and(|text| text.contains(">=1.3.0 <1.4.0")), "{ended}");
     assert!(ended.stderr.contains("feat: e"), "{ended}");
+}
+
+#[test]
+fn the_default_branch_is_the_main_line() {
+    let origin = Repository::empty();
+    origin.git(&["init", "-q", "-b", "trunk"]);
+    origin.write("service.yaml", SERVICE);
+    origin.git(&["add", "-A"]);
+    origin.commit("feat: a");
+    assert_eq!(found(version(&origin)).0, "0.1.0-trunk.1", "nobody says that it is one");
+    let clone = cloned(&format!("file://{}", origin.path().display()), &[]);
+    assert_eq!(found(version(&clone)).0, "0.1.0", "a clone remembers");
+    origin.write("event.json", r#"{"repository": {"default_branch": "trunk"}}"#);
+    let run = run(cicd(origin.path()).args(["version", "--output", "json"]).env("GITHUB_EVENT_PATH", "event.json"));
+    assert_eq!(found(run).0, "0.1.0", "the event says");
 }
 
 #[test]
