@@ -22,6 +22,10 @@ const OLDER_IN_A_ROW: usize = 1_000;
 /// Room for the objects that a walk comes to twice.
 const OBJECT_CACHE: usize = 8 * 1024 * 1024;
 
+/// From this many commits on, a walk is worth a look into the commit-graph. Its entries lie in the order of their ids, so that
+/// even a short walk would pull most of the file into memory.
+const LONG_WALK: usize = 5_000;
+
 /// Why the checkout cannot tell, though the repository it came from can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -122,6 +126,10 @@ pub struct Ancestors<'r> {
     seen: HashSet<ObjectId>,
     /// The times of the commits that were walked.
     times: Vec<i64>,
+    head: ObjectId,
+    /// How many commits the walk has come to, and whether it uses the commit-graph by now.
+    walked: usize,
+    long: bool,
     ended: bool,
 }
 
@@ -129,12 +137,14 @@ impl<'r> Ancestors<'r> {
     /// # Errors
     /// Unexpected, when the commit cannot be read.
     pub fn of(repository: &'r gix::Repository, head: ObjectId) -> Result<Self> {
-        let walk = repository
-            .rev_walk([head])
-            .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
-            .all()
-            .map_err(|error| unreadable("the history", &error))?;
-        Ok(Ancestors { repository, walk, seen: HashSet::new(), times: Vec::new(), ended: false })
+        let walk = walk(repository, head, None, false)?;
+        let (seen, times) = (HashSet::new(), Vec::new());
+        Ok(Ancestors { repository, walk, seen, times, head, walked: 0, long: false, ended: false })
+    }
+
+    /// Whether it took a long walk to answer.
+    pub fn is_long(&self) -> bool {
+        self.long
     }
 
     /// The first of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
@@ -165,8 +175,16 @@ impl<'r> Ancestors<'r> {
             if self.ended || in_a_row >= OLDER_IN_A_ROW {
                 return Ok(false);
             }
+            if self.walked == LONG_WALK && !self.long {
+                // From the start, which is quick with the commit-graph.
+                self.walk = walk(self.repository, self.head, None, true)?;
+                (self.walked, self.long) = (0, true);
+                self.times.clear();
+                in_a_row = 0;
+            }
             match self.walk.next() {
                 Some(Ok(info)) => {
+                    self.walked += 1;
                     let walked = info.commit_time.unwrap_or(i64::MAX);
                     in_a_row = if older(&&walked) { in_a_row + 1 } else { 0 };
                     self.times.push(walked);
@@ -202,24 +220,41 @@ pub fn is_shallow(repository: &gix::Repository) -> bool {
     repository.is_shallow().unwrap_or(false)
 }
 
-/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`.
+/// The commits that `head` contains and `base` does not, newest first.
+fn walk(
+    repository: &gix::Repository,
+    head: ObjectId,
+    base: Option<ObjectId>,
+    graph: bool,
+) -> Result<gix::revision::Walk<'_>> {
+    repository
+        .rev_walk([head])
+        .with_hidden(base)
+        .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
+        .use_commit_graph(if graph { None } else { Some(false) })
+        .all()
+        .map_err(|error| unreadable("the history", &error))
+}
+
+/// Opens the room for objects that both walks, of the tags and of the commits, come to.
+pub fn remember_objects(repository: &mut gix::Repository) {
+    repository.object_cache_size_if_unset(OBJECT_CACHE);
+}
+
+/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`. `long`: as
+/// [`Ancestors::is_long`] says of the same history.
 ///
 /// # Errors
 /// What is missing, when the history was cut off within the range or trees are left out.
 pub fn since(
-    repository: &mut gix::Repository,
+    repository: &gix::Repository,
     head: ObjectId,
     base: Option<ObjectId>,
     paths: &[PathBuf],
+    long: bool,
 ) -> Result<Vec<Commit>, Failure> {
-    repository.object_cache_size_if_unset(OBJECT_CACHE);
     let cut = repository.shallow_commits().ok().flatten();
-    let walk = repository
-        .rev_walk([head])
-        .with_hidden(base)
-        .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
-        .all()
-        .map_err(|error| unreadable("the history", &error))?;
+    let walk = walk(repository, head, base, long)?;
     let mut commits = Vec::new();
     let mut touched = Vec::new();
     for info in walk {

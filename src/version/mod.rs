@@ -158,9 +158,9 @@ pub fn docker_tag(version: &str) -> String {
 /// commit.
 pub async fn next(request: &Request, report: &Report) -> Result<Version> {
     let (missing, root, revision) = {
-        let mut repository = git::open(&request.folder)?;
+        let repository = open(request)?;
         let head = git::head(&repository)?;
-        let missing = match observe(&mut repository, &head, request) {
+        let missing = match observe(&repository, &head, request) {
             Ok(seen) if seen.untagged => Missing::Tags,
             Ok(seen) => return conclude(&repository, &head, request, &seen, Vec::new()),
             Err(Failure::Missing(missing)) => missing,
@@ -169,13 +169,19 @@ pub async fn next(request: &Request, report: &Report) -> Result<Version> {
         (missing, head.root, head.revision)
     };
     let notices = supply(missing, &root, &revision, request, report).await?;
-    let mut repository = git::open(&request.folder)?;
+    let repository = open(request)?;
     let head = git::head(&repository)?;
-    match observe(&mut repository, &head, request) {
+    match observe(&repository, &head, request) {
         Ok(seen) => conclude(&repository, &head, request, &seen, notices),
         Err(Failure::Missing(missing)) => Err(too_little(missing)),
         Err(Failure::Error(error)) => Err(error),
     }
+}
+
+fn open(request: &Request) -> Result<gix::Repository> {
+    let mut repository = git::open(&request.folder)?;
+    history::remember_objects(&mut repository);
+    Ok(repository)
 }
 
 /// Fetches what is missing, where that may be, and gives what a person should know of it.
@@ -230,7 +236,7 @@ struct Observed {
     untagged: bool,
 }
 
-fn observe(repository: &mut gix::Repository, head: &git::Head, request: &Request) -> Result<Observed, Failure> {
+fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) -> Result<Observed, Failure> {
     let at = repository.head_id().map_err(|error| Error::unexpected("cannot read HEAD").why(error))?.detach();
     let settings = &request.settings;
     let paths = history::paths_from_root(&head.root, &request.folder, &settings.paths)?;
@@ -265,9 +271,8 @@ fn observe(repository: &mut gix::Repository, head: &git::Head, request: &Request
         untagged: tags.is_empty() && request.tags.is_none() && repository.find_remote("origin").is_ok(),
         tags: Vec::new(),
     };
-    drop(walk);
+    observed.commits = history::since(repository, at, base_at, &paths, walk.is_long())?;
     observed.tags = tags;
-    observed.commits = history::since(repository, at, base_at, &paths)?;
     // GitHub's trial merge of a pull request is nobody's commit.
     if request.pull_request.is_some() && observed.commits.first().is_some_and(is_trial_merge) {
         observed.commits[0].trial = true;
@@ -299,7 +304,7 @@ fn conclude(
     let known: Vec<semver::Version> = seen.tags.iter().map(|tag| tag.version.clone()).collect();
     let counted = || seen.commits.iter().zip(&verdicts).filter(|(commit, _)| commit.counts);
     let bump = counted().map(|(_, verdict)| verdict.bump).max().unwrap_or(Bump::None);
-    let deciding = counted().filter(|(_, verdict)| verdict.bump == bump && bump > Bump::None).last();
+    let deciding = counted().rfind(|(_, verdict)| verdict.bump == bump && bump > Bump::None);
     let deciding =
         deciding.map(|(commit, _)| Deciding { sha: commit.id.clone(), subject: commit.message.title.clone() });
     let mut facts = Facts {
