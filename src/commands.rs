@@ -33,7 +33,7 @@ pub struct Context {
 /// Whatever its step refuses or fails at.
 pub async fn run(command: &Command, context: &Context) -> Result<()> {
     match command {
-        Command::Version(arguments) => show_version(context, arguments).map(drop),
+        Command::Version(arguments) => show_version(context, arguments).await.map(drop),
         Command::BuildImage(arguments) => build_image(context, arguments).await.map(drop),
         Command::PushEcr(arguments) => push_ecr(context, arguments).await,
         Command::Deploy(arguments) => deploy_image(context, arguments).await,
@@ -99,21 +99,25 @@ impl Context {
     }
 }
 
-fn next_version(context: &Context, service: &Service, arguments: &VersionArgs) -> Result<version::Version> {
-    let repository = git::open(&context.folder())?;
+async fn next_version(context: &Context, service: &Service, arguments: &VersionArgs) -> Result<version::Version> {
     let request = version::Request {
         folder: std::path::absolute(context.folder()).unwrap_or_else(|_| context.folder()),
         settings: service.version.clone(),
         pull_request: arguments.pull_request.or_else(|| github::runner::pull_request(&context.environ)),
         branch: github::runner::branch(&context.environ),
+        default_branch: github::runner::default_branch(&context.environ),
+        tags: None,
+        fetch: !context.shared.plan,
     };
-    version::next(&repository, &request)
+    let version = version::next(&request, &context.report).await?;
+    version.notices.iter().for_each(|notice| context.report.warn(notice));
+    Ok(version)
 }
 
-fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::Version> {
+async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::Version> {
     let service = context.service()?;
     let step = context.report.step("version");
-    let version = next_version(context, &service, arguments)?;
+    let version = next_version(context, &service, arguments).await?;
     if arguments.explain {
         for line in version.explain() {
             context.report.detail(line);
@@ -121,6 +125,9 @@ fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::V
     }
     step.done(version.in_words());
     context.report.summarise(format!("**Version** `{}`: {}", version.version, version.in_words()));
+    if version.preview {
+        context.report.summarise(version.table());
+    }
     context.report.print(&version.version, &mut std::io::stdout());
     context.give(&version);
     context.give(&json!({ "environments": environments(&service, version.is_snapshot())? }));
@@ -140,10 +147,13 @@ fn environments(service: &Service, snapshot: bool) -> Result<Vec<String>> {
 }
 
 /// The version that was given, or the next one from history.
-fn version_or_next(context: &Context, service: &Service, given: Option<&str>) -> Result<String> {
+async fn version_or_next(context: &Context, service: &Service, given: Option<&str>) -> Result<String> {
     match given {
         Some(version) => Ok(version.to_string()),
-        None => Ok(next_version(context, service, &VersionArgs { explain: false, pull_request: None })?.docker_tag),
+        None => {
+            let arguments = VersionArgs { explain: false, pull_request: None };
+            Ok(next_version(context, service, &arguments).await?.docker_tag)
+        }
     }
 }
 
@@ -151,7 +161,7 @@ fn version_or_next(context: &Context, service: &Service, given: Option<&str>) ->
 async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<String>> {
     let service = context.service()?;
     let settings = settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
-    let version = version_or_next(context, &service, arguments.version.as_deref())?;
+    let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
     let step = context.report.step("build-image");
     let head = git::head(&git::open(&context.folder())?)?;
     let request = image::build::Request {
@@ -325,7 +335,7 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
     settings::resolve(&service, environment)?;
     settings::destination(context.platform().await?.as_ref(), environment)?;
 
-    let tag = show_version(context, &VersionArgs { explain: false, pull_request: None })?.docker_tag;
+    let tag = show_version(context, &VersionArgs { explain: false, pull_request: None }).await?.docker_tag;
     let build = BuildImageArgs {
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),

@@ -23,7 +23,7 @@ pub struct Head {
 /// work tree, and reading needs no trust in its configuration.
 ///
 /// # Errors
-/// Bad input when `path` is in no repository.
+/// Bad input when `path` is in no repository; refused when it is one of SHA-256.
 pub fn open(path: &Path) -> Result<gix::Repository> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let options = gix::open::Options::isolated().open_path_as_is(false);
@@ -31,8 +31,18 @@ pub fn open(path: &Path) -> Result<gix::Repository> {
     gix::ThreadSafeRepository::discover_opts(&path, gix::discover::upwards::Options::default(), trust)
         .map(|repository| repository.to_thread_local())
         .map_err(|error| {
+            let why = chain(&error);
+            // The library tells it in words only.
+            if why.contains("objectFormat") {
+                return Error::refused(format!(
+                    "{} names its objects by SHA-256, which cannot be read here",
+                    path.display()
+                ))
+                .why(why)
+                .fix("use a SHA-1 repository, the only kind that GitHub has: git init --object-format=sha1");
+            }
             Error::input(format!("{} is in no git repository", path.display()))
-                .why(chain(&error))
+                .why(why)
                 .fix("versions come from git history: run inside a clone, or check out before this step")
         })
 }

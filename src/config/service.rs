@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{Cpu, Memory, Name, Platform, SecretRef, Span, UrlPath, Variable};
+use super::values::{Cpu, Identifier, Memory, Name, Platform, SecretRef, Span, UrlPath, Variable};
 
 /// What a service is: read from service.yaml.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -186,6 +186,8 @@ pub struct Version {
     pub bumps: IndexMap<String, BumpName>,
     /// A breaking change takes 0.x to 1.0.0 instead of to the next minor.
     pub allow_1_0: bool,
+    /// Branch → identifier of the prereleases that are made from it: `2.0.0-beta.1`, `2.0.0-beta.2`.
+    pub channels: IndexMap<String, Identifier>,
 }
 
 impl Default for Version {
@@ -196,6 +198,10 @@ impl Default for Version {
             initial: "0.1.0".into(),
             bumps: IndexMap::new(),
             allow_1_0: false,
+            channels: ["alpha", "beta", "next", "rc"]
+                .map(|name| (name.into(), Identifier::try_from(name.to_string()).expect("a constant identifier")))
+                .into_iter()
+                .collect(),
         }
     }
 }

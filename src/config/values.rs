@@ -70,6 +70,21 @@ text_value!(
 );
 
 text_value!(
+    /// What names the prereleases of a channel in a semantic version (<https://semver.org/#spec-item-9>): `beta`.
+    Identifier,
+    "^[A-Za-z][-A-Za-z0-9]{0,39}$",
+    |text| {
+        let first = text.starts_with(|c: char| c.is_ascii_alphabetic());
+        if !first || text.len() > 40 || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(format!(
+                "`{text}` cannot name prereleases: up to 40 letters, digits and `-`, beginning with a letter"
+            ));
+        }
+        Ok(())
+    }
+);
+
+text_value!(
     /// The name of an environment variable.
     Variable,
     "^[A-Za-z_][A-Za-z0-9_]*$",

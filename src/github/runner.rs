@@ -38,15 +38,23 @@ pub fn pull_request(environ: &Environ) -> Option<u64> {
     environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok()
 }
 
-/// The branch a run is for. A runner checks out a detached HEAD, so git cannot tell.
+/// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks out a detached HEAD, so
+/// git cannot tell.
 pub fn branch(environ: &Environ) -> Option<String> {
     if environ.get("GITHUB_REF_TYPE") == Some("tag") {
         return None;
     }
     environ
-        .get("GITHUB_HEAD_REF")
+        .get("GITHUB_BASE_REF")
         .or_else(|| environ.get("GITHUB_REF")?.strip_prefix("refs/heads/"))
         .map(str::to_string)
+}
+
+/// The repository's default branch, as the event that started the run says.
+pub fn default_branch(environ: &Environ) -> Option<String> {
+    let event = std::fs::read_to_string(environ.get("GITHUB_EVENT_PATH")?).ok()?;
+    let event: Value = serde_json::from_str(&event).ok()?;
+    event.pointer("/repository/default_branch")?.as_str().map(str::to_string)
 }
 
 /// One output in the form that takes any value: `name<<DELIMITER`, the value, `DELIMITER`.

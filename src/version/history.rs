@@ -1,4 +1,4 @@
-//! What git knows: the last version below HEAD and the commits since. Reads, never writes, never fetches.
+//! What git knows: the versions that HEAD contains and the commits since. Reads, never writes, never fetches.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,99 +8,186 @@ use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 use semver::Version;
 
+use super::Tag;
 use super::bump::Commit;
 use super::commit;
+use super::paths::{Paths, Touched};
 use crate::error::{Error, Result, chain};
 
-/// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself allows.
+/// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself allows, and this many
+/// older commits in a row.
 const CLOCK_SKEW: i64 = 86_400;
+const OLDER_IN_A_ROW: usize = 1_000;
 
-/// The last version that HEAD contains.
+/// Room for the objects that a walk comes to twice.
+const OBJECT_CACHE: usize = 8 * 1024 * 1024;
+
+/// From this many commits on, a walk is worth a look into the commit-graph. Its entries lie in the order of their ids, so that
+/// even a short walk would pull most of the file into memory.
+const LONG_WALK: usize = 5_000;
+
+/// Why the checkout cannot tell, though the repository it came from can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The history is cut off before the last version.
+    Commits,
+    /// Trees are left out, and `paths` needs them.
+    Trees,
+    /// No version tag is here, and nobody said that there is none.
+    Tags,
+}
+
+impl Missing {
+    /// What is missing, in the plural.
+    pub fn name(self) -> &'static str {
+        match self {
+            Missing::Commits => "commits",
+            Missing::Trees => "trees",
+            Missing::Tags => "tags",
+        }
+    }
+
+    pub fn why(self) -> &'static str {
+        match self {
+            Missing::Commits => "the checkout is shallow: its history ends before the last version",
+            Missing::Trees => "the checkout has no trees of older commits, and version.paths asks what they touch",
+            Missing::Tags => "the remote has version tags, and this checkout has none",
+        }
+    }
+}
+
+/// What reading the history ends in, where it does not end well.
+#[derive(Debug)]
+pub enum Failure {
+    Missing(Missing),
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Error(error)
+    }
+}
+
+/// A tag that names a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base {
-    pub tag: String,
+pub struct VersionTag {
+    pub name: String,
     pub version: Version,
-    pub at: ObjectId,
+    /// A commit, or an annotated tag of one.
+    target: ObjectId,
 }
 
-/// A tag that names a version, and the commit it stands at.
-struct Tagged {
-    name: String,
-    version: Version,
-    at: ObjectId,
-    time: i64,
-}
-
-fn unreadable(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+pub(super) fn unreadable(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     Error::unexpected(format!("cannot read {what}")).why(chain(error))
 }
 
-/// Finds the highest version tag that `head` contains: `prefix` and a full semantic version, nothing else.
+/// The tags that name a version, the highest first: `prefix` and a full semantic version, nothing else. `given` replaces
+/// those of the checkout.
 ///
 /// # Errors
-/// Refused when the history was cut off before that could be known.
-pub fn base(repository: &gix::Repository, head: ObjectId, prefix: &str) -> Result<Option<Base>> {
-    let mut tags = version_tags(repository, prefix)?;
-    // The highest first; of two names of one version (1.0.0 and 1.0.0+build) any is as good.
-    tags.sort_by(|a, b| b.version.cmp_precedence(&a.version).then_with(|| a.name.cmp(&b.name)));
-    let mut walk = Ancestors::of(repository, head)?;
-    for tag in tags {
-        if walk.contains(tag.at, tag.time)? {
-            return Ok(Some(Base { tag: tag.name, version: tag.version, at: tag.at }));
+/// Unexpected, when the references cannot be read.
+pub fn version_tags(repository: &gix::Repository, prefix: &str, given: Option<&[Tag]>) -> Result<Vec<VersionTag>> {
+    let read = |name: &str| name.strip_prefix(prefix).and_then(|version| Version::parse(version).ok());
+    let mut found = Vec::new();
+    if let Some(given) = given {
+        for tag in given {
+            if let (Some(version), Ok(commit)) = (read(&tag.name), ObjectId::from_hex(tag.commit.as_bytes())) {
+                found.push(VersionTag { name: tag.name.clone(), version, target: commit });
+            }
+        }
+    } else {
+        let platform = repository.references().map_err(|error| unreadable("the tags", &error))?;
+        for reference in platform.tags().map_err(|error| unreadable("the tags", &error))? {
+            let Ok(reference) = reference else { continue };
+            let name = reference.name().shorten().to_string();
+            if let (Some(version), Some(id)) = (read(&name), reference.try_id()) {
+                found.push(VersionTag { name, version, target: id.detach() });
+            }
         }
     }
-    if repository.is_shallow().unwrap_or(false) {
-        return Err(shallow("no version tag is in the part of the history that is here"));
-    }
-    Ok(None)
-}
-
-fn version_tags(repository: &gix::Repository, prefix: &str) -> Result<Vec<Tagged>> {
-    let mut found = Vec::new();
-    let platform = repository.references().map_err(|error| unreadable("the tags", &error))?;
-    let tags = platform.tags().map_err(|error| unreadable("the tags", &error))?;
-    for reference in tags {
-        let Ok(mut reference) = reference else { continue };
-        let name = reference.name().shorten().to_string();
-        let Some(Ok(version)) = name.strip_prefix(prefix).map(Version::parse) else { continue };
-        // A tag of a tree or of a missing commit names no version of this history.
-        let Ok(commit) = reference.peel_to_commit() else { continue };
-        let time = commit.time().map_or(0, |time| time.seconds);
-        found.push(Tagged { name, version, at: commit.id, time });
-    }
+    // Of two names of one version (1.0.0 and 1.0.0+build) any is as good, but always the same one.
+    found.sort_by(|a, b| b.version.cmp_precedence(&a.version).then_with(|| a.name.cmp(&b.name)));
     Ok(found)
 }
 
+impl VersionTag {
+    /// The commit a tag stands at, and its time. None for a tag of a tree or of a commit that is not here.
+    fn commit(&self, repository: &gix::Repository) -> Option<(ObjectId, i64)> {
+        let commit = repository.find_object(self.target).ok()?.peel_to_commit().ok()?;
+        Some((commit.id, commit.time().ok()?.seconds))
+    }
+}
+
 /// The ancestors of a commit, walked newest first and only as far back as the questions asked of it need.
-struct Ancestors<'r> {
+pub struct Ancestors<'r> {
+    repository: &'r gix::Repository,
     walk: gix::revision::Walk<'r>,
     seen: HashSet<ObjectId>,
-    /// The commit time the walk has come to; nothing newer will follow, but for clock skew.
-    reached: i64,
+    /// The times of the commits that were walked.
+    times: Vec<i64>,
+    head: ObjectId,
+    /// How many commits the walk has come to, and whether it uses the commit-graph by now.
+    walked: usize,
+    long: bool,
     ended: bool,
 }
 
 impl<'r> Ancestors<'r> {
-    fn of(repository: &'r gix::Repository, head: ObjectId) -> Result<Self> {
-        let walk = repository
-            .rev_walk([head])
-            .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
-            .all()
-            .map_err(|error| unreadable("the history", &error))?;
-        Ok(Ancestors { walk, seen: HashSet::new(), reached: i64::MAX, ended: false })
+    /// # Errors
+    /// Unexpected, when the commit cannot be read.
+    pub fn of(repository: &'r gix::Repository, head: ObjectId) -> Result<Self> {
+        let walk = walk(repository, head, None, false)?;
+        let (seen, times) = (HashSet::new(), Vec::new());
+        Ok(Ancestors { repository, walk, seen, times, head, walked: 0, long: false, ended: false })
+    }
+
+    /// Whether it took a long walk to answer.
+    pub fn is_long(&self) -> bool {
+        self.long
+    }
+
+    /// The first of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
+    ///
+    /// # Errors
+    /// Unexpected, when a commit cannot be read.
+    pub fn first<'t>(
+        &mut self,
+        tags: &'t [VersionTag],
+        wanted: impl Fn(&Version) -> bool,
+    ) -> Result<Option<(&'t VersionTag, ObjectId)>> {
+        for tag in tags.iter().filter(|tag| wanted(&tag.version)) {
+            let Some((at, time)) = tag.commit(self.repository) else { continue };
+            if self.contains(at, time)? {
+                return Ok(Some((tag, at)));
+            }
+        }
+        Ok(None)
     }
 
     fn contains(&mut self, commit: ObjectId, time: i64) -> Result<bool> {
+        let older = |walked: &&i64| **walked < time.saturating_sub(CLOCK_SKEW);
+        let mut in_a_row = self.times.iter().rev().take(OLDER_IN_A_ROW).take_while(older).count();
         loop {
             if self.seen.contains(&commit) {
                 return Ok(true);
             }
-            if self.ended || self.reached < time.saturating_sub(CLOCK_SKEW) {
+            if self.ended || in_a_row >= OLDER_IN_A_ROW {
                 return Ok(false);
+            }
+            if self.walked == LONG_WALK && !self.long {
+                // From the start, which is quick with the commit-graph.
+                self.walk = walk(self.repository, self.head, None, true)?;
+                (self.walked, self.long) = (0, true);
+                self.times.clear();
+                in_a_row = 0;
             }
             match self.walk.next() {
                 Some(Ok(info)) => {
-                    self.reached = self.reached.min(info.commit_time.unwrap_or(self.reached));
+                    self.walked += 1;
+                    let walked = info.commit_time.unwrap_or(i64::MAX);
+                    in_a_row = if older(&&walked) { in_a_row + 1 } else { 0 };
+                    self.times.push(walked);
                     self.seen.insert(info.id);
                 }
                 Some(Err(error)) => return Err(unreadable("the history", &error)),
@@ -110,68 +197,92 @@ impl<'r> Ancestors<'r> {
     }
 }
 
-/// The commits that `head` contains and `base` does not, newest first; with `paths` only those that touch one of them.
+/// Whether a tag's commit is here and contains `head`.
 ///
 /// # Errors
-/// Refused when the history was cut off within the range.
+/// Unexpected, when a commit cannot be read.
+pub fn is_after(repository: &gix::Repository, tag: &VersionTag, head: &str, time: i64) -> Result<bool> {
+    let (Some((at, _)), Ok(head)) = (tag.commit(repository), ObjectId::from_hex(head.as_bytes())) else {
+        return Ok(false);
+    };
+    Ancestors::of(repository, at)?.contains(head, time)
+}
+
+/// The default branch of the remote, as a clone remembers it.
+pub fn default_branch(repository: &gix::Repository) -> Option<String> {
+    let head = repository.find_reference("refs/remotes/origin/HEAD").ok()?;
+    let name = head.target().try_name()?.as_bstr().to_string();
+    name.strip_prefix("refs/remotes/origin/").map(str::to_string)
+}
+
+/// Whether the history is cut off somewhere.
+pub fn is_shallow(repository: &gix::Repository) -> bool {
+    repository.is_shallow().unwrap_or(false)
+}
+
+/// The commits that `head` contains and `base` does not, newest first.
+fn walk(
+    repository: &gix::Repository,
+    head: ObjectId,
+    base: Option<ObjectId>,
+    graph: bool,
+) -> Result<gix::revision::Walk<'_>> {
+    repository
+        .rev_walk([head])
+        .with_hidden(base)
+        .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
+        .use_commit_graph(if graph { None } else { Some(false) })
+        .all()
+        .map_err(|error| unreadable("the history", &error))
+}
+
+/// Opens the room for objects that both walks, of the tags and of the commits, come to.
+pub fn remember_objects(repository: &mut gix::Repository) {
+    repository.object_cache_size_if_unset(OBJECT_CACHE);
+}
+
+/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`. `long`: as
+/// [`Ancestors::is_long`] says of the same history.
+///
+/// # Errors
+/// What is missing, when the history was cut off within the range or trees are left out.
 pub fn since(
     repository: &gix::Repository,
     head: ObjectId,
     base: Option<ObjectId>,
     paths: &[PathBuf],
-) -> Result<Vec<Commit>> {
+    long: bool,
+) -> Result<Vec<Commit>, Failure> {
     let cut = repository.shallow_commits().ok().flatten();
-    let walk = repository
-        .rev_walk([head])
-        .with_hidden(base)
-        .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
-        .all()
-        .map_err(|error| unreadable("the history", &error))?;
+    let walk = walk(repository, head, base, long)?;
     let mut commits = Vec::new();
+    let mut touched = Vec::new();
     for info in walk {
         let info = info.map_err(|error| unreadable("the history", &error))?;
         if cut.as_ref().is_some_and(|cut| cut.contains(&info.id)) {
-            return Err(shallow("the history is cut off before the last version"));
+            return Err(Failure::Missing(Missing::Commits));
         }
         let commit = info.object().map_err(|error| unreadable("a commit", &error))?;
-        if touches(&commit, paths)? {
-            let message = String::from_utf8_lossy(commit.message_raw_sloppy()).into_owned();
-            commits.push(Commit { id: info.id.to_string(), message: commit::read(&message) });
+        let author = commit.author().map_err(|error| unreadable("a commit", &error))?;
+        let message = String::from_utf8_lossy(commit.message_raw_sloppy()).into_owned();
+        commits.push(Commit {
+            id: info.id.to_string(),
+            author: author.name.to_string(),
+            email: author.email.to_string(),
+            parents: info.parent_ids.iter().map(ToString::to_string).collect(),
+            message: commit::read(&message),
+            counts: true,
+            trial: false,
+        });
+        if !paths.is_empty() {
+            touched.push(Touched::of(&commit)?);
         }
+    }
+    if !paths.is_empty() {
+        let counts = Paths::of(repository, paths).touched(&touched)?;
+        commits.iter_mut().zip(counts).for_each(|(commit, counts)| commit.counts = counts);
     }
     Ok(commits)
-}
-
-/// Whether a commit changes anything below one of `paths`, against its first parent. No path: any commit does.
-fn touches(commit: &gix::Commit<'_>, paths: &[PathBuf]) -> Result<bool> {
-    if paths.is_empty() {
-        return Ok(true);
-    }
-    let no_tree = |error: &(dyn std::error::Error + 'static)| {
-        Error::refused("the commits' trees are not here, and `version.paths` needs them")
-            .why(chain(error))
-            .fix("check out with `filter: blob:none` instead of `tree:0`")
-    };
-    let tree = commit.tree().map_err(|error| no_tree(&error))?;
-    let parent = match commit.parent_ids().next() {
-        Some(id) => {
-            let parent = id.object().map_err(|error| unreadable("a commit", &error))?.into_commit();
-            Some(parent.tree().map_err(|error| no_tree(&error))?)
-        }
-        None => None,
-    };
-    for path in paths {
-        let entry = |tree: &gix::Tree<'_>| {
-            tree.lookup_entry_by_path(path)
-                .map(|entry| entry.map(|entry| (entry.object_id(), entry.mode())))
-                .map_err(|error| no_tree(&error))
-        };
-        let before = parent.as_ref().map(entry).transpose()?.flatten();
-        if entry(&tree)? != before {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// `paths` of service.yaml, which stands in `folder`, as paths from the repository's root. Empty: everything.
@@ -205,10 +316,4 @@ pub fn paths_from_root(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<
         found.push(parts.iter().collect());
     }
     Ok(found)
-}
-
-fn shallow(message: &str) -> Error {
-    Error::refused(format!("{message}, so the next version cannot be known"))
-        .why("the checkout is shallow")
-        .fix("check out the whole history, without its files' old versions:\n- uses: actions/checkout\n  with: {fetch-depth: 0, filter: 'tree:0'}")
 }

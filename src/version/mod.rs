@@ -1,19 +1,30 @@
 //! The next semantic version of a service, from its git history.
 //!
-//! [`history`] reads git, [`commit`] reads messages, [`bump`] decides; nothing here writes.
+//! [`history`] and [`paths`] read git, [`commit`] reads messages, [`bump`] and [`line`] decide; nothing here writes, but for
+//! [`fetch`], which adds what a checkout lacks.
 
 mod bump;
 mod commit;
+mod explain;
+mod fetch;
 mod history;
+mod line;
+mod paths;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::config::service;
 use crate::error::{Error, Result};
 use crate::git;
-use bump::{Bump, Commit, Verdict, short};
+use crate::report::Report;
+use bump::{Commit, Verdict, short};
+use history::{Ancestors, Failure, Missing, VersionTag};
+use line::{Decision, Facts, Line, Outside};
+
+pub use bump::Bump;
+pub use commit::Header;
 
 /// What to find the version of.
 #[derive(Clone, Debug)]
@@ -23,8 +34,22 @@ pub struct Request {
     pub settings: service::Version,
     /// Number of the pull request this is a preview for.
     pub pull_request: Option<u64>,
-    /// The branch, where the checkout itself cannot tell.
+    /// The branch whose line of versions this is, where the checkout itself cannot tell.
     pub branch: Option<String>,
+    /// The repository's default branch, where the checkout itself cannot tell.
+    pub default_branch: Option<String>,
+    /// Tags known from elsewhere, in place of those of the checkout. One whose commit is not here is no base.
+    pub tags: Option<Vec<Tag>>,
+    /// Whether git may fetch the history that the checkout lacks.
+    pub fetch: bool,
+}
+
+/// A tag and the commit it stands at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    pub name: String,
+    /// In full, hexadecimal.
+    pub commit: String,
 }
 
 /// A version, and everything that follows from it.
@@ -44,10 +69,21 @@ pub struct Version {
     pub release: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deciding_commit: Option<Deciding>,
-    /// How many commits were looked at.
+    /// How many commits since the previous tag count: those that touch the paths.
     pub commits: u64,
+    /// Those commits, newest first.
     #[serde(skip)]
-    lines: Vec<String>,
+    pub changes: Vec<Change>,
+    /// Tags of versions that would have come first, but stand at commits that HEAD does not contain.
+    #[serde(skip)]
+    #[allow(dead_code, reason = "release asks GitHub where they stand")]
+    pub skipped: Vec<String>,
+    /// What a person should know, though it stops nothing.
+    #[serde(skip)]
+    pub notices: Vec<String>,
+    /// Whether this is what merging a pull request would make.
+    #[serde(skip)]
+    pub preview: bool,
 }
 
 /// The commit that decided the bump: the oldest of those with the highest one.
@@ -55,6 +91,27 @@ pub struct Version {
 pub struct Deciding {
     pub sha: String,
     pub subject: String,
+}
+
+/// A commit since the previous version, and what it counts for.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "what release's notes are made of")]
+pub struct Change {
+    /// In full, hexadecimal.
+    pub sha: String,
+    pub author: String,
+    pub email: String,
+    pub subject: String,
+    /// The subject, or the title of the pull request that the commit merges.
+    pub title: String,
+    /// The pull request that the commit came with: from `(#12)` at the end of its title, or from the merge around it.
+    pub pull_request: Option<u64>,
+    /// What it adds to the version's notes; none when it was taken back, or only repeats another commit.
+    pub headers: Vec<Header>,
+    pub bump: Bump,
+    pub why: String,
+    /// Taken back by a later commit of these, or itself such a commit.
+    pub taken_back: bool,
 }
 
 impl Version {
@@ -68,6 +125,7 @@ impl Version {
             Some(deciding) => {
                 format!("{}: {since}, decided by {} {}", self.version, short(&deciding.sha), deciding.subject)
             }
+            None if self.release => format!("{}: {since}, the prereleases become stable", self.version),
             None => format!("{}: {since}, none of them releases", self.version),
         }
     }
@@ -78,8 +136,13 @@ impl Version {
     }
 
     /// Every commit with its verdict, newest first; the deciding one is marked.
-    pub fn explain(&self) -> &[String] {
-        &self.lines
+    pub fn explain(&self) -> Vec<String> {
+        explain::lines(self)
+    }
+
+    /// [`Version::explain`] as a Markdown table.
+    pub fn table(&self) -> String {
+        explain::table(self)
     }
 }
 
@@ -91,121 +154,244 @@ pub fn docker_tag(version: &str) -> String {
 /// Finds the next version.
 ///
 /// # Errors
-/// Refused when too little of the history is here to know it; bad input when there is no commit.
-pub fn next(repository: &gix::Repository, request: &Request) -> Result<Version> {
-    let head = git::head(repository)?;
+/// Refused when too little of the history is here to know it, or the branch may not have it; bad input when there is no
+/// commit.
+pub async fn next(request: &Request, report: &Report) -> Result<Version> {
+    let (missing, root, revision) = {
+        let repository = open(request)?;
+        let head = git::head(&repository)?;
+        let missing = match observe(&repository, &head, request) {
+            Ok(seen) if seen.untagged => Missing::Tags,
+            Ok(seen) => return conclude(&repository, &head, request, &seen, Vec::new()),
+            Err(Failure::Missing(missing)) => missing,
+            Err(Failure::Error(error)) => return Err(error),
+        };
+        (missing, head.root, head.revision)
+    };
+    let notices = supply(missing, &root, &revision, request, report).await?;
+    let repository = open(request)?;
+    let head = git::head(&repository)?;
+    match observe(&repository, &head, request) {
+        Ok(seen) => conclude(&repository, &head, request, &seen, notices),
+        Err(Failure::Missing(missing)) => Err(too_little(missing)),
+        Err(Failure::Error(error)) => Err(error),
+    }
+}
+
+fn open(request: &Request) -> Result<gix::Repository> {
+    let mut repository = git::open(&request.folder)?;
+    history::remember_objects(&mut repository);
+    Ok(repository)
+}
+
+/// Fetches what is missing, where that may be, and gives what a person should know of it.
+async fn supply(missing: Missing, root: &Path, head: &str, request: &Request, report: &Report) -> Result<Vec<String>> {
+    let trees = missing == Missing::Trees || !everything(root, request)?;
+    if missing == Missing::Tags {
+        // A repository without a version is one before its first release, unless its tags were left behind.
+        match if request.fetch { fetch::remote_has_tags(root, &request.settings.prefix).await } else { None } {
+            Some(false) => return Ok(Vec::new()),
+            Some(true) => {}
+            None => {
+                let prefix = &request.settings.prefix;
+                return Ok(vec![format!(
+                    "no tag `{prefix}1.2.3` is here, and the remote could not be asked: this is the first version, unless the \
+                     checkout left the tags out (actions/checkout takes them with fetch-depth: 0)"
+                )]);
+            }
+        }
+    }
+    if !request.fetch {
+        return Err(too_little(missing));
+    }
+    report.detail(format!("this checkout lacks {}: fetching them", missing.name()));
+    match fetch::fetch(root, head, missing, trees).await {
+        Ok(()) => Ok(Vec::new()),
+        Err(error) => Err(too_little(missing).why(format!("{}: {}", missing.why(), error))),
+    }
+}
+
+/// Whether every commit counts, whatever it touches.
+fn everything(root: &Path, request: &Request) -> Result<bool> {
+    Ok(history::paths_from_root(root, &request.folder, &request.settings.paths)?.is_empty())
+}
+
+fn too_little(missing: Missing) -> Error {
+    let filter = if missing == Missing::Trees { "blob:none" } else { "'tree:0' # with version.paths: blob:none" };
+    Error::refused("too little of the history is here to know the next version").why(missing.why()).fix(format!(
+        "check out the whole history, without its files' old versions:\n- uses: actions/checkout@v6\n  with:\n    fetch-depth: 0\n    filter: {filter}"
+    ))
+}
+
+/// What git knows.
+struct Observed {
+    line: Line,
+    branch: Option<String>,
+    tags: Vec<VersionTag>,
+    at_head: Option<semver::Version>,
+    highest: Option<semver::Version>,
+    base: Option<(String, semver::Version)>,
+    commits: Vec<Commit>,
+    /// No tag names a version, though there is a remote that may have some.
+    untagged: bool,
+}
+
+fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) -> Result<Observed, Failure> {
     let at = repository.head_id().map_err(|error| Error::unexpected("cannot read HEAD").why(error))?.detach();
     let settings = &request.settings;
     let paths = history::paths_from_root(&head.root, &request.folder, &settings.paths)?;
-    let base = history::base(repository, at, &settings.prefix)?;
-    let commits = history::since(repository, at, base.as_ref().map(|base| base.at), &paths)?;
-    let verdicts = bump::judge(&commits, settings);
-    let branch = request.branch.clone().or(head.branch);
-    decide(request, base.map(|base| (base.tag, base.version)), branch.as_deref(), &commits, &verdicts)
+    let branch = request.branch.clone().or_else(|| head.branch.clone());
+    let default = request.default_branch.clone().or_else(|| history::default_branch(repository));
+    let line = Line::of(branch.as_deref(), default.as_deref(), settings);
+    let tags = history::version_tags(repository, &settings.prefix, request.tags.as_deref())?;
+
+    let mut walk = Ancestors::of(repository, at)?;
+    let highest = walk.first(&tags, |_| true)?;
+    let base = match highest {
+        // What a prerelease held is not out yet for those who take stable versions.
+        Some((tag, _)) if !tag.version.pre.is_empty() && !matches!(line, Line::Channel(_)) => {
+            let stable = walk.first(&tags, |version| version.pre.is_empty())?;
+            if stable.is_none() && history::is_shallow(repository) {
+                return Err(Failure::Missing(Missing::Commits));
+            }
+            stable.or(highest)
+        }
+        None if history::is_shallow(repository) => return Err(Failure::Missing(Missing::Commits)),
+        highest => highest,
+    };
+    let standing = [highest, base].into_iter().flatten().find(|(_, commit)| *commit == at);
+    let base_at = base.map(|(_, commit)| commit);
+    let mut observed = Observed {
+        line,
+        branch,
+        at_head: standing.map(|(tag, _)| tag.version.clone()),
+        highest: highest.map(|(tag, _)| tag.version.clone()),
+        base: base.map(|(tag, _)| (tag.name.clone(), tag.version.clone())),
+        commits: Vec::new(),
+        untagged: tags.is_empty() && request.tags.is_none() && repository.find_remote("origin").is_ok(),
+        tags: Vec::new(),
+    };
+    observed.commits = history::since(repository, at, base_at, &paths, walk.is_long())?;
+    observed.tags = tags;
+    // GitHub's trial merge of a pull request is nobody's commit.
+    if request.pull_request.is_some() && observed.commits.first().is_some_and(is_trial_merge) {
+        observed.commits[0].trial = true;
+        observed.commits[0].counts = false;
+    }
+    Ok(observed)
 }
 
-/// Facts → version. Pure.
-fn decide(
+/// `Merge <head> into <base>`, as GitHub makes it for `refs/pull/12/merge`.
+fn is_trial_merge(commit: &Commit) -> bool {
+    matches!(commit.parents.as_slice(), [base, head] if commit.message.subject == format!("Merge {head} into {base}"))
+}
+
+/// What git knows → the version.
+fn conclude(
+    repository: &gix::Repository,
+    head: &git::Head,
     request: &Request,
-    base: Option<(String, semver::Version)>,
-    branch: Option<&str>,
-    commits: &[Commit],
-    verdicts: &[Verdict],
+    seen: &Observed,
+    mut notices: Vec<String>,
 ) -> Result<Version> {
     let settings = &request.settings;
-    let bump = verdicts.iter().map(|verdict| verdict.bump).max().unwrap_or(Bump::None);
-    let deciding = verdicts.iter().rposition(|verdict| verdict.bump == bump && bump > Bump::None);
+    let verdicts = bump::judge(&seen.commits, settings);
     let initial = semver::Version::parse(&settings.initial).map_err(|error| {
         Error::input(format!("version.initial `{}` is not a semantic version", settings.initial))
             .why(error)
             .fix("initial: 0.1.0")
     })?;
-    let count = commits.len() as u64;
-    // What the next release will be called, when there is anything to release.
-    let upcoming = match &base {
-        Some((_, version)) => bump::next(version, bump.max(Bump::Patch), settings.allow_1_0),
-        None => initial,
+    let known: Vec<semver::Version> = seen.tags.iter().map(|tag| tag.version.clone()).collect();
+    let counted = || seen.commits.iter().zip(&verdicts).filter(|(commit, _)| commit.counts);
+    let bump = counted().map(|(_, verdict)| verdict.bump).max().unwrap_or(Bump::None);
+    let deciding = counted().rfind(|(_, verdict)| verdict.bump == bump && bump > Bump::None);
+    let deciding =
+        deciding.map(|(commit, _)| Deciding { sha: commit.id.clone(), subject: commit.message.title.clone() });
+    let mut facts = Facts {
+        line: seen.line.clone(),
+        branch: seen.branch.as_deref(),
+        pull_request: request.pull_request,
+        at_head: seen.at_head.as_ref(),
+        highest: seen.highest.as_ref(),
+        base: seen.base.as_ref().map(|(_, version)| version),
+        known: &known,
+        bump,
+        commits: seen.commits.iter().filter(|commit| !commit.trial).count() as u64,
+        overtaken: false,
     };
-    let releases = branch.is_none_or(is_release_branch) && request.pull_request.is_none();
-    let (version, release) = match (&base, request.pull_request) {
-        (_, Some(number)) => (bump::prerelease(&upcoming, &format!("pr.{number}"), count), false),
-        // HEAD is the version: there is nothing since.
-        (Some((_, version)), None) if commits.is_empty() => (version.clone(), false),
-        (_, None) if releases && bump > Bump::None => (upcoming, true),
-        (_, None) => (bump::prerelease(&upcoming, branch.unwrap_or("snapshot"), count), false),
+    let decide = |facts: &Facts<'_>| {
+        line::decide(facts, &initial, settings.allow_1_0).map_err(|outside| out_of_line(&outside, deciding.as_ref()))
     };
+    let mut decision = decide(&facts)?;
+    // A version that has its tag elsewhere: either a later run was faster, or the history was rewritten.
+    let elsewhere = |version: &semver::Version| {
+        seen.tags.iter().find(|tag| tag.version.cmp_precedence(version).is_eq()).expect("a known version has a tag")
+    };
+    let skipped = std::mem::take(&mut decision.skipped);
+    for version in &skipped {
+        let tag = elsewhere(version);
+        if history::is_after(repository, tag, &head.revision, head.time)? {
+            notices.push(format!("{} was released from a later commit and holds this one", tag.name));
+            facts.overtaken = true;
+            decision = decide(&facts)?;
+            break;
+        }
+    }
+    let skipped: Vec<String> = match facts.overtaken {
+        true => Vec::new(),
+        false => skipped.iter().map(|version| elsewhere(version).name.clone()).collect(),
+    };
+    notices.extend(skipped.iter().map(|name| {
+        format!("{name} stands at a commit that is not part of this history, so the version after it is taken")
+    }));
+    let Decision { version, release, .. } = decision;
     let version = version.to_string();
-    let lines = commits.iter().zip(verdicts).enumerate().map(|(position, (commit, verdict))| {
-        let mark = if Some(position) == deciding { "→" } else { " " };
-        let bump = format!("{:?}", verdict.bump).to_lowercase();
-        format!("{mark} {} {bump:5} {} ({})", short(&commit.id), commit.message.subject, verdict.why)
-    });
     Ok(Version {
         tag: format!("{}{version}", settings.prefix),
         docker_tag: docker_tag(&version),
         version,
-        previous_tag: base.map(|(tag, _)| tag),
+        previous_tag: seen.base.as_ref().map(|(tag, _)| tag.clone()),
         bump,
         release,
-        deciding_commit: deciding.map(|position| Deciding {
-            sha: commits[position].id.clone(),
-            subject: commits[position].message.subject.clone(),
-        }),
-        commits: count,
-        lines: lines.collect(),
+        deciding_commit: deciding,
+        commits: counted().count() as u64,
+        changes: counted().map(|(commit, verdict)| change(commit, verdict)).collect(),
+        skipped,
+        notices,
+        preview: request.pull_request.is_some(),
     })
 }
 
-/// Branches that versions are released from: the default ones and maintenance branches like `1.x` and `1.4.x`.
-fn is_release_branch(branch: &str) -> bool {
-    let maintenance = branch.strip_suffix(".x").is_some_and(|numbers| {
-        numbers.split('.').count() <= 2
-            && numbers.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-    });
-    matches!(branch, "main" | "master") || maintenance
+fn change(commit: &Commit, verdict: &Verdict) -> Change {
+    Change {
+        sha: commit.id.clone(),
+        author: commit.author.clone(),
+        email: commit.email.clone(),
+        subject: commit.message.subject.clone(),
+        title: commit.message.title.clone(),
+        pull_request: verdict.pull_request,
+        headers: verdict.headers.clone(),
+        bump: verdict.bump,
+        why: verdict.why.clone(),
+        taken_back: verdict.taken_back,
+    }
+}
+
+fn out_of_line(outside: &Outside, deciding: Option<&Deciding>) -> Error {
+    let Outside { branch, range, version } = outside;
+    let error =
+        Error::refused(format!("branch {branch} has versions {range} only, and the next one would be {version}"));
+    match deciding {
+        Some(deciding) => error
+            .why(format!("{} {}", short(&deciding.sha), deciding.subject))
+            .fix("release that commit from the main branch and revert it here; or, if it changes less than its title says, say so in a revert and a new commit"),
+        None => error.fix(format!("tag the version that {branch} goes on from")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn facts_become_versions() {
-        // base, branch, pull request, messages (newest first) → version, release
-        type Case<'a> = (Option<&'a str>, Option<&'a str>, Option<u64>, &'a [&'a str], &'a str, bool);
-        let cases: &[Case<'_>] = &[
-            (Some("1.3.2"), Some("main"), None, &["feat: a", "fix: b"], "1.4.0", true),
-            (Some("1.3.2"), Some("main"), None, &["docs: a", "chore: b", "c", "ci: d"], "1.3.3-main.4", false),
-            (Some("1.3.2"), Some("main"), Some(12), &["feat: a"; 7], "1.4.0-pr.12.7", false),
-            (Some("1.3.2"), Some("main"), None, &[], "1.3.2", false),
-            (Some("1.3.2"), Some("feature/x"), None, &["feat: a"], "1.4.0-feature-x.1", false),
-            (Some("1.3.2"), Some("1.3.x"), None, &["fix: a"], "1.3.3", true),
-            (Some("1.3.2"), None, None, &["fix: a"], "1.3.3", true),
-            (Some("1.3.2"), None, None, &["docs: a"], "1.3.3-snapshot.1", false),
-            (None, Some("main"), None, &["feat: a"], "0.1.0", true),
-            (None, Some("main"), None, &["first"], "0.1.0-main.1", false),
-            (Some("0.3.0"), Some("main"), None, &["feat!: a"], "0.4.0", true),
-            (Some("2.0.0-rc.2"), Some("main"), None, &["fix: a"], "2.0.0", true),
-        ];
-        for (base, branch, pull_request, messages, version, release) in cases {
-            let request = Request {
-                folder: ".".into(),
-                settings: service::Version::default(),
-                pull_request: *pull_request,
-                branch: None,
-            };
-            let commits: Vec<Commit> = messages
-                .iter()
-                .enumerate()
-                .map(|(at, message)| Commit { id: format!("{at:040}"), message: commit::read(message) })
-                .collect();
-            let verdicts = bump::judge(&commits, &request.settings);
-            let base = base.map(|base| (format!("v{base}"), semver::Version::parse(base).expect("a version")));
-            let found = decide(&request, base, *branch, &commits, &verdicts).expect("a version");
-            assert_eq!((found.version.as_str(), found.release), (*version, *release), "{branch:?} {messages:?}");
-            assert_eq!(found.tag, format!("v{version}"));
-        }
-    }
 
     #[test]
     fn a_docker_tag_is_short_and_has_no_plus() {

@@ -54,6 +54,22 @@ fn the_base_is_the_highest_version_that_head_contains() {
 }
 
 #[test]
+fn a_tag_of_a_tag_and_several_of_a_commit_are_bases() {
+    let repository = repository("name: p\nport: 1\nversion: {prefix: svc-v}\n");
+    for (tag, of) in
+        [("svc-v1.0.0", "HEAD"), ("svc-v1.2.0", "svc-v1.0.0"), ("svc-v2-v9.0.0", "HEAD"), ("svc-v1.1.0", "HEAD")]
+    {
+        repository.git(&["tag", "-a", "-m", "a version", tag, of]);
+    }
+    repository.git(&["tag", "svc-v7.0.0", "HEAD^{tree}"]);
+    assert_eq!(found(version(&repository)), ("1.2.0".into(), false, "svc-v1.2.0".into()));
+    repository.commit("fix: a");
+    assert_eq!(found(version(&repository)), ("1.2.1".into(), true, "svc-v1.2.0".into()));
+    repository.git(&["pack-refs", "--all"]);
+    assert_eq!(found(version(&repository)), ("1.2.1".into(), true, "svc-v1.2.0".into()));
+}
+
+#[test]
 fn a_tag_of_another_branch_is_no_base() {
     let repository = repository(SERVICE);
     repository.git(&["tag", "v1.0.0"]);
@@ -108,7 +124,7 @@ fn only_commits_that_touch_the_paths_count() {
     touch("shared/a.txt", "fix: shared");
     touch("docs/a.txt", "feat: elsewhere");
     let at = |folder: &str| found(run(cicd(&repository.path().join(folder)).args(["version", "--output", "json"])));
-    assert_eq!(at("api"), ("1.1.0".into(), true, "api/v1.1.0-not".into()));
+    assert_eq!(at("api"), ("1.1.0".into(), true, "api/v1.0.0".into()));
     assert_eq!(at("web"), ("4.0.0".into(), true, "web/v3.0.0".into()));
 }
 
@@ -119,40 +135,204 @@ fn a_path_outside_the_repository_is_bad_input() {
 }
 
 #[test]
-fn too_little_history_is_refused_with_the_yaml_to_add() {
-    let origin = repository(SERVICE);
-    origin.git(&["tag", "v1.0.0"]);
-    for subject in ["feat: a", "fix: b", "fix: c"] {
-        origin.commit(subject);
-    }
-    let url = format!("file://{}", origin.path().display());
-    for extra in [&["--no-tags"][..], &[]] {
-        let clone = Repository::empty();
-        let mut arguments = vec!["clone", "-q", "--depth", "1"];
-        arguments.extend(extra);
-        arguments.extend([url.as_str(), "."]);
-        clone.git(&arguments);
-        let ended = run(cicd(clone.path()).args(["version", "--output", "json"])).ended(3);
-        assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("fetch-depth: 0"), "{ended}");
-        clone.git(&["fetch", "-q", "--unshallow", "--tags"]);
-        assert_eq!(
-            found(run(cicd(clone.path()).args(["version", "--output", "json"]))),
-            ("1.1.0".into(), true, "v1.0.0".into())
-        );
-    }
+fn a_merge_counts_by_all_that_it_brings_and_an_evil_one_too() {
+    let repository = Repository::new();
+    repository.write("api/service.yaml", "name: api\nport: 1\n");
+    repository.write("web/a.txt", "1");
+    repository.git(&["add", "-A"]);
+    repository.commit("chore: first");
+    repository.git(&["tag", "v1.0.0"]);
+    let api = || run(cicd(&repository.path().join("api")).args(["version", "--output", "json"]));
+    // A branch that touches web only, and a merge that touches api although no commit did.
+    repository.git(&["checkout", "-q", "-b", "topic"]);
+    repository.write("web/a.txt", "2");
+    repository.git(&["add", "-A"]);
+    repository.commit("feat!: web");
+    repository.git(&["checkout", "-q", "main"]);
+    let merge = |message: &str, file: Option<&str>| {
+        repository.git(&["merge", "-q", "--no-ff", "--no-commit", "topic"]);
+        if let Some(file) = file {
+            repository.write(file, message);
+        }
+        repository.git(&["add", "-A"]);
+        repository.commit(message);
+    };
+    merge("Merge pull request #1 from o/topic\n\nfeat: nothing of api", None);
+    let json = api().ended(0).json();
+    assert_eq!((&json["commits"], &json["release"]), (&0.into(), &false.into()), "{json}");
+    assert_eq!(json["version"], "1.0.1-main.2", "another commit is another version");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    merge("Merge pull request #1 from o/topic\n\nfeat: api on the way", Some("api/evil.txt"));
+    let json = api().ended(0).json();
+    assert_eq!((&json["version"], &json["commits"]), (&"1.1.0".into(), &1.into()), "{json}");
+    assert_eq!(json["deciding-commit"]["subject"], "feat: api on the way");
 }
 
 #[test]
-fn a_clone_without_trees_is_enough() {
-    let origin = repository(SERVICE);
-    origin.git(&["tag", "v1.0.0"]);
-    origin.commit("feat: a");
-    origin.git(&["config", "uploadpack.allowFilter", "true"]);
-    for filter in ["tree:0", "blob:none"] {
-        let clone = Repository::empty();
-        clone.git(&["clone", "-q", "--filter", filter, &format!("file://{}", origin.path().display()), "."]);
-        assert_eq!(found(version(&clone)), ("1.1.0".into(), true, "v1.0.0".into()), "{filter}");
+fn a_folder_is_followed_to_where_it_was() {
+    let repository = Repository::new();
+    for file in ["a.txt", "b.txt", "c/d.txt"] {
+        repository.write(&format!("api/{file}"), file);
+        repository.write(&format!("web/{file}"), &format!("web {file}"));
     }
+    repository.write("api/service.yaml", "name: api\nport: 1\n");
+    repository.git(&["add", "-A"]);
+    repository.commit("chore: first");
+    repository.git(&["tag", "v1.0.0"]);
+    let change = |file: &str, message: &str| {
+        repository.write(file, message);
+        repository.git(&["add", "-A"]);
+        repository.commit(message);
+    };
+    change("api/a.txt", "feat: before the move");
+    change("web/a.txt", "feat!: of another");
+    std::fs::create_dir(repository.path().join("services")).expect("a folder");
+    repository.git(&["mv", "api", "services/api"]);
+    // Not all of it moved as it was.
+    change("services/api/b.txt", "refactor: move api");
+    let json = run(cicd(&repository.path().join("services/api")).args(["version", "--output", "json"])).ended(0).json();
+    assert_eq!((&json["version"], &json["commits"]), (&"1.1.0".into(), &2.into()), "{json}");
+    assert_eq!(json["deciding-commit"]["subject"], "feat: before the move");
+}
+
+/// A repository of `count` commits since v1.0.0, the first of them a feature, that serves partial clones.
+fn origin(count: usize) -> (Repository, String) {
+    let origin = repository("name: patients\nport: 8000\n");
+    origin.git(&["tag", "-a", "-m", "first", "v1.0.0"]);
+    origin.commit("feat: a");
+    for number in 1..count {
+        origin.commit(&format!("fix: {number}"));
+    }
+    for key in ["uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"] {
+        origin.git(&["config", key, "true"]);
+    }
+    let url = format!("file://{}", origin.path().display());
+    (origin, url)
+}
+
+fn cloned(url: &str, arguments: &[&str]) -> Repository {
+    let clone = Repository::empty();
+    clone.git(&[&["clone", "-q"], arguments, &[url, "."]].concat());
+    clone
+}
+
+/// What is left out of a clone, among all that its HEAD reaches.
+fn left_out(clone: &Repository, kind: &str) -> usize {
+    let missing = clone.git(&["rev-list", "--objects", "--all", "--missing=print"]);
+    let present = clone.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objecttype)"]);
+    match kind {
+        "missing" => missing.lines().filter(|line| line.starts_with('?')).count(),
+        kind => present.lines().filter(|line| *line == kind).count(),
+    }
+}
+
+const LATEST: &str = "1.1.0";
+
+#[test]
+fn what_a_checkout_lacks_is_fetched_without_trees() {
+    let (_origin, url) = origin(4);
+    for arguments in [
+        &["--depth", "1", "--no-tags"][..],
+        &["--depth", "1"],
+        &["--depth", "2"],
+        &["--depth", "1", "--filter=tree:0"],
+        &["--no-tags"],
+    ] {
+        let clone = cloned(&url, arguments);
+        let trees = left_out(&clone, "tree");
+        let refs = clone.git(&["for-each-ref", "refs/heads", "refs/remotes"]);
+        assert_eq!(found(version(&clone)), (LATEST.into(), true, "v1.0.0".into()), "{arguments:?}");
+        assert_eq!(left_out(&clone, "tree"), trees, "no tree came: {arguments:?}");
+        assert_eq!(clone.git(&["for-each-ref", "refs/heads", "refs/remotes"]), refs, "{arguments:?}");
+        assert_eq!(clone.git(&["status", "--porcelain"]), "", "{arguments:?}");
+        // The second time everything is here.
+        let away = version_without_git(&clone);
+        assert_eq!(found(away), (LATEST.into(), true, "v1.0.0".into()), "{arguments:?}");
+    }
+}
+
+/// As in the action's own image, which holds no git.
+fn version_without_git(repository: &Repository) -> Run {
+    run(cicd(repository.path()).args(["version", "--output", "json"]).env("PATH", "/nonexistent"))
+}
+
+#[test]
+fn enough_history_is_not_fetched() {
+    let (origin, url) = origin(4);
+    let clone = cloned(&url, &["--depth", "6"]);
+    drop(origin);
+    assert_eq!(found(version(&clone)), (LATEST.into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn too_little_history_is_refused_with_the_yaml_to_add() {
+    let (origin, url) = origin(4);
+    let shallow = || cloned(&url, &["--depth", "1"]);
+    let refused = |run: Run, why: &str| {
+        let ended = run.ended(3);
+        let fix = ended.json()["error"]["fix"].as_str().expect("a fix").to_string();
+        assert!(fix.contains("fetch-depth: 0") && fix.contains("filter:"), "{ended}");
+        assert!(ended.stderr.contains(why), "{ended}");
+    };
+    refused(version_without_git(&shallow()), "no git");
+    // A plan changes nothing, not even what git has stored.
+    let planned = shallow();
+    refused(run(cicd(planned.path()).args(["version", "--plan", "--output", "json"])), "shallow");
+    assert_eq!(planned.git(&["rev-parse", "--is-shallow-repository"]), "true");
+    let lost = shallow();
+    drop(origin);
+    refused(version(&lost), "does not appear to be a git repository");
+    // The base is here, but not all that was merged since.
+    let without = cloned(&self::origin(4).1, &["--depth", "3"]);
+    refused(version_without_git(&without), "no git");
+}
+
+#[test]
+fn a_clone_without_trees_is_enough_unless_paths_ask_for_them() {
+    let (origin, url) = origin(1);
+    for filter in ["--filter=tree:0", "--filter=blob:none"] {
+        assert_eq!(found(version(&cloned(&url, &[filter]))), (LATEST.into(), true, "v1.0.0".into()), "{filter}");
+    }
+    origin.write("api/service.yaml", "name: api\nport: 1\nversion: {prefix: api/v}\n");
+    origin.git(&["add", "-A"]);
+    origin.commit("feat: api");
+    origin.write("api/a.txt", "1");
+    origin.git(&["add", "-A"]);
+    origin.git(&["tag", "api/v2.0.0"]);
+    origin.commit("fix: api");
+    let api = |clone: &Repository, git: bool| {
+        let mut command = cicd(&clone.path().join("api"));
+        if !git {
+            command.env("PATH", "/nonexistent");
+        }
+        run(command.args(["version", "--output", "json"]))
+    };
+    let latest = ("2.0.1".to_string(), true, "api/v2.0.0".to_string());
+    assert_eq!(found(api(&cloned(&url, &["--filter=blob:none"]), false)), latest);
+    for arguments in [&["--filter=tree:0"][..], &["--depth", "1"], &["--depth", "1", "--filter=tree:0"]] {
+        let clone = cloned(&url, arguments);
+        assert_eq!(found(api(&clone, true)), latest, "{arguments:?}");
+        assert_eq!(found(api(&clone, false)), latest, "{arguments:?}");
+    }
+    let treeless = cloned(&url, &["--filter=tree:0"]);
+    let ended = api(&treeless, false).ended(3);
+    assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("blob:none"), "{ended}");
+    drop(origin);
+    let ended = api(&treeless, true).ended(3);
+    assert!(ended.stderr.contains("does not appear to be a git repository"), "{ended}");
+}
+
+#[test]
+fn a_repository_without_a_version_is_before_its_first() {
+    let origin = repository(SERVICE);
+    origin.commit("feat: a");
+    let clone = cloned(&format!("file://{}", origin.path().display()), &[]);
+    let ended = version(&clone).ended(0);
+    assert!(!ended.stderr.contains("no tag"), "the remote said that there is none: {ended}");
+    // Nobody can say so: it is taken for the first, and said aloud.
+    let ended = version_without_git(&clone).ended(0);
+    assert_eq!(ended.json()["version"], "0.1.0");
+    assert!(ended.stderr.contains("no tag `v1.2.3` is here"), "{ended}");
 }
 
 #[test]
@@ -174,6 +354,144 @@ fn checkouts_come_in_every_shape() {
     let branch =
         run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/topic/x"));
     assert_eq!(found(branch), ("1.1.0-topic-x.1".into(), false, "v1.0.0".into()));
+}
+
+#[test]
+fn a_submodule_has_its_own_history() {
+    let inner = repository(SERVICE);
+    inner.git(&["tag", "v3.0.0"]);
+    inner.commit("fix: a");
+    let outer = Repository::new();
+    outer.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        &inner.path().display().to_string(),
+        "sub",
+    ]);
+    outer.commit("feat: outer");
+    let ended = run(cicd(&outer.path().join("sub")).args(["version", "--output", "json"]));
+    assert_eq!(found(ended), ("3.0.1".into(), true, "v3.0.0".into()));
+}
+
+#[test]
+fn a_sha_256_repository_is_refused() {
+    let repository = Repository::empty();
+    repository.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
+    repository.write("service.yaml", SERVICE);
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: a");
+    let ended = version(&repository).ended(3);
+    assert!(ended.stderr.contains("SHA-256"), "{ended}");
+}
+
+#[test]
+fn a_trial_merge_is_not_counted() {
+    let repository = repository(SERVICE);
+    repository.git(&["tag", "v1.0.0"]);
+    repository.git(&["checkout", "-q", "-b", "topic"]);
+    let head = repository.commit("feat: a");
+    repository.git(&["checkout", "-q", "main"]);
+    let base = repository.commit("fix: b");
+    repository.git(&["checkout", "-q", "--detach"]);
+    repository.git(&["merge", "-q", "--no-ff", "-m", &format!("Merge {head} into {base}"), "topic"]);
+    let summary = tempfile::NamedTempFile::new().expect("a file");
+    let preview = run(cicd(repository.path())
+        .args(["version", "--output", "json"])
+        .env("GITHUB_REF", "refs/pull/12/merge")
+        .env("GITHUB_BASE_REF", "main")
+        .env("GITHUB_HEAD_REF", "topic")
+        .env("GITHUB_STEP_SUMMARY", summary.path()));
+    assert_eq!(preview.ended(0).json()["version"], "1.1.0-pr.12.2");
+    let table = std::fs::read_to_string(summary.path()).expect("a summary");
+    assert!(table.contains(&format!("| `{}` | **minor** | **feat: a** | type feat |", &head[..7])), "{table}");
+    assert!(table.contains(&format!("| `{}` | patch | fix: b | type fix |", &base[..7])), "{table}");
+    assert!(!table.contains("Merge "), "{table}");
+}
+
+#[test]
+fn branches_have_their_versions() {
+    let repository = repository("name: patients\nport: 8000\nversion: {channels: {develop: dev}}\n");
+    repository.git(&["tag", "v1.3.0"]);
+    let commit = |branch: &str, message: &str| {
+        repository.git(&["checkout", "-q", "-B", branch]);
+        repository.commit(message);
+    };
+    let here = || found(version(&repository));
+    commit("develop", "feat: a");
+    assert_eq!(here(), ("1.4.0-dev.1".into(), true, "v1.3.0".into()));
+    repository.git(&["tag", "v1.4.0-dev.1"]);
+    assert_eq!(here(), ("1.4.0-dev.1".into(), false, "v1.4.0-dev.1".into()), "it is released");
+    commit("develop", "docs: b");
+    assert_eq!(here(), ("1.4.0-dev.1.1".into(), false, "v1.4.0-dev.1".into()));
+    commit("develop", "fix: c");
+    assert_eq!(here(), ("1.4.0-dev.2".into(), true, "v1.4.0-dev.1".into()));
+    // What was a prerelease becomes stable where it is merged.
+    repository.git(&["checkout", "-q", "main"]);
+    repository.git(&["merge", "-q", "--no-ff", "-m", "Merge branch 'develop'", "develop"]);
+    assert_eq!(here(), ("1.4.0".into(), true, "v1.3.0".into()));
+    repository.git(&["tag", "v1.4.0"]);
+    // A maintenance branch stays below its ceiling.
+    repository.git(&["checkout", "-q", "-b", "1.3.x", "v1.3.0"]);
+    repository.commit("fix: d");
+    assert_eq!(here(), ("1.3.1".into(), true, "v1.3.0".into()));
+    repository.commit("feat: e");
+    let ended = version(&repository).ended(3);
+    let error = &ended.json()["error"];
+    assert!(error["message"].as_str().is_some_and(|text| text.contains(">=1.3.0 <1.4.0")), "{ended}");
+    assert!(ended.stderr.contains("feat: e"), "{ended}");
+}
+
+#[test]
+fn the_default_branch_is_the_main_line() {
+    let origin = Repository::empty();
+    origin.git(&["init", "-q", "-b", "trunk"]);
+    origin.write("service.yaml", SERVICE);
+    origin.git(&["add", "-A"]);
+    origin.commit("feat: a");
+    assert_eq!(found(version(&origin)).0, "0.1.0-trunk.1", "nobody says that it is one");
+    let clone = cloned(&format!("file://{}", origin.path().display()), &[]);
+    assert_eq!(found(version(&clone)).0, "0.1.0", "a clone remembers");
+    origin.write("event.json", r#"{"repository": {"default_branch": "trunk"}}"#);
+    let run = run(cicd(origin.path()).args(["version", "--output", "json"]).env("GITHUB_EVENT_PATH", "event.json"));
+    assert_eq!(found(run).0, "0.1.0", "the event says");
+}
+
+#[test]
+fn a_run_that_comes_late_makes_no_version_of_its_own() {
+    let repository = repository(SERVICE);
+    repository.git(&["tag", "v1.0.0"]);
+    let late = repository.commit("feat: a");
+    repository.commit("fix: b");
+    repository.git(&["tag", "v1.1.0"]);
+    repository.git(&["checkout", "-q", &late]);
+    let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
+    assert!(ended.stderr.contains("v1.1.0 was released from a later commit"), "{ended}");
+    assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
+    // A tag that no longer is on the branch is passed over.
+    repository.git(&["checkout", "-q", "main"]);
+    repository.git(&["reset", "-q", "--hard", &late]);
+    repository.commit("fix: c");
+    let ended = version(&repository);
+    assert!(ended.stderr.contains("v1.1.0 stands at a commit that is not part of this history"), "{ended}");
+    assert_eq!(found(ended), ("1.2.0".into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn a_wrong_clock_hides_no_tag() {
+    let repository = repository(SERVICE);
+    let commit = |message: &str, date: &str| {
+        let script = format!("GIT_COMMITTER_DATE='{date}' git commit -q --allow-empty -m '{message}'");
+        repository.git(&["-c", &format!("alias.dated=!{script}"), "dated"]);
+    };
+    commit("feat: a", "2026-06-01T12:00:00Z");
+    repository.git(&["tag", "v1.0.0"]);
+    // One machine's clock was not set when it committed.
+    commit("fix: b", "1970-01-02T12:00:00Z");
+    commit("fix: c", "2026-06-02T12:00:00Z");
+    assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
 }
 
 #[test]
@@ -201,6 +519,22 @@ fn no_commit_and_no_repository_are_bad_input() {
     let folder = Repository::empty();
     folder.write("service.yaml", SERVICE);
     assert!(version(&folder).ended(2).stderr.contains("no git repository"));
+}
+
+/// This project's own history: every commit has a verdict, and the one that decides is one of them.
+#[test]
+fn our_own_history_is_explained() {
+    let ended =
+        run(cicd(&crate::support::root()).args(["version", "--explain", "--service", "examples/fastapi/service.yaml"]));
+    let ended = ended.ended(0);
+    let commits = ended.stderr.lines().filter(|line| line.trim_end().ends_with(')')).count();
+    assert!(commits > 0, "{ended}");
+    semver(ended.stdout.trim());
+}
+
+fn semver(text: &str) {
+    let numbers: Vec<&str> = text.split(['-', '+']).next().unwrap_or_default().split('.').collect();
+    assert!(numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u64>().is_ok()), "{text}");
 }
 
 #[test]
