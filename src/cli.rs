@@ -85,6 +85,8 @@ pub enum Command {
     PushEcr(PushEcrArgs),
     /// Plan, apply and watch one environment
     Deploy(DeployArgs),
+    /// Tag the commit with its version and publish the release on GitHub
+    Release(ReleaseArgs),
     /// All steps in order, the way the workflow does
     Run(RunArgs),
     /// What runs in an environment
@@ -151,6 +153,22 @@ pub struct DeployArgs {
     /// The folder of the OCI layout
     #[arg(long, value_name = "DIR", default_value = "target/image")]
     pub layout: PathBuf,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
+    pub timeout: Span,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReleaseArgs {
+    /// The repository on GitHub; by default GITHUB_REPOSITORY, else that of the remote `origin`
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub github_repository: Option<String>,
+    /// Publish this text instead of notes made from the commits
+    #[arg(long, value_name = "FILE")]
+    pub notes_file: Option<PathBuf>,
+    /// Write the notes into this file too, above those of older versions; committing it is up to you
+    #[arg(long, value_name = "FILE")]
+    pub changelog: Option<PathBuf>,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,

@@ -8,15 +8,17 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::aws::Session;
-use crate::cli::{BuildImageArgs, Command, DeployArgs, Environ, PushEcrArgs, RenderArgs, RunArgs, Shared, VersionArgs};
+use crate::cli::{
+    BuildImageArgs, Command, DeployArgs, Environ, PushEcrArgs, ReleaseArgs, RenderArgs, RunArgs, Shared, VersionArgs,
+};
 use crate::config::platform::Platform;
 use crate::config::service::Service;
 use crate::config::settings::{self, Destination, LOCAL, Settings, Target};
 use crate::config::{read_platform, read_service};
 use crate::deploy::{self, Image, Order, Outcome, ecs::Ecs, eks::Eks, local::Local};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::report::{Outputs, Report, human, outputs};
-use crate::{generate, git, github, image, registry, version};
+use crate::{generate, git, github, image, registry, release, version};
 
 /// What every command has.
 pub struct Context {
@@ -37,6 +39,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<()> {
         Command::BuildImage(arguments) => build_image(context, arguments).await.map(drop),
         Command::PushEcr(arguments) => push_ecr(context, arguments).await,
         Command::Deploy(arguments) => deploy_image(context, arguments).await,
+        Command::Release(arguments) => release_commit(context, arguments).await,
         Command::Run(arguments) => run_all(context, arguments).await,
         Command::Status => status(context).await,
         Command::Render(arguments) => render(context, arguments).await,
@@ -99,8 +102,8 @@ impl Context {
     }
 }
 
-async fn next_version(context: &Context, service: &Service, arguments: &VersionArgs) -> Result<version::Version> {
-    let request = version::Request {
+fn version_request(context: &Context, service: &Service, arguments: &VersionArgs) -> version::Request {
+    version::Request {
         folder: std::path::absolute(context.folder()).unwrap_or_else(|_| context.folder()),
         settings: service.version.clone(),
         pull_request: arguments.pull_request.or_else(|| github::runner::pull_request(&context.environ)),
@@ -108,7 +111,11 @@ async fn next_version(context: &Context, service: &Service, arguments: &VersionA
         default_branch: github::runner::default_branch(&context.environ),
         tags: None,
         fetch: !context.shared.plan,
-    };
+    }
+}
+
+async fn next_version(context: &Context, service: &Service, arguments: &VersionArgs) -> Result<version::Version> {
+    let request = version_request(context, service, arguments);
     let version = version::next(&request, &context.report).await?;
     version.notices.iter().for_each(|notice| context.report.warn(notice));
     Ok(version)
@@ -225,6 +232,90 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     ));
     context.give(&pushed);
     Ok(())
+}
+
+async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()> {
+    let service = context.service()?;
+    let step = context.report.step("release");
+    let event = context.environ.get("GITHUB_EVENT_NAME").unwrap_or_default();
+    if event.starts_with("pull_request") {
+        step.done("nothing to release: this is a pull request");
+        context.give(&json!({ "status": "unchanged", "release": false }));
+        return Ok(());
+    }
+    let notes = arguments.notes_file.as_deref().map(own_notes).transpose()?;
+    let head = git::head(&git::open(&context.folder())?)?;
+    let asked = arguments.github_repository.as_deref();
+    let repository =
+        github::repository::Repository::open(asked, head.source.as_deref(), &context.environ, &context.report)?;
+    let version = version_request(context, &service, &VersionArgs { explain: false, pull_request: None });
+    let request = release::Request {
+        commit: head.revision,
+        prefix: service.version.prefix.clone(),
+        floating: service.version.floating,
+        notes,
+        branch: version.branch.clone().or(head.branch),
+        plan: context.shared.plan,
+        timeout: arguments.timeout.0,
+    };
+    let decide = async |tags: Vec<github::repository::Tag>| {
+        let tags = tags.into_iter().map(|tag| version::Tag { name: tag.name, commit: tag.commit }).collect();
+        let found = version::next(&version::Request { tags: Some(tags), ..version.clone() }, &context.report).await?;
+        Ok(decision(found))
+    };
+    let released = release::run(&request, &repository, decide, &context.report).await?;
+    step.done(released.in_words());
+    context.report.summarise(format!("**Release** {}", released.in_words()));
+    if let (Some(file), Some(tag), Some(notes)) = (&arguments.changelog, &released.tag, &released.notes)
+        && !context.shared.plan
+    {
+        let old = if file.exists() { read_text(file)? } else { String::new() };
+        if let Some(new) = release::notes::changelog(&old, tag, notes) {
+            std::fs::write(file, new).doing(|| format!("writing {}", file.display()))?;
+        }
+    }
+    let shown = if context.shared.plan { &released.notes } else { &released.url };
+    shown.iter().for_each(|text| context.report.print(text, &mut std::io::stdout()));
+    let docker_tag = released.version.as_deref().map(version::docker_tag);
+    context.give(&released);
+    context.give(&json!({ "docker-tag": docker_tag, "release": docker_tag.is_some() }));
+    Ok(())
+}
+
+/// A version as release takes it: one change for each thing that its commits say.
+fn decision(version: version::Version) -> release::Decision {
+    let mut changes = Vec::new();
+    for change in version.changes.into_iter().filter(|change| !change.taken_back) {
+        for header in change.headers {
+            changes.push(release::notes::Change {
+                sha: change.sha.clone(),
+                author: change.author.clone(),
+                email: change.email.clone(),
+                pull_request: change.pull_request,
+                kind: Some(header.kind),
+                scope: header.scope,
+                breaking: header.breaking,
+                description: header.description,
+                breaking_change: header.breaking_change,
+            });
+        }
+    }
+    release::Decision { tag: version.tag, previous_tag: version.previous_tag, release: version.release, changes }
+}
+
+fn own_notes(file: &Path) -> Result<String> {
+    let notes = read_text(file)?;
+    match notes.chars().count() {
+        length if length > release::notes::LIMIT => {
+            Err(Error::input(format!("{} has {length} characters", file.display()))
+                .fix(format!("GitHub takes {} at most: link to the rest", release::notes::LIMIT)))
+        }
+        _ => Ok(notes),
+    }
+}
+
+fn read_text(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|error| Error::input(format!("cannot read {}", file.display())).why(error))
 }
 
 fn required(platform: Option<Platform>) -> Result<Platform> {

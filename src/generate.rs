@@ -38,12 +38,12 @@ pub const OUTPUTS: [(&str, &str); 27] = [
     ("tags", "The tags it was pushed under, as a JSON list"),
     ("uploaded-bytes", "Bytes that were sent to the registry"),
     ("skipped-bytes", "Bytes that the registry had already"),
-    ("status", "deployed, unchanged, planned, rolled-back, failed, superseded or interrupted"),
+    ("status", "deployed, released, unchanged, planned, rolled-back, failed, superseded or interrupted"),
     ("target", "eks, ecs or local"),
-    ("url", "Where the service answers"),
+    ("url", "Where the service answers, or the page of the release"),
     ("revision", "The revision that runs now"),
     ("previous-revision", "The revision that ran before"),
-    ("changed", "The objects that were changed, as a JSON list"),
+    ("changed", "What was changed, as a JSON list: objects of a deploy, refs and releases"),
     ("seconds", "How long the deploy took"),
     ("error", "What went wrong, as JSON: kind, message, fix and causes"),
     ("rendered", "What deploy would apply"),
@@ -113,7 +113,7 @@ fn action(image: &str) -> String {
     line(format!("    description: {}", quoted(&format!("What to do: {}", commands.join(", ")))));
     line("    required: true".into());
     line("  github-token:".into());
-    line("    description: \"Reads the platform file from another repository\"".into());
+    line("    description: \"Releases, and reads the platform file from another repository\"".into());
     line("    default: ${{ github.token }}".into());
     for (name, input) in inputs() {
         let of = if input.commands.is_empty() { String::new() } else { format!(" ({})", input.commands.join(", ")) };

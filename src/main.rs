@@ -14,6 +14,7 @@ mod image;
 mod layout;
 mod patience;
 mod registry;
+mod release;
 mod report;
 mod version;
 

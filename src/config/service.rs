@@ -188,6 +188,8 @@ pub struct Version {
     pub allow_1_0: bool,
     /// Branch → identifier of the prereleases that are made from it: `2.0.0-beta.1`, `2.0.0-beta.2`.
     pub channels: IndexMap<String, Identifier>,
+    /// Move `v1` and `v1.4` along with each release; never back, and never to a prerelease.
+    pub floating: bool,
 }
 
 impl Default for Version {
@@ -202,6 +204,7 @@ impl Default for Version {
                 .map(|name| (name.into(), Identifier::try_from(name.to_string()).expect("a constant identifier")))
                 .into_iter()
                 .collect(),
+            floating: false,
         }
     }
 }

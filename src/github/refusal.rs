@@ -103,7 +103,9 @@ impl Said {
     /// The refusal of `doing` (`creating the tag v1.4.0 in clinicult/patients`) as our error, with the fix.
     pub fn into_error(self, doing: &str) -> Error {
         let fix = match self.status {
-            401 => "the token is wrong or has expired: in a workflow leave out `github-token`; on a laptop set GITHUB_TOKEN anew",
+            401 => {
+                "the token is wrong or has expired: in a workflow leave out `github-token`; on a laptop set GITHUB_TOKEN anew"
+            }
             403 | 422 if self.says(&["rule violation", "repository rule", "being restricted", "protected"]) => {
                 "a ruleset forbids it (Settings → Rules → Rulesets, those that target tags): leave the service's tags out of it, or put a GitHub App on \
                  its bypass list and hand that app's token in as `github-token`"
@@ -131,7 +133,9 @@ impl Said {
             false => format!("GitHub answered HTTP {}: {}", self.status, self.words),
         };
         match fix {
-            "" => Error::unexpected(format!("{doing} failed")).why(why).fix("run it again: it goes on from what is there"),
+            "" => {
+                Error::unexpected(format!("{doing} failed")).why(why).fix("run it again: it goes on from what is there")
+            }
             fix => Error::refused(format!("{doing} was refused")).why(why).fix(fix),
         }
     }
@@ -228,7 +232,10 @@ mod tests {
             assert_eq!(said.passing(limits), expected, "{status} {words} {limits:?}");
         }
         let error = used_up.into_error("creating the tag v1", "API rate limit exceeded");
-        assert_eq!((error.kind, error.fix.is_some_and(|fix| fix.contains("2026-11-23T03:26:23Z"))), (Kind::TimedOut, true));
+        assert_eq!(
+            (error.kind, error.fix.is_some_and(|fix| fix.contains("2026-11-23T03:26:23Z"))),
+            (Kind::TimedOut, true)
+        );
     }
 
     #[test]
@@ -236,7 +243,13 @@ mod tests {
         use Meaning::*;
         let cases: &[(u16, &str, Meaning, Kind, &str)] = &[
             (401, r#"{"message":"Bad credentials"}"#, No, Kind::Refused, "GITHUB_TOKEN"),
-            (403, r#"{"message":"Resource not accessible by integration"}"#, No, Kind::Refused, "permissions: {contents: write}"),
+            (
+                403,
+                r#"{"message":"Resource not accessible by integration"}"#,
+                No,
+                Kind::Refused,
+                "permissions: {contents: write}",
+            ),
             (
                 422,
                 r#"{"message":"Repository rule violations found\n\nCannot create ref due to creations being restricted.\n\n"}"#,
@@ -257,7 +270,13 @@ mod tests {
             (422, r#"{"message":"Object does not exist"}"#, No, Kind::Refused, "git push"),
             (409, r#"{"message":"Git Repository is empty."}"#, No, Kind::Refused, "git push"),
             (422, r#"{"message":"Reference already exists"}"#, Exists, Kind::Unexpected, "again"),
-            (422, r#"{"message":"Validation Failed","errors":[{"code":"already_exists","field":"tag_name"}]}"#, Exists, Kind::Unexpected, "again"),
+            (
+                422,
+                r#"{"message":"Validation Failed","errors":[{"code":"already_exists","field":"tag_name"}]}"#,
+                Exists,
+                Kind::Unexpected,
+                "again",
+            ),
             (
                 422,
                 r#"{"message":"Validation Failed","errors":[{"code":"custom","message":"tag_name was used by an immutable release"}]}"#,

@@ -66,7 +66,8 @@ impl Repository {
         let origin = origin.and_then(|origin| origin.strip_prefix(&server)?.strip_prefix('/'));
         let found = given.or_else(|| environ.get("GITHUB_REPOSITORY")).or(origin);
         let fix = "say it: --github-repository OWNER/NAME (in a workflow GitHub says it itself)";
-        let found = found.ok_or_else(|| Error::input("no GitHub repository is named, and `origin` is none").fix(fix))?;
+        let found =
+            found.ok_or_else(|| Error::input("no GitHub repository is named, and `origin` is none").fix(fix))?;
         let parts: Vec<&str> = found.split('/').collect();
         match parts[..] {
             [owner, name] if [owner, name].iter().all(|part| is_name(part)) => Ok(Repository {
@@ -272,7 +273,13 @@ mod tests {
             (Some("a/b"), "c/d", "", Some("https://github.com/e/f"), Some("https://github.com/a/b")),
             (None, "c/d", "", Some("https://github.com/e/f"), Some("https://github.com/c/d")),
             (None, "", "", Some("https://github.com/e/f.js"), Some("https://github.com/e/f.js")),
-            (None, "", "https://git.example.org", Some("https://git.example.org/e/f"), Some("https://git.example.org/e/f")),
+            (
+                None,
+                "",
+                "https://git.example.org",
+                Some("https://git.example.org/e/f"),
+                Some("https://git.example.org/e/f"),
+            ),
             (None, "", "", Some("https://gitlab.com/e/f"), None),
             (None, "", "", Some("https://github.com.example.org/e/f"), None),
             (None, "", "", None, None),

@@ -194,9 +194,9 @@ mod tests {
 
     use super::*;
     use crate::error::Kind;
+    use crate::patience::Patience;
     use crate::registry::address::Address;
     use crate::registry::client::Identity;
-    use crate::patience::Patience;
     use crate::report::{Format, Report, Verbosity};
 
     /// A registry that opens a session, and then neither reads nor answers.

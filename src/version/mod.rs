@@ -76,7 +76,6 @@ pub struct Version {
     pub changes: Vec<Change>,
     /// Tags of versions that would have come first, but stand at commits that HEAD does not contain.
     #[serde(skip)]
-    #[allow(dead_code, reason = "release asks GitHub where they stand")]
     pub skipped: Vec<String>,
     /// What a person should know, though it stops nothing.
     #[serde(skip)]
@@ -95,7 +94,6 @@ pub struct Deciding {
 
 /// A commit since the previous version, and what it counts for.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "what release's notes are made of")]
 pub struct Change {
     /// In full, hexadecimal.
     pub sha: String,

@@ -55,6 +55,10 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "settings.rs",
         "yaml.rs",
         "values.rs",
+        "tag.rs",
+        "notes.rs",
+        "refusal.rs",
+        "patience.rs",
     ];
     let effects = [
         "async fn",
