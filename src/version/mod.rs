@@ -76,6 +76,7 @@ pub struct Version {
     pub changes: Vec<Change>,
     /// Tags of versions that would have come first, but stand at commits that HEAD does not contain.
     #[serde(skip)]
+    #[allow(dead_code, reason = "said in the notices")]
     pub skipped: Vec<String>,
     /// What a person should know, though it stops nothing.
     #[serde(skip)]
@@ -99,6 +100,7 @@ pub struct Change {
     pub sha: String,
     pub author: String,
     pub email: String,
+    #[allow(dead_code, reason = "the title says more")]
     pub subject: String,
     /// The subject, or the title of the pull request that the commit merges.
     pub title: String,

@@ -20,5 +20,6 @@ mod local;
 mod pipeline;
 mod probe;
 mod push;
+mod release;
 mod support;
 mod version;

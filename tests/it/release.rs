@@ -1,0 +1,313 @@
+//! `cicd release` against a GitHub that compares before it swaps, with requests that GitHub's own description takes.
+
+#[path = "release/github.rs"]
+mod github;
+
+use std::process::{Command, Stdio};
+
+use crate::support::{Repository, Run, cicd, run, stack};
+use github::{Act, Github};
+
+const SERVICE: &str = "name: patients\nport: 8000\n";
+
+/// A repository released as v1.0.0 with one feature since, and its GitHub.
+fn scene(service: &str) -> (Repository, Github, String) {
+    let repository = Repository::new();
+    repository.write("service.yaml", service);
+    repository.git(&["add", "-A"]);
+    let first = repository.commit("chore: first");
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    github.with(|state| state.tags.insert("v1.0.0".into(), first.clone()));
+    let commit = repository.commit("feat(api): export");
+    (repository, github, commit)
+}
+
+/// A job of `github`'s runner that releases what is checked out in `folder`.
+fn job(folder: &std::path::Path, github: &Github, more: &[&str]) -> Command {
+    let mut command = cicd(folder);
+    command
+        .args(["release", "--output", "json"])
+        .args(more)
+        .env("GITHUB_API_URL", &github.url)
+        .env("GITHUB_REPOSITORY", "clinicult/patients")
+        .env("GITHUB_REF", "refs/heads/main")
+        .env("GITHUB_TOKEN", "test-github-token");
+    command
+}
+
+fn release(repository: &Repository, github: &Github, more: &[&str]) -> Run {
+    run(&mut job(repository.path(), github, more))
+}
+
+fn status(run: Run) -> String {
+    run.ended(0).json()["status"].as_str().expect("a status").to_string()
+}
+
+fn tags(github: &Github) -> Vec<String> {
+    github.with(|state| state.tags.keys().cloned().collect())
+}
+
+fn releases(github: &Github) -> Vec<String> {
+    github.with(|state| state.releases.keys().cloned().collect())
+}
+
+#[test]
+fn a_commit_is_tagged_and_released_once() {
+    let (repository, github, commit) = scene(SERVICE);
+    let planned = release(&repository, &github, &["--plan"]).ended(0).json();
+    assert_eq!((&planned["status"], &planned["tag"]), (&"planned".into(), &"v1.1.0".into()));
+    assert_eq!(github.writes(), Vec::<String>::new(), "a plan writes nothing");
+
+    let ended = release(&repository, &github, &[]).ended(0);
+    let json = ended.json();
+    assert_eq!(json["changed"], serde_json::json!(["refs/tags/v1.1.0", "release v1.1.0"]), "{ended}");
+    assert_eq!(json["url"], "https://github.com/clinicult/patients/releases/tag/v1.1.0");
+    assert_eq!(
+        (&json["version"], &json["docker-tag"], &json["release"]),
+        (&"1.1.0".into(), &"1.1.0".into(), &true.into())
+    );
+    assert!(!format!("{ended}").contains("test-github-token"), "{ended}");
+    let made = github.with(|state| state.releases["v1.1.0"].clone());
+    assert_eq!(
+        (&made["make_latest"], &made["prerelease"], &made["draft"]),
+        (&"true".into(), &false.into(), &false.into())
+    );
+    let body = made["body"].as_str().expect("notes");
+    assert!(
+        body.contains("### Features\n\n- **api:** export (") && body.contains("/compare/v1.0.0...v1.1.0"),
+        "{body}"
+    );
+    assert_eq!(github.with(|state| state.tags["v1.1.0"].clone()), commit);
+
+    let before = github.writes().len();
+    assert_eq!(status(release(&repository, &github, &[])), "unchanged");
+    assert_eq!(github.writes().len(), before, "a second run writes nothing");
+}
+
+#[test]
+fn what_is_no_release_is_left_alone() {
+    let (repository, github, _) = scene(SERVICE);
+    let pull = run(job(repository.path(), &github, &[]).env("GITHUB_EVENT_NAME", "pull_request_target"));
+    assert_eq!(status(pull), "unchanged");
+    let branch = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/topic"));
+    assert_eq!(status(branch), "unchanged");
+    let nobody = run(job(repository.path(), &github, &[]).env_remove("GITHUB_TOKEN")).ended(3);
+    assert!(nobody.stdout.contains("contents: write"), "{nobody}");
+    let nowhere = run(job(repository.path(), &github, &[]).env_remove("GITHUB_REPOSITORY")).ended(2);
+    assert!(nowhere.stdout.contains("--github-repository"), "{nowhere}");
+    assert_eq!(github.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn twenty_releases_of_one_commit_make_one() {
+    let (repository, github, _) = scene(SERVICE);
+    let jobs: Vec<_> = (0..20)
+        .map(|_| {
+            job(repository.path(), &github, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cicd")
+        })
+        .collect();
+    for job in jobs {
+        let ended = job.wait_with_output().expect("an end");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    assert_eq!((tags(&github), releases(&github)), (vec!["v1.0.0".into(), "v1.1.0".into()], vec!["v1.1.0".into()]));
+}
+
+#[test]
+fn twenty_commits_released_at_once_lose_nothing() {
+    let (repository, github, first) = scene(SERVICE);
+    let mut commits = vec![first];
+    commits.extend((1..20).map(|number| repository.commit(&format!("fix: number {number}"))));
+    let trees = tempfile::tempdir().expect("a folder");
+    let jobs: Vec<_> = commits
+        .iter()
+        .map(|commit| {
+            let tree = trees.path().join(commit);
+            repository.git(&["worktree", "add", "-q", "--detach", &tree.display().to_string(), commit]);
+            job(&tree, &github, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cicd")
+        })
+        .collect();
+    for job in jobs {
+        let ended = job.wait_with_output().expect("an end");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    let made = github.with(|state| state.tags.clone());
+    let mut order: Vec<(semver::Version, usize)> = Vec::new();
+    for (name, commit) in made.iter().filter(|(name, _)| *name != "v1.0.0") {
+        let at = commits.iter().position(|one| one == commit).expect("a commit");
+        order.push((semver::Version::parse(&name[1..]).expect("a version"), at));
+        assert!(releases(&github).contains(name), "{name} has its release");
+    }
+    order.sort();
+    assert!(order.windows(2).all(|pair| pair[0].1 < pair[1].1), "later commits have higher versions: {order:?}");
+    assert_eq!(order.last().expect("one").1, 19, "the last commit is released, so each one is contained in a release");
+}
+
+/// A run that was killed at any request, before it was done or after, is finished by the next.
+#[test]
+fn killed_anywhere_it_converges() {
+    let service = format!("{SERVICE}version: {{floating: true}}\n");
+    let mut kills = 0;
+    for number in 0.. {
+        let mut ended = true;
+        for after in [false, true] {
+            let (repository, github, commit) = scene(&service);
+            let (sender, reached) = std::sync::mpsc::channel();
+            github.with(|state| state.hold = Some((number, after, sender)));
+            let mut child =
+                job(repository.path(), &github, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cicd");
+            let held = loop {
+                if reached.recv_timeout(std::time::Duration::from_millis(20)).is_ok() {
+                    break true;
+                }
+                if child.try_wait().expect("a child").is_some() {
+                    break false;
+                }
+            };
+            if held {
+                child.kill().expect("SIGKILL");
+                child.wait().expect("an end");
+                (ended, kills) = (false, kills + 1);
+            }
+            github.with(|state| state.hold = None);
+            release(&repository, &github, &[]).ended(0);
+            let made = github.with(|state| state.tags.clone());
+            let ours: Vec<&str> = made.iter().filter(|(_, at)| **at == commit).map(|(name, _)| name.as_str()).collect();
+            assert_eq!(ours, ["v1", "v1.1", "v1.1.0"], "killed at request {number}");
+            assert_eq!(releases(&github), ["v1.1.0"], "killed at request {number}");
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(kills >= 14, "every request was one to be killed at: {kills}");
+}
+
+#[test]
+fn a_later_release_that_holds_the_commit_makes_it_needless() {
+    let (repository, github, early) = scene(SERVICE);
+    let late = repository.commit("feat!: later");
+    assert_eq!(status(release(&repository, &github, &[])), "released");
+    repository.git(&["branch", "1.x", &early]);
+    repository.git(&["checkout", "-q", "--detach", &early]);
+    let ended = release(&repository, &github, &[]);
+    assert_eq!(status(ended), "superseded");
+    assert_eq!(github.with(|state| state.tags["v2.0.0"].clone()), late);
+    // On a branch of its own it is no part of main's releases.
+    let branch = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/1.x")).ended(0);
+    assert_eq!(
+        (&branch.json()["tag"], github.with(|state| state.releases["v1.1.0"]["make_latest"].clone())),
+        (&"v1.1.0".into(), "false".into())
+    );
+}
+
+#[test]
+fn names_that_are_used_up_are_skipped() {
+    let (repository, github, _) = scene(SERVICE);
+    github.with(|state| state.burned = vec!["v1.1.0".into(), "v1.1.1".into()]);
+    let ended = release(&repository, &github, &[]).ended(0);
+    assert!(ended.stderr.contains("v1.1.0 belonged to an immutable release"), "{ended}");
+    assert_eq!((&ended.json()["tag"], releases(&github)), (&"v1.1.2".into(), vec!["v1.1.2".to_string()]));
+    assert_eq!(status(release(&repository, &github, &[])), "unchanged");
+}
+
+#[test]
+fn refusals_end_with_3_and_say_the_fix() {
+    let cases: &[(&str, u16, &str, &str)] = &[
+        ("git/refs", 403, "Resource not accessible by integration", "permissions: {contents: write}"),
+        (
+            "git/refs",
+            422,
+            "Repository rule violations found\n\nCannot create ref due to creations being restricted.",
+            "bypass list",
+        ),
+        ("git/refs", 404, "Not Found", "contents: write"),
+        ("git/refs", 401, "Bad credentials", "GITHUB_TOKEN"),
+        ("git/refs", 403, "Repository was archived so is read-only.", "unarchive"),
+        ("git/refs", 422, "Object does not exist", "git push"),
+    ];
+    for (part, status, message, fix) in cases {
+        let (repository, github, _) = scene(SERVICE);
+        github.with(|state| state.rules = vec![("POST", part, 1, Act::Answer(*status, "", message))]);
+        let ended = release(&repository, &github, &[]).ended(3);
+        assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains(fix), "{ended}");
+        assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
+        assert_eq!(self::status(release(&repository, &github, &[])), "released", "once that is done: {message}");
+    }
+}
+
+#[test]
+fn what_passes_is_waited_for() {
+    let wait = "Retry-After: 1\r\n";
+    let used_up = "X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 1795404373\r\n";
+    let cases: &[(&'static str, &'static str, Act)] = &[
+        ("GET", "matching-refs", Act::Answer(502, "", "Bad Gateway")),
+        ("POST", "git/refs", Act::Answer(403, wait, "You have exceeded a secondary rate limit")),
+        ("POST", "git/refs", Act::Answer(429, used_up, "API rate limit exceeded")),
+        ("POST", "git/refs", Act::LoseAnswer),
+        ("POST", "/releases", Act::LoseAnswer),
+        ("POST", "/releases", Act::Answer(503, wait, "Unavailable")),
+    ];
+    for (method, part, act) in cases {
+        let (repository, github, _) = scene(SERVICE);
+        github.with(|state| state.rules = vec![(method, part, 1, act.clone())]);
+        assert_eq!(status(release(&repository, &github, &[])), "released", "{method} {part} {act:?}");
+        assert_eq!((tags(&github).len(), releases(&github).len()), (2, 1), "{method} {part} {act:?}");
+    }
+    let (repository, github, _) = scene(SERVICE);
+    let hour = "X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 1795407973\r\n";
+    github.with(|state| state.rules = vec![("POST", "git/refs", 1, Act::Answer(403, hour, "API rate limit exceeded"))]);
+    let ended = release(&repository, &github, &[]).ended(6);
+    assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("2026-11-23T04:26:13Z"), "{ended}");
+}
+
+#[test]
+fn floating_tags_only_go_forward() {
+    let (repository, github, commit) = scene(&format!("{SERVICE}version: {{floating: true}}\n"));
+    assert_eq!(status(release(&repository, &github, &[])), "released");
+    assert_eq!(tags(&github), ["v1", "v1.0.0", "v1.1", "v1.1.0"]);
+    repository.git(&["checkout", "-q", "-b", "1.1.x"]);
+    let fix = repository.commit("fix: on the branch");
+    let branch = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/1.1.x"));
+    assert_eq!(status(branch), "released");
+    assert_eq!(github.with(|state| state.tags["v1"].clone()), fix);
+    repository.git(&["checkout", "-q", "main"]);
+    let feature = repository.commit("feat: on main");
+    assert_eq!(status(release(&repository, &github, &[])), "released");
+    assert_eq!(github.with(|state| state.tags["v1"].clone()), feature, "aside, to the higher version");
+    assert_ne!(commit, feature);
+    repository.git(&["checkout", "-q", "1.1.x"]);
+    repository.commit("fix: another");
+    run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/1.1.x")).ended(0);
+    assert_eq!(github.with(|state| state.tags["v1"].clone()), feature, "never back");
+}
+
+#[test]
+fn many_and_annotated_tags_are_read() {
+    let (repository, github, _) = scene(SERVICE);
+    let first = github.with(|state| state.tags["v1.0.0"].clone());
+    github.with(|state| {
+        state.tags.extend((1..=250).map(|patch| (format!("v1.0.{patch}"), first.clone())));
+        state.annotated = vec!["v1.0.250".into()];
+    });
+    let json = release(&repository, &github, &["--plan"]).ended(0).json();
+    assert_eq!(json["tag"], "v1.1.0");
+    let pages = github.with(|state| state.seen.iter().filter(|line| line.contains("matching-refs")).count());
+    assert_eq!(pages, 3);
+    repository.git(&["commit", "-q", "--amend", "-m", "fix: instead"]);
+    let json = release(&repository, &github, &["--plan"]).ended(0).json();
+    assert_eq!(json["tag"], "v1.0.251", "the annotated one counts");
+}
+
+#[test]
+fn own_notes_and_a_changelog() {
+    let (repository, github, _) = scene(SERVICE);
+    repository.write("notes.md", "By hand.\n");
+    release(&repository, &github, &["--notes-file", "nowhere.md"]).ended(2);
+    repository.write("long.md", &"x".repeat(125_001));
+    release(&repository, &github, &["--notes-file", "long.md"]).ended(2);
+    release(&repository, &github, &["--notes-file", "notes.md", "--changelog", "CHANGELOG.md"]).ended(0);
+    assert_eq!(github.with(|state| state.releases["v1.1.0"]["body"].clone()), "By hand.\n");
+    let log = std::fs::read_to_string(repository.path().join("CHANGELOG.md")).expect("a changelog");
+    assert_eq!(log, "# Changelog\n\n## v1.1.0\n\nBy hand.\n");
+}

@@ -1,0 +1,272 @@
+//! A GitHub that knows the refs and releases of one repository, whose commits are those of a real one. It compares before it
+//! swaps, breaks what a test tells it to, and asks prism, which knows GitHub's own description, of every request it gets.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+/// What happens to a request instead of being answered.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// This is answered: a status, headers, a message.
+    Answer(u16, &'static str, &'static str),
+    /// It is done, and the connection closed without a word.
+    LoseAnswer,
+}
+
+/// `act` happens to the first `times` requests of this method whose path has `part` in it.
+pub type Rule = (&'static str, &'static str, usize, Act);
+
+#[derive(Default)]
+pub struct State {
+    /// Tag → commit.
+    pub tags: BTreeMap<String, String>,
+    /// Those of the tags that are annotated.
+    pub annotated: Vec<String>,
+    /// Tag → release.
+    pub releases: BTreeMap<String, Value>,
+    /// Names that belonged to immutable releases.
+    pub burned: Vec<String>,
+    pub rules: Vec<Rule>,
+    /// `POST /repos/…`, in order.
+    pub seen: Vec<String>,
+    /// Requests that GitHub's description does not know.
+    pub violations: Vec<String>,
+    /// The request of this number (from 0) is not answered, done before if so said, and reported here.
+    pub hold: Option<(usize, bool, Sender<()>)>,
+}
+
+pub struct Github {
+    pub url: String,
+    pub state: Arc<Mutex<State>>,
+}
+
+impl Github {
+    /// Before the commits of `repository`; `prism` is where prism listens.
+    pub fn of(repository: &Path, prism: &str) -> Github {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let state = Arc::new(Mutex::new(State::default()));
+        let (shared, repository, own, prism) =
+            (state.clone(), repository.to_path_buf(), url.clone(), prism.to_string());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (shared, repository, own, prism) = (shared.clone(), repository.clone(), own.clone(), prism.clone());
+                std::thread::spawn(move || drop(serve(client, &shared, &repository, &own, &prism)));
+            }
+        });
+        Github { url, state }
+    }
+
+    pub fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().expect("lock"))
+    }
+
+    /// The requests that write.
+    pub fn writes(&self) -> Vec<String> {
+        self.with(|state| state.seen.iter().filter(|line| !line.starts_with("GET")).cloned().collect())
+    }
+}
+
+impl Drop for Github {
+    fn drop(&mut self) {
+        let violations = self.with(|state| std::mem::take(&mut state.violations));
+        assert!(violations.is_empty() || std::thread::panicking(), "not GitHub's API: {violations:#?}");
+    }
+}
+
+fn serve(
+    mut client: TcpStream,
+    state: &Mutex<State>,
+    repository: &PathBuf,
+    own: &str,
+    prism: &str,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let mut words = head.split(' ');
+    let (method, target) = (words.next().unwrap_or_default().to_string(), words.next().unwrap_or_default().to_string());
+    let header = |name: &str| {
+        head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim().to_string())
+        })
+    };
+    let mut body = vec![0; header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    let said = contract(prism, &method, &target, &body)?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+
+    let mut guard = state.lock().expect("lock");
+    guard.violations.extend(said);
+    if header("authorization").as_deref() != Some("Bearer test-github-token") {
+        guard.violations.push(format!("{method} {target} has no token"));
+    }
+    guard.seen.push(format!("{method} {target}"));
+    let number = guard.seen.len() - 1;
+    if let Some((at, after, reached)) = guard.hold.clone()
+        && at == number
+    {
+        if after {
+            answer(&mut guard, &method, &target, &body, repository, own);
+        }
+        drop(guard);
+        let _ = reached.send(());
+        // Until the one who asked is gone.
+        return std::io::copy(&mut client, &mut std::io::sink()).map(drop);
+    }
+    let rule = guard.rules.iter_mut().find(|(m, part, times, _)| *times > 0 && *m == method && target.contains(part));
+    let act = rule.map(|rule| {
+        rule.2 -= 1;
+        rule.3.clone()
+    });
+    let (status, headers, text) = match act {
+        Some(Act::Answer(status, headers, message)) => {
+            (status, headers.to_string(), json!({ "message": message }).to_string())
+        }
+        Some(Act::LoseAnswer) => {
+            answer(&mut guard, &method, &target, &body, repository, own);
+            return Ok(());
+        }
+        None => answer(&mut guard, &method, &target, &body, repository, own),
+    };
+    drop(guard);
+    let length = text.len();
+    write!(
+        client,
+        "HTTP/1.1 {status} X\r\nDate: Mon, 23 Nov 2026 03:26:13 GMT\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+    )
+}
+
+/// What prism has against a request.
+fn contract(prism: &str, method: &str, target: &str, body: &[u8]) -> std::io::Result<Option<String>> {
+    let mut stream = TcpStream::connect(prism)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {target} HTTP/1.1\r\nHost: {prism}\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
+    stream.write_all(body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).unwrap_or_default().to_string();
+    let good = status.starts_with('2') || status.starts_with('3');
+    Ok((!good).then(|| format!("{method} {target} {}: {answer}", String::from_utf8_lossy(body))))
+}
+
+fn answer(
+    state: &mut State,
+    method: &str,
+    target: &str,
+    body: &Value,
+    repository: &PathBuf,
+    own: &str,
+) -> (u16, String, String) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let parts: Vec<String> = path.split('/').skip(1).map(|part| part.replace("%2F", "/")).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let no = |status: u16, message: &str| (status, String::new(), json!({ "message": message }).to_string());
+    let yes = |status: u16, value: Value| (status, String::new(), value.to_string());
+    let git = |arguments: &[&str]| Command::new("git").args(arguments).current_dir(repository).output().expect("git");
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
+    if parts[..3.min(parts.len())] != ["repos", "clinicult", "patients"] {
+        return no(404, "Not Found");
+    }
+    match (method, &parts[3..]) {
+        ("GET", ["git", "matching-refs", prefix]) => {
+            let prefix = prefix.strip_prefix("tags/").unwrap_or("?");
+            let all = state.tags.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, commit)| {
+                let (kind, sha) = match state.annotated.contains(name) {
+                    true => ("tag", "a".repeat(40)),
+                    false => ("commit", commit.clone()),
+                };
+                json!({ "ref": format!("refs/tags/{name}"), "object": { "type": kind, "sha": sha } })
+            });
+            // Pages, as GitHub makes them.
+            let page: usize = query
+                .split("page=")
+                .last()
+                .and_then(|n| n.parse().ok())
+                .filter(|_| query.contains("&page="))
+                .unwrap_or(1);
+            let all: Vec<Value> = all.collect();
+            let shown: Vec<Value> = all.iter().skip((page - 1) * 100).take(100).cloned().collect();
+            let link = match all.len() > page * 100 {
+                true => format!("Link: <{own}{path}?per_page=100&page={}>; rel=\"next\"\r\n", page + 1),
+                false => String::new(),
+            };
+            (200, link, Value::Array(shown).to_string())
+        }
+        ("GET", ["tags"]) => yes(
+            200,
+            state.tags.iter().map(|(name, commit)| json!({ "name": name, "commit": { "sha": commit } })).collect(),
+        ),
+        ("GET", ["commits"]) => yes(200, json!([{ "sha": "b".repeat(40), "author": null }])),
+        ("GET", ["compare", range]) => {
+            let (base, head) = range.split_once("...").expect("a range");
+            let is = |a: &str, b: &str| git(&["merge-base", "--is-ancestor", a, b]).status.code();
+            match (is(base, head), is(head, base)) {
+                (Some(0), Some(0)) => yes(200, json!({ "status": "identical" })),
+                (Some(0), _) => yes(200, json!({ "status": "ahead" })),
+                (_, Some(0)) => yes(200, json!({ "status": "behind" })),
+                (Some(1), Some(1)) => yes(200, json!({ "status": "diverged" })),
+                _ => no(404, "Not Found"),
+            }
+        }
+        ("GET", ["releases", "tags", tag]) => match state.releases.get(*tag) {
+            Some(release) => yes(200, release.clone()),
+            None => no(404, "Not Found"),
+        },
+        ("POST", ["git", "refs"]) => {
+            let (name, commit) = (text("ref").replace("refs/tags/", ""), text("sha"));
+            if !git(&["cat-file", "-e", &commit]).status.success() {
+                return no(422, "Object does not exist");
+            }
+            if state.tags.contains_key(&name) {
+                return no(422, "Reference already exists");
+            }
+            state.tags.insert(name, commit);
+            yes(201, json!({}))
+        }
+        ("PATCH", ["git", "refs", name]) => {
+            let (name, commit) = (name.replace("tags/", ""), text("sha"));
+            let Some(now) = state.tags.get(&name).cloned() else { return no(422, "Reference does not exist") };
+            let forward = git(&["merge-base", "--is-ancestor", &now, &commit]).status.success();
+            if !forward && body["force"] != true {
+                return no(422, "Update is not a fast forward");
+            }
+            state.tags.insert(name, commit);
+            yes(200, json!({}))
+        }
+        ("POST", ["releases"]) => {
+            let tag = text("tag_name");
+            let invalid = |code: &str, message: &str| {
+                let body = json!({ "message": "Validation Failed", "errors": [{ "resource": "Release", "code": code, "field": "tag_name", "message": message }] });
+                (422, String::new(), body.to_string())
+            };
+            if state.burned.contains(&tag) {
+                return invalid("custom", "tag_name was used by an immutable release");
+            }
+            if state.releases.contains_key(&tag) {
+                return invalid("already_exists", "tag_name already_exists");
+            }
+            assert!(state.tags.contains_key(&tag), "GitHub would make the tag {tag} by itself");
+            let mut release = body.clone();
+            release["html_url"] = format!("https://github.com/clinicult/patients/releases/tag/{tag}").into();
+            state.releases.insert(tag, release.clone());
+            yes(201, release)
+        }
+        _ => no(404, "Not Found"),
+    }
+}
