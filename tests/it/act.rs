@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use serde_json::Value;
 
+use crate::release::github::Github;
 use crate::support::{Removal, Repository, Run, http_get, root, run, stack, unique};
 
 /// The action's image with the binary under test, by digest; built once for all tests.
@@ -33,12 +34,12 @@ fn service(name: &str) -> Repository {
     repository
 }
 
-fn act(repository: &Repository, event: &str) -> Run {
+fn act(repository: &Repository, event: &str, github: &Github) -> Run {
     // act names its containers and its cache after workflow and job: two at a time would take each other's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|failed| failed.into_inner());
     let script = root().join("tests/stack/act.sh");
-    run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event))
+    run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event).arg(&github.url))
 }
 
 /// The jobs that act says succeeded, by name. Jobs of a matrix have a number behind it.
@@ -58,14 +59,22 @@ fn a_push_goes_from_the_commit_to_both_environments() {
     let name = unique("act-push");
     let repository = service(&name);
     let _removal = Removal::of(&name);
-    let ended = act(&repository, "push");
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let ended = act(&repository, "push", &github);
     let log = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.code, 0, "{log}");
-    assert_eq!(succeeded(&log), ["deploy production", "deploy staging", "image"], "{log}");
+    assert_eq!(succeeded(&log), ["deploy production", "deploy staging", "image", "release"], "{log}");
+    let commit = repository.git(&["rev-parse", "HEAD"]);
+    assert_eq!(
+        github.with(|state| state.tags.clone().into_iter().collect::<Vec<_>>()),
+        [("v0.1.0".to_string(), commit)]
+    );
+    assert!(github.with(|state| state.releases.contains_key("v0.1.0")), "{log}");
     for summary in [
         "**Version** `0.1.0`",
         "**Image** `sha256:",
         "**Pushed** `",
+        "**Release** v0.1.0",
         "→ staging: deployed 0.1.0",
         "→ production: deployed 0.1.0",
     ] {
@@ -90,12 +99,14 @@ fn a_pull_request_plans_and_writes_nothing() {
     let name = unique("act-pull");
     let repository = service(&name);
     let _removal = Removal::of(&name);
-    let ended = act(&repository, "pull_request");
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let ended = act(&repository, "pull_request", &github);
     let log = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.code, 0, "{log}");
     assert_eq!(succeeded(&log), ["image", "plan production", "plan staging"], "{log}");
     assert!(log.contains("would create Deployment/"), "{log}");
     assert!(log.contains("would create TaskDefinition/"), "{log}");
+    assert_eq!(github.writes(), Vec::<String>::new(), "a pull request releases nothing");
     let repositories = run(Command::new("aws").args(["ecr", "describe-repositories"])).ended(0);
     assert!(!repositories.stdout.contains(&name), "a pull request pushes nothing");
     let found = run(Command::new("kubectl").args(["-n", "staging", "get", "deployment", &name]));

@@ -1,7 +1,7 @@
 //! `cicd release` against a GitHub that compares before it swaps, with requests that GitHub's own description takes.
 
 #[path = "release/github.rs"]
-mod github;
+pub mod github;
 
 use std::process::{Command, Stdio};
 

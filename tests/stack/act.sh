@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# act.sh SERVICE IMAGE EVENT: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with act,
-# this repository's own action and reusable workflow standing in for clinicult/cicd@v1. IMAGE is the action's image.
+# act.sh SERVICE IMAGE EVENT GITHUB: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with
+# act, this repository's own action and reusable workflow standing in for clinicult/cicd@v1. IMAGE is the action's image,
+# GITHUB the address of GitHub's API.
 #
 # act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
 # are written as a release writes them: the action by its full SHA, its image by digest.
 set -euo pipefail
-service=$1 image=$2 event=$3
+service=$1 image=$2 event=$3 github=$4
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 : "${AWS_ENDPOINT_URL:?the stack is not up: eval \"\$(./dev stack env)\"}" "${CICD_STACK_OIDC_URL:?}" "${CICD_STACK_OIDC_BEARER:?}"
 
@@ -41,4 +42,5 @@ act "$event" --platform ubuntu-latest=-self-hosted --pull=false --eventpath "$wo
   --env "AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL" \
   --env "ACTIONS_ID_TOKEN_REQUEST_URL=$CICD_STACK_OIDC_URL" \
   --env "ACTIONS_ID_TOKEN_REQUEST_TOKEN=$CICD_STACK_OIDC_BEARER" \
+  --env "GITHUB_API_URL=$github" --env GITHUB_REPOSITORY=clinicult/patients --secret GITHUB_TOKEN=test-github-token \
   --defaultbranch main

@@ -22,6 +22,7 @@ start_github() { step "GitHub's API" run_github; }
 run_github() {
   cp "$CACHE/github/current/github.json" "$STATE/github.json"
   # By its file: what npm links as a command is another name in each version of npm.
+  # shellcheck disable=SC2154 # set by $STATE/ports
   daemon github node "$CACHE/github/current/node_modules/@stoplight/prism-cli/dist/index.js" \
     mock --errors --host 127.0.0.1 --port "$github_port" "$STATE/github.json"
   until_answers github "$(github_url)"
