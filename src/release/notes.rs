@@ -136,7 +136,7 @@ fn text(words: &str) -> String {
     let words: String =
         words.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect();
     let ticks = words.matches('`').count();
-    let code = ticks % 2 == 0 && !words.contains("``");
+    let code = ticks.is_multiple_of(2) && !words.contains("``");
     let mut inside = false;
     let mut safe = String::with_capacity(words.len());
     for (at, c) in words.chars().enumerate() {

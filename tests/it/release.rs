@@ -283,6 +283,24 @@ fn floating_tags_only_go_forward() {
 }
 
 #[test]
+fn a_channel_makes_prereleases() {
+    let (repository, github, _) = scene(&format!("{SERVICE}version: {{floating: true}}\n"));
+    let ended = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/beta")).ended(0);
+    assert_eq!(ended.json()["changed"], serde_json::json!(["refs/tags/v1.1.0-beta.1", "release v1.1.0-beta.1"]));
+    let made = github.with(|state| state.releases["v1.1.0-beta.1"].clone());
+    assert_eq!((&made["prerelease"], &made["make_latest"]), (&true.into(), &"false".into()));
+}
+
+#[test]
+fn a_name_that_others_take_each_time_is_given_up() {
+    let (repository, github, _) = scene(SERVICE);
+    let taken = Act::Answer(422, "", "Reference already exists");
+    github.with(|state| state.rules = vec![("POST", "git/refs", usize::MAX, taken)]);
+    release(&repository, &github, &[]).ended(7);
+    assert_eq!(github.writes().len(), 10);
+}
+
+#[test]
 fn many_and_annotated_tags_are_read() {
     let (repository, github, _) = scene(SERVICE);
     let first = github.with(|state| state.tags["v1.0.0"].clone());
