@@ -16,7 +16,10 @@ history() {
     git -C "$repository" gc --quiet
     printf 'name: bench\nport: 1\n' >"$repository/service.yaml"
     printf 'name: bench\nport: 1\nversion: {paths: [d5]}\n' >"$repository/paths.yaml"
+    # cocogitto wants a clean work tree.
     printf 'tag_prefix = "v"\n' >"$repository/cog.toml"
+    printf '*.yaml\ncog.toml\n' >>"$repository/.git/info/exclude"
+    git -C "$repository" checkout --quiet --force main
   fi
   echo "$repository"
 }
