@@ -290,7 +290,8 @@ fn who_may_not_enter_is_told_what_to_add() {
     let nobody = deploy_as(&reader, &place, "1.0.0").ended(3);
     assert!(fix_of(&nobody).contains("eks:DescribeCluster"), "{nobody}");
 
-    let stranger = User::new(user("stranger"), r#"["ecr:DescribeImages", "eks:DescribeCluster", "sts:GetCallerIdentity"]"#);
+    let stranger =
+        User::new(user("stranger"), r#"["ecr:DescribeImages", "eks:DescribeCluster", "sts:GetCallerIdentity"]"#);
     let refused = deploy_as(&stranger, &place, "1.0.0").ended(3);
     let entry =
         format!("create-access-entry --cluster-name {CLUSTER} --region eu-west-1 --principal-arn {}", stranger.arn());
