@@ -34,6 +34,7 @@ need_go() {
 CARGO_DENY=0.20.2
 setup_cargo_deny() {
   cached cargo-deny "$CARGO_DENY" step "cargo install cargo-deny" install_cargo_deny
+  # shellcheck disable=SC2154 # set by `cached`
   ln -sfn "$cached/bin/cargo-deny" "$CACHE/bin/cargo-deny"
 }
 
