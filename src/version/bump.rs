@@ -50,7 +50,7 @@ pub struct Commit {
 pub struct Verdict {
     pub bump: Bump,
     pub why: String,
-    /// Taken back within the range, or takes back nothing but commits within the range.
+    /// Taken back within the range, or does nothing but take back commits within the range.
     pub taken_back: bool,
     /// What the commit adds to the next version's notes: its header, and those of the commits that a squash merge lists.
     pub headers: Vec<Header>,
@@ -94,7 +94,7 @@ pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
                     let said = highest(&headers, settings);
                     Verdict {
                         why: said.as_ref().map_or(why, |(_, why)| why.clone()),
-                        taken_back: true,
+                        taken_back: headers.is_empty(),
                         bump: said.map_or(Bump::None, |(bump, _)| bump),
                         headers,
                         pull_request,
@@ -374,6 +374,12 @@ mod tests {
             list[3].id, list[1].id
         ));
         assert_eq!(bumps(&list), [Bump::Patch, Bump::None, Bump::Patch, Bump::None]);
+        let said = judge(&list, &service::Version::default());
+        assert_eq!(
+            said.iter().map(|verdict| verdict.taken_back).collect::<Vec<_>>(),
+            [false, true, false, true],
+            "a fix stays"
+        );
         // Of two, one was released.
         list[0].message = commit::read(&format!("revert: two\n\nRefs: {}, 1234567", list[1].id));
         assert_eq!(bumps(&list), [Bump::Patch, Bump::None, Bump::Patch, Bump::Minor]);

@@ -110,7 +110,7 @@ pub struct Change {
     pub headers: Vec<Header>,
     pub bump: Bump,
     pub why: String,
-    /// Taken back by a later commit of these, or itself such a commit.
+    /// Taken back by a later commit of these, or a commit that does nothing but that.
     pub taken_back: bool,
 }
 
