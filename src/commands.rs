@@ -276,9 +276,11 @@ async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()
     }
     let shown = if context.shared.plan { &released.notes } else { &released.url };
     shown.iter().for_each(|text| context.report.print(text, &mut std::io::stdout()));
-    let docker_tag = released.version.as_deref().map(version::docker_tag);
     context.give(&released);
-    context.give(&json!({ "docker-tag": docker_tag, "release": docker_tag.is_some() }));
+    context.give(&json!({ "release": released.version.is_some() }));
+    if let Some(version) = &released.version {
+        context.give(&json!({ "docker-tag": version::docker_tag(version) }));
+    }
     Ok(())
 }
 
@@ -332,7 +334,7 @@ async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<()> {
     let platform = context.platform().await?;
     let destination = settings::destination(platform.as_ref(), environment)?;
     let step = context.report.step("deploy");
-    let image = find_image(context, &settings, &destination, platform.as_ref(), arguments).await?;
+    let image = find_image(context, &settings, &destination, arguments).await?;
     // Said before the deploy, so that a failed one says what it was about.
     context.give(&json!({ "target": destination.target.name(), "version": image.version, "digest": image.digest }));
     let order = Order { settings, destination, image, timeout: arguments.timeout.0 };
@@ -376,7 +378,6 @@ async fn find_image(
     context: &Context,
     settings: &Settings,
     destination: &Destination,
-    platform: Option<&Platform>,
     arguments: &DeployArgs,
 ) -> Result<Image> {
     let Some(registry) = &destination.registry else {
@@ -405,8 +406,9 @@ async fn find_image(
                 .fix("give --digest sha256:…, as push-ecr printed it, or --version V"));
         }
     };
-    let platform = platform.ok_or_else(|| Error::unexpected("an environment without a platform"))?;
-    let session = context.registry_session(platform).await?;
+    // With the environment's role: the registry's trusts the job that pushes, not the one that deploys.
+    let session =
+        Session::open(&registry.region, destination.role.as_deref(), &context.environ, &context.report).await?;
     let found = registry::find(&session, registry, &name, &wanted).await?;
     let given = arguments.version.as_deref().map(version::docker_tag);
     let version = given.or(found.tag).unwrap_or_else(|| short(&found.digest));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use semver::{Prerelease, Version};
 use serde::Serialize;
 
-use super::commit::{Header, Message};
+use super::commit::{self, Header, Message};
 use crate::config::service::{self, BumpName};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,7 +50,7 @@ pub struct Commit {
 pub struct Verdict {
     pub bump: Bump,
     pub why: String,
-    /// Taken back within the range, or takes back nothing but commits within the range.
+    /// Taken back within the range, or does nothing but take back commits within the range.
     pub taken_back: bool,
     /// What the commit adds to the next version's notes: its header, and those of the commits that a squash merge lists.
     pub headers: Vec<Header>,
@@ -94,7 +94,7 @@ pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
                     let said = highest(&headers, settings);
                     Verdict {
                         why: said.as_ref().map_or(why, |(_, why)| why.clone()),
-                        taken_back: true,
+                        taken_back: headers.is_empty(),
                         bump: said.map_or(Bump::None, |(bump, _)| bump),
                         headers,
                         pull_request,
@@ -195,7 +195,11 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
     let mut by_pull_request: HashMap<u64, Vec<usize>> = HashMap::new();
     let mut reverts: Vec<usize> = Vec::new();
     for (at, commit) in commits.iter().enumerate() {
-        by_title.entry(&commit.message.title).or_default().push(at);
+        let title = commit.message.title.as_str();
+        by_title.entry(title).or_default().push(at);
+        if let Some(bare) = commit::without_number(title) {
+            by_title.entry(bare).or_default().push(at);
+        }
         if let Some(number) = commit.message.pull_request {
             by_pull_request.entry(number).or_default().push(at);
         }
@@ -205,7 +209,8 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
     }
     // A merge of a pull request is told by its commits where these say the same, or where both take something back.
     for (at, commit) in commits.iter().enumerate().filter(|(_, commit)| commit.parents.len() > 1) {
-        let same = by_title.get(commit.message.title.as_str()).into_iter().flatten();
+        let title = commit.message.title.as_str();
+        let same = by_title.get(commit::without_number(title).unwrap_or(title)).into_iter().flatten();
         let also = reverts.iter().filter(|_| commit.message.reverts.is_some());
         let inside = |other: &&usize| commits[**other].counts && merges.around(**other).any(|merge| merge == at);
         if let Some(inner) = same.chain(also).find(inside) {
@@ -298,7 +303,6 @@ pub fn short(id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::commit;
     use super::*;
 
     /// A line of commits, newest first.
@@ -349,6 +353,7 @@ mod tests {
             (&["Revert \"feat!: a\"", "feat!: a", "fix: c"], Bump::Patch),
             // GitHub quotes the pull request's title, and says its number.
             (&["Revert \"feat: a\" (#13)\n\nReverts o/r#12", "feat: a (#12)"], Bump::None),
+            (&["Revert \"feat: a\"", "feat: a (#12)"], Bump::None),
             (&["Revert \"feat: a (#12)\" (#13)\n\nReverts o/r#12", "feat: a (#12)"], Bump::None),
             (&["Revert \"feat: a\" (#13)\n\nReverts o/r#11", "feat: b (#12)"], Bump::Minor),
             // What a revert says beside it counts.
@@ -369,6 +374,12 @@ mod tests {
             list[3].id, list[1].id
         ));
         assert_eq!(bumps(&list), [Bump::Patch, Bump::None, Bump::Patch, Bump::None]);
+        let said = judge(&list, &service::Version::default());
+        assert_eq!(
+            said.iter().map(|verdict| verdict.taken_back).collect::<Vec<_>>(),
+            [false, true, false, true],
+            "a fix stays"
+        );
         // Of two, one was released.
         list[0].message = commit::read(&format!("revert: two\n\nRefs: {}, 1234567", list[1].id));
         assert_eq!(bumps(&list), [Bump::Patch, Bump::None, Bump::Patch, Bump::Minor]);
@@ -396,6 +407,9 @@ mod tests {
             let list = graph(&[("a", "b c", &title), ("c", "d", second), ("d", "b", first)]);
             assert_eq!(bumps(&list), expected, "{title:?} {second:?} {first:?}");
         }
+        // GitHub may end a merge's title with the pull request's number, too.
+        let list = graph(&[("a", "b c", "feat: a (#12)"), ("c", "b", "feat: a")]);
+        assert_eq!(bumps(&list), [None, Minor]);
         // What a merge outside says is not said by a namesake beside it.
         let list = graph(&[("a", "b c", &with("feat: a")), ("b", "d", "feat: a"), ("c", "d", "wip")]);
         assert_eq!(bumps(&list), [Minor, Minor, None]);

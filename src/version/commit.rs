@@ -166,6 +166,12 @@ fn squashed_pull_request(title: &str) -> Option<u64> {
     title.strip_suffix(')')?.rsplit_once(" (#")?.1.parse().ok()
 }
 
+/// A title without the pull request's number that GitHub put behind it; none when it has none.
+pub fn without_number(title: &str) -> Option<&str> {
+    squashed_pull_request(title)?;
+    title.rsplit_once(" (#").map(|(bare, _)| bare)
+}
+
 /// A commit in the list of a squash merge.
 struct Listed {
     title: String,

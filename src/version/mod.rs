@@ -110,7 +110,7 @@ pub struct Change {
     pub headers: Vec<Header>,
     pub bump: Bump,
     pub why: String,
-    /// Taken back by a later commit of these, or itself such a commit.
+    /// Taken back by a later commit of these, or a commit that does nothing but that.
     pub taken_back: bool,
 }
 
@@ -186,7 +186,7 @@ fn open(request: &Request) -> Result<gix::Repository> {
 
 /// Fetches what is missing, where that may be, and gives what a person should know of it.
 async fn supply(missing: Missing, root: &Path, head: &str, request: &Request, report: &Report) -> Result<Vec<String>> {
-    let trees = missing == Missing::Trees || !everything(root, request)?;
+    let trees = missing == Missing::Trees || asks_for_trees(root, request)?;
     if missing == Missing::Tags {
         // A repository without a version is one before its first release, unless its tags were left behind.
         match if request.fetch { fetch::remote_has_tags(root, &request.settings.prefix).await } else { None } {
@@ -211,9 +211,9 @@ async fn supply(missing: Missing, root: &Path, head: &str, request: &Request, re
     }
 }
 
-/// Whether every commit counts, whatever it touches.
-fn everything(root: &Path, request: &Request) -> Result<bool> {
-    Ok(history::paths_from_root(root, &request.folder, &request.settings.paths)?.is_empty())
+/// Whether `paths` ask what commits touch.
+fn asks_for_trees(root: &Path, request: &Request) -> Result<bool> {
+    Ok(!history::paths_from_root(root, &request.folder, &request.settings.paths)?.is_empty())
 }
 
 fn too_little(missing: Missing) -> Error {
@@ -392,6 +392,39 @@ fn out_of_line(outside: &Outside, deciding: Option<&Deciding>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On this project's own repository: whatever its history is, HEAD is a commit.
+    #[tokio::test]
+    async fn tags_from_elsewhere_replace_those_of_the_checkout() {
+        use crate::report::{Format, Verbosity};
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let head = git::head(&git::open(&folder).expect("a repository")).expect("a commit").revision;
+        let tag = |name: &str, commit: &str| Tag { name: name.into(), commit: commit.into() };
+        let tags = vec![
+            tag("v3.0.0", &head),
+            tag("v2.0.0", &head),
+            // Of a commit that is not here, of no commit, and of another prefix.
+            tag("v4.0.0", &"f".repeat(40)),
+            tag("v5.0.0", "zzz"),
+            tag("w6.0.0", &head),
+        ];
+        let request = Request {
+            folder,
+            settings: service::Version::default(),
+            pull_request: None,
+            branch: Some("main".into()),
+            default_branch: None,
+            tags: Some(tags),
+            fetch: false,
+        };
+        let report = Report::to(Box::new(std::io::sink()), Format::Human, Verbosity::Quiet, false);
+        let found = next(&request, &report).await.expect("a version");
+        assert_eq!(
+            (found.version.as_str(), found.release, found.previous_tag.as_deref()),
+            ("3.0.0", false, Some("v3.0.0"))
+        );
+        assert!(found.changes.is_empty() && found.notices.is_empty(), "{found:?}");
+    }
 
     #[test]
     fn a_docker_tag_is_short_and_has_no_plus() {

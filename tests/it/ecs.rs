@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::iam::User;
 use crate::probe::digest_of;
 use crate::support::{Removal, Repository, Run, cicd, http_get, run, stack, unique};
 
@@ -160,6 +161,34 @@ fn a_first_deploy_that_crashes_is_left_with_no_tasks() {
     assert_eq!(found.ended(0).stdout.trim(), "0");
     place.service("");
     assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "deployed", "the next good version comes up");
+}
+
+/// Everything but making a route is allowed, so the service is there already when the deploy is denied the rest.
+#[test]
+fn a_deploy_that_is_denied_half_way_goes_back() {
+    let place = Place::new("ecs-half");
+    place.service("");
+    let may = r#"["ecs:*", "elasticloadbalancing:*", "ecr:*", "s3:*", "logs:*", "iam:PassRole", "apigateway:GET"]"#;
+    let user = User::new(format!("half-{}", place.name), may);
+    let denied = run(user.on(&mut place.command("1.0.0"))).ended(5);
+    let error = denied.json()["error"].clone();
+    assert!(error["fix"].as_str().is_some_and(|fix| fix.contains("apigateway:POST")), "{denied}");
+    let count = ["ecs", "describe-services", "--cluster", "clinicult", "--services", &place.name];
+    let count = run(Command::new("aws").args(count).args(["--query", "services[0].desiredCount"])).ended(0);
+    assert_eq!(count.stdout.trim(), "0", "what was started is stopped");
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "deployed", "who may, goes on from there");
+}
+
+#[test]
+fn an_endpoint_that_never_answers_does_not_hold_a_deploy_for_ever() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = Place::new("ecs-mute");
+    place.service("");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let started = Instant::now();
+    let ended = run(place.command("1.0.0").env("AWS_ENDPOINT_URL_ECS", url));
+    assert_ne!(ended.code, 0, "{ended}");
+    assert!(started.elapsed().as_secs() < 90, "{ended}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::iam::User;
 use crate::probe::digest_of;
 use crate::support::{Repository, Run, cicd, root, run, stack};
 
@@ -222,16 +223,17 @@ fn a_first_version_that_crashes_is_left_for_looking_at() {
 }
 
 #[test]
-fn an_image_that_is_not_there_fails_at_once() {
+fn an_image_that_is_not_there_is_refused_at_once() {
     let place = Place::new("image");
     place.service("");
     let digest = format!("sha256:{}", "0".repeat(64));
     let started = Instant::now();
-    let failed = run(&mut place.command("1.0.0", &digest)).ended(5);
-    let cause = &failed.json()["error"]["causes"][0];
-    assert!(cause["reason"].as_str().is_some_and(|reason| reason.contains("not found")), "{failed}");
-    assert!(cause["fix"].as_str().is_some_and(|fix| fix.contains("push-ecr")), "{failed}");
+    let refused = run(&mut place.command("1.0.0", &digest)).ended(3);
+    let error = &refused.json()["error"];
+    assert!(error["message"].as_str().is_some_and(|message| message.contains(&digest)), "{refused}");
+    assert!(error["fix"].as_str().is_some_and(|fix| fix.contains("push-ecr")), "{refused}");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(place.writes().is_empty(), "{:?}", place.writes());
 }
 
 #[test]
@@ -268,57 +270,8 @@ fn what_is_missing_is_refused_before_anything_is_written() {
     assert!(refused.stderr.contains("`before-deploy`") && refused.stderr.contains("`staging`"), "{refused}");
 }
 
-/// An IAM user of its own, who may do what `actions` say (JSON) and nothing else; gone with the test.
-struct User {
-    name: String,
-    key: String,
-    secret: String,
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        for arguments in [
-            vec!["delete-access-key", "--access-key-id", &self.key],
-            vec!["delete-user-policy", "--policy-name", "own"],
-            vec!["delete-user"],
-        ] {
-            let _ = Command::new("aws").arg("iam").args(arguments).args(["--user-name", &self.name]).output();
-        }
-        let arn = self.arn();
-        let entry = ["eks", "delete-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
-        let _ = Command::new("aws").args(entry).output();
-    }
-}
-
-impl User {
-    fn new(name: String, actions: &str) -> User {
-        let iam = |arguments: &[&str]| run(Command::new("aws").arg("iam").args(arguments)).ended(0).stdout;
-        let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
-        let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
-        iam(&["create-user", "--user-name", &name]);
-        iam(&["put-user-policy", "--user-name", &name, "--policy-name", "own", "--policy-document", &policy]);
-        let answer = iam(&["create-access-key", "--user-name", &name, "--output", "json"]);
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        let part = |part: &str| answer["AccessKey"][part].as_str().expect("a key").to_string();
-        User { key: part("AccessKeyId"), secret: part("SecretAccessKey"), name }
-    }
-
-    fn arn(&self) -> String {
-        format!("arn:aws:iam::111122223333:user/{}", self.name)
-    }
-
-    /// Lets the user into the cluster, as a member of `group`.
-    fn enters(&self, group: &str) {
-        let arn = self.arn();
-        let entry = ["eks", "create-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
-        run(Command::new("aws").args(entry).args(["--kubernetes-groups", group])).ended(0);
-    }
-
-    fn deploy(&self, place: &Place, version: &str) -> Run {
-        let mut command = place.command(version, digest_of(version));
-        command.env("AWS_ACCESS_KEY_ID", &self.key).env("AWS_SECRET_ACCESS_KEY", &self.secret);
-        run(&mut command)
-    }
+fn deploy_as(user: &User, place: &Place, version: &str) -> Run {
+    run(user.on(&mut place.command(version, digest_of(version))))
 }
 
 #[test]
@@ -330,19 +283,24 @@ fn who_may_not_enter_is_told_what_to_add() {
     let fix_of =
         |ended: &Run| ended.json()["error"]["fix"].as_str().unwrap_or_else(|| panic!("no fix: {ended}")).to_string();
 
-    let nobody = User::new(user("nobody"), r#"["sts:GetCallerIdentity"]"#).deploy(&place, "1.0.0").ended(3);
+    let nobody = deploy_as(&User::new(user("nobody"), r#"["sts:GetCallerIdentity"]"#), &place, "1.0.0").ended(3);
+    assert!(fix_of(&nobody).contains("ecr:DescribeImages"), "{nobody}");
+
+    let reader = User::new(user("reader"), r#"["ecr:DescribeImages"]"#);
+    let nobody = deploy_as(&reader, &place, "1.0.0").ended(3);
     assert!(fix_of(&nobody).contains("eks:DescribeCluster"), "{nobody}");
 
-    let stranger = User::new(user("stranger"), r#"["eks:DescribeCluster", "sts:GetCallerIdentity"]"#);
-    let refused = stranger.deploy(&place, "1.0.0").ended(3);
+    let stranger =
+        User::new(user("stranger"), r#"["ecr:DescribeImages", "eks:DescribeCluster", "sts:GetCallerIdentity"]"#);
+    let refused = deploy_as(&stranger, &place, "1.0.0").ended(3);
     let entry =
         format!("create-access-entry --cluster-name {CLUSTER} --region eu-west-1 --principal-arn {}", stranger.arn());
     assert!(fix_of(&refused).contains(&entry), "{refused}");
     assert!(fix_of(&refused).contains(&format!("namespaces={}", place.namespace)), "{refused}");
 
-    let guest = User::new(user("guest"), r#"["eks:DescribeCluster"]"#);
+    let guest = User::new(user("guest"), r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#);
     guest.enters("guests");
-    let refused = guest.deploy(&place, "1.0.0").ended(3);
+    let refused = deploy_as(&guest, &place, "1.0.0").ended(3);
     assert!(fix_of(&refused).contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"), "{refused}");
     assert!(place.writes().is_empty(), "{:?}", place.writes());
 }
@@ -357,18 +315,18 @@ fn the_role_in_the_documentation_is_enough() {
     place.kubectl(&["apply", "-f", file.to_str().expect("a path")]);
     let group = format!("deployers-{}", place.namespace);
     place.kubectl(&["create", "rolebinding", "cicd", "--role=cicd", &format!("--group={group}")]);
-    let user = User::new(format!("deployer-{}", place.namespace), r#"["eks:DescribeCluster"]"#);
+    let user = User::new(format!("deployer-{}", place.namespace), r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#);
     user.enters(&group);
 
     let all = "expose: {path: /probe}\nautoscale: {min: 1, max: 2, cpu: 70}\n";
     place.service(all);
-    let first = user.deploy(&place, "1.0.0").ended(0);
+    let first = deploy_as(&user, &place, "1.0.0").ended(0);
     assert!(first.json()["url"].is_string(), "{first}");
     place.service(&format!("{all}env: {{CRASH: no database}}\n"));
-    let failed = user.deploy(&place, "2.0.0").ended(4);
+    let failed = deploy_as(&user, &place, "2.0.0").ended(4);
     assert!(failed.stderr.contains("log line 2: no database"), "{failed}");
     place.service("");
-    user.deploy(&place, "2.0.0").ended(0);
+    deploy_as(&user, &place, "2.0.0").ended(0);
     assert_eq!(place.answer(), "version 2.0.0 says nothing");
 }
 

@@ -15,6 +15,7 @@ mod ecs;
 mod eks;
 mod generated;
 mod house;
+mod iam;
 mod image;
 mod local;
 mod pipeline;

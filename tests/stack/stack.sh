@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A stack: one registry, one AWS, one description of GitHub, one OIDC issuer and one Kubernetes, under a name. Stacks of different names run side by
-# side on ports of their own. All of a stack's state is in $STATE, all of its logs in $LOGS.
+# A stack: one registry, one AWS, one description of GitHub, one OIDC issuer and one Kubernetes, under a name. Stacks of
+# different names run side by side on ports of their own. All of a stack's state is in $STATE, all of its logs in $LOGS.
 
 STATE=$CACHE/stacks/$STACK
 LOGS=$CACHE/logs/$STACK/stack

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Compilers: those of this machine when they are recent enough. Go and Node.js come from PyPI otherwise; Rust has no such source.
+# Compilers: those of this machine when they are recent enough. Go and Node.js come from PyPI otherwise; Rust has no such source. And cargo-deny.
 
 # at_least WANTED FOUND: compares versions.
 at_least() { [[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
@@ -39,4 +39,17 @@ need_node() {
   setup_venv node node.txt
   ln -sfn "$CACHE/python-node/current/bin/node" "$CACHE/bin/node"
   ln -sfn "$CACHE/python-node/current/bin/npm" "$CACHE/bin/npm"
+}
+
+# What may come in with a dependency is checked by cargo-deny, which only crates.io has. It need not be fast, only soon there.
+CARGO_DENY=0.20.2
+setup_cargo_deny() {
+  cached cargo-deny "$CARGO_DENY" step "cargo install cargo-deny" install_cargo_deny
+  # shellcheck disable=SC2154 # set by `cached`
+  ln -sfn "$cached/bin/cargo-deny" "$CACHE/bin/cargo-deny"
+}
+
+install_cargo_deny() {
+  cargo install --quiet --locked --no-default-features --profile dev --root "$1" --target-dir "$1/build" "cargo-deny@$CARGO_DENY"
+  rm -rf "$1/build"
 }

@@ -1,0 +1,62 @@
+//! IAM users with few rights, for tests of what happens when something is denied: the stack checks every call.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::run;
+
+/// The stack's cluster.
+const CLUSTER: &str = "clinicult-staging";
+
+/// An IAM user of its own, who may do what `actions` say (JSON) and nothing else; gone with the test.
+pub struct User {
+    name: String,
+    key: String,
+    secret: String,
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        for arguments in [
+            vec!["delete-access-key", "--access-key-id", &self.key],
+            vec!["delete-user-policy", "--policy-name", "own"],
+            vec!["delete-user"],
+        ] {
+            let _ = Command::new("aws").arg("iam").args(arguments).args(["--user-name", &self.name]).output();
+        }
+        let arn = self.arn();
+        let entry = ["eks", "delete-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
+        let _ = Command::new("aws").args(entry).output();
+    }
+}
+
+impl User {
+    pub fn new(name: String, actions: &str) -> User {
+        let iam = |arguments: &[&str]| run(Command::new("aws").arg("iam").args(arguments)).ended(0).stdout;
+        let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
+        let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
+        iam(&["create-user", "--user-name", &name]);
+        iam(&["put-user-policy", "--user-name", &name, "--policy-name", "own", "--policy-document", &policy]);
+        let answer = iam(&["create-access-key", "--user-name", &name, "--output", "json"]);
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let part = |part: &str| answer["AccessKey"][part].as_str().expect("a key").to_string();
+        User { key: part("AccessKeyId"), secret: part("SecretAccessKey"), name }
+    }
+
+    pub fn arn(&self) -> String {
+        format!("arn:aws:iam::111122223333:user/{}", self.name)
+    }
+
+    /// Lets the user into the cluster, as a member of `group`.
+    pub fn enters(&self, group: &str) {
+        let arn = self.arn();
+        let entry = ["eks", "create-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
+        run(Command::new("aws").args(entry).args(["--kubernetes-groups", group])).ended(0);
+    }
+
+    /// Has a command act as this user.
+    pub fn on<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("AWS_ACCESS_KEY_ID", &self.key).env("AWS_SECRET_ACCESS_KEY", &self.secret)
+    }
+}
