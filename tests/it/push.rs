@@ -152,7 +152,7 @@ fn a_taken_tag_is_refused_before_anything_is_written() {
         for part in [&first.digest, &second.digest, &format!("{repository}:1.0.0 "), &format!("{repository}:1.0 ")] {
             assert!(message.contains(part), "{part}: {message}");
         }
-        assert!(!message.contains("2.0.0") && message.contains("push under another tag"), "{message}");
+        assert!(!message.contains("2.0.0") && message.contains("a version names one image for ever"), "{message}");
     }
     assert_eq!(proxy.writes().len(), writes);
     assert_no_tag(&repository, "2.0.0");
@@ -200,7 +200,11 @@ fn bad_input_is_refused_before_anybody_is_asked() {
     let cases: [(&str, &[&str], &str); 5] = [
         (nobody, &["--tag", "a b"], "`a b` is no tag"),
         (nobody, &["--digest", &other], "not sha256:"),
-        (nobody, &["--digest", "latest"], "`latest` is no digest"),
+        (
+            nobody,
+            &["--digest", "latest"],
+            "'latest' for '--digest <DIGEST>': a digest is `sha256:` and 64 hexadecimal digits",
+        ),
         ("patients", &[], "`patients` is no repository"),
         ("http://localhost:1/patients", &[], "it has a scheme"),
     ];
