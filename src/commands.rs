@@ -195,6 +195,8 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
         layout: arguments.layout.clone(),
         tags: arguments.tags.clone(),
         digest: arguments.digest.clone(),
+        mount_from: arguments.mount_from.clone(),
+        timeout: arguments.timeout.0,
         plan: context.shared.plan,
     };
     let pushed = match &arguments.repository {
@@ -343,6 +345,8 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
             tags: vec![tag.clone()],
             repository: None,
             digest: digest.clone(),
+            mount_from: None,
+            timeout: arguments.timeout,
         };
         push_ecr(context, &push).await?;
     }
