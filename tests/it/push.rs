@@ -1,6 +1,7 @@
 //! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
 
 mod ecr;
+mod faults;
 mod layouts;
 mod proxy;
 
@@ -126,6 +127,73 @@ fn what_the_registry_has_is_not_uploaded_again() {
     assert_eq!(result["skipped-bytes"], base.len());
     assert_eq!(result["uploaded-bytes"], next.size() - base.len() as u64);
     assert_arrived(&next, &repository, &["1.0.1"]);
+}
+
+/// Where a registry has no list of referrers, a tag stands for one; where it keeps the list, it says so and no tag is set.
+#[test]
+fn an_sbom_goes_with_its_image_and_is_found_from_it() {
+    let host = stack("CICD_STACK_REGISTRY");
+    let repository = repository(&host);
+    let (layout, sbom) = Layout::with_sbom(&[random(1000)]);
+    let result = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0).json();
+    assert_eq!(result["uploaded-bytes"], layout.size());
+    assert_arrived(&layout, &repository, &["1.0.0"]);
+    let tag = layout.digest.replace(':', "-");
+    let list = || {
+        let (status, bytes) = get(&format!("{}/manifests/{tag}", url(&repository)));
+        assert_eq!(status, 200);
+        serde_json::from_slice::<serde_json::Value>(&bytes).expect("an index")["manifests"].clone()
+    };
+    assert_eq!(list().as_array().map(Vec::len), Some(1));
+    assert_eq!((&list()[0]["digest"], &list()[0]["artifactType"]), (&sbom.into(), &"application/spdx+json".into()));
+    // Again: nothing is written, and nothing is listed twice.
+    let proxy = Proxy::before(&host, &[]);
+    let again = format!("{}/{}", proxy.host, repository.split_once('/').expect("a name").1);
+    let result = push(&layout, &again, &["--tag", "1.0.0"]).ended(0).json();
+    assert_eq!((&result["uploaded-bytes"], proxy.writes()), (&0.into(), Vec::new()));
+
+    let keeps = Rule {
+        method: "PUT",
+        part: "/manifests/sha256",
+        times: usize::MAX,
+        act: Act::Answer("HTTP/1.1 201 Created\r\nOCI-Subject: sha256:0"),
+    };
+    let proxy = Proxy::before(&host, &[keeps]);
+    let (layout, _) = Layout::with_sbom(&[random(1000)]);
+    push(&layout, &self::repository(&proxy.host), &[]).ended(0);
+    assert!(!proxy.writes().iter().any(|line| line.contains("/manifests/sha256-")), "{:?}", proxy.writes());
+}
+
+#[test]
+fn what_another_repository_has_is_mounted() {
+    let host = stack("CICD_STACK_REGISTRY");
+    let (base, proxy) = (repository(&host), Proxy::before(&host, &[]));
+    let layer = random(400_000);
+    push(&Layout::image(std::slice::from_ref(&layer)), &base, &["--tag", "1.0.0"]).ended(0);
+    let next = Layout::image(&[layer.clone(), random(100)]);
+    let repository = repository(&proxy.host);
+    let from = base.split_once('/').expect("a name").1;
+    let result = push(&next, &repository, &["--tag", "1.0.0", "--mount-from", from]).ended(0).json();
+    assert_eq!(result["skipped-bytes"], layer.len());
+    assert_eq!(result["uploaded-bytes"], next.size() - layer.len() as u64);
+    assert_arrived(&next, &repository, &["1.0.0"]);
+    assert_eq!(proxy.lines(&["POST"]).len(), next.blobs.len(), "one session each, mounted or not");
+    // A repository that has nothing: all is uploaded as usual.
+    let other = Layout::image(&[random(100)]);
+    push(&other, &self::repository(&host), &["--mount-from", "tests/nothing"]).ended(0);
+    let said = message(&push(&other, &repository, &["--mount-from", "host:1/a"]).ended(2));
+    assert!(said.contains("is no repository's name"), "{said}");
+}
+
+#[test]
+fn a_push_ends_when_its_time_is_over() {
+    let hang = Rule { method: "PUT", part: "/uploads/", times: usize::MAX, act: Act::Silence };
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[hang]);
+    let repository = repository(&proxy.host);
+    let ended = push(&Layout::image(&[random(100)]), &repository, &["--tag", "1.0.0", "--timeout", "1s"]);
+    let said = message(&ended.ended(6));
+    assert!(said.contains("took longer than 1 s") && said.contains("--timeout"), "{said}");
+    assert_no_tag(&repository, "1.0.0");
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub enum Act {
     Cut(usize),
     /// The registry gets the request; its answer is thrown away with the connection.
     LoseAnswer,
+    /// The registry gets the request; half of its answer comes back.
+    HalfAnswer,
     /// The body is read and nothing is answered until the client goes away.
     Silence,
 }
@@ -139,7 +141,7 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
             drain(&mut client, length)?;
             return drain(&mut client, usize::MAX);
         }
-        Some(Act::LoseAnswer) | None => {}
+        Some(Act::LoseAnswer | Act::HalfAnswer) | None => {}
     }
     let mut registry = TcpStream::connect(upstream)?;
     registry.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -150,6 +152,7 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
     registry.read_to_end(&mut answer)?;
     match act {
         Some(Act::LoseAnswer) => client.shutdown(Shutdown::Both),
+        Some(Act::HalfAnswer) => client.write_all(&answer[..answer.len() / 2]),
         _ => client.write_all(&answer),
     }
 }
