@@ -256,7 +256,7 @@ fn a_broken_layout_is_refused_and_the_file_is_named() {
             "a circle",
             |draft, root| {
                 // An index cannot have its own digest in it; one whose file says so all the same has other bytes.
-                let circle = draft.index(&[root.clone()]);
+                let circle = draft.index(std::slice::from_ref(root));
                 let inner = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [circle] }).to_string();
                 std::fs::write(draft.path(&circle), &inner).expect("written");
                 draft.root(&with(circle, "size", json!(inner.len())));

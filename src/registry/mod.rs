@@ -10,6 +10,7 @@ mod lanes;
 #[cfg(test)]
 mod mutations;
 mod patience;
+mod preflight;
 mod push;
 mod referrers;
 mod upload;
@@ -139,6 +140,51 @@ pub async fn push_to_ecr(
         push(&client, &layout, &tags, &facts, request.plan, report).await
     })
     .await
+}
+
+/// Sees before a build that the tags are free for an image of the commit `revision` in `HOST[:PORT]/NAME`.
+///
+/// # Errors
+/// Refused, when one is taken by an image of another commit.
+pub async fn preflight(repository: &str, tags: &[String], revision: &str, report: &Report) -> Result<()> {
+    tags.iter().try_for_each(|tag| address::check_tag(tag))?;
+    let client =
+        Client::open(Address::parse(repository)?, Identity::Anonymous, Patience::DEFAULT, None, report).await?;
+    free_for(&client, tags, revision, report).await
+}
+
+/// As [`preflight`], in the repository `name` of an ECR registry. One that is not there has no tags.
+///
+/// # Errors
+/// As [`preflight`]; a refusal names the IAM action to allow.
+pub async fn preflight_ecr(
+    session: &Session,
+    registry: &platform::Registry,
+    name: &str,
+    tags: &[String],
+    revision: &str,
+    report: &Report,
+) -> Result<()> {
+    tags.iter().try_for_each(|tag| address::check_tag(tag))?;
+    let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
+    let ecr = Ecr::new(session, registry, name);
+    if !ecr.exists(report).await? {
+        return Ok(());
+    }
+    let client = Client::open(address, Identity::Ecr(ecr), Patience::DEFAULT, None, report).await?;
+    free_for(&client, tags, revision, report).await
+}
+
+async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Report) -> Result<()> {
+    for tag in tags {
+        let Some(mut there) = preflight::look(client, tag).await? else { continue };
+        if let Identity::Ecr(ecr) = client.identity() {
+            there.pushed = ecr.pushed(&there.digest).await;
+        }
+        let image = format!("{}:{tag}", client.address().shown());
+        report.detail(preflight::verdict(&image, &there, revision)?);
+    }
+    Ok(())
 }
 
 /// A push that ends in time, one way or the other.

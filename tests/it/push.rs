@@ -5,6 +5,8 @@ mod faults;
 mod layouts;
 mod proxy;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -40,14 +42,19 @@ fn url(repository: &str) -> String {
     format!("http://{host}/v2/{name}")
 }
 
-/// A GET: the status and the body.
+/// A GET: the status and the body. By hand, as some tests ask thousands of times.
 fn get(url: &str) -> (u16, Vec<u8>) {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let accept = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
-    let mut curl = Command::new("curl");
-    curl.args(["-sS", "-m", "20", "-w", "%{http_code}", "-H", accept, "-o"]).arg(file.path()).arg(url);
-    let ended = run(&mut curl).ended(0);
-    (ended.stdout.parse().expect("a status"), std::fs::read(file.path()).expect("a body"))
+    let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let mut connection = TcpStream::connect(host).expect("connected");
+    connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n");
+    connection.write_all(request.as_bytes()).expect("asked");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("answered");
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head");
+    let status = String::from_utf8_lossy(&answer[..head]).split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), answer.split_off(head + 4))
 }
 
 /// Pulls all of a layout back and compares it, byte for byte.
@@ -224,6 +231,37 @@ fn a_taken_tag_is_refused_before_anything_is_written() {
     }
     assert_eq!(proxy.writes().len(), writes);
     assert_no_tag(&repository, "2.0.0");
+}
+
+/// Before a build there is no digest yet; the commit says whether a taken tag is ours.
+#[test]
+fn a_tag_of_another_commit_is_refused_before_the_build() {
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[]);
+    let (folder, repository) = (Repository::new(), repository(&proxy.host));
+    folder.write("service.yaml", "name: patients\nport: 8000\n");
+    let (first, second) = (folder.commit("feat: one"), folder.commit("feat: two"));
+    for (tag, layout) in [
+        ("1.0.0", Layout::of_commit(&first)),
+        ("1.1.0", Layout::of_commit(&second)),
+        ("1.2.0", Layout::image(&[random(10)])),
+    ] {
+        push(&layout, &repository, &["--tag", tag]).ended(0);
+    }
+    let writes = proxy.writes().len();
+    let preflight = |tags: &[&str], code: i32| {
+        let mut command = cicd(folder.path());
+        command.args(["push-ecr", "--preflight", "--output", "json", "--repository", &repository]).args(tags);
+        run(&mut command).ended(code)
+    };
+    let said = message(&preflight(&["--tag", "1.1.0", "--tag", "1.0.0"], 3));
+    assert!(said.contains(&first) && said.contains(&second) && said.contains(&format!("{repository}:1.0.0")), "{said}");
+    for (tag, words) in [("1.1.0", "of this commit"), ("1.2.0", "of an unknown commit"), ("9.9.9", "can be pushed")] {
+        let ended = preflight(&["--tag", tag], 0);
+        assert!(ended.stderr.contains(words), "{ended}");
+    }
+    let said = message(&preflight(&["--tag", "a b"], 2));
+    assert!(said.contains("is no tag"), "{said}");
+    assert_eq!(proxy.writes().len(), writes);
 }
 
 #[test]

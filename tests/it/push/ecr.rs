@@ -108,6 +108,26 @@ fn ecrs_token_is_never_shown() {
     }
 }
 
+/// The whole run is refused before it builds anything.
+#[test]
+fn a_run_whose_version_is_taken_by_another_commit_builds_nothing() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::of_commit("another");
+    to_ecr(&ecr.0, &layout, &["--tag", "0.1.0"]).ended(0);
+    let folder = Repository::new();
+    folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+    folder.git(&["add", "-A"]);
+    let commit = folder.commit("feat: first");
+    let mut command = cicd(folder.path());
+    let ended = run(command.args(["run", "--environment", "staging", "--output", "json"])).ended(3);
+    let said = message(&ended);
+    for part in [&layout.digest, &commit, "commit another", ", pushed 20", ":0.1.0"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(ended.json()["version"], "0.1.0");
+    assert!(!folder.path().join("target").exists(), "nothing was built");
+}
+
 /// As a job pushes: the OIDC token becomes the environment's role.
 #[test]
 fn a_job_pushes_with_its_role() {

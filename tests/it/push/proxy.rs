@@ -176,15 +176,20 @@ fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Opt
     ))
 }
 
+/// Looks before it reads, so that the body stays in the connection.
 fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
+    let mut seen = vec![0; 16 * 1024];
+    loop {
+        let length = client.peek(&mut seen)?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(end) = seen[..length].windows(4).position(|end| end == b"\r\n\r\n") {
+            client.read_exact(&mut seen[..end + 4])?;
+            return Ok(String::from_utf8_lossy(&seen[..end]).into_owned());
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    head.truncate(head.len() - 4);
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn drain(client: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
