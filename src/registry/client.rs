@@ -251,7 +251,7 @@ impl Client {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let url = challenge.url(self.address.name())?;
+        let url = challenge.url(self.address.name(), self.mount_from())?;
         let answer = self.http.get(url).timeout(self.patience.still).send().await.map_err(unanswered)?;
         let answer = judge(answer, None).await?;
         let answer: Answer = serde_json::from_slice(&body(answer, ERROR_LIMIT).await?)
