@@ -137,6 +137,15 @@ pub struct PushEcrArgs {
     /// Push to this registry and repository instead of ECR; no AWS call is made
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
+    /// Before the build: only see that no tag is taken by an image of another commit; no layout is needed
+    #[arg(long)]
+    pub preflight: bool,
+    /// Another repository of the same registry, whose layers are mounted instead of being uploaded again
+    #[arg(long, value_name = "NAME")]
+    pub mount_from: Option<String>,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "30m")]
+    pub timeout: Span,
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,

@@ -205,13 +205,37 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Op
     Ok(Some(built.digest))
 }
 
+/// Refuses before a build what the push would refuse after it.
+async fn preflight(context: &Context, tags: &[String], repository: Option<&str>) -> Result<()> {
+    let service = context.service()?;
+    let revision = git::head(&git::open(&context.folder())?)?.revision;
+    let step = context.report.step("preflight");
+    match repository {
+        Some(repository) => registry::preflight(repository, tags, &revision, &context.report).await?,
+        None => {
+            let platform = required(context.platform().await?)?;
+            let session = context.registry_session(&platform).await?;
+            let (registry, report) = (&platform.registry, &context.report);
+            let name = settings::repository(registry, service.name.as_str());
+            registry::preflight_ecr(&session, registry, &name, tags, &revision, report).await?;
+        }
+    }
+    step.done(format!("{} can be pushed", tags.join(", ")));
+    Ok(())
+}
+
 async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
+    if arguments.preflight {
+        return preflight(context, &arguments.tags, arguments.repository.as_deref()).await;
+    }
     let service = context.service()?;
     let step = context.report.step("push-ecr");
     let request = registry::Request {
         layout: arguments.layout.clone(),
         tags: arguments.tags.clone(),
         digest: arguments.digest.clone(),
+        mount_from: arguments.mount_from.clone(),
+        timeout: arguments.timeout.0,
         plan: context.shared.plan,
     };
     let pushed = match &arguments.repository {
@@ -429,6 +453,9 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
     settings::destination(context.platform().await?.as_ref(), environment)?;
 
     let tag = show_version(context, &VersionArgs { explain: false, pull_request: None }).await?.docker_tag;
+    if !local {
+        preflight(context, std::slice::from_ref(&tag), None).await?;
+    }
     let build = BuildImageArgs {
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),
@@ -445,7 +472,10 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
             layout: arguments.layout.clone(),
             tags: vec![tag.clone()],
             repository: None,
+            preflight: false,
             digest: digest.clone(),
+            mount_from: None,
+            timeout: arguments.timeout,
         };
         push_ecr(context, &push).await?;
     }

@@ -6,13 +6,14 @@
 //! the size that its descriptor gives, and JSON is parsed only after its digest was compared. What is large (layers) is
 //! hashed by who reads it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use oci_spec::image as oci;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 use crate::error::{Error, Place, Result};
 
@@ -23,6 +24,8 @@ const JSON_LIMIT: u64 = 4 * 1024 * 1024;
 const NESTING_LIMIT: usize = 4;
 /// Platforms and their attestations. Bounds the work that a layout can ask for.
 const DOCUMENT_LIMIT: usize = 256;
+/// No engine stacks as many; a manifest of 4 MiB could name thousands.
+const LAYER_LIMIT: usize = 1024;
 
 const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
@@ -114,6 +117,18 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
 }
 
+/// Something that refers to an image, and is no part of it: an SBOM, a provenance, a signature.
+/// <https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>
+#[derive(Clone, Debug)]
+pub struct Referrer {
+    pub descriptor: Descriptor,
+    /// What it refers to: the root, or a manifest below it.
+    pub subject: Digest,
+    pub blobs: Vec<Descriptor>,
+    /// Its entry in a list of referrers, by the rules of the distribution spec.
+    pub entry: Value,
+}
+
 /// A checked layout.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -122,11 +137,12 @@ pub struct Layout {
     manifests: Vec<Manifest>,
     documents: Vec<Descriptor>,
     blobs: BTreeMap<Digest, Descriptor>,
+    referrers: Vec<Referrer>,
 }
 
 impl Layout {
-    /// Reads and checks a layout: one root in index.json, every digest, size and media type below it, every file there and a
-    /// regular one. Manifests and configs are hashed; layers are not, that is for who reads them.
+    /// Reads and checks a layout: one root in index.json and what refers to it, every digest, size and media type below them,
+    /// every file there and a regular one. Manifests and configs are hashed; layers are not, that is for who reads them.
     ///
     /// # Errors
     /// Bad input that names the file and what is wrong with it.
@@ -146,20 +162,22 @@ impl Layout {
         }
         let path = folder.join("index.json");
         let index: oci::ImageIndex = parse(&path, &entry(folder, "index.json")?)?;
-        let root = only_root(&path, &index)?;
         let mut reader =
-            Reader { folder, seen: HashSet::new(), manifests: vec![], documents: vec![], blobs: BTreeMap::new() };
-        reader.document(&path, root, 0)?;
-        let Reader { manifests, documents, blobs, .. } = reader;
+            Reader { folder, seen: HashMap::new(), manifests: vec![], documents: vec![], blobs: BTreeMap::new() };
+        let (referring, images) = reader.sorted(&path, &index)?;
+        reader.document(&path, only_root(&path, &images)?, 0)?;
         // The root is read first and kept last, behind all that it refers to.
-        let root = documents.last().cloned().ok_or_else(|| broken(&path, "it has no image"))?;
-        if manifests.is_empty() {
+        let root = reader.documents.last().cloned().ok_or_else(|| broken(&path, "it has no image"))?;
+        if reader.manifests.is_empty() {
             return Err(broken(&path, format!("there is no image below {}", root.digest)));
         }
-        Ok(Layout { folder: folder.to_path_buf(), root, manifests, documents, blobs })
+        let referrers = referring.into_iter().map(|(descriptor, written)| reader.referrer(descriptor, &written));
+        let referrers = referrers.collect::<Result<Vec<_>>>()?;
+        let Reader { manifests, documents, blobs, .. } = reader;
+        Ok(Layout { folder: folder.to_path_buf(), root, manifests, documents, blobs, referrers })
     }
 
-    /// The one descriptor of index.json.
+    /// The one image of index.json.
     pub fn root(&self) -> &Descriptor {
         &self.root
     }
@@ -184,10 +202,17 @@ impl Layout {
         self.blobs.values()
     }
 
+    /// What refers to the image and goes with it. Its blobs are not among [`Layout::blobs`].
+    pub fn referrers(&self) -> &[Referrer] {
+        &self.referrers
+    }
+
     /// All that a registry stores for this layout, in bytes: blobs compressed, as they are, each once, and manifests.
     pub fn size(&self) -> u64 {
-        let all = self.blobs.values().chain(&self.documents);
-        all.fold(0, |sum, descriptor| sum.saturating_add(descriptor.size))
+        let referring = self.referrers.iter().flat_map(|one| one.blobs.iter().chain([&one.descriptor]));
+        let all = self.blobs.values().chain(&self.documents).chain(referring);
+        let each: HashMap<&Digest, u64> = all.map(|descriptor| (&descriptor.digest, descriptor.size)).collect();
+        each.values().fold(0, |sum, size| sum.saturating_add(*size))
     }
 
     /// Where a blob's bytes are.
@@ -207,7 +232,8 @@ impl Layout {
 /// The state of one walk from the root down.
 struct Reader<'a> {
     folder: &'a Path,
-    seen: HashSet<Digest>,
+    /// Every document that was met, and what it was called.
+    seen: HashMap<Digest, String>,
     manifests: Vec<Manifest>,
     documents: Vec<Descriptor>,
     blobs: BTreeMap<Digest, Descriptor>,
@@ -218,8 +244,15 @@ impl Reader<'_> {
     fn document(&mut self, parent: &Path, written: &oci::Descriptor, nesting: usize) -> Result<()> {
         let mut descriptor = known(parent, written, &[&INDEXES, &MANIFESTS])?;
         let path = self.path(&descriptor);
-        if !self.seen.insert(descriptor.digest.clone()) {
-            return Ok(());
+        if let Some(before) = self.seen.insert(descriptor.digest.clone(), descriptor.media_type.clone()) {
+            regular(&path, Some(descriptor.size))?;
+            return match before == descriptor.media_type {
+                true => Ok(()),
+                false => Err(broken(
+                    parent,
+                    format!("{} is `{before}` and `{}` at once", descriptor.digest, descriptor.media_type),
+                )),
+            };
         }
         if nesting >= NESTING_LIMIT {
             return Err(broken(parent, format!("indexes are nested more than {NESTING_LIMIT} deep")));
@@ -250,10 +283,73 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// The entries of index.json, each digest once: manifests with a `subject` refer to an image, all others are one.
+    fn sorted<'i>(
+        &self,
+        path: &Path,
+        index: &'i oci::ImageIndex,
+    ) -> Result<(Vec<(Descriptor, oci::ImageManifest)>, Vec<&'i oci::Descriptor>)> {
+        let (mut referring, mut images) = (Vec::new(), Vec::new());
+        let mut seen: HashMap<&str, &oci::MediaType> = HashMap::new();
+        for written in index.manifests() {
+            if seen.len() > DOCUMENT_LIMIT {
+                return Err(broken(path, format!("there are more than {DOCUMENT_LIMIT} manifests")));
+            }
+            if seen.insert(written.digest().as_ref(), written.media_type()) == Some(written.media_type()) {
+                continue;
+            }
+            let descriptor = known(path, written, &[&INDEXES, &MANIFESTS])?;
+            if descriptor.media_type == MANIFESTS[0] {
+                let at = self.path(&descriptor);
+                let bytes = json(&at, &descriptor)?;
+                let Refers { subject } = parse(&at, &bytes)?;
+                if subject.is_some() {
+                    refuse_two_meanings(&at, &bytes, &descriptor.media_type, false)?;
+                    referring.push((descriptor, parse(&at, &bytes)?));
+                    continue;
+                }
+            }
+            images.push(written);
+        }
+        Ok((referring, images))
+    }
+
+    /// Checks what refers to an image of this layout. What is in it is anybody's, so that any media type will do that is one.
+    fn referrer(&self, descriptor: Descriptor, written: &oci::ImageManifest) -> Result<Referrer> {
+        let path = self.path(&descriptor);
+        let subject = written.subject().as_ref().map(|subject| known(&path, subject, &[&INDEXES, &MANIFESTS]));
+        let subject = subject.ok_or_else(|| broken(&path, "it has no subject"))??;
+        let about = self.documents.iter().find(|document| document.digest == subject.digest);
+        if about.is_none_or(|about| about.size != subject.size || about.media_type != subject.media_type) {
+            return Err(broken(&path, format!("its subject {} is not in this layout", subject.digest)));
+        }
+        if written.layers().len() > LAYER_LIMIT {
+            return Err(broken(&path, format!("it has more than {LAYER_LIMIT} layers")));
+        }
+        let blobs = [written.config()].into_iter().chain(written.layers()).map(|blob| {
+            let kind = media_type(&path, blob.media_type())?;
+            self.there(&path, blob, &[&[&kind]])
+        });
+        let blobs = blobs.collect::<Result<Vec<_>>>()?;
+        let kind = written.artifact_type().as_ref().unwrap_or_else(|| written.config().media_type());
+        let mut entry = serde_json::json!({
+            "mediaType": descriptor.media_type, "digest": descriptor.digest.as_str(), "size": descriptor.size,
+            "artifactType": media_type(&path, kind)?,
+        });
+        if let Some(notes) = written.annotations().as_ref().filter(|notes| !notes.is_empty()) {
+            let sorted: BTreeMap<&String, &String> = notes.iter().collect();
+            entry["annotations"] = serde_json::json!(sorted);
+        }
+        Ok(Referrer { descriptor, subject: subject.digest, blobs, entry })
+    }
+
     fn image(&mut self, path: &Path, descriptor: &Descriptor, written: &oci::ImageManifest) -> Result<Manifest> {
         let config = self.keep(path, written.config(), &[&CONFIGS])?;
         let at = self.path(&config);
         let says: oci::ImageConfiguration = parse(&at, &json(&at, &config)?)?;
+        if written.layers().len() > LAYER_LIMIT {
+            return Err(broken(path, format!("it has more than {LAYER_LIMIT} layers")));
+        }
         let layers = written.layers().iter().map(|layer| self.keep(path, layer, &[&LAYERS]));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let unpacked = says.rootfs().diff_ids().len();
@@ -275,8 +371,15 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Checks a blob's descriptor and its file, and keeps it.
+    /// Checks a blob of the image, and keeps it.
     fn keep(&mut self, path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<Descriptor> {
+        let descriptor = self.there(path, written, allowed)?;
+        self.blobs.entry(descriptor.digest.clone()).or_insert_with(|| descriptor.clone());
+        Ok(descriptor)
+    }
+
+    /// Checks a blob's descriptor and its file.
+    fn there(&self, path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<Descriptor> {
         let descriptor = known(path, written, allowed)?;
         if descriptor.size == 0 {
             return Err(broken(
@@ -285,7 +388,6 @@ impl Reader<'_> {
             ));
         }
         regular(&self.path(&descriptor), Some(descriptor.size))?;
-        self.blobs.entry(descriptor.digest.clone()).or_insert_with(|| descriptor.clone());
         Ok(descriptor)
     }
 
@@ -295,16 +397,31 @@ impl Reader<'_> {
 }
 
 /// The root. An image with several names stands in index.json once a name, and is one image.
-fn only_root<'a>(path: &Path, index: &'a oci::ImageIndex) -> Result<&'a oci::Descriptor> {
-    let roots = index.manifests();
-    let Some(first) = roots.first() else {
-        return Err(broken(path, "it has no image"));
-    };
-    let other = roots.iter().find(|other| other.digest() != first.digest());
-    match other {
-        None => Ok(first),
-        Some(other) => Err(broken(path, format!("it has two images, {} and {}", first.digest(), other.digest()))
+fn only_root<'a>(path: &Path, images: &[&'a oci::Descriptor]) -> Result<&'a oci::Descriptor> {
+    match images {
+        [] => Err(broken(path, "it has no image")),
+        [one] => Ok(one),
+        [one, other, ..] => Err(broken(path, format!("it has two images, {} and {}", one.digest(), other.digest()))
             .fix("build one image at a time; several platforms of one image are one index")),
+    }
+}
+
+/// Whether a manifest refers to another.
+#[derive(serde::Deserialize)]
+struct Refers {
+    subject: Option<IgnoredAny>,
+}
+
+/// A media type as RFC 6838 has them. It is handed on to registries.
+fn media_type(path: &Path, written: &oci::MediaType) -> Result<String> {
+    let text = written.to_string();
+    let part = |part: &str| {
+        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    match text.split_once('/').is_some_and(|(one, other)| part(one) && part(other) && text.len() <= 255) {
+        true => Ok(text),
+        false => Err(broken(path, format!("`{}` is no media type", text.escape_default()))),
     }
 }
 
@@ -366,6 +483,11 @@ fn refuse_two_meanings(path: &Path, bytes: &[u8], media_type: &str, is_index: bo
 /// The bytes of a file that is no blob: `oci-layout`, `index.json`.
 fn entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
     let path = folder.join(name);
+    if folder.is_file() {
+        return Err(Error::input(format!("{} is no OCI layout: it is a file", folder.display())).fix(
+            "give the folder that build-image wrote; an archive is unpacked first: mkdir DIR && tar -xf FILE -C DIR",
+        ));
+    }
     if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Err(Error::input(format!("{} is no OCI layout: it has no {name}", folder.display()))
             .fix("build the image first: cicd build-image, or name its folder with --layout DIR"));
@@ -427,4 +549,4 @@ fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

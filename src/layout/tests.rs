@@ -9,10 +9,10 @@ const MANIFEST: &str = MANIFESTS[0];
 const LAYER: &str = LAYERS[1];
 
 /// A layout that a test writes, well or badly.
-struct Draft(tempfile::TempDir);
+pub(crate) struct Draft(tempfile::TempDir);
 
 impl Draft {
-    fn new() -> Draft {
+    pub(crate) fn new() -> Draft {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir_all(folder.path().join("blobs/sha256")).expect("folders");
         let draft = Draft(folder);
@@ -20,21 +20,21 @@ impl Draft {
         draft
     }
     /// One image of `layers`, as index.json's root.
-    fn image(layers: &[&[u8]]) -> Draft {
+    pub(crate) fn image(layers: &[&[u8]]) -> Draft {
         let draft = Draft::new();
         let manifest = draft.manifest(layers, "amd64");
         draft.root(&manifest);
         draft
     }
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.0.path().join(name), bytes).expect("written");
     }
-    fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
+    pub(crate) fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes);
         self.write(&format!("blobs/sha256/{}", digest.hex()), bytes);
         json!({ "mediaType": media_type, "digest": digest.as_str(), "size": bytes.len() })
     }
-    fn document(&self, document: &Value) -> Value {
+    pub(crate) fn document(&self, document: &Value) -> Value {
         self.blob(document["mediaType"].as_str().unwrap_or(MANIFEST), document.to_string().as_bytes())
     }
     fn parts(&self, layers: &[&[u8]], architecture: &str) -> Value {
@@ -45,19 +45,35 @@ impl Draft {
         let config = self.blob(CONFIGS[0], config.to_string().as_bytes());
         json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers })
     }
-    fn manifest(&self, layers: &[&[u8]], architecture: &str) -> Value {
+    pub(crate) fn manifest(&self, layers: &[&[u8]], architecture: &str) -> Value {
         self.document(&self.parts(layers, architecture))
     }
-    fn index(&self, manifests: &[Value]) -> Value {
+    pub(crate) fn index(&self, manifests: &[Value]) -> Value {
         self.document(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }))
     }
-    fn root(&self, descriptor: &Value) {
+    pub(crate) fn root(&self, descriptor: &Value) {
         self.write("index.json", json!({ "schemaVersion": 2, "manifests": [descriptor] }).to_string().as_bytes());
     }
     fn path(&self, descriptor: &Value) -> PathBuf {
         self.0.path().join("blobs").join(descriptor["digest"].as_str().expect("a digest").replace(':', "/"))
     }
-    fn open(&self) -> Result<Layout> {
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
+    }
+    /// Something with `layers` of any kind that refers to `subject`.
+    pub(crate) fn referrer(&self, subject: &Value, layers: &[Value]) -> Value {
+        let config = self.blob("application/vnd.oci.empty.v1+json", b"{}");
+        let notes = json!({ "org.opencontainers.image.created": "2026-11-01T12:00:00Z" });
+        self.document(&json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json", "config": config,
+            "layers": layers, "subject": subject, "annotations": notes,
+        }))
+    }
+    /// index.json with these entries.
+    pub(crate) fn roots(&self, descriptors: &[&Value]) {
+        self.write("index.json", json!({ "schemaVersion": 2, "manifests": descriptors }).to_string().as_bytes());
+    }
+    pub(crate) fn open(&self) -> Result<Layout> {
         Layout::open(self.0.path())
     }
 }
@@ -105,7 +121,7 @@ fn several_platforms_with_attestations_are_read_children_first() {
 #[test]
 fn a_broken_layout_is_refused_and_the_file_is_named() {
     type Break = fn(&Draft, &Value);
-    let cases: [(&str, Break, &str); 22] = [
+    let cases: [(&str, Break, &str); 30] = [
         (
             "no header",
             |draft, _| std::fs::remove_file(draft.0.path().join("oci-layout")).expect("removed"),
@@ -210,6 +226,79 @@ fn a_broken_layout_is_refused_and_the_file_is_named() {
             },
             "more than 256 manifests",
         ),
+        (
+            "a pipe",
+            |draft, root| {
+                std::fs::remove_file(draft.path(root)).expect("removed");
+                let made = std::os::unix::net::UnixListener::bind(draft.path(root));
+                drop(made.expect("a socket"));
+            },
+            "it is not a regular file",
+        ),
+        (
+            "a linked index",
+            |draft, _| {
+                std::os::unix::fs::symlink("index.json", draft.folder().join("oci-layout.new")).expect("a link");
+                std::fs::rename(draft.folder().join("oci-layout.new"), draft.folder().join("oci-layout"))
+                    .expect("moved");
+            },
+            "it is not a regular file",
+        ),
+        (
+            "a cut manifest",
+            |draft, root| {
+                let bytes = std::fs::read(draft.path(root)).expect("a manifest");
+                std::fs::write(draft.path(root), &bytes[..bytes.len() / 2]).expect("written");
+            },
+            "its descriptor says",
+        ),
+        (
+            "a circle",
+            |draft, root| {
+                // An index cannot have its own digest in it; one whose file says so all the same has other bytes.
+                let circle = draft.index(std::slice::from_ref(root));
+                let inner = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [circle] }).to_string();
+                std::fs::write(draft.path(&circle), &inner).expect("written");
+                draft.root(&with(circle, "size", json!(inner.len())));
+            },
+            "its bytes have the digest sha256:",
+        ),
+        (
+            "one manifest of two kinds",
+            |draft, _| {
+                let mut plain = draft.parts(&[b"one"], "amd64");
+                plain.as_object_mut().expect("an object").remove("mediaType");
+                let plain = draft.document(&plain);
+                let other = with(plain.clone(), "mediaType", json!(MANIFESTS[1]));
+                draft.root(&draft.index(&[plain, other]));
+            },
+            "at once",
+        ),
+        (
+            "too many layers",
+            |draft, _| {
+                let layer = draft.blob(LAYER, b"one");
+                let many = vec![layer; 2000];
+                draft.root(&draft.document(&with(draft.parts(&[b"one"], "amd64"), "layers", json!(many))));
+            },
+            "more than 1024 layers",
+        ),
+        (
+            "a referrer of nothing here",
+            |draft, root| {
+                let elsewhere = with(root.clone(), "digest", json!(Digest::of(b"elsewhere").as_str()));
+                draft.roots(&[root, &draft.referrer(&elsewhere, &[])]);
+            },
+            "is not in this layout",
+        ),
+        (
+            "a referrer of odd things",
+            |draft, root| {
+                let odd = draft.blob("text/ht\u{1b}ml", b"odd");
+                draft.roots(&[root, &draft.referrer(root, &[odd])]);
+            },
+            "is no media type",
+        ),
     ];
     for (case, damage, expected) in cases {
         let draft = Draft::new();
@@ -274,6 +363,39 @@ fn a_broken_image_is_refused() {
         let error = draft.open().expect_err(case);
         assert!(error.to_string().contains(expected), "{case}: {error}");
     }
+}
+
+#[test]
+fn what_refers_to_the_image_goes_with_it() {
+    let draft = Draft::new();
+    let root = draft.manifest(&[b"one"], "amd64");
+    let sbom = draft.blob("application/spdx+json", b"an sbom");
+    let referrer = draft.referrer(&root, &[sbom]);
+    draft.root(&root);
+    let alone = draft.open().expect("a layout");
+    draft.roots(&[&referrer, &root, &referrer]);
+    let layout = draft.open().expect("a layout");
+    assert_eq!(layout.root(), alone.root());
+    assert_eq!(layout.blobs().collect::<Vec<_>>(), alone.blobs().collect::<Vec<_>>(), "no part of the image");
+    let [one] = layout.referrers() else { panic!("one referrer") };
+    assert_eq!((&one.subject, one.blobs.len()), (&layout.root().digest, 2));
+    assert_eq!(one.entry["artifactType"], "application/spdx+json");
+    assert_eq!(one.entry["digest"], one.descriptor.digest.as_str());
+    assert_eq!(one.entry["annotations"]["org.opencontainers.image.created"], "2026-11-01T12:00:00Z");
+    assert_eq!(layout.size(), alone.size() + one.descriptor.size + 2 + 7);
+    draft.roots(&[&referrer]);
+    assert!(draft.open().expect_err("nothing to run").to_string().contains("it has no image"));
+}
+
+#[test]
+fn an_archive_is_no_layout() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let error = Layout::open(file.path()).expect_err("a file");
+    assert!(
+        error.to_string().contains("it is a file") && error.fix.expect("a fix").contains("tar -xf"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]

@@ -156,6 +156,18 @@ fn is_name(name: &str) -> bool {
     name.len() <= 255 && name.split('/').all(part)
 }
 
+/// Checks the name of a repository, without its host.
+///
+/// # Errors
+/// Bad input for what no registry takes.
+pub fn check_name(name: &str) -> Result<()> {
+    match is_name(name) {
+        true => Ok(()),
+        false => Err(Error::input(format!("`{}` is no repository's name", name.escape_default()))
+            .fix("write it without host, tag and digest: team/base")),
+    }
+}
+
 /// Checks a tag.
 ///
 /// # Errors

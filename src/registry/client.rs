@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::address::{self, Address};
 use super::challenge::Challenge;
 use super::ecr::Ecr;
+use super::lanes::Lanes;
 use crate::error::{Doing, Error, Kind, Result, chain};
 use crate::patience::{Patience, asked, chance};
 use crate::report::Report;
@@ -48,6 +49,8 @@ pub struct Task {
 pub enum Fault {
     /// It may go away by itself.
     Passing { why: String, asked: Option<Duration> },
+    /// We ask too much at a time.
+    Throttled { why: String, asked: Option<Duration> },
     /// Nobody listens there, or no such host: an address that is wrong does not get right.
     Unreachable { why: String },
     /// There was no answer in time.
@@ -72,6 +75,9 @@ pub struct Client {
     address: Address,
     identity: Identity,
     patience: Patience,
+    lanes: Lanes,
+    /// Another repository of this registry, whose blobs are taken instead of being uploaded.
+    mount_from: Option<String>,
     /// What authorises requests now. Held while it is renewed, so that four uploads renew it once.
     authorization: Mutex<Option<HeaderValue>>,
     report: Report,
@@ -82,7 +88,13 @@ impl Client {
     ///
     /// # Errors
     /// Refused, when ECR gives no token.
-    pub async fn open(address: Address, identity: Identity, patience: Patience, report: &Report) -> Result<Client> {
+    pub async fn open(
+        address: Address,
+        identity: Identity,
+        patience: Patience,
+        mount_from: Option<&str>,
+        report: &Report,
+    ) -> Result<Client> {
         // A redirected look-up must not leave TLS. Credentials do not follow to another host: reqwest sees to that.
         let redirect = reqwest::redirect::Policy::custom(|attempt| match attempt.previous().len() {
             0..=5 if address::is_safe(attempt.url()) => attempt.follow(),
@@ -99,7 +111,16 @@ impl Client {
             Identity::Ecr(ecr) => Some(ecr.authorization(report).await?),
         };
         let report = report.clone();
-        Ok(Client { http, address, identity, patience, authorization: Mutex::new(authorization), report })
+        Ok(Client {
+            http,
+            address,
+            identity,
+            patience,
+            lanes: Lanes::new(),
+            mount_from: mount_from.map(str::to_string),
+            authorization: Mutex::new(authorization),
+            report,
+        })
     }
 
     pub fn address(&self) -> &Address {
@@ -108,6 +129,16 @@ impl Client {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// How many requests may be under way.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// The repository that blobs may be mounted from.
+    pub fn mount_from(&self) -> Option<&str> {
+        self.mount_from.as_deref()
     }
 
     pub fn patience(&self) -> &Patience {
@@ -139,6 +170,10 @@ impl Client {
             };
             let (why, asked) = match &fault {
                 Fault::Passing { why, asked } => (why.clone(), *asked),
+                Fault::Throttled { why, asked } => {
+                    self.lanes.narrow();
+                    (why.clone(), *asked)
+                }
                 Fault::Still { why } | Fault::Unreachable { why } if failures < SELDOM => (why.clone(), None),
                 _ => return Err(self.explain(task, fault, tries)),
             };
@@ -215,7 +250,7 @@ impl Client {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let url = challenge.url(self.address.name())?;
+        let url = challenge.url(self.address.name(), self.mount_from())?;
         let answer = self.http.get(url).timeout(self.patience.still).send().await.map_err(unanswered)?;
         let answer = judge(answer, None).await?;
         let answer: Answer = serde_json::from_slice(&body(answer, ERROR_LIMIT).await?)
@@ -235,7 +270,7 @@ impl Client {
             Fault::Still { why } => Error::new(Kind::TimedOut, doing)
                 .why(format!("{why}{often}"))
                 .fix("run it again: what was uploaded is not uploaded twice"),
-            Fault::Passing { why, asked } => {
+            Fault::Passing { why, asked } | Fault::Throttled { why, asked } => {
                 let asked =
                     asked.map(|asked| format!("; it asks for {} s of patience", asked.as_secs())).unwrap_or_default();
                 let error = Error::unexpected(doing).why(format!("{why}{asked}{often}"));
@@ -295,9 +330,10 @@ pub async fn judge(answer: Response, used: Option<HeaderValue>) -> Result<Respon
     if status == StatusCode::UNAUTHORIZED {
         return Err(Fault::Unauthorised { challenge, used, why });
     }
-    Err(match is_passing(status, &codes, &why) {
-        true => Fault::Passing { why, asked },
-        false => Fault::Answered { status, codes, why },
+    Err(match (is_throttling(status, &codes, &why), is_passing(status, &codes)) {
+        (true, _) => Fault::Throttled { why, asked },
+        (_, true) => Fault::Passing { why, asked },
+        _ => Fault::Answered { status, codes, why },
     })
 }
 
@@ -312,19 +348,25 @@ pub fn unanswered(error: reqwest::Error) -> Fault {
     }
 }
 
+/// Whether the registry asks for fewer requests at a time. ECR says so with 400, too.
+fn is_throttling(status: StatusCode, codes: &[String], why: &str) -> bool {
+    match status.as_u16() {
+        429 | 503 => true,
+        400 => codes.iter().any(|code| code == "TOOMANYREQUESTS") || why.contains("Throttling"),
+        _ => false,
+    }
+}
+
 /// Whether the same request may get another answer in a moment.
-fn is_passing(status: StatusCode, codes: &[String], why: &str) -> bool {
+fn is_passing(status: StatusCode, codes: &[String]) -> bool {
     let any = |wanted: &[&str]| codes.iter().any(|code| wanted.contains(&code.as_str()));
     match status.as_u16() {
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => true,
+        408 | 425 | 500 | 502 | 504 => true,
         // The session is gone or has other bytes: a fresh one has not.
         416 => true,
         404 => any(&["BLOB_UPLOAD_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"]),
-        // A manifest's check can be behind the blobs that were just put; and ECR says its throttling with 400.
-        400 => {
-            any(&["TOOMANYREQUESTS", "BLOB_UPLOAD_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"])
-                || why.contains("Throttling")
-        }
+        // A manifest's check can be behind the blobs that were just put.
+        400 => any(&["BLOB_UPLOAD_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"]),
         _ => false,
     }
 }
@@ -419,7 +461,8 @@ mod tests {
         for (status, body, expected) in cases {
             let status = StatusCode::from_u16(status).expect("a status");
             let (codes, why) = said(status, body.as_bytes());
-            assert_eq!(is_passing(status, &codes, &why), expected, "{status} {body}");
+            let again = is_throttling(status, &codes, &why) || is_passing(status, &codes);
+            assert_eq!(again, expected, "{status} {body}");
         }
     }
 

@@ -164,6 +164,16 @@ impl Ecr {
         })
     }
 
+    /// When an image was pushed; none when ECR does not say, as it is only told to people.
+    pub async fn pushed(&self, digest: &str) -> Option<String> {
+        let request = self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
+        let image = ImageIdentifier::builder().image_digest(digest).build();
+        let answer = request.image_ids(image).send().await.ok()?;
+        let images = answer.image_details();
+        let at = images.iter().find(|image| image.image_digest() == Some(digest))?.image_pushed_at()?;
+        jiff::Timestamp::from_second(at.secs()).ok().map(|at| at.to_string())
+    }
+
     fn remedy(&self, wanted: &Wanted) -> String {
         let list = format!(
             "see what there is: aws ecr describe-images --region {} --registry-id {} --repository-name {} --query 'imageDetails[].imageTags'",

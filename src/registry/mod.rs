@@ -6,16 +6,22 @@ mod address;
 mod challenge;
 mod client;
 mod ecr;
+mod lanes;
+#[cfg(test)]
+mod mutations;
+mod preflight;
 mod push;
+mod referrers;
 mod upload;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::aws::Session;
 use crate::config::platform;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::layout::{Digest, Layout};
 use crate::patience::Patience;
 use crate::report::{Report, human};
@@ -31,6 +37,10 @@ pub struct Request {
     pub tags: Vec<String>,
     /// The digest the layout must have.
     pub digest: Option<String>,
+    /// Another repository of the same registry, whose blobs need not be uploaded again.
+    pub mount_from: Option<String>,
+    /// The longest time it may take, all in all.
+    pub timeout: Duration,
     pub plan: bool,
 }
 
@@ -88,10 +98,15 @@ pub struct Found {
 /// Bad input: the layout, a tag or the repository. Refused: a tag is taken, or the registry does not let us. Timed out or
 /// unexpected: the registry is not well, after patience.
 pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Result<Pushed> {
-    let (layout, tags) = checked(request)?;
-    let client = Client::open(Address::parse(repository)?, Identity::Anonymous, Patience::DEFAULT, report).await?;
-    let facts = push::observe(&client, &layout, &tags).await?;
-    push(&client, &layout, &tags, &facts, request.plan, report).await
+    within(request.timeout, async {
+        let (layout, tags) = checked(request)?;
+        let address = Address::parse(repository)?;
+        let from = request.mount_from.as_deref();
+        let client = Client::open(address, Identity::Anonymous, Patience::DEFAULT, from, report).await?;
+        let facts = push::observe(&client, &layout, &tags).await?;
+        push(&client, &layout, &tags, &facts, request.plan, report).await
+    })
+    .await
 }
 
 /// Pushes to the repository `name` of an ECR registry, and creates it when it is not there.
@@ -105,21 +120,79 @@ pub async fn push_to_ecr(
     request: &Request,
     report: &Report,
 ) -> Result<Pushed> {
-    let (layout, tags) = checked(request)?;
-    let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
-    let there = Ecr::new(session, registry, name);
-    let exists = there.exists(report).await?;
-    let client = Client::open(address, Identity::Ecr(there), Patience::DEFAULT, report).await?;
-    let facts = if exists { push::observe(&client, &layout, &tags).await? } else { Facts::nothing(&tags) };
-    if let (false, Identity::Ecr(ecr)) = (exists, client.identity()) {
-        if request.plan {
-            report.detail(format!("would create the repository {name}: immutable tags, scan on push"));
-        } else {
-            ecr.create().await?;
-            report.detail(format!("created the repository {name}: immutable tags, scan on push"));
+    within(request.timeout, async {
+        let (layout, tags) = checked(request)?;
+        let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
+        let there = Ecr::new(session, registry, name);
+        let exists = there.exists(report).await?;
+        let (identity, from) = (Identity::Ecr(there), request.mount_from.as_deref());
+        let client = Client::open(address, identity, Patience::DEFAULT, from, report).await?;
+        let facts = if exists { push::observe(&client, &layout, &tags).await? } else { Facts::nothing(&tags) };
+        if let (false, Identity::Ecr(ecr)) = (exists, client.identity()) {
+            if request.plan {
+                report.detail(format!("would create the repository {name}: immutable tags, scan on push"));
+            } else {
+                ecr.create().await?;
+                report.detail(format!("created the repository {name}: immutable tags, scan on push"));
+            }
         }
+        push(&client, &layout, &tags, &facts, request.plan, report).await
+    })
+    .await
+}
+
+/// Sees before a build that the tags are free for an image of the commit `revision` in `HOST[:PORT]/NAME`.
+///
+/// # Errors
+/// Refused, when one is taken by an image of another commit.
+pub async fn preflight(repository: &str, tags: &[String], revision: &str, report: &Report) -> Result<()> {
+    tags.iter().try_for_each(|tag| address::check_tag(tag))?;
+    let client =
+        Client::open(Address::parse(repository)?, Identity::Anonymous, Patience::DEFAULT, None, report).await?;
+    free_for(&client, tags, revision, report).await
+}
+
+/// As [`preflight`], in the repository `name` of an ECR registry. One that is not there has no tags.
+///
+/// # Errors
+/// As [`preflight`]; a refusal names the IAM action to allow.
+pub async fn preflight_ecr(
+    session: &Session,
+    registry: &platform::Registry,
+    name: &str,
+    tags: &[String],
+    revision: &str,
+    report: &Report,
+) -> Result<()> {
+    tags.iter().try_for_each(|tag| address::check_tag(tag))?;
+    let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
+    let ecr = Ecr::new(session, registry, name);
+    if !ecr.exists(report).await? {
+        return Ok(());
     }
-    push(&client, &layout, &tags, &facts, request.plan, report).await
+    let client = Client::open(address, Identity::Ecr(ecr), Patience::DEFAULT, None, report).await?;
+    free_for(&client, tags, revision, report).await
+}
+
+async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Report) -> Result<()> {
+    for tag in tags {
+        let Some(mut there) = preflight::look(client, tag).await? else { continue };
+        if let Identity::Ecr(ecr) = client.identity() {
+            there.pushed = ecr.pushed(&there.digest).await;
+        }
+        let image = format!("{}:{tag}", client.address().shown());
+        report.detail(preflight::verdict(&image, &there, revision)?);
+    }
+    Ok(())
+}
+
+/// A push that ends in time, one way or the other.
+async fn within(timeout: Duration, pushing: impl Future<Output = Result<Pushed>>) -> Result<Pushed> {
+    tokio::time::timeout(timeout, pushing).await.unwrap_or_else(|_| {
+        Err(Error::new(Kind::TimedOut, format!("the push took longer than {} s", timeout.as_secs()))
+            .why("no tag was set of what is not there as a whole")
+            .fix("run it again: what was uploaded is not uploaded twice; or give it more time: --timeout 1h"))
+    })
 }
 
 /// Finds an image in an ECR registry.
@@ -138,6 +211,9 @@ fn checked(request: &Request) -> Result<(Layout, Vec<String>)> {
         if !tags.contains(tag) {
             tags.push(tag.clone());
         }
+    }
+    if let Some(from) = &request.mount_from {
+        address::check_name(from)?;
     }
     let wanted = request.digest.as_deref().map(Digest::parse).transpose()?;
     let layout = Layout::open(&request.layout)?;
@@ -159,17 +235,19 @@ async fn push(
 ) -> Result<Pushed> {
     let repository = client.address().shown();
     let plan = push::plan(layout, &repository, facts)?;
+    let mut mounted = 0;
     if plan_only {
         report.detail(plan.in_words());
     } else if !plan.is_nothing() {
-        push::apply(client, layout, &plan, report).await?;
+        mounted = push::upload(client, layout, &plan, report).await?;
+        push::set_tags(client, layout, &plan).await?;
     }
     Ok(Pushed {
         status: plan_only.then_some("planned"),
         repository,
         digest: layout.root().digest.to_string(),
         tags: tags.to_vec(),
-        uploaded_bytes: plan.upload_bytes,
-        skipped_bytes: plan.skip_bytes,
+        uploaded_bytes: plan.upload_bytes - mounted,
+        skipped_bytes: plan.skip_bytes + mounted,
     })
 }

@@ -9,16 +9,14 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response};
 
 use super::client::{Client, Task, accept_manifests, body};
-use super::upload;
+use super::lanes::MOST;
+use super::{referrers, upload};
 use crate::error::{Error, Result};
-use crate::layout::{Descriptor, Digest, Layout};
+use crate::layout::{Descriptor, Digest, Layout, Referrer};
 use crate::report::{Bar, Report, human};
 
-/// Docker uploads five at a time, BuildKit four; more than that gains nothing and meets ECR's limits sooner.
-const AT_ONCE: usize = 4;
-
 /// As large as manifests may be.
-const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 
 const LOOK_AT_MANIFEST: &[&str] = &["ecr:BatchGetImage"];
 const LOOK_AT_BLOB: &[&str] = &["ecr:BatchCheckLayerAvailability"];
@@ -32,22 +30,26 @@ pub struct Facts {
     pub tags: Vec<(String, Option<Digest>)>,
     /// The blobs and manifests that are there.
     pub present: HashSet<Digest>,
+    /// The referrers that are in their image's list.
+    pub listed: HashSet<Digest>,
 }
 
 impl Facts {
     /// Of a repository that is not there, or new.
     pub fn nothing(tags: &[String]) -> Facts {
-        Facts { tags: tags.iter().map(|tag| (tag.clone(), None)).collect(), present: HashSet::new() }
+        Facts { tags: tags.iter().map(|tag| (tag.clone(), None)).collect(), ..Facts::default() }
     }
 }
 
 /// What a push does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// To upload, the largest first, so that none is left alone at the end.
     pub blobs: Vec<Descriptor>,
     /// To put by digest, in this order: each behind what it refers to.
     pub documents: Vec<Descriptor>,
+    /// To put behind the image that they refer to, or only to see that they are in its list.
+    pub referrers: Vec<Referrer>,
     /// To set, when all else is there.
     pub tags: Vec<String>,
     pub upload_bytes: u64,
@@ -56,7 +58,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn is_nothing(&self) -> bool {
-        self.blobs.is_empty() && self.documents.is_empty() && self.tags.is_empty()
+        self.blobs.is_empty() && self.documents.is_empty() && self.referrers.is_empty() && self.tags.is_empty()
     }
 
     /// What it would do, for people.
@@ -65,10 +67,11 @@ impl Plan {
             return "would do nothing: all of it is there".into();
         }
         let count = |number: usize, of: &str| format!("{number} {of}{}", if number == 1 { "" } else { "s" });
-        let (blobs, documents) = (count(self.blobs.len(), "blob"), count(self.documents.len(), "manifest"));
-        let upload = format!("upload {blobs} and {documents}, {}", human::bytes(self.upload_bytes));
+        let documents = self.documents.len() + self.referrers.len();
+        let (blobs, manifests) = (count(self.blobs.len(), "blob"), count(documents, "manifest"));
+        let upload = format!("upload {blobs} and {manifests}, {}", human::bytes(self.upload_bytes));
         let tags = format!("set {}", self.tags.join(", "));
-        match (self.documents.is_empty(), self.tags.is_empty()) {
+        match (documents == 0, self.tags.is_empty()) {
             (true, _) => format!("would {tags}"),
             (_, true) => format!("would {upload}"),
             _ => format!("would {upload}, and {tags}"),
@@ -90,14 +93,21 @@ pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
     if !taken.is_empty() {
         return Err(tag_refused(taken.join("\n")));
     }
-    let missing = |blob: &&Descriptor| !facts.present.contains(&blob.digest);
-    let mut blobs: Vec<Descriptor> = layout.blobs().filter(missing).cloned().collect();
+    let missing = |one: &&Descriptor| !facts.present.contains(&one.digest);
+    let referring = layout.referrers().iter();
+    let all = layout.blobs().chain(referring.clone().flat_map(|referrer| &referrer.blobs));
+    let mut blobs: Vec<Descriptor> = all.filter(missing).cloned().collect();
     blobs.sort_by(|one, other| other.size.cmp(&one.size).then_with(|| one.digest.cmp(&other.digest)));
+    blobs.dedup_by(|one, other| one.digest == other.digest);
     let documents: Vec<Descriptor> = layout.documents().iter().filter(missing).cloned().collect();
-    let upload_bytes = blobs.iter().chain(&documents).fold(0_u64, |sum, one| sum.saturating_add(one.size));
+    let absent = |one: &&Referrer| missing(&&one.descriptor) || !facts.listed.contains(&one.descriptor.digest);
+    let referrers: Vec<Referrer> = referring.filter(absent).cloned().collect();
+    let manifests = documents.iter().chain(referrers.iter().map(|one| &one.descriptor).filter(missing));
+    let upload_bytes = blobs.iter().chain(manifests).fold(0_u64, |sum, one| sum.saturating_add(one.size));
     Ok(Plan {
         blobs,
         documents,
+        referrers,
         tags: facts.tags.iter().filter(|(_, there)| there.is_none()).map(|(tag, _)| tag.clone()).collect(),
         upload_bytes,
         skip_bytes: layout.size().saturating_sub(upload_bytes),
@@ -124,61 +134,90 @@ fn tag_refused(why: String) -> Error {
 /// Refused, when we may not look.
 pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Result<Facts> {
     let tags = stream::iter(tags.to_vec()).map(async |tag| {
+        let lane = client.lanes().enter().await;
         let digest = manifest(client, &tag).await?;
+        lane.done();
         Ok::<_, Error>((tag, digest))
     });
-    let tags: Vec<(String, Option<Digest>)> = tags.buffered(AT_ONCE).try_collect().await?;
+    let tags: Vec<(String, Option<Digest>)> = tags.buffered(MOST).try_collect().await?;
     let root = &layout.root().digest;
-    let whole =
-        tags.iter().any(|(_, there)| there.as_ref() == Some(root)) || manifest(client, root.as_str()).await?.is_some();
-    let all: Vec<(&Descriptor, bool)> = layout
-        .blobs()
-        .map(|blob| (blob, true))
-        .chain(layout.documents().iter().map(|document| (document, false)))
-        .collect();
+    let mut facts = Facts { tags, ..Facts::default() };
+    let whole = facts.tags.iter().any(|(_, there)| there.as_ref() == Some(root));
+    if !whole && facts.tags.iter().any(|(_, there)| there.is_some()) {
+        // It will be refused: what the registry has of it does not matter any more.
+        return Ok(facts);
+    }
+    let whole = whole || manifest(client, root.as_str()).await?.is_some();
+    let mut looks: Vec<(&Descriptor, bool)> = Vec::new();
+    for referrer in layout.referrers() {
+        if whole && referrers::list(client, &referrer.subject).await?.has(&referrer.descriptor.digest) {
+            facts.listed.insert(referrer.descriptor.digest.clone());
+        }
+        looks.extend(referrer.blobs.iter().map(|blob| (blob, true)));
+        looks.push((&referrer.descriptor, false));
+    }
+    let own = layout.blobs().map(|blob| (blob, true));
+    let own = own.chain(layout.documents().iter().map(|document| (document, false)));
     if whole {
         // A registry takes a manifest only when all that it refers to is there.
-        return Ok(Facts { tags, present: all.into_iter().map(|(one, _)| one.digest.clone()).collect() });
+        facts.present.extend(own.map(|(one, _)| one.digest.clone()));
+    } else {
+        looks.extend(own.filter(|(one, _)| one.digest != *root));
     }
-    if tags.iter().any(|(_, there)| there.is_some()) {
-        // It will be refused: what the registry has of it does not matter any more.
-        return Ok(Facts { tags, present: HashSet::new() });
-    }
-    let looks = stream::iter(all.into_iter().filter(|(one, _)| one.digest != *root)).map(async |(one, is_blob)| {
+    let looks = stream::iter(looks).map(async |(one, is_blob)| {
+        let lane = client.lanes().enter().await;
         let there =
             if is_blob { blob(client, one).await? } else { manifest(client, one.digest.as_str()).await?.is_some() };
+        lane.done();
         Ok::<_, Error>(there.then(|| one.digest.clone()))
     });
-    let present: Vec<Option<Digest>> = looks.buffer_unordered(AT_ONCE).try_collect().await?;
-    Ok(Facts { tags, present: present.into_iter().flatten().collect() })
+    let present: Vec<Option<Digest>> = looks.buffer_unordered(MOST).try_collect().await?;
+    facts.present.extend(present.into_iter().flatten());
+    Ok(facts)
 }
 
-/// Does what was planned. A tag is set only when all that it stands for is there, so that an interrupted push leaves no tag
-/// of a partial image.
+/// Uploads what was planned, by digest: there is no tag of it yet. Gives the bytes that another repository had.
 ///
 /// # Errors
 /// Whatever could not be put, after patience; bad input, when the layout's bytes are not what their digests say.
-pub async fn apply(client: &Client, layout: &Layout, plan: &Plan, report: &Report) -> Result<()> {
+pub async fn upload(client: &Client, layout: &Layout, plan: &Plan, report: &Report) -> Result<u64> {
     let bar = report.bytes("push", plan.upload_bytes);
     let uploaded = upload_all(client, layout, plan, &bar).await;
     bar.finish();
-    uploaded?;
-    for tag in &plan.tags {
-        set_tag(client, layout, tag).await?;
-    }
-    Ok(())
+    uploaded
 }
 
-/// Everything but the tags.
-async fn upload_all(client: &Client, layout: &Layout, plan: &Plan, bar: &Bar) -> Result<()> {
+async fn upload_all(client: &Client, layout: &Layout, plan: &Plan, bar: &Bar) -> Result<u64> {
     let uploads = stream::iter(&plan.blobs).map(async |blob| {
         let task = Task { doing: format!("uploading {}", blob.digest), needs: UPLOAD };
-        upload::blob(client, layout, blob, &task, bar).await
+        let lane = client.lanes().enter().await;
+        let mounted = upload::blob(client, layout, blob, &task, bar).await?;
+        lane.done();
+        Ok::<_, Error>(if mounted { blob.size } else { 0 })
     });
-    uploads.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    let mounted: Vec<u64> = uploads.buffer_unordered(MOST).try_collect().await?;
     for document in &plan.documents {
         put_manifest(client, layout, document, document.digest.as_str()).await?;
         bar.add(document.size);
+    }
+    for referrer in &plan.referrers {
+        // A registry that keeps the list says so in its answer.
+        if !put_manifest(client, layout, &referrer.descriptor, referrer.descriptor.digest.as_str()).await? {
+            referrers::enlist(client, referrer).await?;
+        }
+        bar.add(referrer.descriptor.size);
+    }
+    Ok(mounted.iter().sum())
+}
+
+/// Sets the tags. Each is set only when all that it stands for is there, so that an interrupted push leaves no tag of a
+/// partial image.
+///
+/// # Errors
+/// Refused, when somebody took a tag meanwhile; else what the registry says.
+pub async fn set_tags(client: &Client, layout: &Layout, plan: &Plan) -> Result<()> {
+    for tag in &plan.tags {
+        set_tag(client, layout, tag).await?;
     }
     Ok(())
 }
@@ -202,18 +241,9 @@ async fn set_tag(client: &Client, layout: &Layout, tag: &str) -> Result<()> {
     }
 }
 
-/// Puts a manifest or an index under its digest or a tag.
-async fn put_manifest(client: &Client, layout: &Layout, document: &Descriptor, reference: &str) -> Result<()> {
-    let task = Task { doing: format!("putting manifest {reference}"), needs: PUT_MANIFEST };
-    let bytes = layout.read(document)?;
-    let media_type = HeaderValue::from_str(&document.media_type)
-        .map_err(|_| Error::unexpected(format!("`{}` cannot be a header", document.media_type)))?;
-    let answer = client
-        .patiently(&task, async |_| {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]);
-            client.small(Method::PUT, &format!("manifests/{reference}"), headers, bytes.clone()).await
-        })
-        .await?;
+/// Puts a manifest or an index of the layout under its digest or a tag; gives whether the registry has listed what it refers to.
+async fn put_manifest(client: &Client, layout: &Layout, document: &Descriptor, reference: &str) -> Result<bool> {
+    let answer = put(client, &document.media_type, reference, layout.read(document)?).await?;
     // A registry that stores other bytes than we sent would be deployed from by our digest in vain.
     match answer.as_ref().and_then(content_digest) {
         Some(stored) if stored != document.digest => Err(Error::unexpected(format!(
@@ -221,8 +251,24 @@ async fn put_manifest(client: &Client, layout: &Layout, document: &Descriptor, r
             client.address().shown(),
             document.digest
         ))),
-        _ => Ok(()),
+        _ => Ok(answer.is_some_and(|answer| answer.headers().contains_key("oci-subject"))),
     }
+}
+
+/// Puts a manifest.
+///
+/// # Errors
+/// What the registry says, after patience.
+pub async fn put(client: &Client, media_type: &str, reference: &str, bytes: Vec<u8>) -> Result<Option<Response>> {
+    let task = Task { doing: format!("putting manifest {reference}"), needs: PUT_MANIFEST };
+    let media_type = HeaderValue::from_str(media_type)
+        .map_err(|_| Error::unexpected(format!("`{media_type}` cannot be a header")))?;
+    client
+        .patiently(&task, async |_| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]);
+            client.small(Method::PUT, &format!("manifests/{reference}"), headers, bytes.clone()).await
+        })
+        .await
 }
 
 /// The digest of the manifest that `reference` stands for; none when there is none.
@@ -290,7 +336,7 @@ mod tests {
         let cases = [
             (
                 "nothing",
-                Facts { tags: tag(None), present: HashSet::new() },
+                Facts { tags: tag(None), ..Facts::default() },
                 3,
                 1,
                 1,
@@ -299,7 +345,7 @@ mod tests {
             ),
             (
                 "a layer",
-                Facts { tags: tag(None), present: HashSet::from([large]) },
+                Facts { tags: tag(None), present: HashSet::from([large]), ..Facts::default() },
                 2,
                 1,
                 1,
@@ -308,14 +354,22 @@ mod tests {
             ),
             (
                 "all but the tag",
-                Facts { tags: tag(None), present: all.clone() },
+                Facts { tags: tag(None), present: all.clone(), ..Facts::default() },
                 0,
                 0,
                 1,
                 layout.size(),
                 "would set 1.4.0",
             ),
-            ("all", Facts { tags: tag(Some(&root)), present: all }, 0, 0, 0, layout.size(), "would do nothing"),
+            (
+                "all",
+                Facts { tags: tag(Some(&root)), present: all, ..Facts::default() },
+                0,
+                0,
+                0,
+                layout.size(),
+                "would do nothing",
+            ),
             ("no tag wanted", Facts::default(), 3, 1, 0, 0, "would upload 3 blobs"),
         ];
         for (case, facts, blobs, documents, tags, skipped, words) in cases {
@@ -335,7 +389,7 @@ mod tests {
         let (ours, other) = (layout.root().digest.clone(), Digest::of(b"other"));
         let tags = [("a", None), ("b", Some(&other)), ("c", Some(&ours)), ("d", Some(&other))];
         let tags = tags.map(|(tag, there)| (tag.to_string(), there.cloned())).to_vec();
-        let error = plan(&layout, "h/n", &Facts { tags, present: HashSet::new() }).expect_err("taken");
+        let error = plan(&layout, "h/n", &Facts { tags, ..Facts::default() }).expect_err("taken");
         let lines: Vec<String> = ["b", "d"].map(|tag| format!("h/n:{tag} is {other} there, and {ours} here")).to_vec();
         assert_eq!((error.kind, error.why), (crate::error::Kind::Refused, Some(lines.join("\n"))));
     }

@@ -13,7 +13,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
-use reqwest::{Body, Method, Response};
+use reqwest::{Body, Method, Response, StatusCode};
 use tokio::io::AsyncReadExt;
 
 use super::client::{Client, Fault, Task, judge, unanswered};
@@ -26,24 +26,28 @@ const CHUNK: usize = 256 * 1024;
 /// A registry that has all bytes of a large blob may need a while to store it: so many times the usual stillness.
 const STORING: u32 = 5;
 
-/// Uploads a blob. Each try has a session of its own and begins at the first byte; before it, it is looked whether the try
-/// before did succeed and only its answer was lost.
+/// Uploads a blob, or has it mounted from the repository that the client was told of; gives whether it was. Each try has a
+/// session of its own and begins at the first byte; before it, it is looked whether the try before did succeed and only its
+/// answer was lost.
 ///
 /// # Errors
 /// Bad input, when the file is not what its digest says; else what the registry says after the last try.
-pub async fn blob(client: &Client, layout: &Layout, blob: &Descriptor, task: &Task, bar: &Bar) -> Result<()> {
+pub async fn blob(client: &Client, layout: &Layout, blob: &Descriptor, task: &Task, bar: &Bar) -> Result<bool> {
     let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
-    client
+    let mounted = client
         .patiently(task, async |tries| {
             if tries > 0 && is_there(client, &blob.digest).await? {
-                return Ok(());
+                return Ok(false);
             }
-            let session = begin(client, &blob.digest).await?;
-            put(client, session, layout.blob(&blob.digest), blob, &meter).await
+            // A mount that did not work is not asked for again.
+            let from = client.mount_from().filter(|_| tries == 0);
+            let Some(session) = begin(client, &blob.digest, from).await? else { return Ok(true) };
+            put(client, session, layout.blob(&blob.digest), blob, &meter).await?;
+            Ok(false)
         })
         .await?;
     meter.reached(blob.size);
-    Ok(())
+    Ok(mounted)
 }
 
 /// Whether the repository has a blob.
@@ -52,15 +56,26 @@ pub async fn is_there(client: &Client, digest: &Digest) -> Result<bool, Fault> {
     Ok(answer.is_some())
 }
 
-/// Opens an upload session; gives where the blob is put.
-async fn begin(client: &Client, digest: &Digest) -> Result<reqwest::Url, Fault> {
-    let answer = client.small(Method::POST, "blobs/uploads/", HeaderMap::new(), vec![]).await?;
-    let location = answer.as_ref().and_then(|answer| answer.headers().get(LOCATION)?.to_str().ok());
+/// Opens an upload session; gives where the blob is put. None is, when the registry mounted the blob from the repository
+/// `from`; one that does not opens a session as usual.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>
+async fn begin(client: &Client, digest: &Digest, from: Option<&str>) -> Result<Option<reqwest::Url>, Fault> {
+    let mut url = client.address().url("blobs/uploads/");
+    if let Some(from) = from {
+        url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
+    }
+    let (request, used) = client.request(Method::POST, url).await;
+    let answer = request.header(CONTENT_LENGTH, 0).timeout(client.patience().still).send().await.map_err(unanswered)?;
+    let answer = judge(answer, used).await?;
+    if from.is_some() && answer.status() == StatusCode::CREATED {
+        return Ok(None);
+    }
+    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let odd = |why: String| {
         Fault::Final(Error::unexpected(format!("{} opens no upload session", client.address().shown())).why(why))
     };
     let location = location.ok_or_else(|| odd("its answer has no Location".into()))?;
-    client.address().upload(location, digest).map_err(odd)
+    client.address().upload(location, digest).map(Some).map_err(odd)
 }
 
 async fn put(
@@ -244,11 +259,11 @@ mod tests {
         let address = Address::parse(&format!("{}/a", deaf())).expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let error = runtime.block_on(async {
-            let client = Client::open(address, Identity::Anonymous, patience, &report).await.expect("a client");
+            let client = Client::open(address, Identity::Anonymous, patience, None, &report).await.expect("a client");
             let meter = Arc::new(Meter { bar: report.bytes("push", blob.size), shown: AtomicU64::new(0) });
             let task = Task { doing: "uploading".into(), needs: &[] };
             let once = async |_: u32| {
-                let session = begin(&client, &blob.digest).await?;
+                let session = begin(&client, &blob.digest, None).await?.expect("nothing is mounted");
                 put(&client, session, file.clone(), &blob, &meter).await
             };
             client.patiently(&task, once).await.expect_err("nobody reads")

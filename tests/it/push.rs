@@ -1,9 +1,12 @@
 //! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
 
 mod ecr;
+mod faults;
 mod layouts;
 mod proxy;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -39,14 +42,19 @@ fn url(repository: &str) -> String {
     format!("http://{host}/v2/{name}")
 }
 
-/// A GET: the status and the body.
+/// A GET: the status and the body. By hand, as some tests ask thousands of times.
 fn get(url: &str) -> (u16, Vec<u8>) {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let accept = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
-    let mut curl = Command::new("curl");
-    curl.args(["-sS", "-m", "20", "-w", "%{http_code}", "-H", accept, "-o"]).arg(file.path()).arg(url);
-    let ended = run(&mut curl).ended(0);
-    (ended.stdout.parse().expect("a status"), std::fs::read(file.path()).expect("a body"))
+    let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let mut connection = TcpStream::connect(host).expect("connected");
+    connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n");
+    connection.write_all(request.as_bytes()).expect("asked");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("answered");
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head");
+    let status = String::from_utf8_lossy(&answer[..head]).split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), answer.split_off(head + 4))
 }
 
 /// Pulls all of a layout back and compares it, byte for byte.
@@ -128,6 +136,73 @@ fn what_the_registry_has_is_not_uploaded_again() {
     assert_arrived(&next, &repository, &["1.0.1"]);
 }
 
+/// Where a registry has no list of referrers, a tag stands for one; where it keeps the list, it says so and no tag is set.
+#[test]
+fn an_sbom_goes_with_its_image_and_is_found_from_it() {
+    let host = stack("CICD_STACK_REGISTRY");
+    let repository = repository(&host);
+    let (layout, sbom) = Layout::with_sbom(&[random(1000)]);
+    let result = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0).json();
+    assert_eq!(result["uploaded-bytes"], layout.size());
+    assert_arrived(&layout, &repository, &["1.0.0"]);
+    let tag = layout.digest.replace(':', "-");
+    let list = || {
+        let (status, bytes) = get(&format!("{}/manifests/{tag}", url(&repository)));
+        assert_eq!(status, 200);
+        serde_json::from_slice::<serde_json::Value>(&bytes).expect("an index")["manifests"].clone()
+    };
+    assert_eq!(list().as_array().map(Vec::len), Some(1));
+    assert_eq!((&list()[0]["digest"], &list()[0]["artifactType"]), (&sbom.into(), &"application/spdx+json".into()));
+    // Again: nothing is written, and nothing is listed twice.
+    let proxy = Proxy::before(&host, &[]);
+    let again = format!("{}/{}", proxy.host, repository.split_once('/').expect("a name").1);
+    let result = push(&layout, &again, &["--tag", "1.0.0"]).ended(0).json();
+    assert_eq!((&result["uploaded-bytes"], proxy.writes()), (&0.into(), Vec::new()));
+
+    let keeps = Rule {
+        method: "PUT",
+        part: "/manifests/sha256",
+        times: usize::MAX,
+        act: Act::Answer("HTTP/1.1 201 Created\r\nOCI-Subject: sha256:0"),
+    };
+    let proxy = Proxy::before(&host, &[keeps]);
+    let (layout, _) = Layout::with_sbom(&[random(1000)]);
+    push(&layout, &self::repository(&proxy.host), &[]).ended(0);
+    assert!(!proxy.writes().iter().any(|line| line.contains("/manifests/sha256-")), "{:?}", proxy.writes());
+}
+
+#[test]
+fn what_another_repository_has_is_mounted() {
+    let host = stack("CICD_STACK_REGISTRY");
+    let (base, proxy) = (repository(&host), Proxy::before(&host, &[]));
+    let layer = random(400_000);
+    push(&Layout::image(std::slice::from_ref(&layer)), &base, &["--tag", "1.0.0"]).ended(0);
+    let next = Layout::image(&[layer.clone(), random(100)]);
+    let repository = repository(&proxy.host);
+    let from = base.split_once('/').expect("a name").1;
+    let result = push(&next, &repository, &["--tag", "1.0.0", "--mount-from", from]).ended(0).json();
+    assert_eq!(result["skipped-bytes"], layer.len());
+    assert_eq!(result["uploaded-bytes"], next.size() - layer.len() as u64);
+    assert_arrived(&next, &repository, &["1.0.0"]);
+    assert_eq!(proxy.lines(&["POST"]).len(), next.blobs.len(), "one session each, mounted or not");
+    // A repository that has nothing: all is uploaded as usual.
+    let other = Layout::image(&[random(100)]);
+    push(&other, &self::repository(&host), &["--mount-from", "tests/nothing"]).ended(0);
+    let said = message(&push(&other, &repository, &["--mount-from", "host:1/a"]).ended(2));
+    assert!(said.contains("is no repository's name"), "{said}");
+}
+
+#[test]
+fn a_push_ends_when_its_time_is_over() {
+    let hang = Rule { method: "PUT", part: "/uploads/", times: usize::MAX, act: Act::Silence };
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[hang]);
+    let repository = repository(&proxy.host);
+    let ended = push(&Layout::image(&[random(100)]), &repository, &["--tag", "1.0.0", "--timeout", "1s"]);
+    let said = message(&ended.ended(6));
+    assert!(said.contains("took longer than 1 s") && said.contains("--timeout"), "{said}");
+    assert_no_tag(&repository, "1.0.0");
+}
+
 #[test]
 fn without_a_tag_an_image_is_there_by_its_digest() {
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
@@ -156,6 +231,37 @@ fn a_taken_tag_is_refused_before_anything_is_written() {
     }
     assert_eq!(proxy.writes().len(), writes);
     assert_no_tag(&repository, "2.0.0");
+}
+
+/// Before a build there is no digest yet; the commit says whether a taken tag is ours.
+#[test]
+fn a_tag_of_another_commit_is_refused_before_the_build() {
+    let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[]);
+    let (folder, repository) = (Repository::new(), repository(&proxy.host));
+    folder.write("service.yaml", "name: patients\nport: 8000\n");
+    let (first, second) = (folder.commit("feat: one"), folder.commit("feat: two"));
+    for (tag, layout) in [
+        ("1.0.0", Layout::of_commit(&first)),
+        ("1.1.0", Layout::of_commit(&second)),
+        ("1.2.0", Layout::image(&[random(10)])),
+    ] {
+        push(&layout, &repository, &["--tag", tag]).ended(0);
+    }
+    let writes = proxy.writes().len();
+    let preflight = |tags: &[&str], code: i32| {
+        let mut command = cicd(folder.path());
+        command.args(["push-ecr", "--preflight", "--output", "json", "--repository", &repository]).args(tags);
+        run(&mut command).ended(code)
+    };
+    let said = message(&preflight(&["--tag", "1.1.0", "--tag", "1.0.0"], 3));
+    assert!(said.contains(&first) && said.contains(&second) && said.contains(&format!("{repository}:1.0.0")), "{said}");
+    for (tag, words) in [("1.1.0", "of this commit"), ("1.2.0", "of an unknown commit"), ("9.9.9", "can be pushed")] {
+        let ended = preflight(&["--tag", tag], 0);
+        assert!(ended.stderr.contains(words), "{ended}");
+    }
+    let said = message(&preflight(&["--tag", "a b"], 2));
+    assert!(said.contains("is no tag"), "{said}");
+    assert_eq!(proxy.writes().len(), writes);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Pushing to ECR: its repositories, its token, its permissions.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::layouts::{Layout, random, sha256};
+use super::proxy::{Act, Proxy, Rule};
 use super::{assert_arrived, message, pusher};
 use crate::support::{Repository, Run, cicd, root, run, stack, unique};
 
@@ -108,6 +110,26 @@ fn ecrs_token_is_never_shown() {
     }
 }
 
+/// The whole run is refused before it builds anything.
+#[test]
+fn a_run_whose_version_is_taken_by_another_commit_builds_nothing() {
+    let ecr = EcrRepository::new();
+    let layout = Layout::of_commit("another");
+    to_ecr(&ecr.0, &layout, &["--tag", "0.1.0"]).ended(0);
+    let folder = Repository::new();
+    folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+    folder.git(&["add", "-A"]);
+    let commit = folder.commit("feat: first");
+    let mut command = cicd(folder.path());
+    let ended = run(command.args(["run", "--environment", "staging", "--output", "json"])).ended(3);
+    let said = message(&ended);
+    for part in [&layout.digest, &commit, "commit another", ", pushed 20", ":0.1.0"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(ended.json()["version"], "0.1.0");
+    assert!(!folder.path().join("target").exists(), "nothing was built");
+}
+
 /// As a job pushes: the OIDC token becomes the environment's role.
 #[test]
 fn a_job_pushes_with_its_role() {
@@ -120,6 +142,69 @@ fn a_job_pushes_with_its_role() {
         command.env("ACTIONS_ID_TOKEN_REQUEST_URL", stack("CICD_STACK_OIDC_URL"));
         command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", stack("CICD_STACK_OIDC_BEARER"));
         assert_eq!(run(&mut command).ended(0).json()["uploaded-bytes"], bytes);
+    }
+}
+
+/// While a job's push is under way: nothing in what the kernel shows of the process, in any file, or in its words.
+#[test]
+fn no_credential_leaves_the_memory_of_a_push() {
+    let ecr = EcrRepository::new();
+    let endpoint = stack("AWS_ENDPOINT_URL");
+    let hang = Rule { method: "PUT", part: "/uploads/", times: usize::MAX, act: Act::Silence };
+    let proxy = Proxy::before(endpoint.trim_start_matches("http://"), &[hang]);
+    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("platform.yaml");
+    let platform = platform.replace(&endpoint, &format!("http://{}", proxy.host));
+
+    let (layout, folder) = (Layout::image(&[random(100)]), Repository::new());
+    folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
+    folder.write("platform.yaml", &platform);
+    for file in ["output", "summary", "env", "state", "stdout", "stderr"] {
+        folder.write(file, "");
+    }
+    let at = |file: &str| folder.path().join(file);
+    let opened = |file: &str| std::fs::File::create(at(file)).expect("a file");
+    let mut command = cicd(folder.path());
+    command.args([
+        "push-ecr",
+        "--verbose",
+        "--output",
+        "json",
+        "--platform",
+        "platform.yaml",
+        "--environment",
+        "staging",
+    ]);
+    command.args(["--tag", "1.0.0", "--layout"]).arg(layout.path());
+    command.env("HOME", folder.path()).env("TMPDIR", folder.path());
+    command.env("GITHUB_OUTPUT", at("output")).env("GITHUB_STEP_SUMMARY", at("summary"));
+    command.env("GITHUB_ENV", at("env")).env("GITHUB_STATE", at("state"));
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    command.env("ACTIONS_ID_TOKEN_REQUEST_URL", stack("CICD_STACK_OIDC_URL"));
+    command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", stack("CICD_STACK_OIDC_BEARER"));
+    let mut child = command.stdout(opened("stdout")).stderr(opened("stderr")).spawn().expect("started");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !proxy.lines(&["PUT"]).iter().any(|line| line.contains("/uploads/")) {
+        assert!(
+            Instant::now() < deadline && child.try_wait().expect("looked").is_none(),
+            "it does not come to uploading"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let process = |what: &str| std::fs::read(format!("/proc/{}/{what}", child.id())).expect("a process");
+    let mut places = vec![("environ".to_string(), process("environ")), ("cmdline".into(), process("cmdline"))];
+    run(Command::new("kill").args(["-TERM", &child.id().to_string()])).ended(0);
+    assert_eq!(child.wait().expect("ended").code(), Some(143));
+    let found = run(Command::new("find").arg(folder.path()).args(["-type", "f", "-not", "-path", "*/.git/*"])).ended(0);
+    for file in found.stdout.lines() {
+        places.push((file.to_string(), std::fs::read(file).expect("a file")));
+    }
+    assert!(places.len() >= 10, "all files are looked at: {}", found.stdout);
+    // ECR's token and its password, the key of a session of STS, and a JSON web token, each by its beginning.
+    for (place, bytes) in places {
+        let text = String::from_utf8_lossy(&bytes);
+        for secret in ["QVdTOm1pbmlzdGFjay", "ministack-auth-token", "ASIA", "eyJ"] {
+            assert!(!text.contains(secret), "{place} has {secret}: {text}");
+        }
     }
 }
 

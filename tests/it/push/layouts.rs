@@ -49,6 +49,41 @@ impl Layout {
         layout.finish(root)
     }
 
+    /// One image that says which commit it was built from.
+    pub fn of_commit(revision: &str) -> Layout {
+        let mut layout = Layout::empty();
+        let layer = layout.blob("application/vnd.oci.image.layer.v1.tar+gzip", random(100));
+        let labels = json!({ "org.opencontainers.image.revision": revision });
+        let config = json!({
+            "os": "linux", "architecture": "amd64", "config": { "Labels": labels },
+            "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        });
+        let config = layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
+        let root = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+        let mut root = layout.document(MANIFEST, &root);
+        root["platform"] = json!({ "os": "linux", "architecture": "amd64" });
+        let index = layout.document(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [root] }));
+        layout.finish(index)
+    }
+
+    /// One image of `layers`, and an SBOM that refers to it; gives the SBOM's digest, too.
+    pub fn with_sbom(layers: &[Vec<u8>]) -> (Layout, String) {
+        let mut layout = Layout::empty();
+        let root = layout.manifest(layers, "amd64");
+        let config = layout.blob("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+        let sbom = layout.blob("application/spdx+json", random(500));
+        let sbom = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
+            "config": config, "layers": [sbom], "subject": root,
+        });
+        let sbom = layout.document(MANIFEST, &sbom);
+        let digest = sbom["digest"].as_str().expect("a digest").to_string();
+        let layout = layout.finish(root.clone());
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [root, sbom] });
+        std::fs::write(layout.path().join("index.json"), index.to_string()).expect("written");
+        (layout, digest)
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

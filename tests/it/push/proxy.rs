@@ -14,6 +14,8 @@ pub enum Act {
     Cut(usize),
     /// The registry gets the request; its answer is thrown away with the connection.
     LoseAnswer,
+    /// The registry gets the request; half of its answer comes back.
+    HalfAnswer,
     /// The body is read and nothing is answered until the client goes away.
     Silence,
 }
@@ -139,7 +141,7 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
             drain(&mut client, length)?;
             return drain(&mut client, usize::MAX);
         }
-        Some(Act::LoseAnswer) | None => {}
+        Some(Act::LoseAnswer | Act::HalfAnswer) | None => {}
     }
     let mut registry = TcpStream::connect(upstream)?;
     registry.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -150,6 +152,7 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
     registry.read_to_end(&mut answer)?;
     match act {
         Some(Act::LoseAnswer) => client.shutdown(Shutdown::Both),
+        Some(Act::HalfAnswer) => client.write_all(&answer[..answer.len() / 2]),
         _ => client.write_all(&answer),
     }
 }
@@ -173,15 +176,20 @@ fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Opt
     ))
 }
 
+/// Looks before it reads, so that the body stays in the connection.
 fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
+    let mut seen = vec![0; 16 * 1024];
+    loop {
+        let length = client.peek(&mut seen)?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(end) = seen[..length].windows(4).position(|end| end == b"\r\n\r\n") {
+            client.read_exact(&mut seen[..end + 4])?;
+            return Ok(String::from_utf8_lossy(&seen[..end]).into_owned());
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    head.truncate(head.len() - 4);
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn drain(client: &mut TcpStream, bytes: usize) -> std::io::Result<()> {

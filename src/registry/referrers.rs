@@ -1,0 +1,82 @@
+//! What refers to an image, in a registry: its list of referrers, or the tag that stands for one where it has none.
+//!
+//! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::client::{Client, Fault, Task, body};
+use super::push::{MANIFEST_LIMIT, put};
+use crate::error::{Error, Result};
+use crate::layout::{Digest, Referrer};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const LIST: &[&str] = &["ecr:ListImageReferrers", "ecr:BatchGetImage"];
+
+/// What a registry says refers to an image.
+#[derive(Debug)]
+pub struct List {
+    /// The registry keeps it itself; without it, the list is an index under a tag, which whoever pushes keeps.
+    kept: bool,
+    entries: Vec<Value>,
+}
+
+impl List {
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.entries.iter().any(|entry| entry["digest"] == digest.as_str())
+    }
+}
+
+/// Reads the list of an image. Registries without the API answer 404, some 405 or 400.
+///
+/// # Errors
+/// Refused, when we may not look.
+pub async fn list(client: &Client, subject: &Digest) -> Result<List> {
+    let task = Task { doing: format!("looking what refers to {subject}"), needs: LIST };
+    let accept = || HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(INDEX))]);
+    let get = async |path: String| {
+        client
+            .patiently(&task, async |_| match client.small(Method::GET, &path, accept(), vec![]).await {
+                Ok(Some(answer)) => Ok(Some(body(answer, MANIFEST_LIMIT).await?)),
+                Ok(None) => Ok(None),
+                Err(Fault::Answered { status, .. }) if matches!(status.as_u16(), 400 | 405) => Ok(None),
+                Err(fault) => Err(fault),
+            })
+            .await
+    };
+    // Some answer an unknown path with a page: what is no index is no list.
+    let index = |bytes: Vec<u8>| -> Option<Vec<Value>> {
+        let mut index: Value = serde_json::from_slice(&bytes).ok()?;
+        match index["manifests"].take() {
+            Value::Array(entries) => Some(entries),
+            _ => None,
+        }
+    };
+    if let Some(entries) = get(format!("referrers/{subject}")).await?.and_then(index) {
+        return Ok(List { kept: true, entries });
+    }
+    let entries = get(format!("manifests/{}", tag(subject))).await?.and_then(index);
+    Ok(List { kept: false, entries: entries.unwrap_or_default() })
+}
+
+/// Sees that an image's list has this referrer, whose manifest was put. Two runs that do so at the same moment may lose one
+/// entry: the specification's own limit of its tag.
+///
+/// # Errors
+/// What the registry says to the index under the tag.
+pub async fn enlist(client: &Client, referrer: &Referrer) -> Result<()> {
+    let mut list = list(client, &referrer.subject).await?;
+    if list.kept || list.has(&referrer.descriptor.digest) {
+        return Ok(());
+    }
+    list.entries.push(referrer.entry.clone());
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": list.entries });
+    let bytes = serde_json::to_vec(&index).map_err(|error| Error::unexpected("writing an index").why(error))?;
+    put(client, INDEX, &tag(&referrer.subject), bytes).await.map(drop)
+}
+
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema>
+fn tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
