@@ -91,7 +91,7 @@ pub enum Command {
     Status,
     /// The manifests or the task definition that deploy would apply
     Render(RenderArgs),
-    /// Check service.yaml and platform.yaml, offline
+    /// Check service.yaml, platform.yaml, the Dockerfile and the calling workflows, offline
     Check,
     /// Print a generated file of this repository
     #[command(hide = true)]

@@ -9,6 +9,8 @@ pub mod settings;
 pub mod values;
 mod yaml;
 
+pub use yaml::parse;
+
 use std::path::Path;
 
 use crate::error::{Error, Result};
