@@ -91,7 +91,9 @@ fn broken_continuation(facts: &Facts<'_>) -> Vec<Said> {
             let last = one.lines.last().map_or(one.line, |(line, _)| *line);
             said.push((last, "the last line ends with the sign that it goes on".into(), "take the `\\` away".into()));
         }
-        for (line, text) in one.lines.iter().skip(1) {
+        // These take an instruction as their argument.
+        let takes = ["HEALTHCHECK", "ONBUILD"].contains(&one.keyword.as_str());
+        for (line, text) in one.lines.iter().skip(1).filter(|_| !takes) {
             let first = text.split_whitespace().next().unwrap_or_default();
             // In upper case, as everybody writes them: `copy` may well be a command.
             if !one.text.contains("<<") && KEYWORDS.contains(&first) && text.contains(' ') {

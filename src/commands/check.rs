@@ -44,7 +44,7 @@ type Found = (PathBuf, Finding);
 
 fn of_dockerfile(context: &Context, service: &Service) -> Result<Vec<Found>> {
     let folder = context.folder().join(&service.image.context);
-    let file: PathBuf = folder.join(&service.image.dockerfile).components().collect();
+    let file = tidy(&folder.join(&service.image.dockerfile));
     let text = std::fs::read_to_string(&file).map_err(|error| {
         Error::input(format!("there is no {}", file.display())).why(error).fix(
             "`cicd init` writes one; or say where it is: `image: {context: ., dockerfile: Dockerfile}` in service.yaml",
@@ -71,18 +71,23 @@ fn of_workflows(context: &Context) -> Result<Vec<Found>> {
     files.sort();
     for file in files {
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        let file = tidy(&file);
         let findings = workflow::lint(&text, &file, |name| root.join(name).is_file())?;
         found.extend(findings.into_iter().map(|finding| (file.clone(), finding)));
     }
     Ok(found)
 }
 
+/// A path as people write it, and as GitHub finds it for an annotation: without its `.` parts.
+fn tidy(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != std::path::Component::CurDir).collect()
+}
+
 /// The root of the git repository that a folder is in, written from that folder: `.`, `..`, `../..`.
-pub fn repository(folder: &Path) -> Option<PathBuf> {
+fn repository(folder: &Path) -> Option<PathBuf> {
     let depth = folder.canonicalize().ok()?.ancestors().position(|above| above.join(".git").exists())?;
     let above: PathBuf = std::iter::repeat_n("..", depth).collect();
-    let root: PathBuf = folder.join(above).components().collect();
-    Some(if root.as_os_str().is_empty() { PathBuf::from(".") } else { root })
+    Some(folder.join(above))
 }
 
 /// Says every finding at its place; those that cannot work together are the error.

@@ -51,6 +51,9 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "snapshot.rs",
         "task_definition.rs",
         "settings.rs",
+        "rules.rs",
+        "workflow.rs",
+        "dockerfile.rs",
         "yaml.rs",
         "values.rs",
     ];

@@ -10,6 +10,7 @@
 )]
 
 mod act;
+mod check;
 mod cli;
 mod ecs;
 mod eks;

@@ -20,7 +20,12 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         (
             "broken-continuation",
             &["&& b", "RUN a && \\ b", "--no-dev"],
-            &["RUN a && \\\n b", "RUN printf '%s\\n' x", "RUN <<EOF\nCOPY this\nEOF"],
+            &[
+                "RUN a && \\\n b",
+                "RUN printf '%s\\n' x",
+                "RUN <<EOF\nCOPY this\nEOF",
+                "HEALTHCHECK --interval=9s \\\n CMD [\"x\", \"y\"]",
+            ],
         ),
         ("unknown-instruction", &["RUMM x", "RUNS"], &["RUN x", "# RUMM"]),
         (
