@@ -2,6 +2,7 @@
 //! here and nowhere else.
 
 mod check;
+mod init;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<()> {
         Command::Run(arguments) => run_all(context, arguments).await,
         Command::Status => status(context).await,
         Command::Render(arguments) => render(context, arguments).await,
+        Command::Init(arguments) => init::init(context, arguments).await,
         Command::Check => check::check(context).await,
         Command::Generate(arguments) => {
             context.report.print(&generate::file(&arguments.file)?, &mut std::io::stdout());

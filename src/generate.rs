@@ -38,7 +38,7 @@ pub const OUTPUTS: [(&str, &str); 28] = [
     ("tags", "The tags it was pushed under, as a JSON list"),
     ("uploaded-bytes", "Bytes that were sent to the registry"),
     ("skipped-bytes", "Bytes that the registry had already"),
-    ("status", "deployed, unchanged, planned, rolled-back, failed, superseded or interrupted"),
+    ("status", "deployed, unchanged, planned, written, rolled-back, failed, superseded or interrupted"),
     ("target", "eks, ecs or local"),
     ("url", "Where the service answers"),
     ("revision", "The revision that runs now"),

@@ -52,6 +52,8 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "task_definition.rs",
         "settings.rs",
         "rules.rs",
+        "facts.rs",
+        "files.rs",
         "workflow.rs",
         "dockerfile.rs",
         "yaml.rs",

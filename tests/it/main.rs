@@ -17,6 +17,7 @@ mod eks;
 mod generated;
 mod house;
 mod image;
+mod init;
 mod local;
 mod pipeline;
 mod probe;
