@@ -278,8 +278,7 @@ pub fn is_secret_name(name: &str) -> bool {
     let is = |word: &str| parts.contains(&word);
     let key = is("KEY") && ["API", "SECRET", "PRIVATE", "ACCESS", "SIGNING", "ENCRYPTION"].iter().any(|word| is(word));
     let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIALS", "APIKEY"].iter().any(|word| is(word)) || key;
-    secret && (name == "AWS_ACCESS_KEY_ID" || !harmless.iter().any(|end| name.ends_with(end)))
-        || name == "AWS_ACCESS_KEY_ID"
+    name == "AWS_ACCESS_KEY_ID" || secret && !harmless.iter().any(|end| name.ends_with(end))
 }
 
 fn secret_in_image(facts: &Facts<'_>) -> Vec<Said> {

@@ -93,3 +93,14 @@ fn what_is_no_service_is_bad_input() {
     let error = init(&repository, &[]).ended(2).json()["error"].clone();
     assert!(error["fix"].as_str().is_some_and(|fix| fix.contains("Dockerfile")), "{error}");
 }
+
+#[test]
+fn below_the_root_of_a_repository_no_workflow_is_written() {
+    let repository = Repository::new();
+    repository.write("services/web/go.mod", "module example.org/web\n\ngo 1.27\n");
+    repository.write("services/web/main.go", "package main\n");
+    let service = repository.path().join("services/web");
+    let ended = run(cicd(&service).args(["init", "--output", "json"])).ended(0);
+    assert_eq!(ended.json()["changed"], json!(["service.yaml", "Dockerfile", ".dockerignore"]));
+    assert!(ended.stderr.contains("with: {service: PATH/service.yaml}"), "{ended}");
+}

@@ -88,6 +88,12 @@ fn python_image(python: &Python, port: u16, base: &str) -> (String, String) {
     let tool = |tool: &str| {
         format!("RUN --mount=type=cache,target=/root/.cache/pip \\\n    pip install --root-user-action=ignore {tool}\n")
     };
+    // In an environment of its own: what the tool needs is not to meet what the base image has.
+    let apart = |tool: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/root/.cache/pip \\\n    python -m venv /opt/tool && /opt/tool/bin/pip install {tool}\n"
+        )
+    };
     let (install, manifests) = match installer {
         Installer::Uv => (
             tool(UV)
@@ -103,20 +109,20 @@ RUN --mount=type=cache,target=/root/.cache/uv \\
             ["pyproject.toml", "uv.lock"].as_slice(),
         ),
         Installer::Poetry => (
-            tool(POETRY)
+            apart(POETRY)
                 + "ENV POETRY_VIRTUALENVS_IN_PROJECT=1
 COPY pyproject.toml poetry.lock ./
 RUN --mount=type=cache,target=/root/.cache/pypoetry \\
-    poetry install --only main --no-root --no-interaction
+    /opt/tool/bin/poetry install --only main --no-root --no-interaction
 ",
             ["pyproject.toml", "poetry.lock"].as_slice(),
         ),
         Installer::Pdm => (
-            tool(PDM)
+            apart(PDM)
                 + "ENV PDM_CHECK_UPDATE=false
 COPY pyproject.toml pdm.lock ./
 RUN --mount=type=cache,target=/root/.cache/pdm \\
-    pdm sync --prod --no-self
+    /opt/tool/bin/pdm sync --prod --no-self
 ",
             ["pyproject.toml", "pdm.lock"].as_slice(),
         ),
@@ -136,7 +142,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \\
         [] => install,
         // In the same layer, as they are dependencies too.
         brought => {
-            format!("{} \\\n && pip --python .venv/bin/python install {}\n", install.trim_end(), brought.join(" "))
+            format!(
+                "{} \\\n && pip --python .venv/bin/python install --no-cache-dir {}\n",
+                install.trim_end(),
+                brought.join(" ")
+            )
         }
     };
     // Modules are found as they were: below src, and for the old image beside each other in ./app.

@@ -61,7 +61,18 @@ impl Repository {
     /// What to write. What is there already and says something else stays, unless `force`.
     pub fn plan(&self, base: &str, force: bool) -> Plan {
         let mut plan = Plan { writes: vec![], kept: vec![], notes: self.facts.notes.clone(), diff: String::new() };
+        let below = self.is_below_its_root();
+        if below {
+            plan.notes.push(
+                "the service is below its repository's root, where workflows have to be: copy workflows/ci.yml of clinicult/cicd \
+                 there, with `with: {service: PATH/service.yaml}`"
+                    .into(),
+            );
+        }
         for (name, text) in files::files(&self.facts, base) {
+            if below && name.starts_with(".github/") {
+                continue;
+            }
             let path: PathBuf =
                 self.folder.join(&name).components().filter(|part| *part != std::path::Component::CurDir).collect();
             let before = std::fs::read_to_string(&path).ok();
@@ -75,6 +86,12 @@ impl Repository {
             }
         }
         plan
+    }
+
+    /// GitHub reads workflows at the root of a git repository only.
+    fn is_below_its_root(&self) -> bool {
+        let Ok(folder) = self.folder.canonicalize() else { return false };
+        folder.ancestors().position(|above| above.join(".git").exists()).is_some_and(|depth| depth > 0)
     }
 }
 
