@@ -10,6 +10,7 @@ RUN apt-get update \
 WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY workflows workflows
 COPY tests/it/main.rs tests/it/main.rs
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \
     cargo build --release --locked --bin cicd && cp target/release/cicd /cicd

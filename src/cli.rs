@@ -62,7 +62,7 @@ pub struct Shared {
     #[arg(long, global = true, value_name = "NAME")]
     pub environment: Option<String>,
     /// Show what would change, and change nothing
-    #[arg(long, global = true)]
+    #[arg(long, global = true, alias = "dry-run")]
     pub plan: bool,
     /// How to report; github inside GitHub Actions, else human
     #[arg(long, global = true, value_name = "FORMAT")]
@@ -93,7 +93,9 @@ pub enum Command {
     Status,
     /// The manifests or the task definition that deploy would apply
     Render(RenderArgs),
-    /// Check service.yaml and platform.yaml, offline
+    /// Write service.yaml, Dockerfile, .dockerignore and the workflow for the repository it stands in
+    Init(InitArgs),
+    /// Check service.yaml, platform.yaml, the Dockerfile and the calling workflows, offline
     Check,
     /// Print a generated file of this repository
     #[command(hide = true)]
@@ -207,6 +209,13 @@ pub struct RenderArgs {
     /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct InitArgs {
+    /// Write over files that are there already and say something else
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,6 +1,9 @@
 //! One function for each command: from flags and files to the step, and from the step's result to outputs. The steps meet
 //! here and nowhere else.
 
+mod check;
+mod init;
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +46,8 @@ pub async fn run(command: &Command, context: &Context) -> Result<()> {
         Command::Run(arguments) => run_all(context, arguments).await,
         Command::Status => status(context).await,
         Command::Render(arguments) => render(context, arguments).await,
-        Command::Check => check(context).await,
+        Command::Init(arguments) => init::init(context, arguments).await,
+        Command::Check => check::check(context).await,
         Command::Generate(arguments) => {
             context.report.print(&generate::file(&arguments.file)?, &mut std::io::stdout());
             Ok(())
@@ -539,21 +543,4 @@ fn rendered(
         Target::Eks(_) => deploy::eks::render(&order, &context.folder()),
         Target::Ecs { ecs, .. } => deploy::ecs::render(&order, ecs),
     }
-}
-
-/// Reads everything that can be read without a network, and says in which order environments are deployed.
-async fn check(context: &Context) -> Result<()> {
-    let service = context.service()?;
-    let platform = context.platform().await?;
-    let step = context.report.step("check");
-    let environments = environments(&service, false)?;
-    // What a target cannot be told is refused here, not after a build.
-    let nothing = RenderArgs { digest: None, version: None };
-    for name in environments.iter().filter(|_| platform.is_some()) {
-        rendered(context, &service, platform.as_ref(), name, &nothing)?;
-    }
-    rendered(context, &service, None, LOCAL, &nothing)?;
-    step.done(format!("{}: environments {}", service.name, environments.join(", ")));
-    context.give(&json!({ "environments": environments }));
-    Ok(())
 }

@@ -19,7 +19,7 @@ pub const FILES: [&str; 5] = [
 ];
 
 /// What the commands give to machines: the action's outputs, and the keys of `--output json`.
-pub const OUTPUTS: [(&str, &str); 27] = [
+pub const OUTPUTS: [(&str, &str); 28] = [
     ("version", "The version: 1.4.0, or a snapshot 1.3.3-main.4, or a preview 1.4.0-pr.12.7"),
     ("tag", "The version's git tag"),
     ("docker-tag", "The version as a Docker tag"),
@@ -38,7 +38,7 @@ pub const OUTPUTS: [(&str, &str); 27] = [
     ("tags", "The tags it was pushed under, as a JSON list"),
     ("uploaded-bytes", "Bytes that were sent to the registry"),
     ("skipped-bytes", "Bytes that the registry had already"),
-    ("status", "deployed, released, unchanged, planned, rolled-back, failed, superseded or interrupted"),
+    ("status", "deployed, released, unchanged, planned, written, rolled-back, failed, superseded or interrupted"),
     ("target", "eks, ecs or local"),
     ("url", "Where the service answers, or the page of the release"),
     ("revision", "The revision that runs now"),
@@ -46,6 +46,7 @@ pub const OUTPUTS: [(&str, &str); 27] = [
     ("changed", "What was changed, as a JSON list: objects of a deploy, refs and releases"),
     ("seconds", "How long the deploy took"),
     ("error", "What went wrong, as JSON: kind, message, fix and causes"),
+    ("findings", "What check found, as a JSON list: file, line, rule, level, message and fix"),
     ("rendered", "What deploy would apply"),
 ];
 

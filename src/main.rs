@@ -1,6 +1,7 @@
 //! `cicd`: from a commit to a service that answers. Snapshots the environment once, parses, runs, ends with an exit code.
 
 mod aws;
+mod check;
 mod cli;
 mod commands;
 mod config;

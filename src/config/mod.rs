@@ -9,6 +9,8 @@ pub mod settings;
 pub mod values;
 mod yaml;
 
+pub use yaml::parse;
+
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -18,7 +20,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Bad input with file, line and column when it is missing, not YAML, or not a service.
 pub fn read_service(file: &Path) -> Result<service::Service> {
-    yaml::parse(&read(file, "service.yaml says what the service is, at least:\nname: my-service\nport: 8000")?, file)
+    parse(&read(file, "service.yaml says what the service is, at least:\nname: my-service\nport: 8000")?, file)
 }
 
 /// Reads platform.yaml.
@@ -27,7 +29,7 @@ pub fn read_service(file: &Path) -> Result<service::Service> {
 /// As [`read_service`].
 pub fn read_platform(file: &Path) -> Result<platform::Platform> {
     let missing = "platform.yaml says where the organisation's environments live: name it with --platform FILE";
-    yaml::parse(&read(file, missing)?, file)
+    parse(&read(file, missing)?, file)
 }
 
 fn read(file: &Path, missing: &str) -> Result<String> {
@@ -42,5 +44,5 @@ fn read(file: &Path, missing: &str) -> Result<String> {
 /// # Errors
 /// As [`read_platform`].
 pub fn parse_platform(text: &str, name: &Path) -> Result<platform::Platform> {
-    yaml::parse(text, name)
+    parse(text, name)
 }

@@ -117,6 +117,11 @@ impl Engine {
         Ok(present(found).map_err(|error| failed(&format!("looking for image {image}"), &error))?.and_then(|i| i.id))
     }
 
+    /// The digest that an image's registry says for it now; none when it cannot be asked.
+    pub async fn digest(&self, image: &str) -> Option<String> {
+        self.docker.inspect_registry_image(image, None).await.ok()?.descriptor.digest
+    }
+
     /// Removes an image that nothing uses; what is used stays.
     pub async fn remove_image(&self, image: &str) {
         let _ = self.docker.remove_image(image, None::<bollard::query_parameters::RemoveImageOptions>, None).await;

@@ -143,21 +143,12 @@ fn warn_of_layout_in_context(request: &Request, layout: &Path, report: &Report) 
     let dockerfile = plan::dockerfile(request).into_os_string().into_string().unwrap_or_default();
     let ignore_files = [request.folder.join(format!("{dockerfile}.dockerignore")), context.join(".dockerignore")];
     let ignore = ignore_files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-    if !leaves_out(&ignore, first) {
+    if !crate::check::rules::leaves_out(&ignore, first) {
         report.warn(format!(
             "{} is in the build context, so `COPY . .` puts earlier images into this one: add `{first}/` to .dockerignore",
             request.layout.display()
         ));
     }
-}
-
-/// Whether the patterns of a .dockerignore leave out the folder `name` at the context's root.
-fn leaves_out(ignore: &str, name: &str) -> bool {
-    ignore.lines().map(str::trim).any(|pattern| {
-        let pattern = pattern.trim_start_matches("**/").trim_start_matches("./").trim_matches('/');
-        let pattern = pattern.trim_end_matches("/**").trim_end_matches("/*");
-        ["*", "**"].contains(&pattern) || pattern == name
-    })
 }
 
 /// The variables that build secrets are read from, with their values.
@@ -410,16 +401,6 @@ mod tests {
                 "https_proxy"
             ]
         );
-    }
-
-    #[test]
-    fn a_dockerignore_may_leave_the_layout_out() {
-        for ignore in ["target", "/target", "target/", "**/target", "# x\ntarget/**\n", "*\n!patients", "./target"] {
-            assert!(leaves_out(ignore, "target"), "{ignore}");
-        }
-        for ignore in ["", "targets", "src", "# target", "!target", "target/debug"] {
-            assert!(!leaves_out(ignore, "target"), "{ignore}");
-        }
     }
 
     #[test]

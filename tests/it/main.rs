@@ -10,6 +10,7 @@
 )]
 
 mod act;
+mod check;
 mod cli;
 mod ecs;
 mod eks;
@@ -17,6 +18,7 @@ mod generated;
 mod house;
 mod iam;
 mod image;
+mod init;
 mod local;
 mod pipeline;
 mod probe;

@@ -1,0 +1,214 @@
+//! A Dockerfile that breaks each rule, and one that keeps it.
+
+use super::*;
+
+fn found(text: &str, target: Option<&str>, ignore: Option<&str>) -> Vec<(&'static str, u64)> {
+    let dockerfile = Dockerfile::parse(text);
+    let facts = Facts { dockerfile: &dockerfile, target, port: 8000, ignore };
+    lint(&facts).into_iter().map(|finding| (finding.rule, finding.line)).collect()
+}
+
+/// A stage that keeps every rule, around `lines`.
+fn around(lines: &str) -> String {
+    format!("FROM python:3.13-slim@sha256:abc\n{lines}\nUSER 10001\nCMD [\"x\"]\n")
+}
+
+#[test]
+fn each_rule_has_what_breaks_it_and_what_keeps_it() {
+    // The rule, what breaks it on line 2, what keeps it.
+    let inside: &[(&str, &[&str], &[&str])] = &[
+        (
+            "broken-continuation",
+            &["&& b", "RUN a && \\ b", "--no-dev"],
+            &[
+                "RUN a && \\\n b",
+                "RUN printf '%s\\n' x",
+                "RUN <<EOF\nCOPY this\nEOF",
+                "HEALTHCHECK --interval=9s \\\n CMD [\"x\", \"y\"]",
+            ],
+        ),
+        ("unknown-instruction", &["RUMM x", "RUNS"], &["RUN x", "# RUMM"]),
+        (
+            "retired-installer",
+            &["RUN curl -sSL https://x/get-poetry.py -o p", "RUN python setup.py install", "RUN apt-key add k"],
+            &["RUN pip install poetry==2.5.1", "# get-poetry.py"],
+        ),
+        (
+            "secret-in-image",
+            &[
+                "ENV DB_PASSWORD=x",
+                "ARG NPM_TOKEN",
+                "ENV API_KEY key",
+                "ENV AWS_ACCESS_KEY_ID=AKIA",
+                "ARG AWS_SECRET_ACCESS_KEY=x",
+            ],
+            &[
+                "ENV DB_PASSWORD_FILE=/run/x",
+                "ENV TOKEN_URL=https://x",
+                "ENV KEYBOARD=de",
+                "ENV TOKENIZER=x",
+                "ENV SECRET=",
+                "ARG VERSION",
+            ],
+        ),
+        (
+            "secret-copied",
+            &["COPY .env /app/", "COPY .npmrc package.json ./", "COPY keys/id_rsa /root/.ssh/", "ADD .git /app/.git"],
+            &["COPY .env.example /app/", "COPY --from=build /x/.npmrc /x", "COPY app app"],
+        ),
+        (
+            "unlocked-install",
+            &["RUN npm install", "RUN npm i", "RUN cd x && uv sync --no-dev", "RUN yarn install"],
+            &["RUN npm ci", "RUN npm install -g npm@11", "RUN uv sync --locked", "RUN yarn install --immutable"],
+        ),
+        (
+            "unverified-download",
+            &["RUN curl -sSL https://x | python3 -", "RUN wget -O- https://x | sudo sh", "ADD https://x/y /y"],
+            &["ADD --checksum=sha256:x https://x/y /y", "RUN curl -fsSL https://x -o x", "RUN curl https://x | jq ."],
+        ),
+        ("port-differs", &["EXPOSE 80"], &["EXPOSE 8000", "EXPOSE 8000/tcp 9000", "EXPOSE $PORT"]),
+    ];
+    for (rule, breaking, keeping) in inside {
+        for lines in *breaking {
+            let seen = found(&around(lines), None, None);
+            assert!(seen.contains(&(rule, 2)), "{lines} breaks {rule}: {seen:?}");
+        }
+        for lines in *keeping {
+            let seen = found(&around(lines), None, None);
+            assert_eq!(seen, [], "{lines} keeps {rule}");
+        }
+    }
+
+    // The rule and its line, a whole Dockerfile that breaks it, one that keeps it.
+    let pinned = "FROM python:3.13-slim@sha256:abc";
+    let whole: &[(&str, u64, String, String)] = &[
+        ("base-unpinned", 1, around("").replace("@sha256:abc", ""), around("")),
+        ("base-unpinned", 1, "FROM python\nUSER 1\nCMD [\"x\"]".into(), "FROM scratch\nUSER 1\nCMD [\"x\"]".into()),
+        (
+            "base-unpinned",
+            2,
+            "ARG B=debian:trixie\nFROM $B\nUSER 1\nCMD [\"x\"]".into(),
+            "ARG B=debian:trixie@sha256:a\nFROM $B\nUSER 1\nCMD [\"x\"]".into(),
+        ),
+        ("base-deprecated", 1, "FROM tiangolo/uvicorn-gunicorn-fastapi:python3.7@sha256:a\nUSER 1".into(), around("")),
+        ("base-ended", 1, "FROM python:3.8-slim@sha256:a\nUSER 1".into(), "FROM python:3.12@sha256:a\nUSER 1".into()),
+        (
+            "base-ended",
+            1,
+            "FROM docker.io/library/node:16@sha256:a\nUSER 1".into(),
+            "FROM node:22@sha256:a\nUSER 1".into(),
+        ),
+        (
+            "base-ended",
+            1,
+            "FROM python:3.12-buster@sha256:a\nUSER 1".into(),
+            "FROM python:3-slim@sha256:a\nUSER 1".into(),
+        ),
+        (
+            "broken-continuation",
+            3,
+            format!("{pinned}\nRUN a \\\nCOPY b c\nUSER 1"),
+            format!("{pinned}\nRUN a \\\n  b\nUSER 1"),
+        ),
+        ("broken-continuation", 3, format!("{pinned}\nUSER 1\nRUN a \\"), format!("{pinned}\nUSER 1\nRUN a")),
+        (
+            "shell-form",
+            3,
+            format!("{pinned}\nUSER 1\nCMD python main.py"),
+            format!("{pinned}\nUSER 1\nCMD [\"python\", \"main.py\"]"),
+        ),
+        (
+            "shell-form",
+            3,
+            format!("{pinned}\nUSER 1\nENTRYPOINT [\"sh\", \"-c\", \"uvicorn $M\"]"),
+            format!("{pinned}\nUSER 1\nENTRYPOINT [\"sh\", \"-c\", \"exec uvicorn $M\"]"),
+        ),
+        ("runs-as-root", 1, format!("{pinned}\nCMD [\"x\"]"), format!("{pinned}\nUSER 1\nCMD [\"x\"]")),
+        (
+            "runs-as-root",
+            3,
+            format!("{pinned}\nUSER 1\nUSER root"),
+            "FROM gcr.io/distroless/static:nonroot@sha256:a\nCMD [\"x\"]".into(),
+        ),
+        (
+            "development-server",
+            3,
+            format!("{pinned}\nUSER 1\nCMD [\"uvicorn\", \"a:b\", \"--reload\"]"),
+            format!("{pinned}\nUSER 1\nCMD [\"uvicorn\", \"a:b\"]"),
+        ),
+        (
+            "sources-before-dependencies",
+            2,
+            format!("{pinned}\nCOPY . .\nRUN pip install -r requirements.txt\nUSER 1"),
+            format!("{pinned}\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\nCOPY . .\nUSER 1"),
+        ),
+    ];
+    let ignore = Some(".git\n.env*\n");
+    for (rule, line, breaking, keeping) in whole {
+        let seen = found(breaking, None, ignore);
+        assert!(seen.contains(&(rule, *line)), "{breaking} breaks {rule}: {seen:?}");
+        assert_eq!(found(keeping, None, ignore), [], "{keeping} keeps {rule}");
+    }
+}
+
+#[test]
+fn what_stands_outside_the_dockerfile_counts_too() {
+    let copies = around("COPY . .");
+    for (ignore, breaks) in [
+        (None, true),
+        (Some(".git\n"), true),
+        (Some(".git\n.env\n"), false),
+        (Some("*\n!app\n"), false),
+        (Some(".git\n.env*\n!.env\n"), true),
+    ] {
+        assert_eq!(found(&copies, None, ignore).contains(&("context-unfiltered", 2)), breaks, "{ignore:?}");
+    }
+    let stages = "FROM a@sha256:a AS build\nFROM a@sha256:a AS runtime\nUSER 1\n";
+    assert_eq!(found(stages, Some("nope"), None), [("unknown-target", 2)]);
+    assert_eq!(found(stages, Some("runtime"), None), []);
+    assert_eq!(found(stages, Some("build"), None), [("runs-as-root", 1)], "what is shipped is what counts");
+}
+
+#[test]
+fn a_rule_is_ignored_where_the_line_above_says_so() {
+    let text = "# cicd: ignore=base-unpinned, runs-as-root\nFROM python:3.13\nCMD [\"x\"]\n";
+    assert_eq!(found(text, None, None), []);
+    assert_eq!(found(&text.replace("base-unpinned, ", ""), None, None), [("base-unpinned", 2)]);
+}
+
+/// The platform's old guide, as teams copied it.
+#[test]
+fn the_old_guide_is_found_out() {
+    let text = "\
+FROM tiangolo/uvicorn-gunicorn-fastapi:python3.7
+
+RUN curl -sSL https://raw.githubusercontent.com/python-poetry/poetry/master/get-poetry.py | POETRY_HOME=/opt/poetry python && \\ cd /usr/local/bin && \\
+    ln -s /opt/poetry/bin/poetry && \\
+    poetry config virtualenvs.create false
+
+COPY ./pyproject.toml ./poetry.lock* /app/
+RUN poetry install --no-root --no-dev
+COPY ./app /app
+";
+    let seen = found(text, None, None);
+    let expected = [
+        ("base-deprecated", 1),
+        ("base-unpinned", 1),
+        ("runs-as-root", 1),
+        ("broken-continuation", 3),
+        ("retired-installer", 3),
+    ];
+    for rule in expected {
+        assert!(seen.contains(&rule), "{rule:?} in {seen:?}");
+    }
+}
+
+#[test]
+fn a_dockerignore_may_leave_a_path_out() {
+    for ignore in ["target", "/target", "target/", "**/target", "# x\ntarget/**\n", "*\n!patients", "./target"] {
+        assert!(leaves_out(ignore, "target"), "{ignore}");
+    }
+    for ignore in ["", "targets", "src", "# target", "!target", "target/debug"] {
+        assert!(!leaves_out(ignore, "target"), "{ignore}");
+    }
+}

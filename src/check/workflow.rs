@@ -1,0 +1,203 @@
+//! The rules for a workflow that calls the pipeline: what GitHub would refuse at its start, or run with other people's code. Pure.
+//!
+//! <https://docs.github.com/actions/how-tos/reuse-automations/reuse-workflows>
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Finding, Level};
+use crate::error::Result;
+
+/// The repository whose reusable workflows are meant.
+const PIPELINE: &str = "clinicult/cicd/";
+
+/// What the jobs of service.yml may ask for at most: a caller that grants less is refused by GitHub before any job runs.
+const PERMISSIONS: [(&str, &str); 3] = [("contents", "write"), ("id-token", "write"), ("pull-requests", "write")];
+
+/// What the rules find in a workflow; nothing when it does not call the pipeline. `exists` says whether the repository has a file.
+///
+/// # Errors
+/// Bad input with its place, when it is not YAML.
+pub fn lint(text: &str, file: &Path, exists: impl Fn(&str) -> bool) -> Result<Vec<Finding>> {
+    if !text.contains(PIPELINE) {
+        return Ok(Vec::new());
+    }
+    let workflow: Value = crate::config::parse(text, file)?;
+    let mut findings = Vec::new();
+    let jobs = workflow["jobs"].as_object().cloned().unwrap_or_default();
+    for (name, job) in &jobs {
+        if job["uses"].as_str().is_some_and(|uses| uses.starts_with(PIPELINE)) {
+            caller(text, name, job, &workflow, &exists, &mut findings);
+        }
+        for step in job["steps"].as_array().into_iter().flatten() {
+            if let Some(uses) = step["uses"].as_str() {
+                pinned(text, uses, &mut findings);
+            }
+        }
+    }
+    if triggers(&workflow).iter().any(|trigger| trigger == "pull_request_target") {
+        findings.push(Finding {
+            rule: "pull-request-target",
+            level: Level::Fail,
+            line: line_of(text, &["pull_request_target"]),
+            message: "pull_request_target runs a stranger's code with this repository's permissions".into(),
+            fix: "on: {pull_request: {}}".into(),
+        });
+    }
+    findings.sort_by_key(|finding| finding.line);
+    Ok(findings)
+}
+
+/// A job that calls a reusable workflow of the pipeline.
+fn caller(
+    text: &str,
+    name: &str,
+    job: &Value,
+    workflow: &Value,
+    exists: &impl Fn(&str) -> bool,
+    findings: &mut Vec<Finding>,
+) {
+    let uses = job["uses"].as_str().unwrap_or_default();
+    let line = line_of(text, &["uses:", uses]);
+    let mut say =
+        |rule, level, line, message: String, fix: String| findings.push(Finding { rule, level, line, message, fix });
+
+    let reference = uses.rsplit_once('@').map(|(_, reference)| reference).unwrap_or_default();
+    if ["", "main", "master", "HEAD"].contains(&reference) {
+        say(
+            "pipeline-unpinned",
+            Level::Warn,
+            line,
+            format!("`{uses}` is what somebody merged last"),
+            format!("uses: {}@v1, or a release's full SHA", uses.split('@').next().unwrap_or(uses)),
+        );
+    }
+    let given = if job["permissions"].is_null() { &workflow["permissions"] } else { &job["permissions"] };
+    let grants = |scope: &str| match given {
+        Value::String(all) => all == "write-all",
+        given => given[scope] == "write",
+    };
+    let missing: Vec<String> = PERMISSIONS
+        .iter()
+        .filter(|(scope, _)| !grants(scope))
+        .map(|(scope, access)| format!("{scope}: {access}"))
+        .collect();
+    if !missing.is_empty() {
+        say(
+            "permissions",
+            Level::Fail,
+            line,
+            format!("job `{name}` does not grant {}: GitHub refuses to start the pipeline", missing.join(", ")),
+            format!(
+                "jobs:\n  {name}:\n    permissions: {{{}}}",
+                PERMISSIONS.map(|(scope, access)| format!("{scope}: {access}")).join(", ")
+            ),
+        );
+    }
+    if job["secrets"] == "inherit" {
+        say(
+            "secrets-inherit",
+            Level::Warn,
+            line_of(text, &["secrets:", "inherit"]),
+            "every secret of the repository is handed over, and the pipeline takes none".into(),
+            "take the line `secrets: inherit` away".into(),
+        );
+    }
+    let service = job["with"]["service"].as_str().unwrap_or("service.yaml");
+    if !service.contains("${{") && !exists(service) {
+        say(
+            "service-missing",
+            Level::Fail,
+            line,
+            format!("there is no {service} in this repository"),
+            "name it from the repository's root: `with: {service: path/service.yaml}`".into(),
+        );
+    }
+    for trigger in ["push", "pull_request"] {
+        if !triggers(workflow).iter().any(|own| own == trigger) {
+            say(
+                "trigger-missing",
+                Level::Warn,
+                line_of(text, &["on:"]),
+                format!("nothing happens on {trigger}"),
+                "on: {push: {branches: [main]}, pull_request: {}}".into(),
+            );
+        }
+    }
+}
+
+/// An action of somebody else's, beside the pipeline's permissions.
+fn pinned(text: &str, uses: &str, findings: &mut Vec<Finding>) {
+    let known = ["./", "$/", "docker://", PIPELINE].iter().any(|start| uses.starts_with(start));
+    let sha =
+        uses.rsplit_once('@').is_some_and(|(_, sha)| sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit()));
+    if !known && !sha {
+        findings.push(Finding {
+            rule: "action-unpinned",
+            level: Level::Warn,
+            line: line_of(text, &["uses:", uses]),
+            message: format!("{uses} may become something else"),
+            fix: "name it by its full SHA, and let Dependabot keep it fresh".into(),
+        });
+    }
+}
+
+/// The events a workflow runs on: `on: push`, `on: [push]` and `on: {push: …}`.
+fn triggers(workflow: &Value) -> Vec<String> {
+    match &workflow["on"] {
+        Value::String(one) => vec![one.clone()],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
+        Value::Object(map) => map.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The first line that has all of `words`; the first line at all, when none has.
+fn line_of(text: &str, words: &[&str]) -> u64 {
+    let found = (1..).zip(text.lines()).find(|(_, line)| words.iter().all(|word| line.contains(word)));
+    found.map_or(1, |(line, _)| line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, id-token: write, pull-requests: write}\n";
+
+    fn found(text: &str) -> Vec<(&'static str, u64)> {
+        let findings = lint(text, Path::new(".github/workflows/ci.yml"), |file| file == "service.yaml").expect("YAML");
+        findings.into_iter().map(|finding| (finding.rule, finding.line)).collect()
+    }
+
+    #[test]
+    fn each_rule_has_what_breaks_it() {
+        assert_eq!(found(GOOD), []);
+        assert_eq!(found(include_str!("../../workflows/ci.yml")), [], "what we give to copy keeps every rule");
+        assert_eq!(found("on: push\njobs: {x: {uses: ./x}}\n"), [], "it does not call the pipeline");
+        let cases: &[(&str, &str, &[(&str, u64)])] = &[
+            ("@v1", "@main", &[("pipeline-unpinned", 4)]),
+            ("@v1", "@0123456789012345678901234567890123456789", &[]),
+            ("contents: write, ", "", &[("permissions", 4)]),
+            ("id-token: write", "id-token: read", &[("permissions", 4)]),
+            ("{contents: write, id-token: write, pull-requests: write}", "write-all", &[]),
+            ("pull_request: {}", "pull_request_target: {}", &[("trigger-missing", 1), ("pull-request-target", 1)]),
+            ("    permissions", "    secrets: inherit\n    permissions", &[("secrets-inherit", 5)]),
+            ("    permissions", "    with: {service: nope/service.yaml}\n    permissions", &[("service-missing", 4)]),
+            ("jobs:\n", "jobs:\n  other:\n    runs-on: x\n    steps: [{uses: a/b@v1}]\n", &[("action-unpinned", 5)]),
+        ];
+        for (from, to, expected) in cases {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD, "{from}");
+            let mut seen = found(&text);
+            seen.sort_by_key(|(rule, _)| expected.iter().position(|(own, _)| own == rule));
+            assert_eq!(seen, *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_said_with_its_place() {
+        let error = lint("jobs: [clinicult/cicd/\n", Path::new("ci.yml"), |_| true).expect_err("not YAML");
+        assert_eq!((error.kind.exit_code(), error.place.is_some()), (2, true));
+    }
+}
