@@ -36,7 +36,11 @@ pub async fn check(context: &Context) -> Result<()> {
         1 => ", 1 warning".to_string(),
         warnings => format!(", {warnings} warnings"),
     };
-    step.done(format!("{}: environments {}{rest}", service.name, environments.join(", ")));
+    let named = match environments.is_empty() {
+        true => "no environments".to_string(),
+        false => format!("environments {}", environments.join(", ")),
+    };
+    step.done(format!("{}: {named}{rest}", service.name));
     Ok(())
 }
 
