@@ -12,12 +12,13 @@ use super::Tag;
 use super::bump::Commit;
 use super::commit;
 use super::paths::{Paths, Touched};
+use super::range;
 use crate::error::{Error, Result, chain};
 
 /// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself allows, and this many
 /// older commits in a row.
-const CLOCK_SKEW: i64 = 86_400;
-const OLDER_IN_A_ROW: usize = 1_000;
+pub(super) const CLOCK_SKEW: i64 = 86_400;
+pub(super) const OLDER_IN_A_ROW: usize = 1_000;
 
 /// Room for the objects that a walk comes to twice.
 const OBJECT_CACHE: usize = 8 * 1024 * 1024;
@@ -137,14 +138,9 @@ impl<'r> Ancestors<'r> {
     /// # Errors
     /// Unexpected, when the commit cannot be read.
     pub fn of(repository: &'r gix::Repository, head: ObjectId) -> Result<Self> {
-        let walk = walk(repository, head, None, false)?;
+        let walk = walk(repository, head, false)?;
         let (seen, times) = (HashSet::new(), Vec::new());
         Ok(Ancestors { repository, walk, seen, times, head, walked: 0, long: false, ended: false })
-    }
-
-    /// Whether it took a long walk to answer.
-    pub fn is_long(&self) -> bool {
-        self.long
     }
 
     /// The first of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
@@ -177,7 +173,7 @@ impl<'r> Ancestors<'r> {
             }
             if self.walked == LONG_WALK && !self.long {
                 // From the start, which is quick with the commit-graph.
-                self.walk = walk(self.repository, self.head, None, true)?;
+                self.walk = walk(self.repository, self.head, true)?;
                 (self.walked, self.long) = (0, true);
                 self.times.clear();
                 in_a_row = 0;
@@ -220,16 +216,10 @@ pub fn is_shallow(repository: &gix::Repository) -> bool {
     repository.is_shallow().unwrap_or(false)
 }
 
-/// The commits that `head` contains and `base` does not, newest first.
-fn walk(
-    repository: &gix::Repository,
-    head: ObjectId,
-    base: Option<ObjectId>,
-    graph: bool,
-) -> Result<gix::revision::Walk<'_>> {
+/// The commits that `head` contains, newest first.
+fn walk(repository: &gix::Repository, head: ObjectId, graph: bool) -> Result<gix::revision::Walk<'_>> {
     repository
         .rev_walk([head])
-        .with_hidden(base)
         .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
         .use_commit_graph(if graph { None } else { Some(false) })
         .all()
@@ -241,8 +231,7 @@ pub fn remember_objects(repository: &mut gix::Repository) {
     repository.object_cache_size_if_unset(OBJECT_CACHE);
 }
 
-/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`. `long`: as
-/// [`Ancestors::is_long`] says of the same history.
+/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`.
 ///
 /// # Errors
 /// What is missing, when the history was cut off within the range or trees are left out.
@@ -251,25 +240,23 @@ pub fn since(
     head: ObjectId,
     base: Option<ObjectId>,
     paths: &[PathBuf],
-    long: bool,
 ) -> Result<Vec<Commit>, Failure> {
     let cut = repository.shallow_commits().ok().flatten();
-    let walk = walk(repository, head, base, long)?;
+    let cut: HashSet<ObjectId> = cut.iter().flat_map(|cut| cut.iter().copied()).collect();
     let mut commits = Vec::new();
     let mut touched = Vec::new();
-    for info in walk {
-        let info = info.map_err(|error| unreadable("the history", &error))?;
-        if cut.as_ref().is_some_and(|cut| cut.contains(&info.id)) {
+    for id in range::since(repository, head, base, &cut)? {
+        if cut.contains(&id) {
             return Err(Failure::Missing(Missing::Commits));
         }
-        let commit = info.object().map_err(|error| unreadable("a commit", &error))?;
+        let commit = repository.find_commit(id).map_err(|error| unreadable("a commit", &error))?;
         let author = commit.author().map_err(|error| unreadable("a commit", &error))?;
         let message = String::from_utf8_lossy(commit.message_raw_sloppy()).into_owned();
         commits.push(Commit {
-            id: info.id.to_string(),
+            id: id.to_string(),
             author: author.name.to_string(),
             email: author.email.to_string(),
-            parents: info.parent_ids.iter().map(ToString::to_string).collect(),
+            parents: commit.parent_ids().map(|id| id.to_string()).collect(),
             message: commit::read(&message),
             counts: true,
             trial: false,

@@ -1,6 +1,6 @@
 //! The next semantic version of a service, from its git history.
 //!
-//! [`history`] and [`paths`] read git, [`commit`] reads messages, [`bump`] and [`line`] decide; nothing here writes, but for
+//! [`history`], [`range`] and [`paths`] read git, [`commit`] reads messages, [`bump`] and [`line`] decide; nothing here writes, but for
 //! [`fetch`], which adds what a checkout lacks.
 
 mod bump;
@@ -10,6 +10,7 @@ mod fetch;
 mod history;
 mod line;
 mod paths;
+mod range;
 
 use std::path::{Path, PathBuf};
 
@@ -271,7 +272,7 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
         untagged: tags.is_empty() && request.tags.is_none() && repository.find_remote("origin").is_ok(),
         tags: Vec::new(),
     };
-    observed.commits = history::since(repository, at, base_at, &paths, walk.is_long())?;
+    observed.commits = history::since(repository, at, base_at, &paths)?;
     observed.tags = tags;
     // GitHub's trial merge of a pull request is nobody's commit.
     if request.pull_request.is_some() && observed.commits.first().is_some_and(is_trial_merge) {

@@ -479,18 +479,54 @@ fn a_run_that_comes_late_makes_no_version_of_its_own() {
     assert_eq!(found(ended), ("1.2.0".into(), true, "v1.0.0".into()));
 }
 
+/// A git command on a machine with this date.
+fn dated(repository: &Repository, date: &str, command: &str) {
+    repository.git(&["-c", &format!("alias.dated=!GIT_COMMITTER_DATE='{date}' git {command}"), "dated"]);
+}
+
 #[test]
 fn a_wrong_clock_hides_no_tag() {
     let repository = repository(SERVICE);
-    let commit = |message: &str, date: &str| {
-        let script = format!("GIT_COMMITTER_DATE='{date}' git commit -q --allow-empty -m '{message}'");
-        repository.git(&["-c", &format!("alias.dated=!{script}"), "dated"]);
-    };
+    let commit =
+        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
     commit("feat: a", "2026-06-01T12:00:00Z");
     repository.git(&["tag", "v1.0.0"]);
     // One machine's clock was not set when it committed.
     commit("fix: b", "1970-01-02T12:00:00Z");
     commit("fix: c", "2026-06-02T12:00:00Z");
+    assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn a_wrong_clock_brings_no_released_commit_back() {
+    let repository = repository(SERVICE);
+    let commit =
+        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    commit("feat: released", "2026-06-01T12:00:00Z");
+    repository.git(&["branch", "topic"]);
+    commit("docs: on a machine whose clock was not set", "1970-01-02T12:00:00Z");
+    commit("docs: b", "2026-06-02T12:00:00Z");
+    repository.git(&["tag", "v1.0.0"]);
+    repository.git(&["checkout", "-q", "topic"]);
+    commit("fix: topic", "2026-06-03T12:00:00Z");
+    repository.git(&["checkout", "-q", "main"]);
+    dated(&repository, "2026-06-04T12:00:00Z", "merge -q --no-ff -m 'Merge branch topic' topic");
+    assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn a_revert_is_read_after_what_it_takes_back_whatever_the_clock_says() {
+    let repository = repository(SERVICE);
+    repository.git(&["tag", "v1.0.0"]);
+    let commit =
+        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    commit("feat: a", "2090-06-03T12:00:00Z");
+    repository.git(&["branch", "topic"]);
+    commit("Revert \"feat: a\"", "2026-06-01T12:00:00Z");
+    repository.git(&["checkout", "-q", "topic"]);
+    commit("fix: topic", "2090-06-03T12:00:00Z");
+    repository.git(&["checkout", "-q", "main"]);
+    repository.git(&["merge", "-q", "--no-ff", "-m", "Merge branch topic", "topic"]);
     assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
 }
 
