@@ -275,7 +275,9 @@ pub fn next(base: &Version, bump: Bump, allow_1_0: bool) -> Version {
 
 /// `version` as a prerelease: `1.3.3-main.4`. What a prerelease may not hold becomes `-`.
 pub fn prerelease(version: &Version, label: &str, count: u64) -> Version {
-    let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    // A Docker tag has 128 characters; what is cut is the branch's name, never the count.
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let label: String = label.chars().map(allowed).take(80).collect();
     let parts: Vec<&str> =
         label.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
     // A number with leading zeros is no valid identifier; a letter in front makes it one.
@@ -286,10 +288,7 @@ pub fn prerelease(version: &Version, label: &str, count: u64) -> Version {
             if number && part.len() > 1 && part.starts_with('0') { format!("n{part}") } else { part.to_string() }
         })
         .collect();
-    let mut label = parts.join(".");
-    // A Docker tag has 128 characters; what is cut is the branch's name, never the count.
-    label.truncate(80);
-    let label = label.trim_end_matches(['.', '-']);
+    let label = parts.join(".");
     let text = if label.is_empty() { format!("snapshot.{count}") } else { format!("{label}.{count}") };
     let mut version = version.clone();
     version.pre = Prerelease::new(&text).unwrap_or(Prerelease::EMPTY);
@@ -512,6 +511,11 @@ mod tests {
             let made = prerelease(&version, label, count);
             assert_eq!(made.to_string(), expected);
             assert!(made < version);
+        }
+        // Where a long name is cut, nothing is left that a version may not hold.
+        for at in 60..=90 {
+            let made = prerelease(&version, &format!("{}.00a-b", "x".repeat(at)), 1).to_string();
+            assert!(made.starts_with("1.3.3-x") && made.ends_with(".1"), "{made}");
         }
         assert!(prerelease(&version, &"long/".repeat(100), 123_456).to_string().len() <= 128);
     }
