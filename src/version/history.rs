@@ -120,14 +120,14 @@ impl VersionTag {
     }
 }
 
-/// The ancestors of a commit, walked newest first and only as far back as the questions asked of it need.
+/// The ancestors of commits, walked newest first and only as far back as the questions asked of it need.
 pub struct Ancestors<'r> {
     repository: &'r gix::Repository,
     walk: gix::revision::Walk<'r>,
     seen: HashSet<ObjectId>,
     /// The times of the commits that were walked.
     times: Vec<i64>,
-    head: ObjectId,
+    tips: Vec<ObjectId>,
     /// How many commits the walk has come to, and whether it uses the commit-graph by now.
     walked: usize,
     long: bool,
@@ -137,10 +137,10 @@ pub struct Ancestors<'r> {
 impl<'r> Ancestors<'r> {
     /// # Errors
     /// Unexpected, when the commit cannot be read.
-    pub fn of(repository: &'r gix::Repository, head: ObjectId) -> Result<Self> {
-        let walk = walk(repository, head, false)?;
+    pub fn of(repository: &'r gix::Repository, tips: Vec<ObjectId>) -> Result<Self> {
+        let walk = walk(repository, &tips, false)?;
         let (seen, times) = (HashSet::new(), Vec::new());
-        Ok(Ancestors { repository, walk, seen, times, head, walked: 0, long: false, ended: false })
+        Ok(Ancestors { repository, walk, seen, times, tips, walked: 0, long: false, ended: false })
     }
 
     /// The first of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
@@ -173,7 +173,7 @@ impl<'r> Ancestors<'r> {
             }
             if self.walked == LONG_WALK && !self.long {
                 // From the start, which is quick with the commit-graph.
-                self.walk = walk(self.repository, self.head, true)?;
+                self.walk = walk(self.repository, &self.tips, true)?;
                 (self.walked, self.long) = (0, true);
                 self.times.clear();
                 in_a_row = 0;
@@ -193,15 +193,30 @@ impl<'r> Ancestors<'r> {
     }
 }
 
-/// Whether a tag's commit is here and contains `head`.
+/// The first of `tags` whose commit is here and contains `head`.
 ///
 /// # Errors
 /// Unexpected, when a commit cannot be read.
-pub fn is_after(repository: &gix::Repository, tag: &VersionTag, head: &str, time: i64) -> Result<bool> {
-    let (Some((at, _)), Ok(head)) = (tag.commit(repository), ObjectId::from_hex(head.as_bytes())) else {
-        return Ok(false);
-    };
-    Ancestors::of(repository, at)?.contains(head, time)
+pub fn first_after<'t>(
+    repository: &gix::Repository,
+    tags: &[&'t VersionTag],
+    head: &str,
+    time: i64,
+) -> Result<Option<&'t VersionTag>> {
+    let Ok(head) = ObjectId::from_hex(head.as_bytes()) else { return Ok(None) };
+    let here: Vec<(&VersionTag, ObjectId)> =
+        tags.iter().filter_map(|tag| tag.commit(repository).map(|(at, _)| (*tag, at))).collect();
+    let contain = |tips: Vec<ObjectId>| Ancestors::of(repository, tips)?.contains(head, time);
+    // Mostly none does, and one walk for all says so.
+    if here.is_empty() || !contain(here.iter().map(|(_, at)| *at).collect())? {
+        return Ok(None);
+    }
+    for (tag, at) in here {
+        if contain(vec![at])? {
+            return Ok(Some(tag));
+        }
+    }
+    Ok(None)
 }
 
 /// The default branch of the remote, as a clone remembers it.
@@ -216,10 +231,10 @@ pub fn is_shallow(repository: &gix::Repository) -> bool {
     repository.is_shallow().unwrap_or(false)
 }
 
-/// The commits that `head` contains, newest first.
-fn walk(repository: &gix::Repository, head: ObjectId, graph: bool) -> Result<gix::revision::Walk<'_>> {
+/// The commits that `tips` contain, newest first.
+fn walk<'r>(repository: &'r gix::Repository, tips: &[ObjectId], graph: bool) -> Result<gix::revision::Walk<'r>> {
     repository
-        .rev_walk([head])
+        .rev_walk(tips.iter().copied())
         .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
         .use_commit_graph(if graph { None } else { Some(false) })
         .all()

@@ -246,7 +246,7 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
     let line = Line::of(branch.as_deref(), default.as_deref(), settings);
     let tags = history::version_tags(repository, &settings.prefix, request.tags.as_deref())?;
 
-    let mut walk = Ancestors::of(repository, at)?;
+    let mut walk = Ancestors::of(repository, vec![at])?;
     let highest = walk.first(&tags, |_| true)?;
     let base = match highest {
         // What a prerelease held is not out yet for those who take stable versions.
@@ -329,14 +329,14 @@ fn conclude(
         seen.tags.iter().find(|tag| tag.version.cmp_precedence(version).is_eq()).expect("a known version has a tag")
     };
     let skipped = std::mem::take(&mut decision.skipped);
-    for version in &skipped {
-        let tag = elsewhere(version);
-        if history::is_after(repository, tag, &head.revision, head.time)? {
-            notices.push(format!("{} was released from a later commit and holds this one", tag.name));
-            facts.overtaken = true;
-            decision = decide(&facts)?;
-            break;
-        }
+    // The lowest first: the one that was made next.
+    let ahead = |version: &semver::Version| decision.release && *version > decision.version && seen.line.has(version);
+    let ahead = seen.tags.iter().rev().filter(|tag| ahead(&tag.version));
+    let ahead: Vec<&VersionTag> = skipped.iter().map(elsewhere).chain(ahead).collect();
+    if let Some(tag) = history::first_after(repository, &ahead, &head.revision, head.time)? {
+        notices.push(format!("{} was released from a later commit and holds this one", tag.name));
+        facts.overtaken = true;
+        decision = decide(&facts)?;
     }
     let skipped: Vec<String> = match facts.overtaken {
         true => Vec::new(),

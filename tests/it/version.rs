@@ -470,6 +470,19 @@ fn a_run_that_comes_late_makes_no_version_of_its_own() {
     let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
     assert!(ended.stderr.contains("v1.1.0 was released from a later commit"), "{ended}");
     assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
+    // Also when the later one asked for more.
+    repository.git(&["tag", "-d", "v1.1.0"]);
+    repository.git(&["tag", "v2.0.0", "main"]);
+    let main =
+        || run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
+    let ended = main();
+    assert!(ended.stderr.contains("v2.0.0 was released from a later commit"), "{ended}");
+    assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
+    // A maintenance branch has versions of its own.
+    let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/1.x"));
+    assert_eq!(found(ended), ("1.1.0".into(), true, "v1.0.0".into()));
+    repository.git(&["tag", "-d", "v2.0.0"]);
+    repository.git(&["tag", "v1.1.0", "main"]);
     // A tag that no longer is on the branch is passed over.
     repository.git(&["checkout", "-q", "main"]);
     repository.git(&["reset", "-q", "--hard", &late]);
