@@ -1,6 +1,6 @@
 //! What git knows: the versions that HEAD contains and the commits since. Reads, never writes, never fetches.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -280,11 +280,44 @@ pub fn since(
             touched.push(Touched::of(&commit)?);
         }
     }
+    if cut.is_empty() {
+        forget_rewritten(repository, base, &mut commits)?;
+    }
     if !paths.is_empty() {
         let counts = Paths::of(repository, paths).touched(&touched)?;
         commits.iter_mut().zip(counts).for_each(|(commit, counts)| commit.counts = counts);
     }
     Ok(commits)
+}
+
+/// A rebase gives commits new ids and leaves the old ones in the messages of reverts. Such a revert is known by the title that
+/// it quotes, so an id that is in nobody's history goes where there is a commit of that title.
+fn forget_rewritten(repository: &gix::Repository, base: Option<ObjectId>, commits: &mut [Commit]) -> Result<()> {
+    let titles: HashSet<String> = commits.iter().map(|commit| commit.message.title.clone()).collect();
+    let ids: BTreeSet<String> = commits.iter().map(|commit| commit.id.clone()).collect();
+    for commit in commits {
+        let Some(reverts) = commit.message.reverts.as_mut() else { continue };
+        if !reverts.title.as_ref().is_some_and(|title| titles.contains(title)) {
+            continue;
+        }
+        let mut kept = Vec::new();
+        for id in std::mem::take(&mut reverts.commits) {
+            let here = ids.range(id.clone()..).next().is_some_and(|known| known.starts_with(&id));
+            if here || is_released(repository, base, &id)? {
+                kept.push(id);
+            }
+        }
+        reverts.commits = kept;
+    }
+    Ok(())
+}
+
+/// Whether `base` contains the commit of this id, which may be a short one.
+fn is_released(repository: &gix::Repository, base: Option<ObjectId>, id: &str) -> Result<bool> {
+    let found = gix::hash::Prefix::from_hex(id).ok().and_then(|id| repository.objects.lookup_prefix(id, None).ok());
+    let (Some(base), Some(Some(Ok(id)))) = (base, found) else { return Ok(false) };
+    let Some(time) = repository.find_commit(id).ok().and_then(|commit| commit.time().ok()) else { return Ok(false) };
+    Ancestors::of(repository, vec![base])?.contains(id, time.seconds)
 }
 
 /// `paths` of service.yaml, which stands in `folder`, as paths from the repository's root. Empty: everything.

@@ -544,6 +544,28 @@ fn a_revert_is_read_after_what_it_takes_back_whatever_the_clock_says() {
 }
 
 #[test]
+fn a_rebased_revert_takes_back_what_it_quotes() {
+    let repository = repository(SERVICE);
+    let released = repository.commit("feat: a");
+    repository.git(&["tag", "v1.0.0"]);
+    repository.git(&["checkout", "-q", "-b", "topic"]);
+    let before = repository.commit("feat: a");
+    repository.git(&["checkout", "-q", "main"]);
+    repository.commit("feat: a");
+    let revert = |id: &str| {
+        repository.commit(&format!("Revert \"feat: a\"\n\nThis reverts commit {id}."));
+        found(version(&repository)).0
+    };
+    assert_eq!(revert(&before), "1.0.1-main.2", "the topic's own id is not in this history");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(revert(&"f".repeat(40)), "1.0.1-main.2", "no such commit");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(revert(&released), "1.1.0", "the one that was released, and no namesake");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(revert(&released[..9]), "1.1.0");
+}
+
+#[test]
 fn a_repository_of_another_user_is_read() {
     let repository = repository(SERVICE);
     repository.commit("feat: a");
