@@ -4,9 +4,10 @@
 //! be contained takes all that is below it along, also what was taken for new before.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 
 use gix::ObjectId;
+use gix::hashtable::HashMap;
 
 use super::history::{CLOCK_SKEW, OLDER_IN_A_ROW, unreadable};
 use crate::error::Result;
@@ -42,7 +43,7 @@ pub fn since(
     base: Option<ObjectId>,
     cut: &HashSet<ObjectId>,
 ) -> Result<Vec<ObjectId>> {
-    let mut range = Range { repository, cut, nodes: HashMap::new(), queue: BinaryHeap::new(), open: 0 };
+    let mut range = Range { repository, cut, nodes: HashMap::default(), queue: BinaryHeap::new(), open: 0 };
     if let Some(base) = base {
         range.reach(base, true)?;
     }
