@@ -58,7 +58,7 @@ pub struct Verdict {
     pub pull_request: Option<u64>,
 }
 
-/// The verdict on each commit, in the order given: newest first.
+/// The verdict on each commit, in the order given: newest first, and none before one that came after it.
 pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
     let merges = Merges::of(commits);
     let standing = standing(commits, &merges);
@@ -68,9 +68,7 @@ pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
         .enumerate()
         .map(|(at, (commit, standing))| {
             let message = &commit.message;
-            let pull_request = message
-                .pull_request
-                .or_else(|| merges.around(at).find_map(|merge| commits[merge].message.pull_request));
+            let pull_request = merges.pull_requests[at];
             let nothing = |why: String, taken_back| Verdict {
                 bump: Bump::None,
                 why,
@@ -144,8 +142,11 @@ fn bump_of(kind: &str, settings: &service::Version) -> Bump {
 
 /// Which commits came with which merge.
 struct Merges {
-    /// Position of the innermost merge that brought a commit to where it is now.
-    by: Vec<Option<usize>>,
+    /// The pull request that a commit came with: its own, or that of the innermost merge around it that has one.
+    pull_requests: Vec<Option<u64>>,
+    /// Merges hold each other like brackets: where a commit's own opens, and how many open before it closes, itself included.
+    opens: Vec<usize>,
+    holds: Vec<usize>,
 }
 
 impl Merges {
@@ -155,7 +156,8 @@ impl Merges {
         let positions: HashMap<&str, usize> =
             commits.iter().enumerate().map(|(at, commit)| (commit.id.as_str(), at)).collect();
         let parent = |id: &String| positions.get(id.as_str()).copied();
-        let mut by = vec![None; commits.len()];
+        // Position of the innermost merge that brought a commit to where it is now; always one before the commit's own.
+        let mut by: Vec<Option<usize>> = vec![None; commits.len()];
         let mut seen = vec![false; commits.len()];
         let mut lines: Vec<(usize, Option<usize>)> = if commits.is_empty() { Vec::new() } else { vec![(0, None)] };
         while let Some((tip, merge)) = lines.pop() {
@@ -168,12 +170,30 @@ impl Merges {
                 next = commits[at].parents.first().and_then(parent);
             }
         }
-        Merges { by }
+        let mut holds = vec![1; commits.len()];
+        for at in (0..commits.len()).rev() {
+            if let Some(merge) = by[at] {
+                holds[merge] += holds[at];
+            }
+        }
+        let mut pull_requests: Vec<Option<u64>> = commits.iter().map(|commit| commit.message.pull_request).collect();
+        let mut opens = vec![0; commits.len()];
+        // Where the next one opens: inside of each commit's own, and outside of all.
+        let mut inside = vec![0; commits.len()];
+        let mut outside = 0;
+        for at in 0..commits.len() {
+            let next = by[at].map_or(&mut outside, |merge| &mut inside[merge]);
+            opens[at] = *next;
+            *next += holds[at];
+            inside[at] = opens[at] + 1;
+            pull_requests[at] = pull_requests[at].or_else(|| by[at].and_then(|merge| pull_requests[merge]));
+        }
+        Merges { pull_requests, opens, holds }
     }
 
-    /// The merges that brought a commit, the innermost first.
-    fn around(&self, at: usize) -> impl Iterator<Item = usize> {
-        std::iter::successors(self.by[at], |merge| self.by[*merge])
+    /// Whether a commit came with a merge, or with one that did.
+    fn brought(&self, at: usize, merge: usize) -> bool {
+        (self.opens[merge] + 1..self.opens[merge] + self.holds[merge]).contains(&self.opens[at])
     }
 }
 
@@ -212,7 +232,7 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
         let title = commit.message.title.as_str();
         let same = by_title.get(commit::without_number(title).unwrap_or(title)).into_iter().flatten();
         let also = reverts.iter().filter(|_| commit.message.reverts.is_some());
-        let inside = |other: &&usize| commits[**other].counts && merges.around(**other).any(|merge| merge == at);
+        let inside = |other: &&usize| commits[**other].counts && merges.brought(**other, at);
         if let Some(inner) = same.chain(also).find(inside) {
             standing[at] = Standing::Repeats(*inner);
         }
@@ -236,7 +256,7 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
         for &target in &found {
             // A merge is taken back with all that it brought.
             let merged = commits[target].parents.len() > 1;
-            let with = (0..commits.len()).filter(|other| merged && merges.around(*other).any(|merge| merge == target));
+            let with = (0..commits.len()).filter(|other| merged && merges.brought(*other, target));
             for other in with.chain([target]).collect::<Vec<_>>() {
                 if matches!(standing[other], Standing::Counts | Standing::Repeats(_)) {
                     standing[other] = Standing::RevertedBy(at);
@@ -275,7 +295,9 @@ pub fn next(base: &Version, bump: Bump, allow_1_0: bool) -> Version {
 
 /// `version` as a prerelease: `1.3.3-main.4`. What a prerelease may not hold becomes `-`.
 pub fn prerelease(version: &Version, label: &str, count: u64) -> Version {
-    let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    // A Docker tag has 128 characters; what is cut is the branch's name, never the count.
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let label: String = label.chars().map(allowed).take(80).collect();
     let parts: Vec<&str> =
         label.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
     // A number with leading zeros is no valid identifier; a letter in front makes it one.
@@ -286,10 +308,7 @@ pub fn prerelease(version: &Version, label: &str, count: u64) -> Version {
             if number && part.len() > 1 && part.starts_with('0') { format!("n{part}") } else { part.to_string() }
         })
         .collect();
-    let mut label = parts.join(".");
-    // A Docker tag has 128 characters; what is cut is the branch's name, never the count.
-    label.truncate(80);
-    let label = label.trim_end_matches(['.', '-']);
+    let label = parts.join(".");
     let text = if label.is_empty() { format!("snapshot.{count}") } else { format!("{label}.{count}") };
     let mut version = version.clone();
     version.pre = Prerelease::new(&text).unwrap_or(Prerelease::EMPTY);
@@ -512,6 +531,11 @@ mod tests {
             let made = prerelease(&version, label, count);
             assert_eq!(made.to_string(), expected);
             assert!(made < version);
+        }
+        // Where a long name is cut, nothing is left that a version may not hold.
+        for at in 60..=90 {
+            let made = prerelease(&version, &format!("{}.00a-b", "x".repeat(at)), 1).to_string();
+            assert!(made.starts_with("1.3.3-x") && made.ends_with(".1"), "{made}");
         }
         assert!(prerelease(&version, &"long/".repeat(100), 123_456).to_string().len() <= 128);
     }

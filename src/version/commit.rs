@@ -152,7 +152,8 @@ fn is_release(header: &Header) -> bool {
     });
     let says_release = header.scope.as_deref() == Some("release")
         || header.description.split(' ').next().is_some_and(|word| matches!(word, "release" | "version"));
-    matches!(header.kind.as_str(), "chore" | "build" | "ci" | "release" | "bump") && says_release && names_version
+    let by_a_tool = matches!(header.kind.as_str(), "chore" | "build" | "ci" | "release" | "bump") && !header.breaking;
+    by_a_tool && says_release && names_version
 }
 
 /// `Merge pull request #12 from owner/branch`: GitHub's subject of a merge.

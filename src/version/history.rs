@@ -1,6 +1,6 @@
 //! What git knows: the versions that HEAD contains and the commits since. Reads, never writes, never fetches.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -12,12 +12,13 @@ use super::Tag;
 use super::bump::Commit;
 use super::commit;
 use super::paths::{Paths, Touched};
+use super::range;
 use crate::error::{Error, Result, chain};
 
 /// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself allows, and this many
 /// older commits in a row.
-const CLOCK_SKEW: i64 = 86_400;
-const OLDER_IN_A_ROW: usize = 1_000;
+pub(super) const CLOCK_SKEW: i64 = 86_400;
+pub(super) const OLDER_IN_A_ROW: usize = 1_000;
 
 /// Room for the objects that a walk comes to twice.
 const OBJECT_CACHE: usize = 8 * 1024 * 1024;
@@ -119,14 +120,14 @@ impl VersionTag {
     }
 }
 
-/// The ancestors of a commit, walked newest first and only as far back as the questions asked of it need.
+/// The ancestors of commits, walked newest first and only as far back as the questions asked of it need.
 pub struct Ancestors<'r> {
     repository: &'r gix::Repository,
     walk: gix::revision::Walk<'r>,
     seen: HashSet<ObjectId>,
     /// The times of the commits that were walked.
     times: Vec<i64>,
-    head: ObjectId,
+    tips: Vec<ObjectId>,
     /// How many commits the walk has come to, and whether it uses the commit-graph by now.
     walked: usize,
     long: bool,
@@ -136,15 +137,10 @@ pub struct Ancestors<'r> {
 impl<'r> Ancestors<'r> {
     /// # Errors
     /// Unexpected, when the commit cannot be read.
-    pub fn of(repository: &'r gix::Repository, head: ObjectId) -> Result<Self> {
-        let walk = walk(repository, head, None, false)?;
+    pub fn of(repository: &'r gix::Repository, tips: Vec<ObjectId>) -> Result<Self> {
+        let walk = walk(repository, &tips, false)?;
         let (seen, times) = (HashSet::new(), Vec::new());
-        Ok(Ancestors { repository, walk, seen, times, head, walked: 0, long: false, ended: false })
-    }
-
-    /// Whether it took a long walk to answer.
-    pub fn is_long(&self) -> bool {
-        self.long
+        Ok(Ancestors { repository, walk, seen, times, tips, walked: 0, long: false, ended: false })
     }
 
     /// The first of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
@@ -177,7 +173,7 @@ impl<'r> Ancestors<'r> {
             }
             if self.walked == LONG_WALK && !self.long {
                 // From the start, which is quick with the commit-graph.
-                self.walk = walk(self.repository, self.head, None, true)?;
+                self.walk = walk(self.repository, &self.tips, true)?;
                 (self.walked, self.long) = (0, true);
                 self.times.clear();
                 in_a_row = 0;
@@ -197,15 +193,30 @@ impl<'r> Ancestors<'r> {
     }
 }
 
-/// Whether a tag's commit is here and contains `head`.
+/// The first of `tags` whose commit is here and contains `head`.
 ///
 /// # Errors
 /// Unexpected, when a commit cannot be read.
-pub fn is_after(repository: &gix::Repository, tag: &VersionTag, head: &str, time: i64) -> Result<bool> {
-    let (Some((at, _)), Ok(head)) = (tag.commit(repository), ObjectId::from_hex(head.as_bytes())) else {
-        return Ok(false);
-    };
-    Ancestors::of(repository, at)?.contains(head, time)
+pub fn first_after<'t>(
+    repository: &gix::Repository,
+    tags: &[&'t VersionTag],
+    head: &str,
+    time: i64,
+) -> Result<Option<&'t VersionTag>> {
+    let Ok(head) = ObjectId::from_hex(head.as_bytes()) else { return Ok(None) };
+    let here: Vec<(&VersionTag, ObjectId)> =
+        tags.iter().filter_map(|tag| tag.commit(repository).map(|(at, _)| (*tag, at))).collect();
+    let contain = |tips: Vec<ObjectId>| Ancestors::of(repository, tips)?.contains(head, time);
+    // Mostly none does, and one walk for all says so.
+    if here.is_empty() || !contain(here.iter().map(|(_, at)| *at).collect())? {
+        return Ok(None);
+    }
+    for (tag, at) in here {
+        if contain(vec![at])? {
+            return Ok(Some(tag));
+        }
+    }
+    Ok(None)
 }
 
 /// The default branch of the remote, as a clone remembers it.
@@ -220,16 +231,10 @@ pub fn is_shallow(repository: &gix::Repository) -> bool {
     repository.is_shallow().unwrap_or(false)
 }
 
-/// The commits that `head` contains and `base` does not, newest first.
-fn walk(
-    repository: &gix::Repository,
-    head: ObjectId,
-    base: Option<ObjectId>,
-    graph: bool,
-) -> Result<gix::revision::Walk<'_>> {
+/// The commits that `tips` contain, newest first.
+fn walk<'r>(repository: &'r gix::Repository, tips: &[ObjectId], graph: bool) -> Result<gix::revision::Walk<'r>> {
     repository
-        .rev_walk([head])
-        .with_hidden(base)
+        .rev_walk(tips.iter().copied())
         .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
         .use_commit_graph(if graph { None } else { Some(false) })
         .all()
@@ -241,8 +246,7 @@ pub fn remember_objects(repository: &mut gix::Repository) {
     repository.object_cache_size_if_unset(OBJECT_CACHE);
 }
 
-/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`. `long`: as
-/// [`Ancestors::is_long`] says of the same history.
+/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`.
 ///
 /// # Errors
 /// What is missing, when the history was cut off within the range or trees are left out.
@@ -251,25 +255,23 @@ pub fn since(
     head: ObjectId,
     base: Option<ObjectId>,
     paths: &[PathBuf],
-    long: bool,
 ) -> Result<Vec<Commit>, Failure> {
     let cut = repository.shallow_commits().ok().flatten();
-    let walk = walk(repository, head, base, long)?;
+    let cut: HashSet<ObjectId> = cut.iter().flat_map(|cut| cut.iter().copied()).collect();
     let mut commits = Vec::new();
     let mut touched = Vec::new();
-    for info in walk {
-        let info = info.map_err(|error| unreadable("the history", &error))?;
-        if cut.as_ref().is_some_and(|cut| cut.contains(&info.id)) {
+    for id in range::since(repository, head, base, &cut)? {
+        if cut.contains(&id) {
             return Err(Failure::Missing(Missing::Commits));
         }
-        let commit = info.object().map_err(|error| unreadable("a commit", &error))?;
+        let commit = repository.find_commit(id).map_err(|error| unreadable("a commit", &error))?;
         let author = commit.author().map_err(|error| unreadable("a commit", &error))?;
         let message = String::from_utf8_lossy(commit.message_raw_sloppy()).into_owned();
         commits.push(Commit {
-            id: info.id.to_string(),
+            id: id.to_string(),
             author: author.name.to_string(),
             email: author.email.to_string(),
-            parents: info.parent_ids.iter().map(ToString::to_string).collect(),
+            parents: commit.parent_ids().map(|id| id.to_string()).collect(),
             message: commit::read(&message),
             counts: true,
             trial: false,
@@ -278,11 +280,44 @@ pub fn since(
             touched.push(Touched::of(&commit)?);
         }
     }
+    if cut.is_empty() {
+        forget_rewritten(repository, base, &mut commits)?;
+    }
     if !paths.is_empty() {
         let counts = Paths::of(repository, paths).touched(&touched)?;
         commits.iter_mut().zip(counts).for_each(|(commit, counts)| commit.counts = counts);
     }
     Ok(commits)
+}
+
+/// A rebase gives commits new ids and leaves the old ones in the messages of reverts. Such a revert is known by the title that
+/// it quotes, so an id that is in nobody's history goes where there is a commit of that title.
+fn forget_rewritten(repository: &gix::Repository, base: Option<ObjectId>, commits: &mut [Commit]) -> Result<()> {
+    let titles: HashSet<String> = commits.iter().map(|commit| commit.message.title.clone()).collect();
+    let ids: BTreeSet<String> = commits.iter().map(|commit| commit.id.clone()).collect();
+    for commit in commits {
+        let Some(reverts) = commit.message.reverts.as_mut() else { continue };
+        if !reverts.title.as_ref().is_some_and(|title| titles.contains(title)) {
+            continue;
+        }
+        let mut kept = Vec::new();
+        for id in std::mem::take(&mut reverts.commits) {
+            let here = ids.range(id.clone()..).next().is_some_and(|known| known.starts_with(&id));
+            if here || is_released(repository, base, &id)? {
+                kept.push(id);
+            }
+        }
+        reverts.commits = kept;
+    }
+    Ok(())
+}
+
+/// Whether `base` contains the commit of this id, which may be a short one.
+fn is_released(repository: &gix::Repository, base: Option<ObjectId>, id: &str) -> Result<bool> {
+    let found = gix::hash::Prefix::from_hex(id).ok().and_then(|id| repository.objects.lookup_prefix(id, None).ok());
+    let (Some(base), Some(Some(Ok(id)))) = (base, found) else { return Ok(false) };
+    let Some(time) = repository.find_commit(id).ok().and_then(|commit| commit.time().ok()) else { return Ok(false) };
+    Ancestors::of(repository, vec![base])?.contains(id, time.seconds)
 }
 
 /// `paths` of service.yaml, which stands in `folder`, as paths from the repository's root. Empty: everything.

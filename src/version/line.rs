@@ -37,6 +37,18 @@ impl Line {
             _ => Line::Topic,
         }
     }
+
+    /// Whether what this line makes goes into a version, so that its tag stands for it.
+    pub fn has(&self, version: &Version) -> bool {
+        match self {
+            Line::Main => version.pre.is_empty(),
+            Line::Maintenance { major, minor, .. } => {
+                version.pre.is_empty() && version.major == *major && minor.is_none_or(|minor| version.minor == minor)
+            }
+            Line::Channel(identifier) => version.pre.is_empty() || version.pre.split('.').next() == Some(identifier),
+            Line::Topic => false,
+        }
+    }
 }
 
 /// What is known when a version is to be found.
@@ -119,7 +131,7 @@ pub fn decide(facts: &Facts<'_>, initial: &Version, allow_1_0: bool) -> Result<D
     let due = due && facts.line != Line::Topic && !facts.overtaken;
     if due
         && let Line::Maintenance { branch, major, minor } = &facts.line
-        && !(upcoming.major == *major && minor.is_none_or(|minor| upcoming.minor == minor))
+        && !facts.line.has(&upcoming)
     {
         let range = match minor {
             Some(minor) => format!(">={major}.{minor}.0 <{major}.{}.0", minor + 1),

@@ -1,6 +1,6 @@
 //! The next semantic version of a service, from its git history.
 //!
-//! [`history`] and [`paths`] read git, [`commit`] reads messages, [`bump`] and [`line`] decide; nothing here writes, but for
+//! [`history`], [`range`] and [`paths`] read git, [`commit`] reads messages, [`bump`] and [`line`] decide; nothing here writes, but for
 //! [`fetch`], which adds what a checkout lacks.
 
 mod bump;
@@ -10,6 +10,7 @@ mod fetch;
 mod history;
 mod line;
 mod paths;
+mod range;
 
 use std::path::{Path, PathBuf};
 
@@ -245,7 +246,7 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
     let line = Line::of(branch.as_deref(), default.as_deref(), settings);
     let tags = history::version_tags(repository, &settings.prefix, request.tags.as_deref())?;
 
-    let mut walk = Ancestors::of(repository, at)?;
+    let mut walk = Ancestors::of(repository, vec![at])?;
     let highest = walk.first(&tags, |_| true)?;
     let base = match highest {
         // What a prerelease held is not out yet for those who take stable versions.
@@ -271,7 +272,7 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
         untagged: tags.is_empty() && request.tags.is_none() && repository.find_remote("origin").is_ok(),
         tags: Vec::new(),
     };
-    observed.commits = history::since(repository, at, base_at, &paths, walk.is_long())?;
+    observed.commits = history::since(repository, at, base_at, &paths)?;
     observed.tags = tags;
     // GitHub's trial merge of a pull request is nobody's commit.
     if request.pull_request.is_some() && observed.commits.first().is_some_and(is_trial_merge) {
@@ -328,14 +329,14 @@ fn conclude(
         seen.tags.iter().find(|tag| tag.version.cmp_precedence(version).is_eq()).expect("a known version has a tag")
     };
     let skipped = std::mem::take(&mut decision.skipped);
-    for version in &skipped {
-        let tag = elsewhere(version);
-        if history::is_after(repository, tag, &head.revision, head.time)? {
-            notices.push(format!("{} was released from a later commit and holds this one", tag.name));
-            facts.overtaken = true;
-            decision = decide(&facts)?;
-            break;
-        }
+    // The lowest first: the one that was made next.
+    let ahead = |version: &semver::Version| decision.release && *version > decision.version && seen.line.has(version);
+    let ahead = seen.tags.iter().rev().filter(|tag| ahead(&tag.version));
+    let ahead: Vec<&VersionTag> = skipped.iter().map(elsewhere).chain(ahead).collect();
+    if let Some(tag) = history::first_after(repository, &ahead, &head.revision, head.time)? {
+        notices.push(format!("{} was released from a later commit and holds this one", tag.name));
+        facts.overtaken = true;
+        decision = decide(&facts)?;
     }
     let skipped: Vec<String> = match facts.overtaken {
         true => Vec::new(),

@@ -470,6 +470,19 @@ fn a_run_that_comes_late_makes_no_version_of_its_own() {
     let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
     assert!(ended.stderr.contains("v1.1.0 was released from a later commit"), "{ended}");
     assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
+    // Also when the later one asked for more.
+    repository.git(&["tag", "-d", "v1.1.0"]);
+    repository.git(&["tag", "v2.0.0", "main"]);
+    let main =
+        || run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
+    let ended = main();
+    assert!(ended.stderr.contains("v2.0.0 was released from a later commit"), "{ended}");
+    assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
+    // A maintenance branch has versions of its own.
+    let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/1.x"));
+    assert_eq!(found(ended), ("1.1.0".into(), true, "v1.0.0".into()));
+    repository.git(&["tag", "-d", "v2.0.0"]);
+    repository.git(&["tag", "v1.1.0", "main"]);
     // A tag that no longer is on the branch is passed over.
     repository.git(&["checkout", "-q", "main"]);
     repository.git(&["reset", "-q", "--hard", &late]);
@@ -479,19 +492,77 @@ fn a_run_that_comes_late_makes_no_version_of_its_own() {
     assert_eq!(found(ended), ("1.2.0".into(), true, "v1.0.0".into()));
 }
 
+/// A git command on a machine with this date.
+fn dated(repository: &Repository, date: &str, command: &str) {
+    repository.git(&["-c", &format!("alias.dated=!GIT_COMMITTER_DATE='{date}' git {command}"), "dated"]);
+}
+
 #[test]
 fn a_wrong_clock_hides_no_tag() {
     let repository = repository(SERVICE);
-    let commit = |message: &str, date: &str| {
-        let script = format!("GIT_COMMITTER_DATE='{date}' git commit -q --allow-empty -m '{message}'");
-        repository.git(&["-c", &format!("alias.dated=!{script}"), "dated"]);
-    };
+    let commit =
+        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
     commit("feat: a", "2026-06-01T12:00:00Z");
     repository.git(&["tag", "v1.0.0"]);
     // One machine's clock was not set when it committed.
     commit("fix: b", "1970-01-02T12:00:00Z");
     commit("fix: c", "2026-06-02T12:00:00Z");
     assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn a_wrong_clock_brings_no_released_commit_back() {
+    let repository = repository(SERVICE);
+    let commit =
+        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    commit("feat: released", "2026-06-01T12:00:00Z");
+    repository.git(&["branch", "topic"]);
+    commit("docs: on a machine whose clock was not set", "1970-01-02T12:00:00Z");
+    commit("docs: b", "2026-06-02T12:00:00Z");
+    repository.git(&["tag", "v1.0.0"]);
+    repository.git(&["checkout", "-q", "topic"]);
+    commit("fix: topic", "2026-06-03T12:00:00Z");
+    repository.git(&["checkout", "-q", "main"]);
+    dated(&repository, "2026-06-04T12:00:00Z", "merge -q --no-ff -m 'Merge branch topic' topic");
+    assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn a_revert_is_read_after_what_it_takes_back_whatever_the_clock_says() {
+    let repository = repository(SERVICE);
+    repository.git(&["tag", "v1.0.0"]);
+    let commit =
+        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    commit("feat: a", "2090-06-03T12:00:00Z");
+    repository.git(&["branch", "topic"]);
+    commit("Revert \"feat: a\"", "2026-06-01T12:00:00Z");
+    repository.git(&["checkout", "-q", "topic"]);
+    commit("fix: topic", "2090-06-03T12:00:00Z");
+    repository.git(&["checkout", "-q", "main"]);
+    repository.git(&["merge", "-q", "--no-ff", "-m", "Merge branch topic", "topic"]);
+    assert_eq!(found(version(&repository)), ("1.0.1".into(), true, "v1.0.0".into()));
+}
+
+#[test]
+fn a_rebased_revert_takes_back_what_it_quotes() {
+    let repository = repository(SERVICE);
+    let released = repository.commit("feat: a");
+    repository.git(&["tag", "v1.0.0"]);
+    repository.git(&["checkout", "-q", "-b", "topic"]);
+    let before = repository.commit("feat: a");
+    repository.git(&["checkout", "-q", "main"]);
+    repository.commit("feat: a");
+    let revert = |id: &str| {
+        repository.commit(&format!("Revert \"feat: a\"\n\nThis reverts commit {id}."));
+        found(version(&repository)).0
+    };
+    assert_eq!(revert(&before), "1.0.1-main.2", "the topic's own id is not in this history");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(revert(&"f".repeat(40)), "1.0.1-main.2", "no such commit");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(revert(&released), "1.1.0", "the one that was released, and no namesake");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(revert(&released[..9]), "1.1.0");
 }
 
 #[test]

@@ -147,6 +147,7 @@ const MESSAGES: &[(&str, &str, Bump, &str)] = &[
     ("chore: release v2.0.0", "release", NONE, "cargo-release"),
     ("bump: version 1.2.2 → 1.2.3", "release", NONE, "commitizen"),
     ("fix(release): 1.2.3 lacked a file", "fix(release)", PATCH, "ours: no release tool calls its commit a fix"),
+    ("build(release)!: require node 20.0.0", "build(release)!", MAJOR, "CC 13: no release tool calls its commit breaking"),
     ("chore(release): notes say more", "chore(release)", NONE, "ours: a release names its version"),
 ];
 
