@@ -33,9 +33,15 @@ pub fn hand_over(environ: &Environ, outputs: &Outputs, summary: &str) -> Result<
     Ok(())
 }
 
-/// The pull request a run is for, from `refs/pull/12/merge`.
+/// The pull request a run is for: from `refs/pull/12/merge`, or from the event where a run on a pull request has the ref of
+/// the branch below it (`pull_request_target`).
 pub fn pull_request(environ: &Environ) -> Option<u64> {
-    environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok()
+    let of_ref = || environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok();
+    let of_event = || {
+        environ.get("GITHUB_EVENT_NAME").filter(|name| name.starts_with("pull_request"))?;
+        event(environ)?.pointer("/pull_request/number")?.as_u64()
+    };
+    of_ref().or_else(of_event)
 }
 
 /// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks out a detached HEAD, so
@@ -52,9 +58,11 @@ pub fn branch(environ: &Environ) -> Option<String> {
 
 /// The repository's default branch, as the event that started the run says.
 pub fn default_branch(environ: &Environ) -> Option<String> {
-    let event = std::fs::read_to_string(environ.get("GITHUB_EVENT_PATH")?).ok()?;
-    let event: Value = serde_json::from_str(&event).ok()?;
-    event.pointer("/repository/default_branch")?.as_str().map(str::to_string)
+    event(environ)?.pointer("/repository/default_branch")?.as_str().map(str::to_string)
+}
+
+fn event(environ: &Environ) -> Option<Value> {
+    serde_json::from_str(&std::fs::read_to_string(environ.get("GITHUB_EVENT_PATH")?).ok()?).ok()
 }
 
 /// One output in the form that takes any value: `name<<DELIMITER`, the value, `DELIMITER`.
@@ -113,6 +121,27 @@ mod tests {
         hand_over(&environ, &outputs, "").expect("written");
         let twice = std::fs::read_to_string(&file).expect("read");
         assert_ne!(twice[text.len()..], text, "a delimiter is new each time");
+    }
+
+    #[test]
+    fn a_pull_request_is_known_by_its_ref_or_its_event() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("event.json");
+        std::fs::write(&file, r#"{"pull_request": {"number": 12}}"#).expect("written");
+        let cases = [
+            ("pull_request", "refs/pull/7/merge", Some(7)),
+            ("pull_request_target", "refs/heads/main", Some(12)),
+            ("push", "refs/heads/main", None),
+        ];
+        for (name, reference, expected) in cases {
+            let values = [
+                ("GITHUB_EVENT_NAME", name.to_string()),
+                ("GITHUB_REF", reference.to_string()),
+                ("GITHUB_EVENT_PATH", file.display().to_string()),
+            ];
+            let environ = Environ::new(values.map(|(key, value)| (key.to_string(), value)));
+            assert_eq!(pull_request(&environ), expected, "{name}");
+        }
     }
 
     #[test]

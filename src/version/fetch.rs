@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub async fn fetch(root: &Path, head: &str, missing: Missing, trees: bool) -> Result<()> {
     let filter = if trees { "--filter=blob:none" } else { "--filter=tree:0" };
     let everything: &[&str] = match missing {
-        Missing::Commits => &["--unshallow", filter],
+        Missing::Commits | Missing::Higher => &["--unshallow", filter],
         // What is here already would not be sent again with more.
         Missing::Trees => &["--refetch", filter],
         Missing::Tags => &[filter],
@@ -35,11 +35,12 @@ pub async fn fetch(root: &Path, head: &str, missing: Missing, trees: bool) -> Re
     git(root, &[&quiet, everything, what, tags].concat()).await.map(drop)
 }
 
-/// Whether the remote has a tag that begins with `prefix`; none when nobody can tell.
-pub async fn remote_has_tags(root: &Path, prefix: &str) -> Option<bool> {
+/// The names of the remote's tags that may be versions of `prefix`; none when nobody can tell.
+pub async fn remote_tags(root: &Path, prefix: &str) -> Option<Vec<String>> {
     let pattern = format!("refs/tags/{prefix}[0-9]*");
-    let listed = git(root, &["ls-remote", "--quiet", "--tags", "origin", &pattern]).await.ok()?;
-    Some(!listed.stdout.is_empty())
+    let listed = git(root, &["ls-remote", "--quiet", "--refs", "--tags", "origin", &pattern]).await.ok()?;
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    Some(listed.lines().filter_map(|line| Some(line.split_once("refs/tags/")?.1.to_string())).collect())
 }
 
 async fn git(root: &Path, arguments: &[&str]) -> Result<Output> {

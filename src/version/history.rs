@@ -36,13 +36,15 @@ pub enum Missing {
     Trees,
     /// No version tag is here, and nobody said that there is none.
     Tags,
+    /// The history is cut off below the last version that is here; a higher one may lie behind the cut.
+    Higher,
 }
 
 impl Missing {
     /// What is missing, in the plural.
     pub fn name(self) -> &'static str {
         match self {
-            Missing::Commits => "commits",
+            Missing::Commits | Missing::Higher => "commits",
             Missing::Trees => "trees",
             Missing::Tags => "tags",
         }
@@ -53,6 +55,7 @@ impl Missing {
             Missing::Commits => "the checkout is shallow: its history ends before the last version",
             Missing::Trees => "the checkout has no trees of older commits, and version.paths asks what they touch",
             Missing::Tags => "the remote has version tags, and this checkout has none",
+            Missing::Higher => "the checkout is shallow, and a higher version may lie behind its end",
         }
     }
 }

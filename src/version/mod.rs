@@ -158,18 +158,20 @@ pub fn docker_tag(version: &str) -> String {
 /// Refused when too little of the history is here to know it, or the branch may not have it; bad input when there is no
 /// commit.
 pub async fn next(request: &Request, report: &Report) -> Result<Version> {
-    let (missing, root, revision) = {
+    let (missing, root, revision, highest) = {
         let repository = open(request)?;
         let head = git::head(&repository)?;
-        let missing = match observe(&repository, &head, request) {
-            Ok(seen) if seen.untagged => Missing::Tags,
-            Ok(seen) => return conclude(&repository, &head, request, &seen, Vec::new()),
-            Err(Failure::Missing(missing)) => missing,
+        let (missing, highest) = match observe(&repository, &head, request) {
+            Ok(seen) => match seen.doubt {
+                Some(missing) => (missing, seen.highest),
+                None => return conclude(&repository, &head, request, &seen, Vec::new()),
+            },
+            Err(Failure::Missing(missing)) => (missing, None),
             Err(Failure::Error(error)) => return Err(error),
         };
-        (missing, head.root, head.revision)
+        (missing, head.root, head.revision, highest)
     };
-    let notices = supply(missing, &root, &revision, request, report).await?;
+    let notices = supply(missing, highest.as_ref(), &root, &revision, request, report).await?;
     let repository = open(request)?;
     let head = git::head(&repository)?;
     match observe(&repository, &head, request) {
@@ -185,21 +187,27 @@ fn open(request: &Request) -> Result<gix::Repository> {
     Ok(repository)
 }
 
-/// Fetches what is missing, where that may be, and gives what a person should know of it.
-async fn supply(missing: Missing, root: &Path, head: &str, request: &Request, report: &Report) -> Result<Vec<String>> {
+/// Fetches what is missing, where that may be, and gives what a person should know of it. `highest` is the highest version
+/// that HEAD is known to contain.
+async fn supply(
+    missing: Missing,
+    highest: Option<&semver::Version>,
+    root: &Path,
+    head: &str,
+    request: &Request,
+    report: &Report,
+) -> Result<Vec<String>> {
     let trees = missing == Missing::Trees || asks_for_trees(root, request)?;
-    if missing == Missing::Tags {
-        // A repository without a version is one before its first release, unless its tags were left behind.
-        match if request.fetch { fetch::remote_has_tags(root, &request.settings.prefix).await } else { None } {
-            Some(false) => return Ok(Vec::new()),
-            Some(true) => {}
-            None => {
-                let prefix = &request.settings.prefix;
-                return Ok(vec![format!(
-                    "no tag `{prefix}1.2.3` is here, and the remote could not be asked: this is the first version, unless the \
-                     checkout left the tags out (actions/checkout takes them with fetch-depth: 0)"
-                )]);
-            }
+    if let Some(doubt) = in_doubt(missing, &request.settings.prefix) {
+        let prefix = &request.settings.prefix;
+        let counts = |name: &String| {
+            let version = name.strip_prefix(prefix.as_str()).and_then(|version| semver::Version::parse(version).ok());
+            version.is_some_and(|version| highest.is_none_or(|highest| version > *highest))
+        };
+        match if request.fetch { fetch::remote_tags(root, prefix).await } else { None } {
+            Some(names) if names.iter().any(counts) => {}
+            Some(_) => return Ok(Vec::new()),
+            None => return Ok(vec![doubt]),
         }
     }
     if !request.fetch {
@@ -209,6 +217,23 @@ async fn supply(missing: Missing, root: &Path, head: &str, request: &Request, re
     match fetch::fetch(root, head, missing, trees).await {
         Ok(()) => Ok(Vec::new()),
         Err(error) => Err(too_little(missing).why(format!("{}: {}", missing.why(), error))),
+    }
+}
+
+/// What to say where the remote alone could tell whether something is missing, and it cannot be asked.
+fn in_doubt(missing: Missing, prefix: &str) -> Option<String> {
+    match missing {
+        // A repository without a version is one before its first release, unless its tags were left behind.
+        Missing::Tags => Some(format!(
+            "no tag `{prefix}1.2.3` is here, and the remote could not be asked: this is the first version, unless the checkout \
+             left the tags out (actions/checkout takes them with fetch-depth: 0)"
+        )),
+        Missing::Higher => Some(
+            "the checkout is shallow, and the remote could not be asked: this is right unless a version higher than the last one \
+             lies behind the checkout's end (fetch-depth: 0 leaves no doubt)"
+                .into(),
+        ),
+        Missing::Commits | Missing::Trees => None,
     }
 }
 
@@ -233,8 +258,8 @@ struct Observed {
     highest: Option<semver::Version>,
     base: Option<(String, semver::Version)>,
     commits: Vec<Commit>,
-    /// No tag names a version, though there is a remote that may have some.
-    untagged: bool,
+    /// What may be missing, as far as only the remote can tell.
+    doubt: Option<Missing>,
 }
 
 fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) -> Result<Observed, Failure> {
@@ -260,6 +285,16 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
         None if history::is_shallow(repository) => return Err(Failure::Missing(Missing::Commits)),
         highest => highest,
     };
+    let shallow = history::is_shallow(repository);
+    // Behind the cut it may be contained as well.
+    if shallow && highest.is_some_and(|(highest, _)| tags[0].version.cmp_precedence(&highest.version).is_gt()) {
+        return Err(Failure::Missing(Missing::Commits));
+    }
+    let doubt = match request.tags {
+        None if tags.is_empty() && repository.find_remote("origin").is_ok() => Some(Missing::Tags),
+        None if shallow && highest.is_some() => Some(Missing::Higher),
+        _ => None,
+    };
     let standing = [highest, base].into_iter().flatten().find(|(_, commit)| *commit == at);
     let base_at = base.map(|(_, commit)| commit);
     let mut observed = Observed {
@@ -269,7 +304,7 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
         highest: highest.map(|(tag, _)| tag.version.clone()),
         base: base.map(|(tag, _)| (tag.name.clone(), tag.version.clone())),
         commits: Vec::new(),
-        untagged: tags.is_empty() && request.tags.is_none() && repository.find_remote("origin").is_ok(),
+        doubt,
         tags: Vec::new(),
     };
     observed.commits = history::since(repository, at, base_at, &paths)?;

@@ -264,6 +264,28 @@ fn enough_history_is_not_fetched() {
     assert_eq!(found(version(&clone)), (LATEST.into(), true, "v1.0.0".into()));
 }
 
+/// v1.9.0 was tagged after v2.0.0 on one line, so that the nearest version is not the highest.
+#[test]
+fn a_higher_version_behind_the_end_of_a_checkout_is_found_or_doubted() {
+    let origin = repository(SERVICE);
+    origin.git(&["tag", "v2.0.0"]);
+    for message in ["fix: a", "fix: b", "fix: c"] {
+        origin.commit(message);
+    }
+    origin.git(&["tag", "v1.9.0"]);
+    origin.commit("fix: d");
+    let url = format!("file://{}", origin.path().display());
+    let shallow = || cloned(&url, &["--depth", "3"]);
+    assert_eq!(found(version(&shallow())).0, "2.0.1");
+    let away = version_without_git(&shallow());
+    assert!(away.stderr.contains("warning: the checkout is shallow"), "{away}");
+    // The tag alone is no proof, as nobody sees whether HEAD contains it.
+    let tagged = shallow();
+    tagged.git(&["fetch", "-q", "--depth", "1", "origin", "refs/tags/v2.0.0:refs/tags/v2.0.0"]);
+    version_without_git(&tagged).ended(3);
+    assert_eq!(found(version(&tagged)).0, "2.0.1");
+}
+
 #[test]
 fn too_little_history_is_refused_with_the_yaml_to_add() {
     let (origin, url) = origin(4);
