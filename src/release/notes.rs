@@ -258,7 +258,7 @@ mod tests {
         let cases = [
             ("thanks @org/team", "thanks @\u{200b}org/team"),
             ("<img src=x> & more", "&lt;img src=x&gt; &amp; more"),
-            ("![x](http://x) *y* _z_", "!\\[x\\](http://x) \\*y\\* \\_z\\_"),
+            ("![x](http://x) *y* _z_", "!\\[x\\](http:/\u{200b}/x) \\*y\\* \\_z\\_"),
             ("add `--foo <x>` flag", "add `--foo <x>` flag"),
             ("one ` tick @ada", "one \\` tick @\u{200b}ada"),
             ("``a`` <b>", "\\`\\`a\\`\\` &lt;b&gt;"),
