@@ -229,6 +229,7 @@ mod tests {
         let cases: &[(u16, &str, Limits<'_>, Option<Option<u64>>)] = &[
             (403, "You have exceeded a secondary rate limit", after("7"), Some(Some(7))),
             (403, "You have exceeded a secondary rate limit", none, Some(Some(60))),
+            (403, "You have triggered an abuse detection mechanism", none, Some(Some(60))),
             (403, "API rate limit exceeded for installation", used_up, Some(Some(11))),
             (429, "", used_up, Some(Some(11))),
             (429, "", after("0"), Some(Some(0))),
