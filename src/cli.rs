@@ -117,7 +117,7 @@ pub struct BuildImageArgs {
     /// The folder of the OCI layout
     #[arg(long, value_name = "DIR", default_value = "target/image")]
     pub layout: PathBuf,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
     /// Leave the image's contract unchecked
@@ -158,7 +158,7 @@ pub struct DeployArgs {
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
     /// The folder of the OCI layout
@@ -177,6 +177,9 @@ pub struct ReleaseArgs {
     /// Publish this text instead of notes made from the commits
     #[arg(long, value_name = "FILE")]
     pub notes_file: Option<PathBuf>,
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub version: Option<String>,
     /// Write the notes into this file too, above those of older versions; committing it is up to you
     #[arg(long, value_name = "FILE")]
     pub changelog: Option<PathBuf>,
@@ -206,7 +209,7 @@ pub struct RenderArgs {
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find
+    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
 }

@@ -307,7 +307,15 @@ async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()
     context.give(&released);
     context.give(&json!({ "release": released.version.is_some() }));
     if let Some(version) = &released.version {
-        context.give(&json!({ "docker-tag": version::docker_tag(version) }));
+        let tag = version::docker_tag(version);
+        // Another merge, or a name that is used up, came between: the image's name was decided on older facts.
+        if let Some(pushed) = arguments.version.as_ref().filter(|pushed| **pushed != tag) {
+            context.report.warn(format!(
+                "the image was pushed as {pushed}, and its commit is released as {tag}: deploy it by its digest, as service.yml does, or \
+                 by the version {pushed}; `cicd push-ecr --tag {tag}` gives it the other name too"
+            ));
+        }
+        context.give(&json!({ "docker-tag": tag }));
     }
     Ok(())
 }
@@ -330,7 +338,13 @@ fn decision(version: version::Version) -> release::Decision {
             });
         }
     }
-    release::Decision { tag: version.tag, previous_tag: version.previous_tag, release: version.release, changes }
+    release::Decision {
+        tag: version.tag,
+        previous_tag: version.previous_tag,
+        release: version.release,
+        changes,
+        notices: version.notices,
+    }
 }
 
 fn own_notes(file: &Path) -> Result<String> {

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::{DATE, HeaderMap, LINK, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::report::Report;
 
 /// Tries after the first one where nobody listens: an address that is wrong does not get right.
 const SELDOM: u32 = 2;
+/// Redirects that one request follows.
+const MOVES: usize = 3;
 
 /// The API of one GitHub, as somebody or as nobody.
 pub struct Client {
@@ -59,6 +62,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .timeout(Duration::from_secs(20))
+            .redirect(Policy::none())
             .user_agent(concat!("cicd/", env!("CARGO_PKG_VERSION")))
             .build()
             .doing(|| "making an HTTP client".into())?;
@@ -96,6 +100,7 @@ impl Client {
             again += 1;
             let (error, asked) = match self.once(request).await {
                 Once::Answered(answer) => return Ok(answer),
+                Once::Lost(error) => return Err(error),
                 Once::Passing { error, asked } => (error, asked),
                 Once::Unreachable(error) if again <= SELDOM => (error, None),
                 Once::Unreachable(error) => return Err(error),
@@ -122,20 +127,16 @@ impl Client {
     }
 
     async fn once(&self, request: &Request<'_>) -> Once {
-        let mut sent = self
-            .http
-            .request(request.method.clone(), request.url.clone())
-            .header("accept", request.accept)
-            .header("x-github-api-version", "2022-11-28");
-        if let Some(body) = request.body {
-            sent = sent.json(body);
-        }
-        if let Some(token) = &self.token {
-            sent = sent.bearer_auth(token);
-        }
-        let answer = match sent.send().await {
-            Ok(answer) => answer,
-            Err(error) => return unanswered(error, request.doing),
+        let (mut url, mut moves) = (request.url.clone(), 0);
+        let answer = loop {
+            let answer = match self.ask(request, &url).await {
+                Ok(answer) => answer,
+                Err(error) => return unanswered(error, request.doing),
+            };
+            match self.moved(request, &url, &answer) {
+                Some(to) if moves < MOVES => (url, moves) = (to, moves + 1),
+                _ => break answer,
+            }
         };
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = match answer.bytes().await {
@@ -143,7 +144,11 @@ impl Client {
             Err(error) => return unanswered(error, request.doing),
         };
         if status.is_success() {
-            return Once::Answered(Ok(Answer { body, next: self.next(&headers) }));
+            let next = self.next(&headers).map_err(|url| elsewhere(&url, request.doing));
+            return match next {
+                Ok(next) => Once::Answered(Ok(Answer { body, next })),
+                Err(error) => Once::Lost(error),
+            };
         }
         let said = Said::read(status.as_u16(), &body);
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -162,12 +167,50 @@ impl Client {
         }
     }
 
-    /// Where `Link` says the next page is. The token goes nowhere else than where it was given to.
-    fn next(&self, headers: &HeaderMap) -> Option<Url> {
-        let links = headers.get(LINK)?.to_str().ok()?;
-        let link = links.split(',').find(|link| link.contains("rel=\"next\""))?;
-        let url = Url::parse(link.split_once('<')?.1.split_once('>')?.0).ok()?;
-        (url.origin() == self.base.origin()).then_some(url)
+    async fn ask(&self, request: &Request<'_>, url: &Url) -> reqwest::Result<reqwest::Response> {
+        let mut sent = self
+            .http
+            .request(request.method.clone(), url.clone())
+            .header("accept", request.accept)
+            .header("x-github-api-version", "2022-11-28");
+        if let Some(body) = request.body {
+            sent = sent.json(body);
+        }
+        if let Some(token) = &self.token {
+            sent = sent.bearer_auth(token);
+        }
+        sent.send().await
+    }
+
+    /// Where a repository that was renamed is now: GitHub answers 301 to who reads and 307 to who writes. A write that is answered
+    /// anything else was not done, so it is never turned into a read.
+    /// <https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects>
+    fn moved(&self, request: &Request<'_>, from: &Url, answer: &reqwest::Response) -> Option<Url> {
+        let follows = match answer.status().as_u16() {
+            301 | 302 => request.method == Method::GET,
+            307 | 308 => true,
+            _ => false,
+        };
+        let to = from.join(answer.headers().get(LOCATION)?.to_str().ok()?).ok()?;
+        (follows && self.is_ours(&to)).then_some(to)
+    }
+
+    /// Where `Link` says the next page is; an address elsewhere is the error.
+    fn next(&self, headers: &HeaderMap) -> std::result::Result<Option<Url>, Url> {
+        let found = || {
+            let links = headers.get(LINK)?.to_str().ok()?;
+            let link = links.split(',').find(|link| link.contains("rel=\"next\""))?;
+            Url::parse(link.split_once('<')?.1.split_once('>')?.0).ok()
+        };
+        match found() {
+            Some(url) if !self.is_ours(&url) => Err(url),
+            next => Ok(next),
+        }
+    }
+
+    /// The token goes nowhere else than where it was given to.
+    fn is_ours(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
     }
 }
 
@@ -184,7 +227,12 @@ impl<'a> Request<'a> {
 /// What one try ended in.
 enum Once {
     Answered(Result<Answer, Said>),
-    Passing { error: Error, asked: Option<Duration> },
+    /// An answer that we cannot read to its end.
+    Lost(Error),
+    Passing {
+        error: Error,
+        asked: Option<Duration>,
+    },
     Unreachable(Error),
 }
 
@@ -197,6 +245,13 @@ fn unanswered(error: reqwest::Error, doing: &str) -> Once {
         true => Once::Unreachable(error.fix("see that GITHUB_API_URL is right and reachable from here")),
         false => Once::Passing { error: error.fix("run it again: it goes on from what is there"), asked: None },
     }
+}
+
+/// Half a list would be a wrong answer.
+fn elsewhere(url: &Url, doing: &str) -> Error {
+    Error::refused(format!("{doing}: the next page is said to be at {}", url.origin().ascii_serialization()))
+        .why("the token is for GITHUB_API_URL only, and goes nowhere else")
+        .fix("set GITHUB_API_URL to the address that this GitHub calls itself")
 }
 
 /// An answer's body as what it should be.

@@ -41,6 +41,9 @@ pub enum Meaning {
     Burned,
     /// A ref would not go forward but aside.
     NotForward,
+    /// A ref of that name may not be made: a ruleset forbids it, or the name belonged to an immutable release. Only who
+    /// publishes a release is told which.
+    Restricted,
     /// No; see [`Said::into_error`].
     No,
 }
@@ -81,7 +84,9 @@ impl Said {
     /// Whether the same request may get another answer in a moment, and after how long GitHub wants to be asked again.
     /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
     pub fn passing(&self, limits: &Limits<'_>) -> Option<Option<Duration>> {
-        let limited = limits.retry_after.is_some() || limits.remaining == Some("0") || self.says(&["rate limit"]);
+        let limited = limits.retry_after.is_some()
+            || limits.remaining == Some("0")
+            || self.says(&["rate limit", "abuse detection"]);
         match self.status {
             429 | 403 if limited => Some(Some(limits.wait())),
             408 | 425 | 429 | 500 | 502 | 503 | 504 => Some(asked(limits.retry_after, limits.date)),
@@ -95,6 +100,7 @@ impl Said {
             // First: GitHub says it of refs and of releases, with different codes.
             403 | 422 if self.says(&["immutable release"]) => Meaning::Burned,
             422 if self.says(&["already exists"]) || code("already_exists") => Meaning::Exists,
+            422 if self.says(&["creations being restricted"]) && !self.says(&["pre_receive"]) => Meaning::Restricted,
             422 if self.says(&["not a fast forward", "not a fast-forward"]) => Meaning::NotForward,
             _ => Meaning::No,
         }
@@ -106,9 +112,18 @@ impl Said {
             401 => {
                 "the token is wrong or has expired: in a workflow leave out `github-token`; on a laptop set GITHUB_TOKEN anew"
             }
+            300..=399 => {
+                "the repository has another name now: write that one (--github-repository, or `git remote set-url origin`)"
+            }
+            403 if self.says(&["saml"]) => {
+                "the organisation wants single sign-on: authorise the token for it (Settings → Developer settings → the token → Configure SSO)"
+            }
+            403 if self.says(&["ip allow list"]) => {
+                "the organisation lets in known addresses only: put this runner's on its list of allowed addresses"
+            }
             403 | 422 if self.says(&["rule violation", "repository rule", "being restricted", "protected"]) => {
                 "a ruleset forbids it (Settings → Rules → Rulesets, those that target tags): leave the service's tags out of it, or put a GitHub App on \
-                 its bypass list and hand that app's token in as `github-token`"
+                 its bypass list and hand that app's token in as `github-token`; a tag of an immutable release can never be moved, with no ruleset at all"
             }
             403 if self.says(&["archived"]) => "the repository is archived: unarchive it to release from it",
             403 | 404 if self.says(&["`workflows` permission"]) => {
@@ -214,6 +229,7 @@ mod tests {
         let cases: &[(u16, &str, Limits<'_>, Option<Option<u64>>)] = &[
             (403, "You have exceeded a secondary rate limit", after("7"), Some(Some(7))),
             (403, "You have exceeded a secondary rate limit", none, Some(Some(60))),
+            (403, "You have triggered an abuse detection mechanism", none, Some(Some(60))),
             (403, "API rate limit exceeded for installation", used_up, Some(Some(11))),
             (429, "", used_up, Some(Some(11))),
             (429, "", after("0"), Some(Some(0))),
@@ -253,10 +269,46 @@ mod tests {
             (
                 422,
                 r#"{"message":"Repository rule violations found\n\nCannot create ref due to creations being restricted.\n\n"}"#,
+                Restricted,
+                Kind::Refused,
+                "bypass list",
+            ),
+            (
+                422,
+                r#"{"message":"Validation Failed","errors":[{"resource":"Release","code":"custom","field":"pre_receive","message":"pre_receive Repository rule violations found\n\nCannot create ref due to creations being restricted.\n\n"},{"resource":"Release","code":"custom","message":"Published releases must have a valid tag"}]}"#,
                 No,
                 Kind::Refused,
                 "bypass list",
             ),
+            (
+                422,
+                r#"{"message":"Validation Failed","errors":[{"resource":"Release","code":"custom","field":"pre_receive","message":"pre_receive Repository rule violations found\n\nCannot create ref due to creations being restricted.\n\n"},{"resource":"Release","code":"custom","field":"tag_name","message":"tag_name was used by an immutable release"},{"resource":"Release","code":"custom","message":"Published releases must have a valid tag"}]}"#,
+                Burned,
+                Kind::Refused,
+                "",
+            ),
+            (
+                422,
+                r#"{"message":"Repository rule violations found\n\nCannot update this protected ref.\n\n","status":"422"}"#,
+                No,
+                Kind::Refused,
+                "immutable release",
+            ),
+            (
+                403,
+                r#"{"message":"Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this organization."}"#,
+                No,
+                Kind::Refused,
+                "SSO",
+            ),
+            (
+                403,
+                r#"{"message":"Although you appear to have the correct authorization credentials, the `clinicult` organization has an IP allow list enabled, and your IP address is not permitted to access this resource."}"#,
+                No,
+                Kind::Refused,
+                "allowed addresses",
+            ),
+            (301, r#"{"message":"Moved Permanently"}"#, No, Kind::Refused, "--github-repository"),
             (403, r#"{"message":"Protected tag: creation is not allowed"}"#, No, Kind::Refused, "Rulesets"),
             (403, r#"{"message":"Repository was archived so is read-only."}"#, No, Kind::Refused, "unarchive"),
             (

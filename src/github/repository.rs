@@ -34,6 +34,8 @@ pub enum Write {
     Burned,
     /// A tag would not move forward but aside.
     NotForward,
+    /// A tag of that name may not be made; to publish its release says why.
+    Restricted,
 }
 
 /// A release to publish.
@@ -247,6 +249,7 @@ fn refused(said: Said, doing: &str) -> Result<Write> {
         Meaning::Exists => Ok(Write::Exists),
         Meaning::Burned => Ok(Write::Burned),
         Meaning::NotForward => Ok(Write::NotForward),
+        Meaning::Restricted => Ok(Write::Restricted),
         Meaning::No => Err(said.into_error(doing)),
     }
 }

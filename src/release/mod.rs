@@ -7,7 +7,8 @@
 pub mod notes;
 pub mod tag;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use semver::Version;
@@ -47,6 +48,8 @@ pub struct Decision {
     /// Whether this commit is to be released.
     pub release: bool,
     pub changes: Vec<Change>,
+    /// What a person should know, though it stops nothing.
+    pub notices: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -111,11 +114,20 @@ impl Plan {
     }
 }
 
+/// Why a round is another.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Another run was faster.
+    Faster,
+    /// GitHub has a release of our tag that it does not show.
+    Hidden,
+}
+
 /// What a round ended in.
 enum Round {
     Done(Box<Released>),
-    /// Another run was faster: observe again.
-    Again,
+    /// Something is not as we saw it: observe again.
+    Again(Why),
     /// This name can never be used.
     Burned(String),
 }
@@ -124,6 +136,8 @@ struct Step<'a> {
     request: &'a Request,
     repository: &'a Repository,
     report: &'a Report,
+    /// The notices that were shown: each once, however many rounds there are.
+    said: RefCell<BTreeSet<String>>,
 }
 
 /// Releases a commit; `decide` makes a version of the tags it is given.
@@ -141,7 +155,7 @@ pub async fn run(
             "in a workflow give the job `permissions: {contents: write}`; on a laptop set GITHUB_TOKEN: GITHUB_TOKEN=$(gh auth token)",
         ));
     }
-    let step = Step { request, repository, report };
+    let step = Step { request, repository, report, said: RefCell::default() };
     match tokio::time::timeout(request.timeout, step.rounds(decide)).await {
         Ok(ended) => ended,
         Err(_) => {
@@ -154,23 +168,31 @@ pub async fn run(
 impl Step<'_> {
     async fn rounds(&self, decide: impl AsyncFn(Vec<Tag>) -> Result<Decision>) -> Result<Released> {
         let mut burned = Vec::new();
-        let mut wrote = Vec::new();
+        let (mut wrote, mut last) = (Vec::new(), Why::Faster);
         for round in 1..=ROUNDS {
-            match self.round(&decide, &burned, &mut wrote).await? {
+            let ended = self.round(&decide, &burned, &mut wrote).await.map_err(|error| error_after(error, &wrote))?;
+            match ended {
                 Round::Done(released) => return Ok(*released),
                 Round::Burned(name) => {
                     self.report.warn(format!("{name} belonged to an immutable release and can never be used again: the version after it is taken"));
                     burned.push(name);
                 }
-                Round::Again => {
+                Round::Again(why) => {
+                    last = why;
                     self.report.detail("another run was faster: looking again");
                     let pause = Patience::DEFAULT.pause(round.min(3), None, chance()).unwrap_or_default();
                     tokio::time::sleep(pause).await;
                 }
             }
         }
-        Err(Error::new(Kind::Superseded, format!("other runs took the next version {ROUNDS} times"))
-            .fix("run it again when they are done: it goes on from what is there"))
+        let error = match last {
+            Why::Faster => Error::new(Kind::Superseded, format!("other runs took the next version {ROUNDS} times"))
+                .fix("run it again when they are done: it goes on from what is there"),
+            Why::Hidden => Error::refused("the release cannot be published")
+                .why("GitHub says that there is one of this tag, and shows none: it may be a draft")
+                .fix(format!("publish or delete the draft at {}/releases, then run it again", self.repository.web())),
+        };
+        Err(error_after(error, &wrote))
     }
 
     /// Observe, decide, apply.
@@ -182,7 +204,15 @@ impl Step<'_> {
     ) -> Result<Round> {
         let Request { commit, prefix, .. } = self.request;
         let tags = self.repository.tags(prefix).await?;
-        let own = tag::own(&tags, prefix, commit, burned);
+        let mut decided = None;
+        let mut own = tag::own(&tags, prefix, commit, burned);
+        if own.as_ref().is_some_and(|(_, version)| !version.pre.is_empty()) {
+            // A prerelease of another channel does not stand for what this branch releases.
+            let decision = self.decide(decide, &tags, burned).await?;
+            let next = tag::version(prefix, &decision.tag).filter(|_| decision.release);
+            own = own.filter(|(_, own)| next.is_none_or(|next| tag::channel(own) == tag::channel(&next)));
+            decided = Some(decision);
+        }
         let page = match &own {
             Some((tag, _)) => self.repository.release(&tag.name).await?,
             None => None,
@@ -191,7 +221,10 @@ impl Step<'_> {
         let (name, version, decision) = match own {
             Some((tag, version)) if page.is_some() => (tag.name.clone(), version, None),
             own => {
-                let decision = decide(tag::before(&tags, commit, burned)).await?;
+                let decision = match decided {
+                    Some(decision) => decision,
+                    None => self.decide(decide, &tags, burned).await?,
+                };
                 match own {
                     Some((tag, version)) => (tag.name.clone(), version, Some(decision)),
                     None if !decision.release => {
@@ -227,6 +260,24 @@ impl Step<'_> {
         self.apply(Plan { tag: name, version, create, page, release, floating }, wrote).await
     }
 
+    /// What version makes of the tags that are left when this commit has none.
+    async fn decide(
+        &self,
+        decide: &impl AsyncFn(Vec<Tag>) -> Result<Decision>,
+        tags: &[Tag],
+        burned: &[String],
+    ) -> Result<Decision> {
+        let decision = decide(tag::before(tags, &self.request.commit, burned)).await?;
+        let mut said = self.said.borrow_mut();
+        for notice in &decision.notices {
+            if said.insert(notice.clone()) {
+                self.report.warn(notice);
+            }
+        }
+        drop(said);
+        Ok(decision)
+    }
+
     async fn apply(&self, plan: Plan, wrote: &mut Vec<String>) -> Result<Round> {
         let changes = plan.changes();
         let Plan { tag, version, create, page, release, floating } = plan;
@@ -247,14 +298,27 @@ impl Step<'_> {
             return Ok(done(released));
         }
         if create {
-            match self.repository.create_tag(&tag, &release.commit).await? {
+            let created = match self.repository.create_tag(&tag, &release.commit).await? {
+                // Whether a ruleset says so or the name is used up is told to who publishes only. Should GitHub take it, it makes
+                // the tag too, or releases one that was made just now: then what is there is looked at again.
+                Write::Restricted => {
+                    let (told, _) = self.repository.publish(&release).await?;
+                    if told == Write::Done {
+                        wrote.extend([format!("refs/tags/{tag}"), format!("release {tag}")]);
+                        return Ok(Round::Again(Why::Faster));
+                    }
+                    told
+                }
+                created => created,
+            };
+            match created {
                 Write::Burned => return Ok(Round::Burned(tag)),
                 Write::Done => wrote.push(format!("refs/tags/{tag}")),
-                Write::Exists | Write::NotForward => return Ok(Round::Again),
+                Write::Exists | Write::NotForward | Write::Restricted => return Ok(Round::Again(Why::Faster)),
             }
         }
         if released.url.is_none() {
-            let published = self.repository.publish(&release).await.map_err(|error| error_after(error, wrote))?;
+            let published = self.repository.publish(&release).await?;
             match published {
                 (Write::Burned, _) => return Ok(Round::Burned(tag)),
                 (Write::Done, page) => {
@@ -262,11 +326,14 @@ impl Step<'_> {
                     released.url = page;
                 }
                 // Another run of this commit, or the try whose answer was lost.
-                _ => released.url = self.repository.release(&tag).await?,
+                _ => match self.repository.release(&tag).await? {
+                    None => return Ok(Round::Again(Why::Hidden)),
+                    page => released.url = page,
+                },
             }
         }
         if !floating.is_empty() {
-            self.float(&version, wrote).await.map_err(|error| error_after(error, wrote))?;
+            self.float(&version, wrote).await?;
         }
         released.changed = std::mem::take(wrote);
         if !released.changed.is_empty() {
@@ -284,7 +351,7 @@ impl Step<'_> {
             let tags = self.repository.tags(prefix).await?;
             let moves = tag::floating(&tags, prefix, version, commit);
             if moves.is_empty() {
-                break;
+                return Ok(());
             }
             for tag::Floating { name, from } in moves {
                 let ended = match from {
@@ -295,14 +362,18 @@ impl Step<'_> {
                     Write::Done => wrote.push(format!("refs/tags/{name}")),
                     Write::NotForward => aside.push(name),
                     Write::Exists => {}
-                    Write::Burned => {
-                        return Err(Error::refused(format!("the tag {name} cannot be moved"))
-                            .why("it belonged to an immutable release")
-                            .fix("leave out version.floating in service.yaml"));
+                    Write::Burned | Write::Restricted => {
+                        return Err(Error::refused(format!("the tag {name} cannot be made or moved"))
+                            .why("a ruleset forbids it, or it belonged to an immutable release")
+                            .fix(
+                                "put a GitHub App on the ruleset's bypass list and hand that app's token in as `github-token`, or leave out \
+                                 version.floating in service.yaml",
+                            ));
                     }
                 }
             }
         }
+        self.report.warn(format!("the floating tags of {version} do not stand at its commit yet: run it again"));
         Ok(())
     }
 

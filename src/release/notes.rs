@@ -122,7 +122,7 @@ fn account(email: &str) -> Option<String> {
 
 /// Whether a name can be an account that is notified. Bots' names cannot.
 pub fn is_login(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 39 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    !text.is_empty() && text.len() <= 39 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// Whether an author's account has to be asked for.
@@ -133,8 +133,8 @@ pub fn needs_account(change: &Change) -> bool {
 /// Somebody else's words as Markdown that shows them and does nothing else: no HTML, no link or image of theirs, nobody is
 /// notified. Code between backticks stays code.
 fn text(words: &str) -> String {
-    let words: String =
-        words.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect();
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words: String = words.chars().filter(|c| !c.is_control() && !TURNS.contains(c)).collect();
     let ticks = words.matches('`').count();
     let code = ticks.is_multiple_of(2) && !words.contains("``");
     let mut inside = false;
@@ -151,11 +151,22 @@ fn text(words: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '&' => safe.push_str("&amp;"),
             '\\' | '*' | '_' | '[' | ']' | '`' | '~' | '|' => safe.extend(['\\', c]),
+            // GitHub makes links of addresses by itself.
+            '/' if safe.ends_with(":/") => safe.push_str("\u{200b}/"),
+            '.' if ends_with_www(&safe) => safe.push_str("\u{200b}."),
             '#' | '-' | '+' if at == 0 => safe.extend(['\\', c]),
             c => safe.push(c),
         }
     }
     safe
+}
+
+/// Characters that turn the direction of what follows them, and so show it as something else.
+const TURNS: [char; 9] =
+    ['\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'];
+
+fn ends_with_www(text: &str) -> bool {
+    text.len() >= 3 && text.is_char_boundary(text.len() - 3) && text[text.len() - 3..].eq_ignore_ascii_case("www")
 }
 
 /// What may stand in the path of a web address as it is.
@@ -247,10 +258,13 @@ mod tests {
         let cases = [
             ("thanks @org/team", "thanks @\u{200b}org/team"),
             ("<img src=x> & more", "&lt;img src=x&gt; &amp; more"),
-            ("![x](http://x) *y* _z_", "!\\[x\\](http://x) \\*y\\* \\_z\\_"),
+            ("![x](http://x) *y* _z_", "!\\[x\\](http:/\u{200b}/x) \\*y\\* \\_z\\_"),
             ("add `--foo <x>` flag", "add `--foo <x>` flag"),
             ("one ` tick @ada", "one \\` tick @\u{200b}ada"),
             ("``a`` <b>", "\\`\\`a\\`\\` &lt;b&gt;"),
+            ("see https://x.example or WWW.x.example", "see https:/\u{200b}/x.example or WWW\u{200b}.x.example"),
+            ("`curl https://x`", "`curl https://x`"),
+            ("fix \u{202e}gnp.exe", "fix gnp.exe"),
             ("# heading\n- list \u{1b}[31m", "\\# heading - list \\[31m"),
         ];
         for (words, expected) in cases {

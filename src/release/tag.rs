@@ -28,6 +28,11 @@ pub fn own<'a>(tags: &'a [Tag], prefix: &str, commit: &str, burned: &[String]) -
         .max_by(|(_, a), (_, b)| a.cmp(b))
 }
 
+/// The channel of a version: `beta` of `1.4.0-beta.2`, nothing of a stable one.
+pub fn channel(version: &Version) -> &str {
+    version.pre.as_str().split('.').next().unwrap_or_default()
+}
+
 /// The tags as they were before this commit had any, so that a second run decides what the first one did. Names that can
 /// never be released stand at no commit: they are taken, and nothing is counted from them.
 pub fn before(tags: &[Tag], commit: &str, burned: &[String]) -> Vec<Tag> {
@@ -36,8 +41,8 @@ pub fn before(tags: &[Tag], commit: &str, burned: &[String]) -> Vec<Tag> {
     others.chain(burned.iter().map(nowhere)).collect()
 }
 
-/// Tags of versions above `base` whose commits may contain ours, the nearest first: the highest of each minor line. A stable
-/// version is never made needless by a prerelease.
+/// Tags of versions above `base` whose commits may contain ours, the nearest first: the lowest of each minor line, which stands on
+/// the branch that the line began on, and the highest. A stable version is never made needless by a prerelease.
 pub fn later<'a>(tags: &'a [Tag], prefix: &str, commit: &str, base: Option<&Version>, next: &Version) -> Vec<&'a Tag> {
     let mut found: Vec<(Version, &Tag)> = tags
         .iter()
@@ -46,13 +51,17 @@ pub fn later<'a>(tags: &'a [Tag], prefix: &str, commit: &str, base: Option<&Vers
         .filter(|(version, _)| base.is_none_or(|base| version > base))
         .filter(|(version, _)| version.pre.is_empty() || !next.pre.is_empty())
         .collect();
-    found.sort_by(|(a, _), (b, _)| b.cmp(a));
-    found.dedup_by_key(|(version, _)| (version.major, version.minor));
-    found.reverse();
-    if found.len() > LINES {
-        found.drain(LINES - 1..found.len() - 1);
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut lines: Vec<&[(Version, &Tag)]> =
+        found.chunk_by(|(a, _), (b, _)| (a.major, a.minor) == (b.major, b.minor)).collect();
+    if lines.len() > LINES {
+        lines.drain(LINES - 1..lines.len() - 1);
     }
-    found.into_iter().map(|(_, tag)| tag).collect()
+    let ends = |line: &[(Version, &'a Tag)]| match line {
+        [(_, first), .., (_, last)] => vec![*first, *last],
+        line => line.iter().map(|(_, tag)| *tag).collect(),
+    };
+    lines.into_iter().flat_map(ends).collect()
 }
 
 /// Whether no stable version of this prefix is higher: GitHub's "latest" is for that one only.
@@ -124,11 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn later_tags_are_the_newest_of_each_line() {
+    fn later_tags_are_the_ends_of_each_line() {
         let cases = [
-            ("v1.0.0=a v1.0.1=b v1.0.2=d v1.1.0=e v1.1.0-rc.1=f v1=e", "v1.0.0", "1.0.1", "v1.0.2=d v1.1.0=e"),
+            ("v1.0.0=a v1.0.1=b v1.0.2=d v1.1.0=e v1.1.0-rc.1=f v1=e", "v1.0.0", "1.0.1", "v1.0.1=b v1.0.2=d v1.1.0=e"),
+            ("v1.0.0=a v1.1.2=e v1.1.1=d v1.1.0=b", "v1.0.0", "1.0.1", "v1.1.0=b v1.1.2=e"),
             ("v1.0.0=a v2.0.0-beta.1=b", "v1.0.0", "1.0.1", ""),
-            ("v1.0.0=a v2.0.0-beta.1=b v2.0.0-beta.2=d", "v1.0.0", "2.0.0-beta.2", "v2.0.0-beta.2=d"),
+            ("v1.0.0=a v2.0.0-beta.1=b v2.0.0-beta.2=d", "v1.0.0", "2.0.0-beta.2", "v2.0.0-beta.1=b v2.0.0-beta.2=d"),
             ("v1.0.0=c", "", "1.0.1", ""),
             ("v0.1.0=a", "", "0.1.0", "v0.1.0=a"),
         ];

@@ -116,6 +116,11 @@ pub fn version_tags(repository: &gix::Repository, prefix: &str, given: Option<&[
 }
 
 impl VersionTag {
+    /// Whether it stands anywhere: a given tag of the null id is only a name that is taken.
+    pub fn stands(&self) -> bool {
+        !self.target.is_null()
+    }
+
     /// The commit a tag stands at, and its time. None for a tag of a tree or of a commit that is not here.
     fn commit(&self, repository: &gix::Repository) -> Option<(ObjectId, i64)> {
         let commit = repository.find_object(self.target).ok()?.peel_to_commit().ok()?;

@@ -75,10 +75,6 @@ pub struct Version {
     /// Those commits, newest first.
     #[serde(skip)]
     pub changes: Vec<Change>,
-    /// Tags of versions that would have come first, but stand at commits that HEAD does not contain.
-    #[serde(skip)]
-    #[allow(dead_code, reason = "said in the notices")]
-    pub skipped: Vec<String>,
     /// What a person should know, though it stops nothing.
     #[serde(skip)]
     pub notices: Vec<String>,
@@ -101,9 +97,7 @@ pub struct Change {
     pub sha: String,
     pub author: String,
     pub email: String,
-    #[allow(dead_code, reason = "the title says more")]
-    pub subject: String,
-    /// The subject, or the title of the pull request that the commit merges.
+    /// The commit's subject, or the title of the pull request that the commit merges.
     pub title: String,
     /// The pull request that the commit came with: from `(#12)` at the end of its title, or from the merge around it.
     pub pull_request: Option<u64>,
@@ -373,13 +367,15 @@ fn conclude(
         facts.overtaken = true;
         decision = decide(&facts)?;
     }
-    let skipped: Vec<String> = match facts.overtaken {
-        true => Vec::new(),
-        false => skipped.iter().map(|version| elsewhere(version).name.clone()).collect(),
-    };
-    notices.extend(skipped.iter().map(|name| {
-        format!("{name} stands at a commit that is not part of this history, so the version after it is taken")
-    }));
+    if !facts.overtaken {
+        // Of a name that stands nowhere, whoever gave it says why.
+        notices.extend(skipped.iter().map(elsewhere).filter(|tag| tag.stands()).map(|tag| {
+            format!(
+                "{} stands at a commit that is not part of this history, so the version after it is taken",
+                tag.name
+            )
+        }));
+    }
     let Decision { version, release, .. } = decision;
     let version = version.to_string();
     Ok(Version {
@@ -392,7 +388,6 @@ fn conclude(
         deciding_commit: deciding,
         commits: counted().count() as u64,
         changes: counted().map(|(commit, verdict)| change(commit, verdict)).collect(),
-        skipped,
         notices,
         preview: request.pull_request.is_some(),
     })
@@ -403,7 +398,6 @@ fn change(commit: &Commit, verdict: &Verdict) -> Change {
         sha: commit.id.clone(),
         author: commit.author.clone(),
         email: commit.email.clone(),
-        subject: commit.message.subject.clone(),
         title: commit.message.title.clone(),
         pull_request: verdict.pull_request,
         headers: verdict.headers.clone(),

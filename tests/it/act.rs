@@ -34,12 +34,12 @@ fn service(name: &str) -> Repository {
     repository
 }
 
-fn act(repository: &Repository, event: &str, github: &Github) -> Run {
+fn act(repository: &Repository, event: &str, github: &Github, more: &[&str]) -> Run {
     // act names its containers and its cache after workflow and job: two at a time would take each other's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|failed| failed.into_inner());
     let script = root().join("tests/stack/act.sh");
-    run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event).arg(&github.url))
+    run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event).arg(&github.url).args(more))
 }
 
 /// The jobs that act says succeeded, by name. Jobs of a matrix have a number behind it.
@@ -60,7 +60,7 @@ fn a_push_goes_from_the_commit_to_both_environments() {
     let repository = service(&name);
     let _removal = Removal::of(&name);
     let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
-    let ended = act(&repository, "push", &github);
+    let ended = act(&repository, "push", &github, &[]);
     let log = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.code, 0, "{log}");
     assert_eq!(succeeded(&log), ["deploy production", "deploy staging", "image", "release"], "{log}");
@@ -100,7 +100,7 @@ fn a_pull_request_plans_and_writes_nothing() {
     let repository = service(&name);
     let _removal = Removal::of(&name);
     let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
-    let ended = act(&repository, "pull_request", &github);
+    let ended = act(&repository, "pull_request", &github, &[]);
     let log = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.code, 0, "{log}");
     assert_eq!(succeeded(&log), ["image", "plan production", "plan staging"], "{log}");
@@ -111,4 +111,32 @@ fn a_pull_request_plans_and_writes_nothing() {
     assert!(!repositories.stdout.contains(&name), "a pull request pushes nothing");
     let found = run(Command::new("kubectl").args(["-n", "staging", "get", "deployment", &name]));
     assert_ne!(found.code, 0, "a pull request deploys nothing");
+}
+
+/// It gets no OIDC token: its image is built and checked, and nothing is asked of the cloud.
+#[test]
+fn a_pull_request_from_a_fork_plans_nothing() {
+    let name = unique("act-fork");
+    let repository = service(&name);
+    let _removal = Removal::of(&name);
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let ended = act(&repository, "pull_request", &github, &["somebody/patients"]);
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!((ended.code, succeeded(&log)), (0, vec!["image".to_string()]), "{log}");
+    assert_eq!(github.writes(), Vec::<String>::new());
+}
+
+/// A merge that releases nothing is a snapshot: pushed, deployed to the first environment, and the release left out.
+#[test]
+fn a_snapshot_is_deployed_without_a_release() {
+    let name = unique("act-snapshot");
+    let repository = service(&name);
+    repository.git(&["tag", "v0.1.0"]);
+    repository.commit("docs: words");
+    let _removal = Removal::of(&name);
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let ended = act(&repository, "push", &github, &[]);
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!((ended.code, succeeded(&log)), (0, vec!["deploy staging".to_string(), "image".to_string()]), "{log}");
+    assert_eq!(github.writes(), Vec::<String>::new());
 }

@@ -215,12 +215,6 @@ fn names_that_are_used_up_are_skipped() {
 fn refusals_end_with_3_and_say_the_fix() {
     let cases: &[(&str, u16, &str, &str)] = &[
         ("git/refs", 403, "Resource not accessible by integration", "permissions: {contents: write}"),
-        (
-            "git/refs",
-            422,
-            "Repository rule violations found\n\nCannot create ref due to creations being restricted.",
-            "bypass list",
-        ),
         ("git/refs", 404, "Not Found", "contents: write"),
         ("git/refs", 401, "Bad credentials", "GITHUB_TOKEN"),
         ("git/refs", 403, "Repository was archived so is read-only.", "unarchive"),
@@ -234,6 +228,117 @@ fn refusals_end_with_3_and_say_the_fix() {
         assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
         assert_eq!(self::status(release(&repository, &github, &[])), "released", "once that is done: {message}");
     }
+}
+
+/// GitHub refuses the ref of a name that is used up in the words of a ruleset; which of them it is, the release is told.
+#[test]
+fn a_ruleset_is_told_from_a_name_that_is_used_up() {
+    let (repository, github, _) = scene(SERVICE);
+    github.with(|state| state.locked = true);
+    let ended = release(&repository, &github, &[]).ended(3);
+    assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("bypass list"), "{ended}");
+    assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
+    github.with(|state| (state.locked, state.reserved) = (false, vec!["v1.1.0".into()]));
+    let ended = release(&repository, &github, &[]).ended(0);
+    assert!(ended.stderr.contains("v1.1.0 belonged to an immutable release"), "{ended}");
+    assert!(!ended.stderr.contains("not part of this history"), "{ended}");
+    assert_eq!((tags(&github), releases(&github)), (vec!["v1.0.0".into(), "v1.2.0".into()], vec!["v1.2.0".into()]));
+}
+
+#[test]
+fn what_is_refused_after_a_write_does_not_say_that_nothing_changed() {
+    let (repository, github, _) = scene(SERVICE);
+    let no = Act::Answer(403, "", "Resource not accessible by integration");
+    github.with(|state| {
+        state.burned = vec!["v1.1.0".into()];
+        state.rules = vec![("POST", "git/refs", 1, Act::Pass), ("POST", "git/refs", 1, no)];
+    });
+    let ended = release(&repository, &github, &[]).ended(1);
+    assert!(ended.json()["error"]["message"].as_str().expect("words").contains("refs/tags/v1.1.0 is there"), "{ended}");
+}
+
+#[test]
+fn a_renamed_repository_is_followed_and_no_write_becomes_a_read() {
+    let (repository, github, _) = scene(SERVICE);
+    assert_eq!(status(release(&repository, &github, &["--github-repository", "clinicult/sufferers"])), "released");
+    assert_eq!((tags(&github).len(), releases(&github)), (2, vec!["v1.1.0".to_string()]));
+
+    let moved = "Location: /repos/clinicult/patients/git/matching-refs/tags%2Fv\r\n";
+    let away = "Location: http://127.0.0.1:9/\r\n";
+    let list = "Link: <http://127.0.0.1:9/?page=2>; rel=\"next\"\r\n";
+    let cases = [
+        ("POST", "git/refs", 301, moved, "--github-repository"),
+        ("POST", "git/refs", 307, away, "--github-repository"),
+        ("GET", "matching-refs", 200, list, "GITHUB_API_URL"),
+    ];
+    for (method, part, status, headers, fix) in cases {
+        let (repository, github, _) = scene(SERVICE);
+        github.with(|state| state.rules = vec![(method, part, usize::MAX, Act::Answer(status, headers, "Moved"))]);
+        let ended = release(&repository, &github, &[]).ended(3);
+        assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains(fix), "{ended}");
+        assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_release_that_github_does_not_show_is_no_success() {
+    let (repository, github, _) = scene(SERVICE);
+    let draft = Act::Answer(422, "", "tag_name already exists");
+    github.with(|state| state.rules = vec![("POST", "/releases", usize::MAX, draft)]);
+    let ended = release(&repository, &github, &[]).ended(1);
+    assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("draft"), "{ended}");
+}
+
+#[test]
+fn a_prerelease_becomes_stable_at_the_same_commit() {
+    let (repository, github, commit) = scene(SERVICE);
+    let beta = || run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/beta"));
+    assert_eq!(status(beta()), "released");
+    assert_eq!(status(beta()), "unchanged");
+    assert_eq!(tags(&github), ["v1.0.0", "v1.1.0-beta.1"]);
+    assert_eq!(status(release(&repository, &github, &[])), "released");
+    assert_eq!(github.with(|state| state.tags["v1.1.0"].clone()), commit);
+    assert_eq!(status(release(&repository, &github, &[])), "unchanged");
+    assert_eq!(status(beta()), "unchanged");
+    assert_eq!(releases(&github), ["v1.1.0", "v1.1.0-beta.1"]);
+}
+
+/// The newest version of the line stands on a branch of its own, but the one it began with holds the commit.
+#[test]
+fn a_later_release_is_found_behind_a_maintenance_branch() {
+    let (repository, github, _) = scene(SERVICE);
+    assert_eq!(status(release(&repository, &github, &[])), "released");
+    let early = repository.commit("fix: early");
+    repository.commit("feat: later");
+    assert_eq!(status(release(&repository, &github, &[])), "released");
+    repository.git(&["checkout", "-q", "-b", "1.2.x"]);
+    repository.commit("fix: on the branch");
+    let branch = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/1.2.x"));
+    assert_eq!(status(branch), "released");
+    assert_eq!(tags(&github), ["v1.0.0", "v1.1.0", "v1.2.0", "v1.2.1"]);
+    repository.git(&["checkout", "-q", "--detach", &early]);
+    let ended = release(&repository, &github, &[]).ended(0).json();
+    assert_eq!((&ended["status"], &ended["tag"]), (&"superseded".into(), &"v1.2.0".into()));
+    assert_eq!(tags(&github).len(), 4);
+}
+
+#[test]
+fn a_name_that_stands_elsewhere_is_said() {
+    let (repository, github, commit) = scene(SERVICE);
+    repository.git(&["checkout", "-q", "-b", "topic", "HEAD~1"]);
+    let other = repository.commit("feat: elsewhere");
+    repository.git(&["checkout", "-q", "--detach", &commit]);
+    github.with(|state| state.tags.insert("v1.1.0".into(), other));
+    let ended = release(&repository, &github, &["--version", "1.1.0"]).ended(0);
+    assert_eq!(ended.json()["tag"], "v1.2.0");
+    assert!(ended.stderr.contains("pushed as 1.1.0, and its commit is released as 1.2.0"), "{ended}");
+    let again = release(&repository, &github, &["--version", "1.2.0"]).ended(0);
+    assert!(!again.stderr.contains("pushed as"), "{again}");
+    assert_eq!(
+        ended.stderr.matches("v1.1.0 stands at a commit that is not part of this history").count(),
+        1,
+        "{ended}"
+    );
 }
 
 #[test]

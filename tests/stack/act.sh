@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# act.sh SERVICE IMAGE EVENT GITHUB: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with
+# act.sh SERVICE IMAGE EVENT GITHUB [FROM]: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with
 # act, this repository's own action and reusable workflow standing in for clinicult/cicd@v1. IMAGE is the action's image,
-# GITHUB the address of GitHub's API.
+# GITHUB the address of GitHub's API, FROM the repository that a pull request comes from: by default the service's own.
 #
 # act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
 # are written as a release writes them: the action by its full SHA, its image by digest.
 set -euo pipefail
-service=$1 image=$2 event=$3 github=$4
+service=$1 image=$2 event=$3 github=$4 from=${5:-clinicult/patients}
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 : "${AWS_ENDPOINT_URL:?the stack is not up: eval \"\$(./dev stack env)\"}" "${CICD_STACK_OIDC_URL:?}" "${CICD_STACK_OIDC_BEARER:?}"
 
@@ -24,9 +24,9 @@ git -C "$work" -c user.name=act -c user.email=act@localhost commit -q -m release
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/act
 mkdir -p "$cache"
-cat >"$work/event.json" <<'END'
+cat >"$work/event.json" <<END
 {"ref": "refs/heads/main", "repository": {"default_branch": "main", "full_name": "clinicult/patients"},
- "pull_request": {"number": 12, "head": {"ref": "topic"}, "base": {"ref": "main"}}}
+ "pull_request": {"number": 12, "head": {"ref": "topic", "repo": {"full_name": "$from"}}, "base": {"ref": "main"}}}
 END
 
 # A job starts without what this shell has: the platform and the credentials must come the way they come on GitHub.

@@ -18,7 +18,12 @@ pub enum Act {
     Answer(u16, &'static str, &'static str),
     /// It is done, and the connection closed without a word.
     LoseAnswer,
+    /// It is answered as ever.
+    Pass,
 }
+
+/// A name that the repository had once.
+const RENAMED: &str = "/repos/clinicult/sufferers/";
 
 /// `act` happens to the first `times` requests of this method whose path has `part` in it.
 pub type Rule = (&'static str, &'static str, usize, Act);
@@ -33,6 +38,10 @@ pub struct State {
     pub releases: BTreeMap<String, Value>,
     /// Names that belonged to immutable releases.
     pub burned: Vec<String>,
+    /// Those of which GitHub takes no ref any more, as a ruleset would.
+    pub reserved: Vec<String>,
+    /// Whether a ruleset forbids to make tags.
+    pub locked: bool,
     pub rules: Vec<Rule>,
     /// `POST /repos/…`, in order.
     pub seen: Vec<String>,
@@ -80,6 +89,8 @@ impl Drop for Github {
         assert!(violations.is_empty() || std::thread::panicking(), "not GitHub's API: {violations:#?}");
     }
 }
+
+const RESTRICTED: &str = "Cannot create ref due to creations being restricted.";
 
 fn serve(
     mut client: TcpStream,
@@ -139,7 +150,12 @@ fn serve(
             answer(&mut guard, &method, &target, &body, repository, own);
             return Ok(());
         }
-        None => answer(&mut guard, &method, &target, &body, repository, own),
+        None if target.starts_with(RENAMED) => {
+            let to = target.replacen(RENAMED, "/repos/clinicult/patients/", 1);
+            let status = if method == "GET" { 301 } else { 307 };
+            (status, format!("Location: {own}{to}\r\n"), json!({ "message": "Moved Permanently" }).to_string())
+        }
+        Some(Act::Pass) | None => answer(&mut guard, &method, &target, &body, repository, own),
     };
     drop(guard);
     let length = text.len();
@@ -236,6 +252,9 @@ fn answer(
             if state.tags.contains_key(&name) {
                 return no(422, "Reference already exists");
             }
+            if state.locked || state.reserved.contains(&name) {
+                return no(422, &format!("Repository rule violations found\n\n{RESTRICTED}\n\n"));
+            }
             state.tags.insert(name, commit);
             yes(201, json!({}))
         }
@@ -260,6 +279,16 @@ fn answer(
             }
             if state.releases.contains_key(&tag) {
                 return invalid("already_exists", "tag_name already_exists");
+            }
+            let reserved = state.reserved.contains(&tag);
+            if !state.tags.contains_key(&tag) && (state.locked || reserved) {
+                let mut errors = vec![json!({ "resource": "Release", "code": "custom", "field": "pre_receive",
+                    "message": format!("pre_receive Repository rule violations found\n\n{RESTRICTED}\n\n") })];
+                if reserved {
+                    errors.push(json!({ "resource": "Release", "code": "custom", "field": "tag_name",
+                        "message": "tag_name was used by an immutable release" }));
+                }
+                return (422, String::new(), json!({ "message": "Validation Failed", "errors": errors }).to_string());
             }
             assert!(state.tags.contains_key(&tag), "GitHub would make the tag {tag} by itself");
             let mut release = body.clone();
