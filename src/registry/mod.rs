@@ -3,6 +3,7 @@
 //! [`push`] decides and does; [`upload`] streams one blob; [`client`] speaks HTTP and has patience; [`ecr`] is ECR's own API.
 
 mod address;
+mod cause;
 mod challenge;
 mod client;
 mod ecr;
