@@ -65,6 +65,7 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "refusal.rs",
         "patience.rs",
         "cause.rs",
+        "scan.rs",
     ];
     let effects = [
         "async fn",

@@ -186,7 +186,7 @@ fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Opt
 }
 
 /// Looks before it reads, so that the body stays in the connection.
-fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
+pub fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
     let mut seen = vec![0; 16 * 1024];
     loop {
         let length = client.peek(&mut seen)?;
