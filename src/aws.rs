@@ -98,22 +98,13 @@ async fn assume(config: &SdkConfig, role: &str, token: &oidc::Token, environ: &E
         .await;
     let answer = answer.map_err(|error| {
         let code = error.code().unwrap_or_default().to_string();
-        let refused = Error::refused(format!("STS does not give {role} to this job")).why(match error.message() {
+        let why = match error.message() {
             Some(message) => format!("{code}: {message}"),
             None => chain(&error),
-        });
-        match code.as_str() {
-            "AccessDenied" => refused.fix(format!(
-                "let the role's trust policy allow exactly this token: \"token.actions.githubusercontent.com:sub\": \"{}\", \
-                 \"token.actions.githubusercontent.com:aud\": \"{AUDIENCE}\"",
-                token.subject().unwrap_or_else(|| "unknown".into())
-            )),
-            "InvalidIdentityToken" => refused.fix(
-                "create the IAM OIDC identity provider for https://token.actions.githubusercontent.com in the role's account",
-            ),
-            "ExpiredTokenException" => refused.fix("run the job again: the token was older than its five minutes"),
-            _ => refused.fix("see that the role exists and that its trust policy names GitHub's identity provider"),
-        }
+        };
+        let fix =
+            remedy(&code, &why, role, config.region().map_or("", |region| region.as_ref()), token.subject().as_deref());
+        Error::refused(format!("STS does not give {role} to this job")).why(why).fix(fix)
     })?;
     let given = answer.credentials().ok_or_else(|| Error::unexpected("STS answered without credentials"))?;
     let expiry = std::time::SystemTime::try_from(*given.expiration()).ok();
@@ -124,6 +115,41 @@ async fn assume(config: &SdkConfig, role: &str, token: &oidc::Token, environ: &E
         expiry,
         "github-oidc",
     ))
+}
+
+/// What to do when STS does not give a role to a job's OIDC token, from its code and words. Pure.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html#API_AssumeRoleWithWebIdentity_Errors>
+fn remedy(code: &str, why: &str, role: &str, region: &str, subject: Option<&str>) -> String {
+    let claims = format!(
+        "\"token.actions.githubusercontent.com:sub\": \"{}\", \"token.actions.githubusercontent.com:aud\": \"{AUDIENCE}\"",
+        subject.unwrap_or("unknown")
+    );
+    let account = role.split(':').nth(4).unwrap_or_default();
+    match code {
+        "AccessDenied" | "AccessDeniedException" => {
+            format!("let the role's trust policy allow exactly this token: {claims}")
+        }
+        "InvalidIdentityToken" if why.to_ascii_lowercase().contains("audience") => format!(
+            "add the audience to the provider: aws iam add-client-id-to-open-id-connect-provider --client-id {AUDIENCE} \
+             --open-id-connect-provider-arn arn:aws:iam::{account}:oidc-provider/token.actions.githubusercontent.com"
+        ),
+        "InvalidIdentityToken" => format!(
+            "create the identity provider in account {account}, where the role is: aws iam create-open-id-connect-provider \
+             --url https://token.actions.githubusercontent.com --client-id-list {AUDIENCE}"
+        ),
+        "ExpiredTokenException" => "run the job again: the token was older than its five minutes".into(),
+        "IDPCommunicationError" => {
+            "run the job again: STS could not reach GitHub for the keys that tokens are signed with".into()
+        }
+        "IDPRejectedClaim" => {
+            format!("the identity provider did not take the token: see that the role trusts {claims}")
+        }
+        "RegionDisabledException" => format!(
+            "activate STS for {region} in account {account} (IAM, account settings), or name a region in platform.yaml where it is"
+        ),
+        "ValidationError" => format!("see that `role: {role}` in platform.yaml is the ARN of a role"),
+        _ => "see that the role exists and that its trust policy names GitHub's identity provider".into(),
+    }
 }
 
 /// What AWS said, as our error: a denial names the IAM action to allow, everything else is unexpected.
@@ -156,6 +182,38 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_sts_says_has_a_remedy() {
+        let cases = [
+            (
+                "AccessDenied",
+                "not authorized to perform sts:AssumeRoleWithWebIdentity",
+                "repo:clinicult/patients:pull_request",
+            ),
+            ("InvalidIdentityToken", "Incorrect token audience", "add-client-id-to-open-id-connect-provider"),
+            (
+                "InvalidIdentityToken",
+                "No OpenIDConnect provider found in your account",
+                "create-open-id-connect-provider",
+            ),
+            ("ExpiredTokenException", "Token expired", "run the job again"),
+            ("IDPCommunicationError", "could not be reached", "run the job again"),
+            ("IDPRejectedClaim", "rejected", "sts.amazonaws.com"),
+            (
+                "RegionDisabledException",
+                "STS is not activated in this region",
+                "activate STS for eu-south-1 in account 111122223333",
+            ),
+            ("ValidationError", "1 validation error detected", "is the ARN of a role"),
+            ("", "no answer", "trust policy names"),
+        ];
+        for (code, why, part) in cases {
+            let role = "arn:aws:iam::111122223333:role/cicd";
+            let fix = remedy(code, why, role, "eu-south-1", Some("repo:clinicult/patients:pull_request"));
+            assert!(fix.contains(part), "{code}: {fix}");
+        }
+    }
 
     #[test]
     fn the_principal_is_the_role_behind_a_session() {

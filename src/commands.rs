@@ -241,6 +241,7 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
         mount_from: arguments.mount_from.clone(),
         timeout: arguments.timeout.0,
         plan: context.shared.plan,
+        scan: service.scan.clone(),
     };
     let pushed = match &arguments.repository {
         Some(repository) => registry::push_to(repository, &request, &context.report).await?,

@@ -6,7 +6,9 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{Cpu, Identifier, Memory, Name, Platform, SecretRef, Span, UrlPath, Variable};
+use super::values::{
+    Cpu, Day, Identifier, Memory, Name, Platform, Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
+};
 
 /// What a service is: read from service.yaml.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -46,6 +48,8 @@ pub struct Service {
     pub manifests: Vec<PathBuf>,
     #[serde(default)]
     pub version: Version,
+    /// Keeps an image with findings from getting its tags. Without it nobody looks for findings.
+    pub scan: Option<Scan>,
     /// What differs per environment, in the order in which they are deployed.
     #[serde(default)]
     pub environments: IndexMap<Name, Overlay>,
@@ -216,6 +220,89 @@ pub enum BumpName {
     Patch,
     Minor,
     Major,
+}
+
+/// When ECR's scan of a pushed image stops it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Scan {
+    /// The least severity that stops.
+    pub fail_on: Severity,
+    /// Findings that do no harm here, each with the reason and an end.
+    pub allow: Vec<Allowed>,
+    /// The longest time until the findings are there.
+    pub timeout: Span,
+    /// What becomes of an image that ECR cannot scan.
+    pub unsupported: OnUnsupported,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Scan {
+            fail_on: Severity::High,
+            allow: Vec::new(),
+            timeout: Span(std::time::Duration::from_secs(300)),
+            unsupported: OnUnsupported::Fail,
+        }
+    }
+}
+
+/// A finding that does no harm here.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Allowed {
+    /// As the scan names it: `CVE-2026-1234`.
+    pub id: Vulnerability,
+    pub reason: Reason,
+    /// The last day on which it is allowed.
+    pub until: Day,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnsupported {
+    Fail,
+    Warn,
+}
+
+/// How severe a finding is, the least severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Nobody has rated it yet.
+    Undefined,
+    Informational,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    /// From ECR's or Inspector's word. One that we do not know is taken for the worst.
+    pub fn of_scan(word: &str) -> Severity {
+        match word {
+            "UNDEFINED" | "UNTRIAGED" | "" => Severity::Undefined,
+            "INFORMATIONAL" => Severity::Informational,
+            "LOW" => Severity::Low,
+            "MEDIUM" => Severity::Medium,
+            "HIGH" => Severity::High,
+            _ => Severity::Critical,
+        }
+    }
+}
+
+impl std::fmt::Display for Severity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Severity::Undefined => "undefined",
+            Severity::Informational => "informational",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        })
+    }
 }
 
 /// What differs in one environment. Maps are merged key by key; everything else replaces.

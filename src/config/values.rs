@@ -132,6 +132,66 @@ text_value!(
     }
 );
 
+text_value!(
+    /// What a scan calls a finding: `CVE-2026-1234`, `GHSA-…`, `ALAS2-…`.
+    Vulnerability,
+    "^[A-Z][A-Za-z0-9]*-[-.:A-Za-z0-9]+$",
+    |text| {
+        let (first, rest) = text.split_once('-').unwrap_or_default();
+        let is_word = |text: &str, more: &[char]| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
+        };
+        if !first.starts_with(|c: char| c.is_ascii_uppercase()) || !is_word(first, &[]) || !is_word(rest, &['-', '.', ':']) {
+            return Err(format!("`{text}` is no finding: write it as the scan does, like CVE-2026-1234"));
+        }
+        Ok(())
+    }
+);
+
+text_value!(
+    /// Why something is as it is, in words, on one line.
+    Reason,
+    "\\S",
+    |text| {
+        if text.trim().is_empty() || text.chars().any(char::is_control) {
+            return Err("a reason has words, on one line: what makes the finding harmless here".into());
+        }
+        Ok(())
+    }
+);
+
+/// A day, in UTC: `2027-01-31`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Day(pub jiff::civil::Date);
+
+impl TryFrom<String> for Day {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no day: write it as 2027-01-31");
+        let day: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+        if day.to_string() == text { Ok(Day(day)) } else { Err(wrong()) }
+    }
+}
+
+impl From<Day> for String {
+    fn from(day: Day) -> String {
+        day.0.to_string()
+    }
+}
+
+impl JsonSchema for Day {
+    fn schema_name() -> Cow<'static, str> {
+        "Day".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date" })
+    }
+}
+
 /// Where a secret's value comes from. The value itself never passes through this program.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -352,6 +412,15 @@ mod tests {
         fn secret(text: &str) -> Result<String, String> {
             SecretRef::try_from(text.to_string()).map(String::from)
         }
+        fn day(text: &str) -> Result<String, String> {
+            Day::try_from(text.to_string()).map(String::from)
+        }
+        fn vulnerability(text: &str) -> Result<String, String> {
+            Vulnerability::try_from(text.to_string()).map(String::from)
+        }
+        fn reason(text: &str) -> Result<String, String> {
+            Reason::try_from(text.to_string()).map(String::from)
+        }
         type Read = fn(&str) -> Result<String, String>;
         let cases: &[(Read, &str, Option<&str>)] = &[
             (span, "60s", Some("60s")),
@@ -362,6 +431,19 @@ mod tests {
             (span, "-1s", None),
             (span, "1.5s", None),
             (span, "18446744073709551615h", None),
+            (day, "2027-01-31", Some("2027-01-31")),
+            (day, "2027-02-30", None),
+            (day, "31.1.2027", None),
+            (day, "2027-01-31T10:00", None),
+            (day, "20270131", None),
+            (vulnerability, "CVE-2026-1234", Some("CVE-2026-1234")),
+            (vulnerability, "GHSA-xxxx-yyyy-zzzz", Some("GHSA-xxxx-yyyy-zzzz")),
+            (vulnerability, "openssl", None),
+            (vulnerability, "CVE-", None),
+            (vulnerability, "CVE-2026-*", None),
+            (reason, "no such call here", Some("no such call here")),
+            (reason, "  ", None),
+            (reason, "a\nb", None),
             (cpu, "250m", Some("250")),
             (cpu, "1", Some("1000")),
             (cpu, "0.5", Some("500")),

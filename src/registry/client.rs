@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::address::{self, Address};
+use super::cause::{self, Cause};
 use super::challenge::Challenge;
 use super::ecr::Ecr;
 use super::lanes::Lanes;
@@ -47,8 +48,8 @@ pub struct Task {
 /// Why one try did not succeed.
 #[derive(Debug)]
 pub enum Fault {
-    /// It may go away by itself.
-    Passing { why: String, asked: Option<Duration> },
+    /// It may go away by itself. Without a status there was no answer.
+    Passing { status: Option<StatusCode>, why: String, asked: Option<Duration> },
     /// We ask too much at a time.
     Throttled { why: String, asked: Option<Duration> },
     /// Nobody listens there, or no such host: an address that is wrong does not get right.
@@ -58,7 +59,7 @@ pub enum Fault {
     /// 401.
     Unauthorised { challenge: Option<String>, used: Option<HeaderValue>, why: String },
     /// The registry said no, in words: it will say so again.
-    Answered { status: StatusCode, codes: Vec<String>, why: String },
+    Answered { status: StatusCode, why: String },
     /// It will not go away.
     Final(Error),
 }
@@ -169,7 +170,7 @@ impl Client {
                 fault => fault,
             };
             let (why, asked) = match &fault {
-                Fault::Passing { why, asked } => (why.clone(), *asked),
+                Fault::Passing { why, asked, .. } => (why.clone(), *asked),
                 Fault::Throttled { why, asked } => {
                     self.lanes.narrow();
                     (why.clone(), *asked)
@@ -231,7 +232,7 @@ impl Client {
         if *now != used {
             return Ok(());
         }
-        let unauthorised = || Fault::Answered { status: StatusCode::UNAUTHORIZED, codes: vec![], why: why.clone() };
+        let unauthorised = || Fault::Answered { status: StatusCode::UNAUTHORIZED, why: why.clone() };
         *now = match &self.identity {
             Identity::Ecr(ecr) => Some(ecr.authorization(&self.report).await?),
             Identity::Anonymous => match challenge.and_then(Challenge::parse) {
@@ -262,7 +263,7 @@ impl Client {
 
     /// A fault as our error.
     fn explain(&self, task: &Task, fault: Fault, tries: u32) -> Error {
-        let at = self.address.shown();
+        let (at, diagnosed) = (self.address.shown(), self.diagnose(task, &fault));
         let doing = format!("{} at {at} failed", task.doing);
         let often = if tries > 1 { format!(" ({tries} tries)") } else { String::new() };
         match fault {
@@ -270,17 +271,14 @@ impl Client {
             Fault::Still { why } => Error::new(Kind::TimedOut, doing)
                 .why(format!("{why}{often}"))
                 .fix("run it again: what was uploaded is not uploaded twice"),
-            Fault::Passing { why, asked } | Fault::Throttled { why, asked } => {
+            Fault::Passing { why, asked, .. } | Fault::Throttled { why, asked } => {
                 let asked =
                     asked.map(|asked| format!("; it asks for {} s of patience", asked.as_secs())).unwrap_or_default();
                 let error = Error::unexpected(doing).why(format!("{why}{asked}{often}"));
-                match &self.identity {
-                    // ECR closes the connection on an upload that is not allowed or has no repository.
-                    Identity::Ecr(ecr) => error.fix(format!(
-                        "run it again; when ECR closes the connection each time: {}",
-                        ecr.permission(task.needs)
-                    )),
-                    Identity::Anonymous => {
+                match (&self.identity, diagnosed) {
+                    (Identity::Ecr(_), Some((_, fix))) => error.fix(fix),
+                    (Identity::Ecr(_), None) => error.fix("run it again: what was uploaded is not uploaded twice"),
+                    (Identity::Anonymous, _) => {
                         error.fix(format!("see that {at} is right and reachable from here, and run it again"))
                     }
                 }
@@ -288,31 +286,46 @@ impl Client {
             Fault::Unreachable { why } => Error::unexpected(doing)
                 .why(format!("{why}{often}"))
                 .fix(format!("see that {at} is the right address, and reachable from here")),
-            Fault::Unauthorised { why, .. } => self.refused(doing, &why, task, false),
-            Fault::Answered { status, codes, why } => match status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.refused(doing, &why, task, false),
-                StatusCode::NOT_FOUND if codes.is_empty() || codes.iter().any(|code| code == "NAME_UNKNOWN") => {
-                    self.refused(doing, &why, task, true)
+            Fault::Unauthorised { why, .. } | Fault::Answered { why, .. } => {
+                let error = match &diagnosed {
+                    Some((cause, _)) if cause.is_refusal() => Error::refused(doing).why(why),
+                    _ => Error::unexpected(doing).why(format!("{why}{often}")),
+                };
+                let cause = diagnosed.as_ref().map(|(cause, _)| *cause);
+                match (&self.identity, cause) {
+                    (Identity::Ecr(_), _) => match diagnosed {
+                        Some((_, fix)) => error.fix(fix),
+                        None => error,
+                    },
+                    (Identity::Anonymous, Some(Cause::Repository)) => {
+                        error.fix("create the repository first: this registry makes none by itself")
+                    }
+                    (Identity::Anonymous, Some(Cause::Permission | Cause::Forbidden | Cause::OtherAccount | Cause::Expired)) => error.fix(
+                        "this registry wants a login, and --repository has none: push to one that lets everybody, or to ECR through platform.yaml",
+                    ),
+                    (Identity::Anonymous, _) => error,
                 }
-                _ => Error::unexpected(doing).why(format!("{why}{often}")),
-            },
+            }
         }
     }
 
-    /// The registry refuses us, or has no such repository.
-    fn refused(&self, doing: String, why: &str, task: &Task, missing: bool) -> Error {
-        let refused = Error::refused(doing).why(why);
-        match (&self.identity, missing) {
-            (Identity::Ecr(ecr), true) => {
+    /// The cause behind a fault, and what to do about it; none where nothing is known.
+    fn diagnose(&self, task: &Task, fault: &Fault) -> Option<(Cause, String)> {
+        let cause = match fault {
+            Fault::Passing { status, why, .. } => cause::of(status.map(|status| status.as_u16()), why),
+            Fault::Answered { status, why, .. } => cause::of(Some(status.as_u16()), why),
+            Fault::Unauthorised { why, .. } => cause::of(Some(401), why),
+            _ => return None,
+        };
+        let (allow, create) = match &self.identity {
+            Identity::Ecr(ecr) => {
                 let creating = ecr.permission(&["ecr:DescribeRepositories", "ecr:CreateRepository"]);
-                refused.fix(format!("create the repository: {}\nor let this do it: {creating}", ecr.creation()))
+                let create = format!("create the repository: {}\nor let this do it: {creating}", ecr.creation());
+                (ecr.permission(task.needs), create)
             }
-            (Identity::Ecr(ecr), false) => refused.fix(ecr.permission(task.needs)),
-            (Identity::Anonymous, true) => refused.fix("create the repository first: this registry makes none by itself"),
-            (Identity::Anonymous, false) => refused.fix(
-                "this registry wants a login, and --repository has none: push to one that lets everybody, or to ECR through platform.yaml",
-            ),
-        }
+            Identity::Anonymous => Default::default(),
+        };
+        cause.fix(&allow, &create).map(|fix| (cause, fix))
     }
 }
 
@@ -327,13 +340,13 @@ pub async fn judge(answer: Response, used: Option<HeaderValue>) -> Result<Respon
     let challenge = header(WWW_AUTHENTICATE);
     let asked = asked(header(RETRY_AFTER).as_deref(), header(DATE).as_deref());
     let (codes, why) = said(status, &body(answer, ERROR_LIMIT).await.unwrap_or_default());
-    if status == StatusCode::UNAUTHORIZED {
+    if status == StatusCode::UNAUTHORIZED || cause::of(Some(status.as_u16()), &why) == Cause::Expired {
         return Err(Fault::Unauthorised { challenge, used, why });
     }
     Err(match (is_throttling(status, &codes, &why), is_passing(status, &codes)) {
         (true, _) => Fault::Throttled { why, asked },
-        (_, true) => Fault::Passing { why, asked },
-        _ => Fault::Answered { status, codes, why },
+        (_, true) => Fault::Passing { status: Some(status), why, asked },
+        _ => Fault::Answered { status, why },
     })
 }
 
@@ -344,7 +357,7 @@ pub fn unanswered(error: reqwest::Error) -> Fault {
     match (timed_out, unreachable) {
         (_, true) => Fault::Unreachable { why },
         (true, _) => Fault::Still { why },
-        _ => Fault::Passing { why, asked: None },
+        _ => Fault::Passing { status: None, why, asked: None },
     }
 }
 

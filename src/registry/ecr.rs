@@ -3,17 +3,25 @@
 //! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/Welcome.html>
 
 use aws_sdk_ecr::error::ProvideErrorMetadata;
-use aws_sdk_ecr::types::{ImageIdentifier, ImageScanningConfiguration, ImageTagMutability};
+use aws_sdk_ecr::types::{
+    EnhancedImageScanFinding, ImageIdentifier, ImageScanFinding, ImageScanningConfiguration, ImageTagMutability,
+    VulnerablePackage,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
+use super::scan::{Finding, Scan};
 use super::{Found, Wanted};
 use crate::aws::{Session, refusal};
 use crate::config::platform;
+use crate::config::service::Severity;
 use crate::error::{Error, Kind, Result};
 use crate::layout::Digest;
 use crate::report::Report;
+
+/// More pages of findings than this are not read: each has up to a thousand.
+const MOST_PAGES: usize = 100;
 
 /// One repository of an ECR registry, which may not be there yet.
 pub struct Ecr {
@@ -174,6 +182,76 @@ impl Ecr {
         jiff::Timestamp::from_second(at.secs()).ok().map(|at| at.to_string())
     }
 
+    /// What ECR says of an image's scan now, all pages of it. An image that is not there was never scanned.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanFindings.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM actions, when we may not look.
+    pub async fn scan(&self, digest: &str) -> Result<Scan> {
+        let image = ImageIdentifier::builder().image_digest(digest).build();
+        let (mut scan, mut next) = (Scan::default(), None);
+        for _ in 0..MOST_PAGES {
+            let request =
+                self.client.describe_image_scan_findings().registry_id(&self.account).repository_name(&self.name);
+            let request = request.image_id(image.clone()).max_results(1000).set_next_token(next);
+            let page = match request.send().await {
+                Ok(page) => page,
+                Err(error)
+                    if matches!(
+                        error.code(),
+                        Some("ScanNotFoundException" | "ImageNotFoundException" | "RepositoryNotFoundException")
+                    ) =>
+                {
+                    return Ok(Scan::default());
+                }
+                Err(error) => {
+                    let doing = format!("ECR does not tell the findings of {digest}");
+                    let refused = refusal(doing, "ecr:DescribeImageScanFindings", &error);
+                    return Err(match is_denied(error.code()) {
+                        true => refused.fix(format!(
+                            "{}\nand where scanning is enhanced, `inspector2:ListCoverage` and `inspector2:ListFindings` on `*`",
+                            self.permission(&["ecr:DescribeImageScanFindings"])
+                        )),
+                        false => refused,
+                    });
+                }
+            };
+            if let Some(status) = page.image_scan_status() {
+                scan.status = status.status().map(|status| status.as_str().to_string());
+                scan.description = status.description().unwrap_or_default().to_string();
+            }
+            if let Some(found) = page.image_scan_findings() {
+                let counts = found.finding_severity_counts().into_iter().flat_map(|counts| counts.values());
+                scan.counted = counts.map(|count| usize::try_from(*count).unwrap_or(0)).sum();
+                scan.completed = found.image_scan_completed_at().is_some();
+                scan.listed += found.findings().len() + found.enhanced_findings().len();
+                scan.findings.extend(found.findings().iter().map(basic));
+                scan.findings.extend(found.enhanced_findings().iter().flat_map(enhanced));
+            }
+            next = page.next_token().map(str::to_string);
+            if next.is_none() {
+                return Ok(scan);
+            }
+        }
+        Err(Error::unexpected(format!("ECR has more than {MOST_PAGES} pages of findings of {digest}")))
+    }
+
+    /// The command that starts a scan.
+    pub fn start_scan(&self, digest: &str) -> String {
+        format!(
+            "aws ecr start-image-scan --region {} --registry-id {} --repository-name {} --image-id imageDigest={digest}",
+            self.region, self.account, self.name
+        )
+    }
+
+    /// The command that has every push scanned from now on.
+    pub fn scan_on_push(&self) -> String {
+        format!(
+            "aws ecr put-image-scanning-configuration --region {} --registry-id {} --repository-name {} --image-scanning-configuration scanOnPush=true",
+            self.region, self.account, self.name
+        )
+    }
+
     fn remedy(&self, wanted: &Wanted) -> String {
         let list = format!(
             "see what there is: aws ecr describe-images --region {} --registry-id {} --repository-name {} --query 'imageDetails[].imageTags'",
@@ -201,6 +279,47 @@ impl Ecr {
 
     fn arn(&self) -> String {
         arn(&self.region, &self.account, &self.name)
+    }
+}
+
+/// A finding of a basic scan: the package stands in attributes, and nobody says in which version it is fixed.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFinding.html>
+fn basic(finding: &ImageScanFinding) -> Finding {
+    let attribute = |name: &str| {
+        let found = finding.attributes().iter().find(|attribute| attribute.key() == name);
+        found.and_then(|attribute| attribute.value()).map(str::to_string)
+    };
+    Finding {
+        severity: Severity::of_scan(finding.severity().map_or("", |severity| severity.as_str())),
+        id: finding.name().unwrap_or("without a name").to_string(),
+        package: attribute("package_name").unwrap_or_default(),
+        installed: attribute("package_version").unwrap_or_default(),
+        fixed: None,
+    }
+}
+
+/// A finding of Inspector, once for each of its packages. One that was closed or suppressed there is none here.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_EnhancedImageScanFinding.html>
+fn enhanced(finding: &EnhancedImageScanFinding) -> Vec<Finding> {
+    if matches!(finding.status(), Some("CLOSED" | "SUPPRESSED")) {
+        return Vec::new();
+    }
+    let details = finding.package_vulnerability_details();
+    let id = details.and_then(|details| details.vulnerability_id()).or(finding.title()).unwrap_or("without a name");
+    let one = |package: Option<&VulnerablePackage>| Finding {
+        severity: Severity::of_scan(finding.severity().unwrap_or_default()),
+        id: id.to_string(),
+        package: package.and_then(VulnerablePackage::name).unwrap_or_default().to_string(),
+        installed: package.and_then(VulnerablePackage::version).unwrap_or_default().to_string(),
+        // Inspector says so in words where there is none.
+        fixed: package
+            .and_then(|package| package.fixed_in_version())
+            .filter(|v| *v != "NotAvailable")
+            .map(str::to_string),
+    };
+    match details.map(|details| details.vulnerable_packages()).unwrap_or_default() {
+        [] => vec![one(None)],
+        packages => packages.iter().map(|package| one(Some(package))).collect(),
     }
 }
 

@@ -1,17 +1,21 @@
 //! From an OCI layout to a registry: ECR, or any that speaks the OCI distribution protocol.
 //!
-//! [`push`] decides and does; [`upload`] streams one blob; [`client`] speaks HTTP and has patience; [`ecr`] is ECR's own API.
+//! [`push`] decides and does; [`upload`] streams one blob; [`client`] speaks HTTP and has patience; [`ecr`] is ECR's own
+//! API; [`gate`] waits for findings and [`scan`] judges them.
 
 mod address;
+mod cause;
 mod challenge;
 mod client;
 mod ecr;
+mod gate;
 mod lanes;
 #[cfg(test)]
 mod mutations;
 mod preflight;
 mod push;
 mod referrers;
+mod scan;
 mod upload;
 
 use std::path::PathBuf;
@@ -20,7 +24,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::aws::Session;
-use crate::config::platform;
+use crate::config::{platform, service};
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Digest, Layout};
 use crate::patience::Patience;
@@ -42,6 +46,8 @@ pub struct Request {
     /// The longest time it may take, all in all.
     pub timeout: Duration,
     pub plan: bool,
+    /// What findings keep the tags from being set; none: nobody looks for findings.
+    pub scan: Option<service::Scan>,
 }
 
 /// What was pushed, or with [`Request::plan`] would be.
@@ -104,7 +110,7 @@ pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Re
         let from = request.mount_from.as_deref();
         let client = Client::open(address, Identity::Anonymous, Patience::DEFAULT, from, report).await?;
         let facts = push::observe(&client, &layout, &tags).await?;
-        push(&client, &layout, &tags, &facts, request.plan, report).await
+        push(&client, &layout, &tags, &facts, request, report).await
     })
     .await
 }
@@ -136,7 +142,7 @@ pub async fn push_to_ecr(
                 report.detail(format!("created the repository {name}: immutable tags, scan on push"));
             }
         }
-        push(&client, &layout, &tags, &facts, request.plan, report).await
+        push(&client, &layout, &tags, &facts, request, report).await
     })
     .await
 }
@@ -230,20 +236,34 @@ async fn push(
     layout: &Layout,
     tags: &[String],
     facts: &Facts,
-    plan_only: bool,
+    request: &Request,
     report: &Report,
 ) -> Result<Pushed> {
     let repository = client.address().shown();
     let plan = push::plan(layout, &repository, facts)?;
     let mut mounted = 0;
-    if plan_only {
+    if let (Identity::Ecr(ecr), Some(_)) = (client.identity(), &request.scan) {
+        // Whoever may not look is told so before anything is uploaded.
+        ecr.scan(layout.root().digest.as_str()).await?;
+    }
+    if request.plan {
         report.detail(plan.in_words());
-    } else if !plan.is_nothing() {
-        mounted = push::upload(client, layout, &plan, report).await?;
+    } else {
+        if !plan.is_nothing() {
+            mounted = push::upload(client, layout, &plan, report).await?;
+        }
+        // What was pushed before is asked about again: there may be new findings since.
+        match (client.identity(), &request.scan) {
+            (Identity::Ecr(ecr), Some(rules)) => gate::pass(ecr, layout, rules, report).await?,
+            (Identity::Anonymous, Some(_)) => {
+                report.warn(format!("{repository} is not ECR: nothing is known of findings"))
+            }
+            (_, None) => {}
+        }
         push::set_tags(client, layout, &plan).await?;
     }
     Ok(Pushed {
-        status: plan_only.then_some("planned"),
+        status: request.plan.then_some("planned"),
         repository,
         digest: layout.root().digest.to_string(),
         tags: tags.to_vec(),

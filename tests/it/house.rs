@@ -64,6 +64,8 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "notes.rs",
         "refusal.rs",
         "patience.rs",
+        "cause.rs",
+        "scan.rs",
     ];
     let effects = [
         "async fn",

@@ -4,6 +4,7 @@ mod ecr;
 mod faults;
 mod layouts;
 mod proxy;
+mod scan;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -203,6 +204,23 @@ fn a_push_ends_when_its_time_is_over() {
     assert_no_tag(&repository, "1.0.0");
 }
 
+/// Media type and bytes are the layout's: nothing is packed anew on the way.
+#[test]
+fn zstd_layers_arrive_as_they_are() {
+    let repository = repository(&stack("CICD_STACK_REGISTRY"));
+    // Frames of zstd (RFC 8878, 3.1.1) with one raw block each: no checksum, the content's size in one byte.
+    let frame = |bytes: &[u8]| {
+        let block = u32::try_from(bytes.len() << 3 | 1).expect("a small block").to_le_bytes();
+        let size = u8::try_from(bytes.len()).expect("a small frame");
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, size], &block[..3], bytes].concat()
+    };
+    let layout = Layout::zstd(&[frame(&random(200)), frame(&random(1))]);
+    push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
+    assert_arrived(&layout, &repository, &["1.0.0"]);
+    let manifest = String::from_utf8_lossy(&layout.documents[&layout.digest]).into_owned();
+    assert_eq!(manifest.matches("image.layer.v1.tar+zstd").count(), 2, "{manifest}");
+}
+
 #[test]
 fn without_a_tag_an_image_is_there_by_its_digest() {
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
@@ -327,12 +345,15 @@ fn bad_input_is_refused_before_anybody_is_asked() {
 #[test]
 fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
     let rule = |method, part, times, act| Rule { method, part, times, act };
-    let cases: [(&str, Vec<Rule>); 9] = [
+    let cases: [(&str, Vec<Rule>); 12] = [
         ("no session", vec![rule("POST", "/uploads/", 2, Act::Answer("HTTP/1.1 503 Service Unavailable"))]),
         ("reset at the start", vec![rule("PUT", "/uploads/", 1, Act::Cut(0))]),
         ("reset half-way", vec![rule("PUT", "/uploads/", 2, Act::Cut(50))]),
         ("reset at the end", vec![rule("PUT", "/uploads/", 1, Act::Cut(100))]),
         ("a lost answer", vec![rule("PUT", "/uploads/", 1, Act::LoseAnswer)]),
+        ("a truncated answer", vec![rule("PUT", "/uploads/", 1, Act::HalfAnswer)]),
+        ("a truncated session", vec![rule("POST", "/uploads/", 2, Act::HalfAnswer)]),
+        ("a slow reader", vec![rule("PUT", "/uploads/", 2, Act::Slow(10_000))]),
         ("a stale session", vec![rule("PUT", "/uploads/", 1, Act::Answer("HTTP/1.1 416 Range Not Satisfiable"))]),
         ("a broken look", vec![rule("HEAD", "/blobs/", 1, Act::Answer("HTTP/1.1 500 Internal Server Error"))]),
         ("a broken manifest", vec![rule("PUT", "/manifests/sha256", 1, Act::LoseAnswer)]),

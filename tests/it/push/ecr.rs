@@ -23,7 +23,11 @@ impl EcrRepository {
     pub fn new() -> EcrRepository {
         EcrRepository(unique("push-ecr"))
     }
-    fn name(&self) -> String {
+    /// What a service is called whose repository this is.
+    pub fn service(&self) -> &str {
+        &self.0
+    }
+    pub fn name(&self) -> String {
         format!("clinicult/{}", self.0)
     }
     /// `HOST/NAME` where the stack has it.
@@ -43,7 +47,7 @@ impl EcrRepository {
         (ended.code == 0).then(|| ended.json()["repositories"][0].clone())
     }
     /// The writes to the repository's registry that the stack has seen.
-    fn writes(&self) -> usize {
+    pub fn writes(&self) -> usize {
         let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
         let path = format!("/v2/{}/", self.name());
         let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));

@@ -36,6 +36,7 @@ fn faults(seed: u64) -> Vec<Rule> {
         Act::Cut(100),
         Act::LoseAnswer,
         Act::HalfAnswer,
+        Act::Slow(50_000),
         Act::Answer("HTTP/1.1 429 Too Many Requests"),
         Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1"),
         Act::Answer("HTTP/1.1 503 Service Unavailable"),

@@ -66,6 +66,13 @@ impl Layout {
         layout.finish(index)
     }
 
+    /// One image whose `layers` are packed with zstd.
+    pub fn zstd(layers: &[Vec<u8>]) -> Layout {
+        let mut layout = Layout::empty();
+        let root = layout.manifest_of(layers, "application/vnd.oci.image.layer.v1.tar+zstd", "amd64");
+        layout.finish(root)
+    }
+
     /// One image of `layers`, and an SBOM that refers to it; gives the SBOM's digest, too.
     pub fn with_sbom(layers: &[Vec<u8>]) -> (Layout, String) {
         let mut layout = Layout::empty();
@@ -118,13 +125,14 @@ impl Layout {
     }
 
     fn manifest(&mut self, layers: &[Vec<u8>], architecture: &str) -> Value {
+        self.manifest_of(layers, "application/vnd.oci.image.layer.v1.tar+gzip", architecture)
+    }
+
+    fn manifest_of(&mut self, layers: &[Vec<u8>], media_type: &str, architecture: &str) -> Value {
         let diffs: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
         let config = json!({ "os": "linux", "architecture": architecture, "config": {}, "rootfs": { "type": "layers", "diff_ids": diffs } });
         let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
-        let layers: Vec<Value> = layers
-            .iter()
-            .map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar+gzip", layer.clone()))
-            .collect();
+        let layers: Vec<Value> = layers.iter().map(|layer| self.blob(media_type, layer.clone())).collect();
         self.document(
             MANIFEST,
             &json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers }),

@@ -16,6 +16,8 @@ pub enum Act {
     LoseAnswer,
     /// The registry gets the request; half of its answer comes back.
     HalfAnswer,
+    /// The registry gets the request; the body is read this many bytes at a time, with a pause of a millisecond between.
+    Slow(usize),
     /// The body is read and nothing is answered until the client goes away.
     Silence,
 }
@@ -141,13 +143,20 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
             drain(&mut client, length)?;
             return drain(&mut client, usize::MAX);
         }
-        Some(Act::LoseAnswer | Act::HalfAnswer) | None => {}
+        Some(Act::LoseAnswer | Act::HalfAnswer | Act::Slow(_)) | None => {}
     }
     let mut registry = TcpStream::connect(upstream)?;
     registry.set_read_timeout(Some(Duration::from_secs(30)))?;
     let passed: Vec<&str> = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
     registry.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
-    std::io::copy(&mut (&mut client).take(length as u64), &mut registry)?;
+    let mut body = (&mut client).take(length as u64);
+    if let Some(Act::Slow(bytes)) = act {
+        while std::io::copy(&mut (&mut body).take(bytes as u64), &mut registry)? > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    } else {
+        std::io::copy(&mut body, &mut registry)?;
+    }
     let mut answer = Vec::new();
     registry.read_to_end(&mut answer)?;
     match act {
@@ -177,7 +186,7 @@ fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Opt
 }
 
 /// Looks before it reads, so that the body stays in the connection.
-fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
+pub fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
     let mut seen = vec![0; 16 * 1024];
     loop {
         let length = client.peek(&mut seen)?;

@@ -1,0 +1,298 @@
+//! What an image scan of ECR means: whether it is at its end, which findings stop the image, and how they are shown. Pure.
+//!
+//! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanFindings.html>
+
+use std::fmt::Write;
+
+use jiff::civil::Date;
+
+use crate::config::service::{Scan as Rules, Severity};
+
+/// More findings than this are counted and not shown.
+const SHOWN: usize = 100;
+
+/// What ECR says of the scan of one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// ECR's word for its state; none when no scan was ever started.
+    pub status: Option<String>,
+    /// Why it is in that state, in ECR's words.
+    pub description: String,
+    /// Whether ECR says when it was completed.
+    pub completed: bool,
+    /// How many findings ECR counts. It may list them later.
+    pub counted: usize,
+    /// How many it lists: one may be about several packages.
+    pub listed: usize,
+    pub findings: Vec<Finding>,
+}
+
+/// One weakness in one package.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    pub severity: Severity,
+    pub id: String,
+    pub package: String,
+    pub installed: String,
+    /// The version that has it no more; none when there is no such version yet, or the scan does not say.
+    pub fixed: Option<String>,
+}
+
+/// Where a scan is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Not at its end: what is waited for.
+    Waiting(&'static str),
+    Done,
+    /// ECR does not scan such an image.
+    Unsupported,
+    /// There will be no findings.
+    Failed,
+}
+
+/// Whether the findings are all there. An empty list is believed when the look `before` gave the same: ECR says that a scan
+/// is complete before it lists what was found.
+pub fn progress(scan: &Scan, before: Option<&Scan>) -> Progress {
+    let Some(status) = scan.status.as_deref() else { return Progress::Waiting("no scan has been started") };
+    match status {
+        "PENDING" => Progress::Waiting("the scan waits for its turn"),
+        "IN_PROGRESS" => Progress::Waiting("the scan is under way"),
+        // Basic scans end in the one, enhanced ones stay in the other.
+        "COMPLETE" | "ACTIVE" if scan.listed < scan.counted => Progress::Waiting("not all findings are listed yet"),
+        "COMPLETE" | "ACTIVE" if scan.listed > 0 => Progress::Done,
+        "COMPLETE" | "ACTIVE" if !scan.completed => Progress::Waiting("the scan says nothing of its findings yet"),
+        "COMPLETE" | "ACTIVE" if before != Some(scan) => Progress::Waiting("the scan has found nothing so far"),
+        "COMPLETE" | "ACTIVE" => Progress::Done,
+        "UNSUPPORTED_IMAGE" => Progress::Unsupported,
+        _ => Progress::Failed,
+    }
+}
+
+/// What becomes of a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Stops,
+    /// service.yaml allowed it, until a day that is over.
+    Expired(Date),
+    /// service.yaml allows it.
+    Allowed {
+        until: Date,
+        reason: String,
+    },
+    /// It is less severe than what stops.
+    Passes,
+}
+
+impl Answer {
+    pub fn stops(&self) -> bool {
+        matches!(self, Answer::Stops | Answer::Expired(_))
+    }
+}
+
+/// Judges findings on a day: the worst first, each once.
+pub fn judge(mut findings: Vec<Finding>, rules: &Rules, today: Date) -> Vec<(Finding, Answer)> {
+    findings.sort_by(|one, other| other.severity.cmp(&one.severity).then_with(|| one.cmp(other)));
+    findings.dedup();
+    findings
+        .into_iter()
+        .map(|finding| {
+            let longest = rules.allow.iter().filter(|allowed| allowed.id.as_str() == finding.id);
+            let answer = match longest.max_by_key(|allowed| allowed.until.0) {
+                _ if finding.severity < rules.fail_on => Answer::Passes,
+                Some(allowed) if allowed.until.0 >= today => {
+                    Answer::Allowed { until: allowed.until.0, reason: allowed.reason.to_string() }
+                }
+                Some(allowed) => Answer::Expired(allowed.until.0),
+                None => Answer::Stops,
+            };
+            (finding, answer)
+        })
+        .collect()
+}
+
+/// `3 findings: 1 critical, 2 low`
+pub fn in_words(judged: &[(Finding, Answer)]) -> String {
+    let severities = [
+        Severity::Critical,
+        Severity::High,
+        Severity::Medium,
+        Severity::Low,
+        Severity::Informational,
+        Severity::Undefined,
+    ];
+    let counts =
+        severities.map(|severity| (judged.iter().filter(|(one, _)| one.severity == severity).count(), severity));
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, severity)| format!("{count} {severity}")).collect();
+    match judged.len() {
+        0 => "no findings".into(),
+        1 => format!("1 finding: {}", counts.join(", ")),
+        many => format!("{many} findings: {}", counts.join(", ")),
+    }
+}
+
+/// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2`.
+pub fn line(finding: &Finding, answer: &Answer) -> String {
+    let Finding { severity, id, package, installed, fixed } = finding;
+    let fixed = fixed.as_ref().map_or("no fixed version known".to_string(), |fixed| format!("fixed in {fixed}"));
+    let allowed = match answer {
+        Answer::Expired(until) => format!(" (it was allowed until {until})"),
+        _ => String::new(),
+    };
+    tamed(&format!("{id} ({severity}) in {package} {installed}, {fixed}{allowed}"))
+}
+
+/// The findings as a table in Markdown. Names come from whoever made the packages: none of them ends a cell.
+pub fn table(judged: &[(Finding, Answer)]) -> String {
+    let mut text = format!("**Scan** {}\n", in_words(judged));
+    if judged.is_empty() {
+        return text;
+    }
+    text.push_str("\n| severity | finding | package | installed | fixed in | |\n|---|---|---|---|---|---|\n");
+    for (finding, answer) in judged.iter().take(SHOWN) {
+        let answer = match answer {
+            Answer::Stops => "stops".to_string(),
+            Answer::Expired(until) => format!("stops: it was allowed until {until}"),
+            Answer::Allowed { until, reason } => format!("allowed until {until}: {reason}"),
+            Answer::Passes => String::new(),
+        };
+        let fixed = finding.fixed.as_deref().unwrap_or("–");
+        let cells = [&finding.id, &finding.package, &finding.installed, fixed, &answer].map(cell);
+        let _ = writeln!(text, "| {} | {} |", finding.severity, cells.join(" | "));
+    }
+    if judged.len() > SHOWN {
+        let _ = writeln!(text, "\n{} more are not shown.", judged.len() - SHOWN);
+    }
+    text
+}
+
+fn cell(text: &str) -> String {
+    let text = tamed(text);
+    text.chars().fold(String::new(), |mut cell, character| {
+        match character {
+            '<' => cell.push_str("&lt;"),
+            '|' | '\\' | '`' | '*' | '_' | '[' | ']' => cell.extend(['\\', character]),
+            other => cell.push(other),
+        }
+        cell
+    })
+}
+
+/// On one line, and not endless.
+fn tamed(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Rules {
+        serde_saphyr::from_str(text).expect("rules")
+    }
+
+    fn finding(severity: Severity, id: &str) -> Finding {
+        Finding { severity, id: id.into(), package: "openssl".into(), installed: "3.0.1".into(), fixed: None }
+    }
+
+    fn scan(status: &str, completed: bool, counted: usize, listed: usize) -> Scan {
+        Scan { status: Some(status.into()), completed, counted, listed, ..Scan::default() }
+    }
+
+    #[test]
+    fn only_a_real_end_is_one() {
+        let empty = |status| scan(status, true, 0, 0);
+        let before = empty("COMPLETE");
+        let waits = Progress::Waiting("");
+        let cases = [
+            ("never started", Scan::default(), None, waits.clone()),
+            ("never started, twice", Scan::default(), Some(Scan::default()), waits.clone()),
+            ("pending", empty("PENDING"), Some(empty("PENDING")), waits.clone()),
+            ("in progress", empty("IN_PROGRESS"), Some(empty("IN_PROGRESS")), waits.clone()),
+            ("complete before its findings", scan("COMPLETE", false, 0, 0), None, waits.clone()),
+            (
+                "complete without a word, again",
+                scan("COMPLETE", false, 0, 0),
+                Some(scan("COMPLETE", false, 0, 0)),
+                waits.clone(),
+            ),
+            ("complete, and fewer than counted", scan("COMPLETE", true, 3, 2), None, waits.clone()),
+            ("complete and empty, once", before.clone(), None, waits.clone()),
+            ("complete and empty, after pending", before.clone(), Some(empty("PENDING")), waits.clone()),
+            ("complete and empty, twice", before.clone(), Some(before), Progress::Done),
+            ("complete", scan("COMPLETE", true, 3, 3), None, Progress::Done),
+            ("active and empty, once", empty("ACTIVE"), None, waits.clone()),
+            ("active and empty, twice", empty("ACTIVE"), Some(empty("ACTIVE")), Progress::Done),
+            ("active, counted and not listed", scan("ACTIVE", true, 1, 0), None, waits),
+            ("active", scan("ACTIVE", false, 2, 2), None, Progress::Done),
+            ("unsupported", empty("UNSUPPORTED_IMAGE"), None, Progress::Unsupported),
+            ("failed", empty("FAILED"), None, Progress::Failed),
+            ("over a limit", empty("LIMIT_EXCEEDED"), None, Progress::Failed),
+            ("too old", empty("SCAN_ELIGIBILITY_EXPIRED"), None, Progress::Failed),
+            ("no findings to be had", empty("FINDINGS_UNAVAILABLE"), None, Progress::Failed),
+            ("archived", empty("IMAGE_ARCHIVED"), None, Progress::Failed),
+            ("a word of next year", empty("SCANNED"), None, Progress::Failed),
+        ];
+        for (case, scan, before, expected) in cases {
+            let found = match progress(&scan, before.as_ref()) {
+                Progress::Waiting(_) => Progress::Waiting(""),
+                found => found,
+            };
+            assert_eq!(found, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_finding_stops_from_its_severity_on_unless_it_is_allowed_today() {
+        let allow = |id: &str, until: &str| format!("{{id: {id}, reason: not reachable, until: {until}}}");
+        let high = |allow: &str| format!("{{fail-on: high, allow: [{allow}]}}");
+        let cases = [
+            ("high by default", "{}".to_string(), Severity::High, true),
+            ("above", "{fail-on: high}".into(), Severity::Critical, true),
+            ("below", "{fail-on: high}".into(), Severity::Medium, false),
+            ("low", "{fail-on: low}".into(), Severity::Low, true),
+            ("not rated yet", "{fail-on: low}".into(), Severity::Undefined, false),
+            ("all", "{fail-on: undefined}".into(), Severity::Undefined, true),
+            ("allowed", high(&allow("CVE-2026-1", "2027-01-31")), Severity::Critical, false),
+            ("allowed on its last day", high(&allow("CVE-2026-1", "2026-12-01")), Severity::High, false),
+            ("allowed until yesterday", high(&allow("CVE-2026-1", "2026-11-30")), Severity::High, true),
+            ("another is allowed", high(&allow("CVE-2026-11", "2027-01-31")), Severity::High, true),
+            (
+                "allowed anew",
+                high(&[allow("CVE-2026-1", "2027-01-31"), allow("CVE-2026-1", "2026-01-31")].join(", ")),
+                Severity::High,
+                false,
+            ),
+        ];
+        for (case, text, severity, stops) in cases {
+            let today = jiff::civil::date(2026, 12, 1);
+            let judged = judge(vec![finding(severity, "CVE-2026-1")], &rules(&text), today);
+            assert_eq!(judged[0].1.stops(), stops, "{case}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn findings_are_shown_the_worst_first_and_end_no_cell() {
+        let mut evil = finding(Severity::Critical, "CVE-2026-9");
+        evil.package = "a|b\n## <img>`x`".into();
+        evil.fixed = Some("3.0.2".into());
+        let low = finding(Severity::Low, "CVE-2026-1");
+        let today = jiff::civil::date(2026, 12, 1);
+        let judged = judge(vec![low.clone(), evil, low], &rules("{}"), today);
+        assert_eq!(in_words(&judged), "2 findings: 1 critical, 1 low");
+        assert_eq!(line(&judged[1].0, &Answer::Stops), "CVE-2026-1 (low) in openssl 3.0.1, no fixed version known");
+        let table = table(&judged);
+        let rows: Vec<&str> = table.lines().filter(|line| line.contains("CVE-")).collect();
+        assert_eq!(
+            rows,
+            [
+                r"| critical | CVE-2026-9 | a\|b ## &lt;img>\`x\` | 3.0.1 | 3.0.2 | stops |",
+                "| low | CVE-2026-1 | openssl | 3.0.1 | – |  |"
+            ]
+        );
+        let many =
+            judge((0..150).map(|id| finding(Severity::High, &format!("CVE-{id}"))).collect(), &rules("{}"), today);
+        assert!(super::table(&many).ends_with("\n50 more are not shown.\n"));
+        assert_eq!(super::table(&[]), "**Scan** no findings\n");
+    }
+}
