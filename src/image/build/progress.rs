@@ -24,6 +24,8 @@ pub enum Said {
 #[derive(Debug, Default)]
 pub struct Progress {
     names: BTreeMap<String, String>,
+    /// What began to run in this build, and when.
+    running: BTreeMap<String, String>,
     done: BTreeSet<String>,
     logs: BTreeMap<String, Vec<String>>,
     /// Lines that were not JSON: the reason why it failed, with an excerpt of the Dockerfile.
@@ -59,6 +61,7 @@ struct Vertex {
     digest: String,
     #[serde(default)]
     name: String,
+    started: Option<String>,
     completed: Option<String>,
     #[serde(default)]
     cached: bool,
@@ -130,11 +133,18 @@ impl Progress {
                     let log_tail = self.logs.get(&vertex.digest).cloned().unwrap_or_default();
                     self.failed = Some(Failed { step, error: vertex.error, log_tail });
                 }
+            } else if vertex.cached
+                && self.running.get(&vertex.digest).is_some_and(|began| vertex.started.as_ref() != Some(began))
+            {
+                // A step that runs already did not come from a cache at another time: BuildKit says so of the steps before one
+                // that failed, and then cancels them.
             } else if (vertex.completed.is_some() || vertex.cached)
                 && is_of_dockerfile(&step)
-                && self.done.insert(vertex.digest)
+                && self.done.insert(vertex.digest.clone())
             {
                 said.push(Said::Done(if vertex.cached { format!("{step} (cached)") } else { step }));
+            } else if let Some(started) = vertex.started {
+                self.running.insert(vertex.digest, started);
             }
         }
         said
@@ -202,6 +212,20 @@ mod tests {
         assert_eq!(progress.failed, Some(failed));
         assert_eq!(progress.text, ["Dockerfile:5", "ERROR: failed to solve: exit code: 1"]);
         assert!(!said.iter().any(|said| matches!(said, Said::Done(_))));
+    }
+
+    /// As buildx 0.29 says it of `FROM`, `RUN` and a `COPY` of what is not there.
+    #[test]
+    fn a_step_that_was_cancelled_is_not_said_to_be_cached() {
+        let (progress, said) = fed(&[
+            r#"{"vertexes":[{"digest":"a","name":"[1/3] FROM python","started":"1","completed":"1","cached":true}]}"#,
+            r#"{"vertexes":[{"digest":"b","name":"[2/3] RUN x","started":"1"}]}"#,
+            r#"{"vertexes":[{"digest":"b","name":"[2/3] RUN x","started":"2","completed":"2","cached":true}]}"#,
+            r#"{"vertexes":[{"digest":"c","name":"[3/3] COPY nope /","started":"2","completed":"3","error":"not found"}]}"#,
+            r#"{"vertexes":[{"digest":"b","name":"[2/3] RUN x","started":"1","completed":"4","error":"context canceled"}]}"#,
+        ]);
+        assert_eq!(said, [Said::Done("[1/3] FROM python (cached)".into())]);
+        assert_eq!(progress.failed.expect("a failed step").step, "[3/3] COPY nope /");
     }
 
     #[test]
