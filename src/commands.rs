@@ -122,6 +122,9 @@ async fn next_version(context: &Context, service: &Service, arguments: &VersionA
     let request = version_request(context, service, arguments);
     let version = version::next(&request, &context.report).await?;
     version.notices.iter().for_each(|notice| context.report.warn(notice));
+    if let Some(tag) = &version.overtaken_by {
+        context.report.warn(format!("{tag} was released from a later commit and holds this one"));
+    }
     Ok(version)
 }
 
@@ -345,6 +348,7 @@ fn decision(version: version::Version) -> release::Decision {
         release: version.release,
         changes,
         notices: version.notices,
+        overtaken_by: version.overtaken_by,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Decision {
     pub changes: Vec<Change>,
     /// What a person should know, though it stops nothing.
     pub notices: Vec<String>,
+    /// The tag of a later version that holds the commit already.
+    pub overtaken_by: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,6 +88,11 @@ pub struct Released {
 impl Released {
     pub fn in_words(&self) -> &str {
         &self.words
+    }
+
+    fn superseded(later: String) -> Released {
+        let words = format!("{later} was released from a later commit and holds this one");
+        Released { tag: Some(later), ..Released::nothing(Status::Superseded, words) }
     }
 
     fn nothing(status: Status, words: String) -> Released {
@@ -227,6 +234,7 @@ impl Step<'_> {
                 };
                 match own {
                     Some((tag, version)) => (tag.name.clone(), version, Some(decision)),
+                    None if let Some(later) = decision.overtaken_by => return Ok(done(Released::superseded(later))),
                     None if !decision.release => {
                         let words = "nothing to release: no commit since the last version asks for one";
                         return Ok(done(Released::nothing(Status::Unchanged, words.into())));
@@ -239,8 +247,7 @@ impl Step<'_> {
             }
         };
         if create && let Some(later) = self.later(&tags, decision.as_ref(), &version).await? {
-            let words = format!("{} was released from a later commit and holds this one", later.name);
-            return Ok(done(Released { tag: Some(later.name), ..Released::nothing(Status::Superseded, words) }));
+            return Ok(done(Released::superseded(later.name)));
         }
         let notes = match &decision {
             Some(decision) => self.notes(&name, decision).await?,

@@ -78,6 +78,9 @@ pub struct Version {
     /// What a person should know, though it stops nothing.
     #[serde(skip)]
     pub notices: Vec<String>,
+    /// The tag of a version that was released from a later commit and holds this one, so that this one needs none.
+    #[serde(skip)]
+    pub overtaken_by: Option<String>,
     /// Whether this is what merging a pull request would make.
     #[serde(skip)]
     pub preview: bool,
@@ -358,12 +361,13 @@ fn conclude(
         seen.tags.iter().find(|tag| tag.version.cmp_precedence(version).is_eq()).expect("a known version has a tag")
     };
     let skipped = std::mem::take(&mut decision.skipped);
+    let mut overtaken_by = None;
     // The lowest first: the one that was made next.
     let ahead = |version: &semver::Version| decision.release && *version > decision.version && seen.line.has(version);
     let ahead = seen.tags.iter().rev().filter(|tag| ahead(&tag.version));
     let ahead: Vec<&VersionTag> = skipped.iter().map(elsewhere).chain(ahead).collect();
     if let Some(tag) = history::first_after(repository, &ahead, &head.revision, head.time)? {
-        notices.push(format!("{} was released from a later commit and holds this one", tag.name));
+        overtaken_by = Some(tag.name.clone());
         facts.overtaken = true;
         decision = decide(&facts)?;
     }
@@ -389,6 +393,7 @@ fn conclude(
         commits: counted().count() as u64,
         changes: counted().map(|(commit, verdict)| change(commit, verdict)).collect(),
         notices,
+        overtaken_by,
         preview: request.pull_request.is_some(),
     })
 }
