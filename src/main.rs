@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use cli::{Cli, Environ, Parsed};
 use error::{Error, Kind, Result};
-use report::{Format, Outputs, Report, Verbosity};
+use report::{Format, Outputs, Report, Verbosity, human};
 
 fn main() -> ExitCode {
     let environ = environment();
@@ -73,6 +73,9 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
     let mut outputs = context.outputs.take();
     if let Err(error) = &result {
         outputs.append(&mut failure(error));
+        // Indented, so that whatever a log says stays text.
+        let words: String = human::explain(error).lines().map(|line| format!("    {line}\n")).collect();
+        report.summarise(format!("**Failed**\n\n{words}"));
     }
     let outputs = report.masked(outputs);
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());

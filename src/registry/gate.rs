@@ -115,6 +115,7 @@ fn too_late(ecr: &Ecr, rules: &Rules, last: &str) -> Error {
 }
 
 /// Allowances end at midnight UTC.
+#[expect(clippy::disallowed_methods, reason = "the one clock of the gate; the judgement takes the day as a fact")]
 fn today() -> Date {
     jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
 }

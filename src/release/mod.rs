@@ -186,7 +186,10 @@ impl Step<'_> {
                 }
                 Round::Again(why) => {
                     last = why;
-                    self.report.detail("another run was faster: looking again");
+                    self.report.detail(match why {
+                        Why::Faster => "another run was faster: looking again",
+                        Why::Hidden => "GitHub does not show the release that it says is there: looking again",
+                    });
                     let pause = Patience::DEFAULT.pause(round.min(3), None, chance()).unwrap_or_default();
                     tokio::time::sleep(pause).await;
                 }

@@ -268,21 +268,21 @@ fn observe(repository: &gix::Repository, head: &git::Head, request: &Request) ->
     let line = Line::of(branch.as_deref(), default.as_deref(), settings);
     let tags = history::version_tags(repository, &settings.prefix, request.tags.as_deref())?;
 
+    let shallow = history::is_shallow(repository);
     let mut walk = Ancestors::of(repository, vec![at])?;
     let highest = walk.first(&tags, |_| true)?;
     let base = match highest {
         // What a prerelease held is not out yet for those who take stable versions.
         Some((tag, _)) if !tag.version.pre.is_empty() && !matches!(line, Line::Channel(_)) => {
             let stable = walk.first(&tags, |version| version.pre.is_empty())?;
-            if stable.is_none() && history::is_shallow(repository) {
+            if stable.is_none() && shallow {
                 return Err(Failure::Missing(Missing::Commits));
             }
             stable.or(highest)
         }
-        None if history::is_shallow(repository) => return Err(Failure::Missing(Missing::Commits)),
+        None if shallow => return Err(Failure::Missing(Missing::Commits)),
         highest => highest,
     };
-    let shallow = history::is_shallow(repository);
     // Behind the cut it may be contained as well.
     if shallow && highest.is_some_and(|(highest, _)| tags[0].version.cmp_precedence(&highest.version).is_gt()) {
         return Err(Failure::Missing(Missing::Commits));

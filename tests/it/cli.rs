@@ -30,6 +30,19 @@ fn on_github_an_error_is_an_annotation_at_its_place() {
     assert!(ended.stdout.contains("::error file=service.yaml,line=2,col=1::unknown key `prot`"), "{ended}");
 }
 
+/// Whoever is called at night opens the failing job's summary first.
+#[test]
+fn a_failure_says_what_and_the_fix_in_the_job_summary() {
+    let repository = Repository::new();
+    repository.write("service.yaml", "name: patients\nprot: 8000\n");
+    let summary = repository.path().join("summary.md");
+    run(cicd(repository.path()).arg("check").env("GITHUB_STEP_SUMMARY", &summary)).ended(2);
+    let summary = std::fs::read_to_string(&summary).expect("a summary");
+    for part in ["**Failed**", "    service.yaml:2:1: unknown key `prot`", "      fix: did you mean `port`?"] {
+        assert!(summary.contains(part), "{part}: {summary}");
+    }
+}
+
 #[test]
 fn a_missing_file_and_a_misspelt_flag_end_with_2() {
     let repository = Repository::new();

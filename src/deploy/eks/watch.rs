@@ -327,6 +327,7 @@ fn warnings_about(object: &str, reason: &str, own_end: bool, events: &[Value]) -
 }
 
 /// The one clock of this folder's verdicts; the verdict itself takes it as a fact.
+#[expect(clippy::disallowed_methods, reason = "the one clock of the watch")]
 fn now() -> Timestamp {
     Timestamp::now()
 }
