@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# `cicd push-ecr --repository` beside crane, skopeo and docker, to a registry on loopback whose storage is in memory: what is
+# measured is the client and the registry, not a disk. Each push is to a repository of its own, so that nothing is there yet.
+set -euo pipefail
+binary=$1
+work=$(mktemp -d)
+storage=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "$work")")
+registries=()
+trap 'kill "${registries[@]}" 2>/dev/null; rm -rf "$work" "$storage"' EXIT
+printf 'name: bench\nport: 1\n' >"$work/service.yaml"
+
+command -v docker-registry >/dev/null || { echo "docker-registry is not on the PATH: ./dev setup, then ./dev bench push" >&2; exit 1; }
+
+# registry: starts one; its address is in $registry. All of them keep what they get in the same place.
+registry() {
+  local port tries
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  printf 'version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:%s"}\n' \
+    "$storage" "$port" >"$work/$port.yaml"
+  docker-registry serve "$work/$port.yaml" >"$work/$port.log" 2>&1 &
+  registries+=($!)
+  registry=localhost:$port
+  for ((tries = 0; tries < 100; tries++)); do
+    ! curl -sf -o /dev/null "http://$registry/v2/" || return 0
+    sleep 0.05
+  done
+  cat "$work/$port.log" >&2
+  exit 1
+}
+
+# image NAME SIZES [SEED]: an OCI layout; its folder is in $image.
+image() {
+  image=$work/$1
+  [[ -d $image ]] || python3 bench/image.py "$image" "$2" --seed "${3:-0}"
+}
+
+# The commands, each to REPOSITORY. An empty one is a new one each time.
+unused="bench/\$(cat /proc/sys/kernel/random/uuid)"
+cicd() { printf "sh -c '%s push-ecr --quiet --service %s --layout %s --tag 1.0.0 --repository %s/%s'" "$binary" "$work/service.yaml" "$image" "$registry" "${1:-$unused}"; }
+crane() { printf "sh -c 'crane push %s %s/%s:1.0.0'" "$image" "$registry" "${1:-$unused}"; }
+has() { command -v "$1" >/dev/null || { echo "| $1 is not installed: \`$2\` | | |"; return 1; }; }
+
+table() { printf '\n%s\n\n| what | time | memory |\n|---|---|---|\n' "$1"; }
+pair() { python3 bench/pair.py "$@"; }
+# against_crane RUNS NAME [REPOSITORY OURS]: the peer first, so that the ratio says how many times faster cicd is.
+against_crane() {
+  has crane "go install github.com/google/go-containerregistry/cmd/crane@v0.22.1" || return 0
+  pair --runs "$1" "crane, $2" "$(crane "${3:-}")" "cicd, $2" "$(cicd "${4:-}")"
+}
+
+# skopeo and docker know what they pushed to a registry before, and mount it: they get a new registry for each run. `elsewhere RUNS`
+# starts them; the file $work/elsewhere has their addresses, and each run takes the first line of it.
+elsewhere() {
+  local count
+  : >"$work/elsewhere"
+  for ((count = 0; count <= $1; count++)); do
+    registry
+    echo "$registry" >>"$work/elsewhere"
+  done
+}
+script() {
+  cat >"$work/$1.sh" <<END
+set -e
+to=\$(head -n 1 $work/elsewhere)/$unused
+sed -i 1d $work/elsewhere
+$2
+END
+  echo "sh $work/$1.sh"
+}
+
+against_skopeo() {
+  has skopeo "apt-get install skopeo" || return 0
+  elsewhere "$1"
+  pair --runs "$1" "skopeo, $2" "$(script skopeo "skopeo --insecure-policy copy --quiet --dest-tls-verify=false oci:$image:bench docker://\$to:1.0.0")" "cicd, $2" "$(cicd)"
+}
+
+against_docker() {
+  local reference=cicd-bench:push
+  tar -C "$image" -cf - . | docker load --quiet >/dev/null
+  elsewhere "$1"
+  pair --runs "$1" "docker push, $2" "$(script docker "docker tag $reference \$to:1; docker push --quiet \$to:1; docker rmi \$to:1")" "cicd, $2" "$(cicd)"
+  docker rmi --force "$reference" >/dev/null
+}
+
+registry
+echo "## push-ecr"
+large=4x160000,28000
+image large "$large"
+table "668 MB in five layers that do not compress, into a new repository. Target: 1.2 times as fast as crane, 2 times skopeo, 3 times \`docker push\`; 32 MiB."
+against_crane 5 "668 MB"
+against_skopeo 3 "668 MB"
+against_docker 3 "668 MB"
+pair --runs 3 "four curl at a time, without any look or hash: what the registry takes" "bash bench/upload.sh $image $registry"
+
+table "The same again, into the repository that has it. Target: nothing moves, in crane's time."
+against_crane 11 "all there" bench/crane bench/cicd
+image small 50x1000
+sh -c "$(cicd bench/layers)" >/dev/null
+image changed 49x1000,1001
+uploaded=$(sh -c "$(cicd bench/layers) --tag 1.0.1 --output json" | python3 -c 'import json, sys; found = json.load(sys.stdin); print(found["uploaded-bytes"], "of", found["uploaded-bytes"] + found["skipped-bytes"])')
+printf '\nOne layer of 50, of 1 MB each, is another one: %s bytes move. Target: only that one.\n' "$uploaded"
+image many "200x10"
+table "200 layers of 10 KB. Target: 1.5 times as fast as crane."
+against_crane 5 "200 layers"
+
+table "The curve, by the number of layers and their size."
+for layers in 1x100000 10x10000 100x1000 4x10000 4x40000 4x160000; do
+  image "$layers" "$layers"
+  against_crane 3 "${layers/x/ layers of } KB"
+done
