@@ -12,7 +12,7 @@ setup_registry() {
   fi
   cached registry "$(hash_of "${version:-none}")" step "docker-registry $version" unpack_registry
   # shellcheck disable=SC2154 # set by `cached`
-  ln -sfn "$cached" "$CACHE/registry/current"
+  ln -sfn "$cached/usr/bin/docker-registry" "$CACHE/bin/docker-registry"
 }
 
 unpack_registry() (
@@ -21,14 +21,6 @@ unpack_registry() (
   dpkg -x ./*.deb .
   rm ./*.deb
 )
-
-registry_command() {
-  if [[ -x $CACHE/registry/current/usr/bin/docker-registry ]]; then
-    printf '%s' "$CACHE/registry/current/usr/bin/docker-registry"
-  else
-    type -P docker-registry
-  fi
-}
 
 write_registry_settings() {
   cat >"$1" <<END

@@ -102,7 +102,7 @@ daemon_runs() {
 start_registry() { step "registry" run_registry; }
 run_registry() {
   write_registry_settings "$STATE/registry.yaml" "$STATE/registry" "$registry_port"
-  daemon registry "$(registry_command)" serve "$STATE/registry.yaml"
+  daemon registry docker-registry serve "$STATE/registry.yaml"
   until_answers registry "$(registry_url)"
 }
 registry_url() { printf 'http://127.0.0.1:%s/v2/' "$registry_port"; }
