@@ -204,10 +204,20 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Op
             production: service.mode.production.clone(),
             debug: service.mode.debug.clone(),
         };
-        let contract =
-            image::contract::check(&arguments.layout, &settings, &modes, &context.environ, &context.report).await?;
-        step.done(contract.in_words());
+        let request = image::contract::Request {
+            layout: &arguments.layout,
+            settings: &settings,
+            modes,
+            contract: &service.contract,
+        };
+        let contract = image::contract::check(&request, &context.environ, &context.report).await?;
+        contract.warnings().for_each(|warning| context.report.warn(warning));
+        context.report.summarise(contract.summary());
         context.give(&json!({ "contract": contract }));
+        if let Some(refusal) = contract.refusal() {
+            return Err(refusal);
+        }
+        step.done(contract.in_words());
     }
     Ok(Some(built.digest))
 }

@@ -3,6 +3,7 @@
 //! [`service`] and [`platform`] hold the two files as they are written; [`settings`] resolves them for one environment.
 //! Nothing below reads the files again, and nothing here talks to a network.
 
+pub mod contract;
 pub mod platform;
 pub mod service;
 pub mod settings;

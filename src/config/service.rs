@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::contract::Contract;
 use super::values::{
     Cpu, Day, Identifier, Memory, Name, Platform, Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
 };
@@ -25,6 +26,9 @@ pub struct Service {
     pub mode: Mode,
     #[serde(default)]
     pub image: Image,
+    /// What the built image has to keep, before anything is pushed.
+    #[serde(default)]
+    pub contract: Contract,
     /// Environment variables of the container.
     #[serde(default)]
     pub env: IndexMap<Variable, String>,
