@@ -66,6 +66,10 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "patience.rs",
         "cause.rs",
         "scan.rs",
+        "secrets.rs",
+        "leaks.rs",
+        "inside.rs",
+        "contract.rs",
     ];
     let effects = [
         "async fn",

@@ -12,6 +12,7 @@
 mod act;
 mod check;
 mod cli;
+mod contract;
 mod ecs;
 mod eks;
 mod generated;

@@ -224,11 +224,17 @@ async fn run(engine: &Engine, spec: &Spec, settings: &Settings, stop: Option<Dur
     let mut run = Run { outcome, log: vec![], look: None, stopped: None, changes: None };
     if let Some(container) = running.filter(|container| container.state == State::Running) {
         run.look = Some(look(engine, &container, &settings.health.path, &run.outcome).await);
-        run.log = engine.log_tail(name, LOG).await;
-        if let Some(grace) = stop {
-            run.stopped = Some(engine.end(name, grace).await?);
+        // One that answers and then ends has not started to serve.
+        match (ended(engine.inspect(name).await?), stop) {
+            (Some(ended), _) => run.outcome = ended,
+            (None, Some(grace)) => {
+                run.log = engine.log_tail(name, LOG).await;
+                run.stopped = Some(engine.end(name, grace).await?);
+            }
+            (None, None) => {}
         }
-    } else {
+    }
+    if run.stopped.is_none() {
         run.log = engine.log_tail(name, LOG).await;
     }
     if stop.is_some() {
@@ -240,18 +246,24 @@ async fn run(engine: &Engine, spec: &Spec, settings: &Settings, stop: Option<Dur
 /// Waits for the first 2xx or for the container's end.
 async fn reached(engine: &Engine, spec: &Spec, path: &str, last: &mut Answer) -> Result<(Outcome, Option<Container>)> {
     loop {
-        let container = engine.inspect(&spec.name).await?;
-        let container =
-            container.ok_or_else(|| Error::unexpected(format!("somebody removed container {}", spec.name)))?;
-        if let State::Ended { exit_code, out_of_memory, error } = &container.state {
-            let (exit_code, out_of_memory, error) = (*exit_code, *out_of_memory, error.clone());
-            return Ok((Outcome::Ended { exit_code, out_of_memory, error }, None));
+        let found = engine.inspect(&spec.name).await?;
+        let container = found.ok_or_else(|| Error::unexpected(format!("somebody removed container {}", spec.name)))?;
+        if let Some(ended) = ended(Some(container.clone())) {
+            return Ok((ended, None));
         }
         *last = engine.ask(&container, path).await;
         if last.is_well() {
             return Ok((Outcome::Answers, Some(container)));
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// How a container ended; none when it has not.
+fn ended(container: Option<Container>) -> Option<Outcome> {
+    match container?.state {
+        State::Ended { exit_code, out_of_memory, error } => Some(Outcome::Ended { exit_code, out_of_memory, error }),
+        State::Created | State::Running => None,
     }
 }
 
