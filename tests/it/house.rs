@@ -66,6 +66,8 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "patience.rs",
         "cause.rs",
         "scan.rs",
+        "origin.rs",
+        "pattern.rs",
     ];
     let effects = [
         "async fn",
