@@ -247,6 +247,8 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     }
     let service = context.service()?;
     let step = context.report.step("push-ecr");
+    // A layout is pushed from anywhere; where there is a clone, the repository is said to be of its sources.
+    let head = git::open(&context.folder()).and_then(|repository| git::head(&repository)).ok();
     let request = registry::Request {
         layout: arguments.layout.clone(),
         tags: arguments.tags.clone(),
@@ -254,7 +256,14 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
         mount_from: arguments.mount_from.clone(),
         timeout: arguments.timeout.0,
         plan: context.shared.plan,
+        repair: arguments.repair,
+        owner: registry::Owner {
+            service: service.name.to_string(),
+            source: head.and_then(|head| head.source),
+            channels: service.version.channels.values().map(ToString::to_string).collect(),
+        },
         scan: service.scan.clone(),
+        recipe: recipe(context, &service),
     };
     let pushed = match &arguments.repository {
         Some(repository) => registry::push_to(repository, &request, &context.report).await?,
@@ -274,6 +283,14 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     ));
     context.give(&pushed);
     Ok(())
+}
+
+/// The service's Dockerfile. A layout may be pushed where there is none.
+fn recipe(context: &Context, service: &Service) -> Option<registry::Recipe> {
+    let file = service.image.context.join(&service.image.dockerfile);
+    let text = std::fs::read_to_string(context.folder().join(&file)).ok()?;
+    let shown = file.strip_prefix(".").unwrap_or(&file).display().to_string();
+    Some(registry::Recipe { file: shown, text, target: service.image.target.clone() })
 }
 
 async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()> {
@@ -506,6 +523,7 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
             tags: vec![tag.clone()],
             repository: None,
             preflight: false,
+            repair: false,
             digest: digest.clone(),
             mount_from: None,
             timeout: arguments.timeout,

@@ -160,6 +160,60 @@ text_value!(
     }
 );
 
+text_value!(
+    /// Image tags by a wildcard, as ECR takes them. None of them may be a release's: those keep their image for ever.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html>
+    TagPattern,
+    "^[0-9A-Za-z._*-]{1,128}$",
+    |text| {
+        let letters = text.chars().all(|c| c.is_ascii_alphanumeric() || "._*-".contains(c));
+        if text.is_empty() || text.len() > 128 || !letters || text.matches('*').count() > 4 {
+            return Err(format!(
+                "`{text}` is no pattern for tags: 1 to 128 letters, digits and `._-`, and at most four times `*` for any text"
+            ));
+        }
+        if super::pattern::matches_a_release(text) {
+            return Err(format!("`{text}` matches releases like 1.4.0 too, and a release keeps its tag and its image for ever"));
+        }
+        Ok(())
+    }
+);
+
+/// A number of whole days: `14d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Days(pub u32);
+
+impl TryFrom<String> for Days {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let days = text.strip_suffix('d').filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        match days.and_then(|number| number.parse().ok()) {
+            Some(days @ 1..=36_500) => Ok(Days(days)),
+            _ => Err(format!("`{text}` is no number of days: write 1d to 36500d, like 14d")),
+        }
+    }
+}
+
+impl From<Days> for String {
+    fn from(days: Days) -> String {
+        format!("{}d", days.0)
+    }
+}
+
+impl JsonSchema for Days {
+    fn schema_name() -> Cow<'static, str> {
+        "Days".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+d$" })
+    }
+}
+
 /// A day, in UTC: `2027-01-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -418,6 +472,12 @@ mod tests {
         fn vulnerability(text: &str) -> Result<String, String> {
             Vulnerability::try_from(text.to_string()).map(String::from)
         }
+        fn days(text: &str) -> Result<String, String> {
+            Days::try_from(text.to_string()).map(String::from)
+        }
+        fn pattern(text: &str) -> Result<String, String> {
+            TagPattern::try_from(text.to_string()).map(String::from)
+        }
         fn reason(text: &str) -> Result<String, String> {
             Reason::try_from(text.to_string()).map(String::from)
         }
@@ -441,6 +501,18 @@ mod tests {
             (vulnerability, "openssl", None),
             (vulnerability, "CVE-", None),
             (vulnerability, "CVE-2026-*", None),
+            (days, "14d", Some("14d")),
+            (days, "0d", None),
+            (days, "14", None),
+            (days, "+1d", None),
+            (days, "99999999999d", None),
+            (pattern, "*-main.*", Some("*-main.*")),
+            (pattern, "buildcache*", Some("buildcache*")),
+            (pattern, "*", None),
+            (pattern, "1.4.*", None),
+            (pattern, "a*b*c*d*e*", None),
+            (pattern, "a b", None),
+            (pattern, "", None),
             (reason, "no such call here", Some("no such call here")),
             (reason, "  ", None),
             (reason, "a\nb", None),

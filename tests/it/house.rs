@@ -70,6 +70,8 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "leaks.rs",
         "inside.rs",
         "contract.rs",
+        "origin.rs",
+        "pattern.rs",
     ];
     let effects = [
         "async fn",

@@ -4,6 +4,7 @@ mod ecr;
 mod faults;
 mod layouts;
 mod proxy;
+mod repository;
 mod scan;
 
 use std::io::{Read, Write};

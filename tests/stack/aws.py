@@ -112,6 +112,42 @@ def add_cluster_node(stack, logs_of_stack):
     eks._k3s_run_kwargs = lambda *args, name=None, **kwargs: run_kwargs(name or args[0], *args[1:], **kwargs)
 
 
+# ---- ECR: tags that may be moved ----
+
+
+def add_mutability_exclusions():
+    """The filters of IMMUTABLE_WITH_EXCLUSION, which ministack forgets: kept, told, and heeded when a tag is put."""
+    from fnmatch import fnmatchcase
+    from ministack.services import ecr
+
+    filters = "imageTagMutabilityExclusionFilters"
+    create, put, shape, put_manifest = ecr._create_repository, ecr._put_image_tag_mutability, ecr._repo_shape, ecr._v2_put_manifest
+
+    def keeping(method):
+        def call(data):
+            response = method(data)
+            if response[0] == 200:
+                ecr._repositories[data["repositoryName"]][filters] = data.get(filters, [])
+            return response
+
+        return call
+
+    def put_manifest_or_refuse(name, ref, headers, body):
+        repository = ecr._repositories.get(name, {})
+        if repository.get("imageTagMutability") != "IMMUTABLE_WITH_EXCLUSION":
+            return put_manifest(name, ref, headers, body)
+        excluded = any(fnmatchcase(ref, one["filter"]) for one in repository.get(filters, []))
+        repository["imageTagMutability"] = "MUTABLE" if excluded else "IMMUTABLE"
+        try:
+            return put_manifest(name, ref, headers, body)
+        finally:
+            repository["imageTagMutability"] = "IMMUTABLE_WITH_EXCLUSION"
+
+    ecr._create_repository, ecr._put_image_tag_mutability = keeping(create), keeping(put)
+    ecr._repo_shape = lambda repo: {**shape(repo), **({filters: repo[filters]} if repo.get(filters) else {})}
+    ecr._v2_put_manifest = put_manifest_or_refuse
+
+
 # ---- API Gateway: VPC links ----
 
 VPC_LINK_STATES = ("PENDING", "AVAILABLE", "DELETING", "FAILED", "INACTIVE")
@@ -399,6 +435,7 @@ def main():
     links = VpcLinks()
     add_stack_to_containers(args.stack, args.port)
     add_cluster_node(args.stack, args.logs)
+    add_mutability_exclusions()
     add_vpc_links(links)
     add_private_integrations(links)
     asyncio.run(serve(args, links))
