@@ -10,7 +10,7 @@ use crate::image::{EVERYWHERE, docker, server};
 use crate::support::{Repository, Run, cicd, run, unique};
 
 /// How many images are built and run at a time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// Of every image; what differs stands in between.
 const HEAD: &str = "FROM python:3.13-slim\nENV SERVICE_VERSION=1 PYTHONDONTWRITEBYTECODE=1\n";

@@ -229,16 +229,18 @@ async fn run(engine: &Engine, spec: &Spec, settings: &Settings, stop: Option<Dur
             (Some(ended), _) => run.outcome = ended,
             (None, Some(grace)) => {
                 run.log = engine.log_tail(name, LOG).await;
-                run.stopped = Some(engine.end(name, grace).await?);
+                // The engine compares whole file systems: long enough to be done while the service ends.
+                let (stopped, changes) = futures::future::join(engine.end(name, grace), engine.changes(name)).await;
+                (run.stopped, run.changes) = (Some(stopped?), changes);
             }
             (None, None) => {}
         }
     }
     if run.stopped.is_none() {
         run.log = engine.log_tail(name, LOG).await;
-    }
-    if stop.is_some() {
-        run.changes = engine.changes(name).await;
+        if stop.is_some() {
+            run.changes = engine.changes(name).await;
+        }
     }
     Ok(run)
 }
