@@ -365,7 +365,9 @@ fn settings_that_endanger_a_release_are_refused() {
         let said = message(&push(&ecr, registry, &layout, &["--tag", "1.0.0"]).ended(2));
         assert!(said.contains(expected) && !said.ends_with("fix: none"), "{registry}: {said}");
     }
-    let said = message(&push(&ecr, "", &layout, &["--repair", "--repository", "localhost:1/a"]).ended(2));
-    assert!(said.contains("--repository"), "{said}");
+    for other in [["--repository", "localhost:1/a"].as_slice(), &["--preflight", "--tag", "1.0.0"]] {
+        let said = message(&push(&ecr, "", &layout, &[&["--repair"], other].concat()).ended(2));
+        assert!(said.contains(other[0]), "{said}");
+    }
     assert!(ecr.describe().is_none());
 }
