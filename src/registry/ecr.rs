@@ -197,7 +197,7 @@ impl Ecr {
                 self.permission(&["ecr:CreateRepository", "ecr:TagResource"]),
                 self.creation()
             ))),
-            _ => Err(self.unset(doing, "ecr:CreateRepository", &error)),
+            _ => Err(self.not_taken(doing, "ecr:CreateRepository", &error)),
         }
     }
 
@@ -212,22 +212,22 @@ impl Ecr {
                 let request = self.client.put_image_tag_mutability().registry_id(&self.account);
                 let request = request.repository_name(&self.name).image_tag_mutability(mutability(settings));
                 let request = request.set_image_tag_mutability_exclusion_filters(filters(settings)?);
-                request.send().await.map(drop).map_err(|error| self.unset(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
             Change::ScanOnPush => {
                 let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
                 let request = self.client.put_image_scanning_configuration().registry_id(&self.account);
                 let request = request.repository_name(&self.name).image_scanning_configuration(scanning);
-                request.send().await.map(drop).map_err(|error| self.unset(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
             Change::Lifecycle(policy) => {
                 let request = self.client.put_lifecycle_policy().registry_id(&self.account);
                 let request = request.repository_name(&self.name).lifecycle_policy_text(policy);
-                request.send().await.map(drop).map_err(|error| self.unset(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
             Change::Tags(tags) => {
                 let request = self.client.tag_resource().resource_arn(self.arn()).set_tags(Some(aws_tags(tags)?));
-                request.send().await.map(drop).map_err(|error| self.unset(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
         }
     }
@@ -386,7 +386,7 @@ impl Ecr {
     }
 
     /// As [`Ecr::refused`], for settings: what ECR does not take stands in platform.yaml.
-    fn unset<E, R>(&self, doing: String, action: &str, error: &SdkError<E, R>) -> Error
+    fn not_taken<E, R>(&self, doing: String, action: &str, error: &SdkError<E, R>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
         R: std::fmt::Debug + 'static,

@@ -365,6 +365,11 @@ fn settings_that_endanger_a_release_are_refused() {
         let said = message(&push(&ecr, registry, &layout, &["--tag", "1.0.0"]).ended(2));
         assert!(said.contains(expected) && !said.ends_with("fix: none"), "{registry}: {said}");
     }
+    // Before the build, too.
+    let (_folder, mut preflight) =
+        push_command(&ecr, "mutable-tags: [\"*-rc.*\"]", &layout, &["--tag", "1.0.0", "--preflight"]);
+    let said = message(&run(&mut preflight).ended(2));
+    assert!(said.contains("the channel `rc`"), "{said}");
     for other in [["--repository", "localhost:1/a"].as_slice(), &["--preflight", "--tag", "1.0.0"]] {
         let said = message(&push(&ecr, "", &layout, &[&["--repair"], other].concat()).ended(2));
         assert!(said.contains(other[0]), "{said}");
