@@ -140,10 +140,10 @@ pub struct PushEcrArgs {
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
     /// Bring the ECR repository to what platform.yaml says of it, where it differs; with --plan only say how
-    #[arg(long, conflicts_with = "repository")]
+    #[arg(long, conflicts_with_all = ["repository", "preflight"])]
     pub repair: bool,
     /// Before the build: only see that no tag is taken by an image of another commit; no layout is needed
-    #[arg(long)]
+    #[arg(long, requires = "tags")]
     pub preflight: bool,
     /// Another repository of the same registry, whose layers are mounted instead of being uploaded again
     #[arg(long, value_name = "NAME")]

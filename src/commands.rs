@@ -225,16 +225,16 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Op
 /// Refuses before a build what the push would refuse after it.
 async fn preflight(context: &Context, tags: &[String], repository: Option<&str>) -> Result<()> {
     let service = context.service()?;
-    let revision = git::head(&git::open(&context.folder())?)?.revision;
+    let head = git::head(&git::open(&context.folder())?)?;
     let step = context.report.step("preflight");
     match repository {
-        Some(repository) => registry::preflight(repository, tags, &revision, &context.report).await?,
+        Some(repository) => registry::preflight(repository, tags, &head.revision, &context.report).await?,
         None => {
             let platform = required(context.platform().await?)?;
             let session = context.registry_session(&platform).await?;
             let (registry, report) = (&platform.registry, &context.report);
-            let name = settings::repository(registry, service.name.as_str());
-            registry::preflight_ecr(&session, registry, &name, tags, &revision, report).await?;
+            let owner = owner(&service, head.source);
+            registry::preflight_ecr(&session, registry, &owner, tags, &head.revision, report).await?;
         }
     }
     step.done(format!("{} can be pushed", tags.join(", ")));
@@ -257,11 +257,7 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
         timeout: arguments.timeout.0,
         plan: context.shared.plan,
         repair: arguments.repair,
-        owner: registry::Owner {
-            service: service.name.to_string(),
-            source: head.and_then(|head| head.source),
-            channels: service.version.channels.values().map(ToString::to_string).collect(),
-        },
+        owner: owner(&service, head.and_then(|head| head.source)),
         scan: service.scan.clone(),
         recipe: recipe(context, &service),
     };
@@ -270,8 +266,7 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
         None => {
             let platform = required(context.platform().await?)?;
             let session = context.registry_session(&platform).await?;
-            let name = settings::repository(&platform.registry, service.name.as_str());
-            registry::push_to_ecr(&session, &platform.registry, &name, &request, &context.report).await?
+            registry::push_to_ecr(&session, &platform.registry, &request, &context.report).await?
         }
     };
     step.done(pushed.in_words());
@@ -283,6 +278,12 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     ));
     context.give(&pushed);
     Ok(())
+}
+
+/// Whose repository it is in ECR, with the web address of its sources.
+fn owner(service: &Service, source: Option<String>) -> registry::Owner {
+    let channels = service.version.channels.values().map(ToString::to_string).collect();
+    registry::Owner { service: service.name.to_string(), source, channels }
 }
 
 /// The service's Dockerfile. A layout may be pushed where there is none.

@@ -122,14 +122,21 @@ impl Ecr {
     }
 
     /// Whether the registry's own rules have what is pushed here scanned, whatever the repository says: enhanced scanning asks
-    /// nobody else. False, when it does not say.
+    /// nobody else.
     /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetRepositoryScanningConfiguration.html>
-    pub async fn scanned_by_registry(&self) -> bool {
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look.
+    pub async fn scanned_by_registry(&self) -> Result<bool> {
         let request = self.client.batch_get_repository_scanning_configuration().repository_names(&self.name);
-        request.send().await.is_ok_and(|answer| {
-            let frequencies = answer.scanning_configurations().iter().filter_map(|one| one.scan_frequency());
-            frequencies.into_iter().any(|one| matches!(one, ScanFrequency::ContinuousScan | ScanFrequency::ScanOnPush))
-        })
+        let answer = request.send().await.map_err(|error| {
+            let doing = format!("ECR does not tell how {} is scanned", self.name);
+            self.refused(doing, "ecr:BatchGetRepositoryScanningConfiguration", &error)
+        })?;
+        let frequencies = answer.scanning_configurations().iter().filter_map(|one| one.scan_frequency());
+        let mut scanned =
+            frequencies.map(|one| matches!(one, ScanFrequency::ContinuousScan | ScanFrequency::ScanOnPush));
+        Ok(scanned.any(|scanned| scanned))
     }
 
     /// The text of the repository's lifecycle policy; none when it has none.
@@ -190,7 +197,7 @@ impl Ecr {
                 self.permission(&["ecr:CreateRepository", "ecr:TagResource"]),
                 self.creation()
             ))),
-            _ => Err(self.refused(doing, "ecr:CreateRepository", &error)),
+            _ => Err(self.not_taken(doing, "ecr:CreateRepository", &error)),
         }
     }
 
@@ -205,22 +212,22 @@ impl Ecr {
                 let request = self.client.put_image_tag_mutability().registry_id(&self.account);
                 let request = request.repository_name(&self.name).image_tag_mutability(mutability(settings));
                 let request = request.set_image_tag_mutability_exclusion_filters(filters(settings)?);
-                request.send().await.map(drop).map_err(|error| self.refused(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
             Change::ScanOnPush => {
                 let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
                 let request = self.client.put_image_scanning_configuration().registry_id(&self.account);
                 let request = request.repository_name(&self.name).image_scanning_configuration(scanning);
-                request.send().await.map(drop).map_err(|error| self.refused(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
             Change::Lifecycle(policy) => {
                 let request = self.client.put_lifecycle_policy().registry_id(&self.account);
                 let request = request.repository_name(&self.name).lifecycle_policy_text(policy);
-                request.send().await.map(drop).map_err(|error| self.refused(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
             Change::Tags(tags) => {
                 let request = self.client.tag_resource().resource_arn(self.arn()).set_tags(Some(aws_tags(tags)?));
-                request.send().await.map(drop).map_err(|error| self.refused(doing, action, &error))
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
         }
     }
@@ -378,6 +385,23 @@ impl Ecr {
         if is_denied(error.code()) { refused.fix(self.permission(&[action])) } else { refused }
     }
 
+    /// As [`Ecr::refused`], for settings: what ECR does not take stands in platform.yaml.
+    fn not_taken<E, R>(&self, doing: String, action: &str, error: &SdkError<E, R>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        let refused = self.refused(doing, action, error);
+        match error.code() {
+            Some("InvalidParameterException" | "InvalidTagParameterException" | "ValidationException") => Error {
+                kind: Kind::Input,
+                ..refused
+                    .fix("correct `kms-key`, `mutable-tags`, `lifecycle` or `tags` below `registry` in platform.yaml")
+            },
+            _ => refused,
+        }
+    }
+
     /// The policy statement that allows `actions` on the repository.
     pub fn permission(&self, actions: &[&str]) -> String {
         let statement = serde_json::json!({ "Effect": "Allow", "Action": actions, "Resource": self.arn() });
@@ -412,7 +436,7 @@ fn described(repository: &Repository) -> Facts {
     Facts {
         mutability: repository.image_tag_mutability().map_or("MUTABLE", |word| word.as_str()).to_string(),
         excluded: filters.map(|one| one.filter().to_string()).collect(),
-        scanned: repository.image_scanning_configuration().is_some_and(ImageScanningConfiguration::scan_on_push),
+        scanned: repository.image_scanning_configuration().map(ImageScanningConfiguration::scan_on_push),
         encryption: encryption.map_or("AES256", |one| one.encryption_type().as_str()).to_string(),
         kms_key: encryption.and_then(EncryptionConfiguration::kms_key).map(str::to_string),
         ..Facts::default()

@@ -41,7 +41,7 @@ pub async fn pass(ecr: &Ecr, layout: &Layout, rules: &Rules, recipe: Option<&Rec
         return Ok(());
     }
     let causes = stopping.iter().map(|(finding, answer)| Cause {
-        object: format!("Package/{}", finding.package),
+        object: scan::object(finding),
         reason: scan::line(finding, answer),
         fix: scan::fix(finding),
         ..Cause::default()

@@ -28,6 +28,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::aws::Session;
+use crate::config::settings::repository as repository_of;
 use crate::config::{platform, service};
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Digest, Layout};
@@ -128,7 +129,7 @@ pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Re
     .await
 }
 
-/// Pushes to the repository `name` of an ECR registry. One that is not there is created; one that is not as platform.yaml
+/// Pushes to the service's repository in an ECR registry. One that is not there is created; one that is not as platform.yaml
 /// says is told of, and with [`Request::repair`] changed.
 ///
 /// # Errors
@@ -136,15 +137,15 @@ pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Re
 pub async fn push_to_ecr(
     session: &Session,
     registry: &platform::Registry,
-    name: &str,
     request: &Request,
     report: &Report,
 ) -> Result<Pushed> {
     within(request.timeout, async {
         let (layout, tags) = checked(request)?;
         let settings = Settings::of(registry, &request.owner)?;
-        let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
-        let ecr = Arc::new(Ecr::new(session, registry, name));
+        let name = repository_of(registry, &request.owner.service);
+        let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
+        let ecr = Arc::new(Ecr::new(session, registry, &name));
         let there = ecr.repository(report).await?;
         let (identity, from) = (Identity::Ecr(ecr.clone()), request.mount_from.as_deref());
         let client = Client::open(address, identity, Patience::DEFAULT, from, report).await?;
@@ -203,21 +204,23 @@ pub async fn preflight(repository: &str, tags: &[String], revision: &str, report
     free_for(&client, tags, revision, report).await
 }
 
-/// As [`preflight`], in the repository `name` of an ECR registry. One that is not there has no tags.
+/// As [`preflight`], in the service's repository of an ECR registry. One that is not there has no tags.
 ///
 /// # Errors
-/// As [`preflight`]; a refusal names the IAM action to allow.
+/// As [`preflight`]; a refusal names the IAM action to allow. Bad input, when platform.yaml endangers the service's releases.
 pub async fn preflight_ecr(
     session: &Session,
     registry: &platform::Registry,
-    name: &str,
+    owner: &Owner,
     tags: &[String],
     revision: &str,
     report: &Report,
 ) -> Result<()> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
-    let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
-    let ecr = Arc::new(Ecr::new(session, registry, name));
+    Settings::of(registry, owner)?;
+    let name = repository_of(registry, &owner.service);
+    let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
+    let ecr = Arc::new(Ecr::new(session, registry, &name));
     if let There::No = ecr.repository(report).await? {
         return Ok(());
     }

@@ -152,6 +152,11 @@ pub fn in_words(judged: &[(Finding, Answer)]) -> String {
     }
 }
 
+/// What a finding is about, as the object of a cause.
+pub fn object(finding: &Finding) -> String {
+    tamed(&format!("Package/{}", finding.package))
+}
+
 /// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; from base image debian:12 (layer 1 of 3)`.
 pub fn line(finding: &Finding, answer: &Answer) -> String {
     let Finding { severity, id, package, installed, fixed, layer } = finding;
@@ -334,6 +339,7 @@ mod tests {
         let today = jiff::civil::date(2026, 12, 1);
         let judged = judge(vec![low.clone(), evil, low], &rules("{}"), today);
         assert_eq!(in_words(&judged), "2 findings: 1 critical, 1 low");
+        assert_eq!(object(&judged[0].0), "Package/a|b ## <img>`x`", "on one line");
         assert_eq!(line(&judged[1].0, &Answer::Stops), "CVE-2026-1 (low) in openssl 3.0.1, no fixed version known");
         assert!(
             line(&judged[0].0, &Answer::Stops).ends_with("fixed in 3.0.2; from Dockerfile:3: RUN a | b (layer 2 of 2)")

@@ -112,7 +112,7 @@ def add_cluster_node(stack, logs_of_stack):
     eks._k3s_run_kwargs = lambda *args, name=None, **kwargs: run_kwargs(name or args[0], *args[1:], **kwargs)
 
 
-# ---- ECR: tags that may be moved ----
+# ---- ECR ----
 
 
 def add_mutability_exclusions():
@@ -146,6 +146,28 @@ def add_mutability_exclusions():
     ecr._create_repository, ecr._put_image_tag_mutability = keeping(create), keeping(put)
     ecr._repo_shape = lambda repo: {**shape(repo), **({filters: repo[filters]} if repo.get(filters) else {})}
     ecr._v2_put_manifest = put_manifest_or_refuse
+
+
+def add_scanning_configuration():
+    """BatchGetRepositoryScanningConfiguration, which ministack has not: its registry has no rules of its own."""
+    from ministack.core.responses import json_response
+    from ministack.services import ecr
+
+    handle_request = ecr.handle_request
+
+    async def handle(method, path, headers, body, query_params):
+        if not headers.get("x-amz-target", "").endswith(".BatchGetRepositoryScanningConfiguration"):
+            return await handle_request(method, path, headers, body, query_params)
+        names = [name for name in json.loads(body)["repositoryNames"] if name in ecr._repositories]
+        on_push = {name: ecr._repositories[name]["imageScanningConfiguration"].get("scanOnPush", False) for name in names}
+        return json_response({
+            "scanningConfigurations": [
+                {"repositoryName": name, "scanOnPush": on, "scanFrequency": "SCAN_ON_PUSH" if on else "MANUAL"} for name, on in on_push.items()
+            ],
+            "failures": [],
+        })
+
+    ecr.handle_request = handle
 
 
 # ---- API Gateway: VPC links ----
@@ -436,6 +458,7 @@ def main():
     add_stack_to_containers(args.stack, args.port)
     add_cluster_node(args.stack, args.logs)
     add_mutability_exclusions()
+    add_scanning_configuration()
     add_vpc_links(links)
     add_private_integrations(links)
     asyncio.run(serve(args, links))

@@ -27,11 +27,16 @@ pub async fn look(ecr: &Ecr, there: There, settings: &Settings, repair: bool, re
             None => Ok(None),
         }
     };
-    let scanned = async { facts.scanned || ecr.scanned_by_registry().await };
+    let scanned = async {
+        match facts.scanned {
+            Some(true) => Ok(true),
+            _ => ecr.scanned_by_registry().await,
+        }
+    };
     let (lifecycle, tags, scanned) = tokio::join!(lifecycle, ecr.tags(), scanned);
     facts.lifecycle = seen(lifecycle, repair, report)?.flatten();
     facts.tags = seen(tags, repair, report)?;
-    facts.scanned = scanned;
+    facts.scanned = seen(scanned, repair, report)?;
     Ok(There::Yes(facts))
 }
 

@@ -124,8 +124,8 @@ pub struct Facts {
     pub mutability: String,
     /// The patterns that are excluded from it.
     pub excluded: Vec<String>,
-    /// Whether what is pushed is scanned: because the repository says so, or the registry for it.
-    pub scanned: bool,
+    /// Whether what is pushed is scanned: because the repository says so, or the registry for it. Unknown: we may not look.
+    pub scanned: Option<bool>,
     /// `AES256`, `KMS` or `KMS_DSSE`.
     pub encryption: String,
     pub kms_key: Option<String>,
@@ -219,7 +219,7 @@ fn mutability(facts: &Facts, settings: &Settings) -> Option<Drift> {
 }
 
 fn scanning(facts: &Facts) -> Option<Drift> {
-    (!facts.scanned).then(|| Drift {
+    (facts.scanned == Some(false)).then(|| Drift {
         what: "what is pushed is not scanned, and should be: scanOnPush is false".into(),
         fix: Fix::Repair(Change::ScanOnPush),
     })

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::ecr::EcrRepository;
 use super::layouts::{Layout, random};
-use super::{message, pusher};
+use super::{get, message, pusher, url};
 use crate::iam::User;
 use crate::support::{Repository, Run, run, stack, unique};
 
@@ -214,12 +214,22 @@ fn missing_rights_stop_a_repair_and_no_push() {
             true,
             &[],
             0,
-            &["ecr:GetLifecyclePolicy", "ecr:ListTagsForResource", "is not known"],
+            &[
+                "ecr:GetLifecyclePolicy",
+                "ecr:ListTagsForResource",
+                "ecr:BatchGetRepositoryScanningConfiguration",
+                "is not known",
+            ],
         ),
         (&[], true, &["--repair"], 3, &["may not be described", "ecr:DescribeRepositories"]),
         (&["ecr:DescribeRepositories", "ecr:GetLifecyclePolicy"], true, &["--repair"], 3, &["ecr:ListTagsForResource"]),
         (
-            &["ecr:DescribeRepositories", "ecr:GetLifecyclePolicy", "ecr:ListTagsForResource"],
+            &[
+                "ecr:DescribeRepositories",
+                "ecr:GetLifecyclePolicy",
+                "ecr:ListTagsForResource",
+                "ecr:BatchGetRepositoryScanningConfiguration",
+            ],
             true,
             &["--repair"],
             3,
@@ -276,6 +286,56 @@ fn a_tag_that_may_be_moved_is_not_moved_by_a_push() {
     assert_eq!((put("1.3.3-main.4").as_str(), put("1.4.0").as_str()), ("201", "400"));
 }
 
+/// Where a registry keeps no list of referrers, a tag stands for it and moves with each further one: the filter is for that, too.
+#[test]
+fn a_second_sbom_of_an_image_wants_a_tag_that_may_be_moved() {
+    let (ecr, layers) = (EcrRepository::new(), [random(100)]);
+    let sboms = [Layout::with_sbom(&layers).0, Layout::with_sbom(&layers).0];
+    assert_eq!(sboms[0].digest, sboms[1].digest, "two SBOMs of one image");
+    push(&ecr, "", &sboms[0], &["--tag", "1.0.0"]).ended(0);
+    let said = message(&push(&ecr, "", &sboms[1], &["--tag", "1.0.0"]).ended(3));
+    assert!(said.contains("immutable") && said.contains(r#"mutable-tags: ["sha256-*"]"#), "{said}");
+    let registry = "mutable-tags: [\"sha256-*\"]";
+    push(&ecr, registry, &sboms[1], &["--tag", "1.0.0", "--repair"]).ended(0);
+    assert_eq!(changes(&ecr)[2..], ["PutImageTagMutability"]);
+    let (status, list) = get(&format!("{}/manifests/{}", url(&ecr.reached()), sboms[0].digest.replace(':', "-")));
+    let list: Value = serde_json::from_slice(&list).expect("an index");
+    assert_eq!((status, list["manifests"].as_array().map(Vec::len)), (200, Some(2)));
+}
+
+/// Calls about the repository go to another emulator, which knows the registry's own scanning rules; the image goes to the stack.
+#[test]
+fn a_second_emulator_agrees_and_the_registrys_own_scans_count() {
+    let (ecr, layout, moto) = (EcrRepository::new(), Layout::image(&[random(100)]), stack("CICD_STACK_SCANS"));
+    let aws = |command: &str, more: &[&str]| {
+        let mut aws = Command::new("aws");
+        run(aws.args(["ecr", command, "--output", "json", "--endpoint-url", &moto]).args(more)).ended(0)
+    };
+    ecr.aws("create-repository", &[]).ended(0);
+    aws("create-repository", &["--repository-name", &ecr.name()]);
+    let push = |more: &[&str]| {
+        let registry = "mutable-tags: [\"buildcache*\"]\ntags: {team: records}";
+        let (_folder, mut command) = push_command(&ecr, registry, &layout, &[&["--tag", "1.0.0"], more].concat());
+        run(command.env("AWS_ENDPOINT_URL_ECR", &moto)).ended(0)
+    };
+    let told = push(&["--plan"]);
+    assert_eq!(warnings(&told).len(), 4, "{told}");
+    let rule = format!(
+        r#"[{{"scanFrequency":"CONTINUOUS_SCAN","repositoryFilters":[{{"filter":"{}","filterType":"WILDCARD"}}]}}]"#,
+        ecr.name()
+    );
+    aws("put-registry-scanning-configuration", &["--scan-type", "ENHANCED", "--rules", &rule]);
+    let told = push(&["--plan"]);
+    assert!(warnings(&told).len() == 3 && !told.stderr.contains("scanOnPush"), "{told}");
+    push(&["--repair"]);
+    assert_eq!(warnings(&push(&[])), Vec::<&str>::new());
+    let described =
+        aws("describe-repositories", &["--repository-names", &ecr.name()]).json()["repositories"][0].clone();
+    assert_eq!(described["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
+    assert_eq!(described["imageTagMutabilityExclusionFilters"][0]["filter"], "buildcache*");
+    assert_eq!(described["imageScanningConfiguration"]["scanOnPush"], false, "it is the registry's business");
+}
+
 #[test]
 fn what_would_be_lost_is_told_of() {
     let (ecr, layout) = (EcrRepository::new(), Layout::image(&[random(100)]));
@@ -305,7 +365,14 @@ fn settings_that_endanger_a_release_are_refused() {
         let said = message(&push(&ecr, registry, &layout, &["--tag", "1.0.0"]).ended(2));
         assert!(said.contains(expected) && !said.ends_with("fix: none"), "{registry}: {said}");
     }
-    let said = message(&push(&ecr, "", &layout, &["--repair", "--repository", "localhost:1/a"]).ended(2));
-    assert!(said.contains("--repository"), "{said}");
+    // Before the build, too.
+    let (_folder, mut preflight) =
+        push_command(&ecr, "mutable-tags: [\"*-rc.*\"]", &layout, &["--tag", "1.0.0", "--preflight"]);
+    let said = message(&run(&mut preflight).ended(2));
+    assert!(said.contains("the channel `rc`"), "{said}");
+    for other in [["--repository", "localhost:1/a"].as_slice(), &["--preflight", "--tag", "1.0.0"]] {
+        let said = message(&push(&ecr, "", &layout, &[&["--repair"], other].concat()).ended(2));
+        assert!(said.contains(other[0]), "{said}");
+    }
     assert!(ecr.describe().is_none());
 }

@@ -26,7 +26,7 @@ fn as_it_should_be(settings: &Settings) -> Facts {
     Facts {
         mutability: settings.mutability().into(),
         excluded: settings.mutable_tags.clone(),
-        scanned: true,
+        scanned: Some(true),
         encryption: if settings.kms_key.is_some() { "KMS" } else { "AES256" }.into(),
         kms_key: settings.kms_key.clone(),
         lifecycle: Some(settings.lifecycle_policy()),
@@ -70,7 +70,7 @@ fn what_differs_is_said_and_repaired_by_one_change() {
             "IMMUTABLE_WITH_EXCLUSION (dev-*) and should be IMMUTABLE_WITH_EXCLUSION (buildcache*)",
             "Mutability",
         ),
-        ("", |one| one.scanned = false, "is not scanned", "ScanOnPush"),
+        ("", |one| one.scanned = Some(false), "is not scanned", "ScanOnPush"),
         (
             "kms-key: alias/ecr",
             |one| (one.encryption, one.kms_key) = ("AES256".into(), None),
@@ -147,7 +147,7 @@ fn theirs(selection: &str) -> String {
 #[test]
 fn what_may_not_be_looked_at_or_is_not_our_business_is_no_drift() {
     let all = settings("kms-key: alias/ecr\ntags: {team: records}");
-    let hidden = Facts { lifecycle: None, tags: None, ..as_it_should_be(&all) };
+    let hidden = Facts { scanned: None, lifecycle: None, tags: None, ..as_it_should_be(&all) };
     assert_eq!(drifts(&hidden, &all), []);
 
     let off = settings("lifecycle: off");
