@@ -222,6 +222,12 @@ pub struct InitArgs {
     /// Write over files that are there already and say something else
     #[arg(long)]
     pub force: bool,
+    /// Image that the Dockerfile builds on, where an organisation has its own: registry.example.org/python:3.13-slim
+    #[arg(long, value_name = "IMAGE", value_parser = image)]
+    pub base: Option<String>,
+    /// Ask nothing; init never does, so this changes nothing
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -229,6 +235,13 @@ pub struct GenerateArgs {
     /// Path of the generated file in the repository
     #[arg(value_name = "FILE")]
     pub file: String,
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    let good = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(known);
+    good.then(|| text.to_string())
+        .ok_or_else(|| "an image is HOST/NAME:TAG, such as registry.example.org/python:3.13-slim".into())
 }
 
 fn digest(text: &str) -> Result<String, String> {
