@@ -9,6 +9,8 @@ use crate::check::dockerfile::{Dockerfile, Instruction};
 
 /// Longer instructions are cut off.
 const SHOWN: usize = 60;
+/// A longer history is not read: nobody writes such a Dockerfile, and each step is compared with each instruction.
+const MOST_STEPS: usize = 1024;
 
 /// The Dockerfile that an image was built from.
 #[derive(Clone, Debug)]
@@ -57,17 +59,21 @@ struct Step {
 impl Origins {
     /// Of an image with these layers, as they are stored, and this config.
     pub fn of(layers: &[String], config: &[u8], recipe: Option<&Recipe>) -> Origins {
-        let Config { rootfs, history } = serde_json::from_slice(config).unwrap_or_default();
+        let Config { rootfs, mut history } = serde_json::from_slice(config).unwrap_or_default();
+        if history.len() > MOST_STEPS {
+            history.clear();
+        }
+        let made: Vec<String> = history.iter().map(|step| instruction_text(&step.created_by)).collect();
         let steps: Vec<usize> = (0..history.len()).filter(|at| !history[*at].empty_layer).collect();
         // A history that does not account for the layers says nothing of them.
         let steps = if steps.len() == layers.len() { steps } else { Vec::new() };
-        let told = recipe.map(|recipe| told(recipe, &history));
+        let told = recipe.map(|recipe| told(recipe, &made));
         let layers = layers.iter().enumerate().map(|(at, stored)| {
             let number = format!("layer {} of {}", at + 1, layers.len());
             let step = steps.get(at);
-            let made = step.map(|step| instruction(&history[*step].created_by)).filter(|made| !made.is_empty());
+            let made = step.map(|step| shown(&made[*step])).filter(|made| !made.is_empty());
             let origin = match (step.and_then(|step| told.as_ref()?.get(*step)?.as_ref()), made) {
-                (Some(Place::Line(place)), Some(made)) => format!("{place}: {made} ({number})"),
+                (Some(Place::Line(line)), _) => format!("{line} ({number})"),
                 (Some(Place::Base(image)), _) => format!("base image {image} ({number})"),
                 (None, Some(made)) => format!("{made} ({number})"),
                 _ => number,
@@ -86,7 +92,7 @@ impl Origins {
 
 #[derive(Clone, Debug)]
 enum Place {
-    /// `Dockerfile:12`
+    /// `Dockerfile:12: COPY a b`
     Line(String),
     /// It was there before the first instruction: the image that the Dockerfile begins with.
     Base(String),
@@ -95,34 +101,35 @@ enum Place {
 /// Where each step of the history stands in the Dockerfile. BuildKit writes one for each instruction of the stages that are
 /// shipped, so that all of them together are the end of the history: when they fit, everything before is the base image's.
 /// When they do not (other tools, instructions of the base for whoever builds on it), an instruction that fits just one step is that.
-fn told(recipe: &Recipe, history: &[Step]) -> Vec<Option<Place>> {
+fn told(recipe: &Recipe, made: &[String]) -> Vec<Option<Place>> {
     let parsed = Dockerfile::parse(&recipe.text);
     let mut stages = parsed.shipped(recipe.target.as_deref());
     stages.reverse();
     let instructions: Vec<&Instruction> = stages.iter().flat_map(|stage| stage.instructions).collect();
-    let line = |one: &Instruction| Place::Line(format!("{}:{}", recipe.file, one.line));
-    let before = history.len().checked_sub(instructions.len()).filter(|_| !instructions.is_empty());
-    let fitting =
-        before.filter(|before| instructions.iter().zip(&history[*before..]).all(|(one, step)| fits(one, step)));
+    let line = |one: &Instruction| {
+        let text = cut(&squeezed(&format!("{} {}", one.keyword, one.text)));
+        Place::Line(format!("{}:{}: {text}", recipe.file, one.line))
+    };
+    let before = made.len().checked_sub(instructions.len()).filter(|_| !instructions.is_empty());
+    let fitting = before.filter(|before| instructions.iter().zip(&made[*before..]).all(|(one, step)| fits(one, step)));
     if let (Some(before), Some(first)) = (fitting, stages.first()) {
         let base = std::iter::repeat_n(Some(Place::Base(first.base.clone())), before);
         return base.chain(instructions.iter().map(|one| Some(line(one)))).collect();
     }
-    let only = |step: &Step| {
+    let only = |step: &String| {
         let mut same = instructions.iter().filter(|one| says_much(one) && fits(one, step));
-        let twice = history.iter().filter(|other| other.created_by == step.created_by).count() > 1;
+        let twice = made.iter().filter(|other| *other == step).count() > 1;
         match (same.next(), same.next()) {
             (Some(one), None) if !twice => Some(line(one)),
             _ => None,
         }
     };
-    history.iter().map(only).collect()
+    made.iter().map(only).collect()
 }
 
 /// Whether an instruction can have been this step. What a shell or BuildKit fills in is not compared.
-fn fits(one: &Instruction, step: &Step) -> bool {
-    let made = instruction_text(&step.created_by);
-    let (keyword, rest) = made.split_once(' ').unwrap_or((&made, ""));
+fn fits(one: &Instruction, made: &str) -> bool {
+    let (keyword, rest) = made.split_once(' ').unwrap_or((made, ""));
     keyword == one.keyword && (!says_much(one) || rest == text(one) || rest.ends_with(&format!(" {}", text(one))))
 }
 
@@ -145,17 +152,22 @@ fn instruction_text(created_by: &str) -> String {
     squeezed(created_by.strip_suffix("# buildkit").unwrap_or(created_by))
 }
 
-/// An instruction for people, without the shell and the arguments that BuildKit puts before it.
-fn instruction(created_by: &str) -> String {
-    let text = instruction_text(created_by);
-    let text =
-        match text.split_once("/bin/sh -c ").filter(|(before, _)| *before == "RUN " || before.starts_with("RUN |")) {
-            Some((_, commands)) => format!("RUN {commands}"),
-            None => text,
-        };
+/// What made a layer, for people: without the shell before the commands, and without the values of build arguments, which may
+/// be what nobody should see.
+fn shown(made: &str) -> String {
+    let commands =
+        made.split_once("/bin/sh -c ").filter(|(before, _)| *before == "RUN " || before.starts_with("RUN |"));
+    match commands {
+        Some((_, commands)) => cut(&format!("RUN {commands}")),
+        None if made.starts_with("RUN |") => "RUN …".into(),
+        None => cut(made),
+    }
+}
+
+fn cut(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_string(),
     }
 }
 
@@ -212,10 +224,10 @@ mod tests {
                 "base image python:3.13-slim (layer 2 of 8)",
                 "Dockerfile:6: RUN apt-get update && apt-get install -y curl (layer 3 of 8)",
                 "Dockerfile:10: WORKDIR /app (layer 4 of 8)",
-                "Dockerfile:11: COPY --chown=1:1 /b /app/b (layer 5 of 8)",
+                "Dockerfile:11: COPY /b /app/b (layer 5 of 8)",
                 "Dockerfile:12: COPY a b c/ (layer 6 of 8)",
-                "Dockerfile:13: RUN |1 VERSION=7 sh -c exec (layer 7 of 8)",
-                "Dockerfile:14: RUN here (layer 8 of 8)",
+                r#"Dockerfile:13: RUN ["sh", "-c", "exec"] (layer 7 of 8)"#,
+                "Dockerfile:14: RUN <<END here (layer 8 of 8)",
             ]
         );
     }
@@ -223,7 +235,9 @@ mod tests {
     #[test]
     fn without_a_dockerfile_the_history_speaks() {
         let origins = origins(&history(), None);
+        assert!(!origins.join("").contains("VERSION=7"), "no build argument's value is shown: {origins:?}");
         assert_eq!(origins[0], "layer 1 of 8");
+        assert_eq!(origins[6], "RUN … (layer 7 of 8)");
         assert_eq!(origins[1], "RUN apt-get update && apt-get install -y python3 (layer 2 of 8)");
     }
 
@@ -266,11 +280,14 @@ mod tests {
     #[test]
     fn no_config_and_no_dockerfile_break_it() {
         let layers = ["sha256:a".to_string()];
-        for config in ["", "{}", "[]", r#"{"history": 7}"#, r#"{"rootfs": {"diff_ids": []}, "history": [{}, {}]}"#] {
+        // Longer than anybody writes one: it is not read.
+        let endless = json!({ "history": vec![json!({ "created_by": "RUN a" }); 5_000] }).to_string();
+        let odd = ["", "{}", "[]", r#"{"history": 7}"#, r#"{"rootfs": {"diff_ids": []}, "history": [{}, {}]}"#];
+        for config in odd.into_iter().chain([endless.as_str()]) {
             for text in ["", "FROM", "RUN a", TEXT] {
                 let recipe = Recipe { file: "Dockerfile".into(), text: text.into(), target: Some("nope".into()) };
                 let origins = Origins::of(&layers, config.as_bytes(), Some(&recipe));
-                assert_eq!(origins.find("sha256:a"), Some("layer 1 of 1"), "{config} {text}");
+                assert_eq!(origins.find("sha256:a"), Some("layer 1 of 1"), "{text}");
             }
         }
     }
@@ -278,6 +295,6 @@ mod tests {
     #[test]
     fn a_long_instruction_is_cut() {
         let long = format!("RUN /bin/sh -c {}", "ä".repeat(100));
-        assert_eq!(instruction(&long).chars().count(), SHOWN + 1);
+        assert_eq!(shown(&long).chars().count(), SHOWN + 1);
     }
 }
