@@ -127,6 +127,9 @@ fn starts() -> Vec<Row> {
         Row::good("needs as much memory as there is")
             .before("x = bytearray(200 * 1024 * 1024)\n")
             .saying("resources: {memory: 400Mi}\n"),
+        Row::good("is somebody whom nobody knows")
+            .dockerfile(&format!("{HEAD}{}", TAIL.replace("10001", "nobodyknows")))
+            .breaks("starts", "fail", BOTH, "unable to find user nobodyknows", "USER 10001:10001"),
         Row::good("has no such program")
             .dockerfile(&format!("{HEAD}COPY server.py /\nUSER 10001\nCMD [\"/nope\"]\n"))
             .breaks("starts", "fail", BOTH, "cannot be started", "CMD and ENTRYPOINT"),
