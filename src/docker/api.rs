@@ -41,6 +41,9 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What only explains a failure must not hold it up.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The exit code of what SIGKILL ended: 128 and the signal's number.
+const KILLED: i64 = 137;
+
 /// As much of an answer's body as is looked at, in bytes.
 const PAGE: usize = 64 * 1024;
 
@@ -276,7 +279,10 @@ impl Engine {
         let stopped = self.docker.stop_container(name, Some(options)).await;
         stopped.map_err(|error| failed(&format!("stopping container {name}"), &error))?;
         let after = started.elapsed();
-        Ok(Stopped { after, killed: after >= grace })
+        let ended = self.inspect(name).await?.map(|container| container.state);
+        // A busy engine may take longer than the service: what was killed says so by its exit code.
+        let killed = after >= grace && matches!(ended, Some(State::Ended { exit_code: KILLED, .. }));
+        Ok(Stopped { after, killed })
     }
 
     /// Has a container end by itself within `grace`, kills it otherwise, and removes it.

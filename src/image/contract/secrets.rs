@@ -13,17 +13,11 @@ use crate::check::rules::is_secret_file;
 pub const LOOKED_INTO: u64 = 256 * 1024;
 
 /// Where package managers put what everybody can download.
-const PACKAGES: [&str; 9] = [
-    "site-packages/",
-    "dist-packages/",
-    "node_modules/",
-    "lib/python3",
-    "usr/share/",
-    "usr/lib/go",
-    "usr/local/go/",
-    "go/pkg/mod/",
-    "lib/ruby/",
-];
+const PACKAGES: [&str; 7] =
+    ["site-packages/", "dist-packages/", "node_modules/", "lib/python3", "usr/share/", "go/pkg/mod/", "lib/ruby/"];
+
+/// Sources of programs that everybody can download, keys for their tests beside them.
+const TOOLCHAINS: [&str; 2] = ["usr/local/go/", "usr/lib/go-"];
 
 /// Folders of a package that hold what only looks like secrets.
 const TESTS: [&str; 12] = [
@@ -90,8 +84,11 @@ fn regex(shape: &str) -> Option<Regex> {
     Regex::new(&bytes(shape)).ok()
 }
 
-/// Whether a file is of a package that everybody can download, and there no more than a test or an example.
+/// Whether a file is of a toolchain, or of a package that everybody can download and there no more than a test or an example.
 pub fn is_public(path: &str) -> bool {
+    if TOOLCHAINS.iter().any(|toolchain| path.starts_with(toolchain)) {
+        return true;
+    }
     let below = PACKAGES.iter().filter_map(|packages| path.find(packages).map(|at| at + packages.len())).min();
     below.is_some_and(|at| path[at..].split('/').rev().skip(1).any(|folder| TESTS.contains(&folder)))
 }
@@ -245,6 +242,8 @@ mod tests {
             ("usr/local/lib/node_modules/x/fixtures/a.pem", true),
             ("usr/share/doc/x/examples/key.pem", true),
             ("usr/lib/python3.13/test/certdata/key.pem", true),
+            ("usr/local/go/src/crypto/x509/platform_root_key.pem", true),
+            ("app/usr/local/go/key.pem", false),
             ("app/.venv/lib/python3.13/site-packages/patients/key.pem", false),
             ("app/tests/key.pem", false),
             ("tests/site-packages/key.pem", false),
