@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::values::Span;
+use crate::config::values::{Cache, Span};
 use crate::error::{Error, Result};
 use crate::report::Format;
 
@@ -120,12 +120,21 @@ pub struct BuildImageArgs {
     /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
+    /// Take an image that was built elsewhere instead of building: what `docker save` wrote, an OCI archive, or the folder of an OCI layout
+    #[arg(long, value_name = "FILE-OR-FOLDER")]
+    pub from: Option<PathBuf>,
     /// Leave the image's contract unchecked
     #[arg(long)]
     pub skip_contract: bool,
     /// Build without any cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Where the build's steps are kept from run to run, instead of image.cache: auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER
+    #[arg(long, value_name = "CACHE", value_parser = cache)]
+    pub cache: Option<Cache>,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "60m")]
+    pub timeout: Span,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -261,6 +270,10 @@ fn version(text: &str) -> Result<String, String> {
         return Ok(text.to_string());
     }
     Err("a version is letters, digits and `._-+`, at most 128, beginning with a letter or digit".into())
+}
+
+fn cache(text: &str) -> Result<Cache, String> {
+    Cache::try_from(text.to_string())
 }
 
 fn span(text: &str) -> Result<Span, String> {

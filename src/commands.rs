@@ -15,13 +15,17 @@ use crate::cli::{
     BuildImageArgs, Command, DeployArgs, Environ, PushEcrArgs, ReleaseArgs, RenderArgs, RunArgs, Shared, VersionArgs,
 };
 use crate::config::platform::Platform;
-use crate::config::service::Service;
+use crate::config::service::{self, Service};
 use crate::config::settings::{self, Destination, LOCAL, Settings, Target};
+use crate::config::values::Span;
 use crate::config::{read_platform, read_service};
 use crate::deploy::{self, Image, Order, Outcome, ecs::Ecs, eks::Eks, local::Local};
 use crate::error::{Doing, Error, Result};
 use crate::report::{Outputs, Report, human, outputs};
 use crate::{generate, git, github, image, registry, release, version};
+
+/// No build of a service takes longer; one that does hangs. `build-image --timeout` has the same default.
+const BUILD_TIMEOUT: Span = Span(std::time::Duration::from_secs(60 * 60));
 
 /// What every command has.
 pub struct Context {
@@ -171,29 +175,21 @@ async fn version_or_next(context: &Context, service: &Service, given: Option<&st
     }
 }
 
-/// Builds, and gives the digest; none when it was only planned.
+/// Builds, or takes in what was built elsewhere, and gives the digest; none when it was only planned.
 async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<String>> {
     let service = context.service()?;
     let settings = settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
-    let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
-    let step = context.report.step("build-image");
-    let head = git::head(&git::open(&context.folder())?)?;
-    let request = image::build::Request {
-        name: service.name.to_string(),
-        folder: context.folder(),
-        image: service.image.clone(),
-        head,
-        version,
-        layout: arguments.layout.clone(),
-        no_cache: arguments.no_cache,
+    let (step, built) = match &arguments.from {
+        Some(from) => (context.report.step("build-image"), import_image(context, from, &arguments.layout).await?),
+        None => {
+            let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
+            (context.report.step("build-image"), build_sources(context, &service, version, arguments).await?)
+        }
     };
-    if context.shared.plan {
-        let command = image::build::plan(&request)?;
+    let Some(built) = built else {
         step.done("planned, nothing was built");
-        context.give(&json!({ "status": "planned", "rendered": command.join(" ") }));
         return Ok(None);
-    }
-    let built = image::build::build(&request, &context.environ, &context.report).await?;
+    };
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
     context.report.summarise(format!("**Image** `{}`, {}", built.digest, human::bytes(built.size)));
     context.give(&built);
@@ -220,6 +216,41 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Op
         step.done(contract.in_words());
     }
     Ok(Some(built.digest))
+}
+
+async fn import_image(context: &Context, from: &Path, layout: &Path) -> Result<Option<image::Built>> {
+    if context.shared.plan {
+        context.give(&json!({ "status": "planned" }));
+        return Ok(None);
+    }
+    image::import::import(from, layout, &context.report).await.map(Some)
+}
+
+async fn build_sources(
+    context: &Context,
+    service: &Service,
+    version: String,
+    arguments: &BuildImageArgs,
+) -> Result<Option<image::Built>> {
+    let request = image::build::Request {
+        name: service.name.to_string(),
+        folder: context.folder(),
+        image: service::Image {
+            cache: arguments.cache.clone().unwrap_or_else(|| service.image.cache.clone()),
+            ..service.image.clone()
+        },
+        head: git::head(&git::open(&context.folder())?)?,
+        version,
+        layout: arguments.layout.clone(),
+        no_cache: arguments.no_cache,
+        timeout: arguments.timeout.0,
+    };
+    if context.shared.plan {
+        let command = image::build::plan(&request, &context.environ, &context.report)?;
+        context.give(&json!({ "status": "planned", "rendered": command.join(" ") }));
+        return Ok(None);
+    }
+    image::build::build(&request, &context.environ, &context.report).await.map(Some)
 }
 
 /// Refuses before a build what the push would refuse after it.
@@ -510,8 +541,11 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
     let build = BuildImageArgs {
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),
+        from: None,
         skip_contract: arguments.skip_contract,
         no_cache: arguments.no_cache,
+        cache: None,
+        timeout: BUILD_TIMEOUT,
     };
     let digest = build_image(context, &build).await?;
     if context.shared.plan {

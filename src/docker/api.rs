@@ -110,6 +110,25 @@ impl Engine {
         Ok(loaded)
     }
 
+    /// Writes an image into `file` as `docker save` does.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine does not give it; what writing fails with is told to `unwritable`.
+    pub async fn save(
+        &self,
+        image: &str,
+        file: std::fs::File,
+        unwritable: impl Fn(std::io::Error) -> Error,
+    ) -> Result<()> {
+        let mut file = tokio::fs::File::from_std(file);
+        let mut saved = std::pin::pin!(self.docker.export_image(image));
+        while let Some(bytes) = saved.next().await {
+            let bytes = bytes.map_err(|error| failed(&format!("saving image {image}"), &error))?;
+            tokio::io::AsyncWriteExt::write_all(&mut file, &bytes).await.map_err(&unwritable)?;
+        }
+        tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(&unwritable)
+    }
+
     async fn known(&self, identifiers: &[String]) -> Result<Option<String>> {
         for identifier in identifiers {
             if self.identifier(identifier).await?.as_ref() == Some(identifier) {
@@ -119,7 +138,11 @@ impl Engine {
         Ok(None)
     }
 
-    async fn identifier(&self, image: &str) -> Result<Option<String>> {
+    /// The engine's identifier of an image; none when it does not have it.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine does not answer.
+    pub async fn identifier(&self, image: &str) -> Result<Option<String>> {
         let found = self.docker.inspect_image(image).await;
         Ok(present(found).map_err(|error| failed(&format!("looking for image {image}"), &error))?.and_then(|i| i.id))
     }

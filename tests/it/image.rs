@@ -1,6 +1,12 @@
 //! `build-image`: one commit makes one digest, a failed build leaves nothing behind and names the line, and the contract
 //! tells an image that serves from one that does not.
 
+mod beside;
+mod cache;
+mod classic;
+mod engine;
+mod settings;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,7 +91,7 @@ fn contract_containers(name: &str) -> Vec<String> {
     docker(&["ps", "-aq", "--filter", &format!("label=cicd.clinicult.io/contract={name}")])
 }
 
-fn entries(folder: &Path) -> Vec<String> {
+pub fn entries(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())

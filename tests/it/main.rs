@@ -19,6 +19,7 @@ mod generated;
 mod house;
 mod iam;
 mod image;
+mod import;
 mod init;
 mod local;
 mod pipeline;
