@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::values::Span;
+use crate::config::values::{Cache, Span};
 use crate::error::{Error, Result};
 use crate::report::Format;
 
@@ -120,12 +120,21 @@ pub struct BuildImageArgs {
     /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
+    /// Take an image that was built elsewhere instead of building: what `docker save` wrote, an OCI archive, or the folder of an OCI layout
+    #[arg(long, value_name = "FILE-OR-FOLDER")]
+    pub from: Option<PathBuf>,
     /// Leave the image's contract unchecked
     #[arg(long)]
     pub skip_contract: bool,
     /// Build without any cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Where the build's steps are kept from run to run, instead of image.cache: auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER
+    #[arg(long, value_name = "CACHE", value_parser = cache)]
+    pub cache: Option<Cache>,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "60m")]
+    pub timeout: Span,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -139,8 +148,11 @@ pub struct PushEcrArgs {
     /// Push to this registry and repository instead of ECR; no AWS call is made
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
+    /// Bring the ECR repository to what platform.yaml says of it, where it differs; with --plan only say how
+    #[arg(long, conflicts_with_all = ["repository", "preflight"])]
+    pub repair: bool,
     /// Before the build: only see that no tag is taken by an image of another commit; no layout is needed
-    #[arg(long)]
+    #[arg(long, requires = "tags")]
     pub preflight: bool,
     /// Another repository of the same registry, whose layers are mounted instead of being uploaded again
     #[arg(long, value_name = "NAME")]
@@ -219,6 +231,12 @@ pub struct InitArgs {
     /// Write over files that are there already and say something else
     #[arg(long)]
     pub force: bool,
+    /// Image that the Dockerfile builds on, where an organisation has its own: registry.example.org/python:3.13-slim
+    #[arg(long, value_name = "IMAGE", value_parser = image)]
+    pub base: Option<String>,
+    /// Ask nothing; init never does, so this changes nothing
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -226,6 +244,13 @@ pub struct GenerateArgs {
     /// Path of the generated file in the repository
     #[arg(value_name = "FILE")]
     pub file: String,
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    let good = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(known);
+    good.then(|| text.to_string())
+        .ok_or_else(|| "an image is HOST/NAME:TAG, such as registry.example.org/python:3.13-slim".into())
 }
 
 fn digest(text: &str) -> Result<String, String> {
@@ -245,6 +270,10 @@ fn version(text: &str) -> Result<String, String> {
         return Ok(text.to_string());
     }
     Err("a version is letters, digits and `._-+`, at most 128, beginning with a letter or digit".into())
+}
+
+fn cache(text: &str) -> Result<Cache, String> {
+    Cache::try_from(text.to_string())
 }
 
 fn span(text: &str) -> Result<Span, String> {

@@ -15,13 +15,17 @@ use crate::cli::{
     BuildImageArgs, Command, DeployArgs, Environ, PushEcrArgs, ReleaseArgs, RenderArgs, RunArgs, Shared, VersionArgs,
 };
 use crate::config::platform::Platform;
-use crate::config::service::Service;
+use crate::config::service::{self, Service};
 use crate::config::settings::{self, Destination, LOCAL, Settings, Target};
+use crate::config::values::Span;
 use crate::config::{read_platform, read_service};
 use crate::deploy::{self, Image, Order, Outcome, ecs::Ecs, eks::Eks, local::Local};
 use crate::error::{Doing, Error, Result};
 use crate::report::{Outputs, Report, human, outputs};
 use crate::{generate, git, github, image, registry, release, version};
+
+/// No build of a service takes longer; one that does hangs. `build-image --timeout` has the same default.
+const BUILD_TIMEOUT: Span = Span(std::time::Duration::from_secs(60 * 60));
 
 /// What every command has.
 pub struct Context {
@@ -171,29 +175,21 @@ async fn version_or_next(context: &Context, service: &Service, given: Option<&st
     }
 }
 
-/// Builds, and gives the digest; none when it was only planned.
+/// Builds, or takes in what was built elsewhere, and gives the digest; none when it was only planned.
 async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<String>> {
     let service = context.service()?;
     let settings = settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
-    let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
-    let step = context.report.step("build-image");
-    let head = git::head(&git::open(&context.folder())?)?;
-    let request = image::build::Request {
-        name: service.name.to_string(),
-        folder: context.folder(),
-        image: service.image.clone(),
-        head,
-        version,
-        layout: arguments.layout.clone(),
-        no_cache: arguments.no_cache,
+    let (step, built) = match &arguments.from {
+        Some(from) => (context.report.step("build-image"), import_image(context, from, &arguments.layout).await?),
+        None => {
+            let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
+            (context.report.step("build-image"), build_sources(context, &service, version, arguments).await?)
+        }
     };
-    if context.shared.plan {
-        let command = image::build::plan(&request)?;
+    let Some(built) = built else {
         step.done("planned, nothing was built");
-        context.give(&json!({ "status": "planned", "rendered": command.join(" ") }));
         return Ok(None);
-    }
-    let built = image::build::build(&request, &context.environ, &context.report).await?;
+    };
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
     context.report.summarise(format!("**Image** `{}`, {}", built.digest, human::bytes(built.size)));
     context.give(&built);
@@ -204,27 +200,72 @@ async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Op
             production: service.mode.production.clone(),
             debug: service.mode.debug.clone(),
         };
-        let contract =
-            image::contract::check(&arguments.layout, &settings, &modes, &context.environ, &context.report).await?;
-        step.done(contract.in_words());
+        let request = image::contract::Request {
+            layout: &arguments.layout,
+            settings: &settings,
+            modes,
+            contract: &service.contract,
+        };
+        let contract = image::contract::check(&request, &context.environ, &context.report).await?;
+        contract.warnings().for_each(|warning| context.report.warn(warning));
+        context.report.summarise(contract.summary());
         context.give(&json!({ "contract": contract }));
+        if let Some(refusal) = contract.refusal() {
+            return Err(refusal);
+        }
+        step.done(contract.in_words());
     }
     Ok(Some(built.digest))
+}
+
+async fn import_image(context: &Context, from: &Path, layout: &Path) -> Result<Option<image::Built>> {
+    if context.shared.plan {
+        context.give(&json!({ "status": "planned" }));
+        return Ok(None);
+    }
+    image::import::import(from, layout, &context.report).await.map(Some)
+}
+
+async fn build_sources(
+    context: &Context,
+    service: &Service,
+    version: String,
+    arguments: &BuildImageArgs,
+) -> Result<Option<image::Built>> {
+    let request = image::build::Request {
+        name: service.name.to_string(),
+        folder: context.folder(),
+        image: service::Image {
+            cache: arguments.cache.clone().unwrap_or_else(|| service.image.cache.clone()),
+            ..service.image.clone()
+        },
+        head: git::head(&git::open(&context.folder())?)?,
+        version,
+        layout: arguments.layout.clone(),
+        no_cache: arguments.no_cache,
+        timeout: arguments.timeout.0,
+    };
+    if context.shared.plan {
+        let command = image::build::plan(&request, &context.environ, &context.report)?;
+        context.give(&json!({ "status": "planned", "rendered": command.join(" ") }));
+        return Ok(None);
+    }
+    image::build::build(&request, &context.environ, &context.report).await.map(Some)
 }
 
 /// Refuses before a build what the push would refuse after it.
 async fn preflight(context: &Context, tags: &[String], repository: Option<&str>) -> Result<()> {
     let service = context.service()?;
-    let revision = git::head(&git::open(&context.folder())?)?.revision;
+    let head = git::head(&git::open(&context.folder())?)?;
     let step = context.report.step("preflight");
     match repository {
-        Some(repository) => registry::preflight(repository, tags, &revision, &context.report).await?,
+        Some(repository) => registry::preflight(repository, tags, &head.revision, &context.report).await?,
         None => {
             let platform = required(context.platform().await?)?;
             let session = context.registry_session(&platform).await?;
             let (registry, report) = (&platform.registry, &context.report);
-            let name = settings::repository(registry, service.name.as_str());
-            registry::preflight_ecr(&session, registry, &name, tags, &revision, report).await?;
+            let owner = owner(&service, head.source);
+            registry::preflight_ecr(&session, registry, &owner, tags, &head.revision, report).await?;
         }
     }
     step.done(format!("{} can be pushed", tags.join(", ")));
@@ -237,6 +278,8 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     }
     let service = context.service()?;
     let step = context.report.step("push-ecr");
+    // A layout is pushed from anywhere; where there is a clone, the repository is said to be of its sources.
+    let head = git::open(&context.folder()).and_then(|repository| git::head(&repository)).ok();
     let request = registry::Request {
         layout: arguments.layout.clone(),
         tags: arguments.tags.clone(),
@@ -244,15 +287,17 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
         mount_from: arguments.mount_from.clone(),
         timeout: arguments.timeout.0,
         plan: context.shared.plan,
+        repair: arguments.repair,
+        owner: owner(&service, head.and_then(|head| head.source)),
         scan: service.scan.clone(),
+        recipe: recipe(context, &service),
     };
     let pushed = match &arguments.repository {
         Some(repository) => registry::push_to(repository, &request, &context.report).await?,
         None => {
             let platform = required(context.platform().await?)?;
             let session = context.registry_session(&platform).await?;
-            let name = settings::repository(&platform.registry, service.name.as_str());
-            registry::push_to_ecr(&session, &platform.registry, &name, &request, &context.report).await?
+            registry::push_to_ecr(&session, &platform.registry, &request, &context.report).await?
         }
     };
     step.done(pushed.in_words());
@@ -264,6 +309,20 @@ async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> {
     ));
     context.give(&pushed);
     Ok(())
+}
+
+/// Whose repository it is in ECR, with the web address of its sources.
+fn owner(service: &Service, source: Option<String>) -> registry::Owner {
+    let channels = service.version.channels.values().map(ToString::to_string).collect();
+    registry::Owner { service: service.name.to_string(), source, channels }
+}
+
+/// The service's Dockerfile. A layout may be pushed where there is none.
+fn recipe(context: &Context, service: &Service) -> Option<registry::Recipe> {
+    let file = service.image.context.join(&service.image.dockerfile);
+    let text = std::fs::read_to_string(context.folder().join(&file)).ok()?;
+    let shown = file.strip_prefix(".").unwrap_or(&file).display().to_string();
+    Some(registry::Recipe { file: shown, text, target: service.image.target.clone() })
 }
 
 async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()> {
@@ -482,8 +541,11 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
     let build = BuildImageArgs {
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),
+        from: None,
         skip_contract: arguments.skip_contract,
         no_cache: arguments.no_cache,
+        cache: None,
+        timeout: BUILD_TIMEOUT,
     };
     let digest = build_image(context, &build).await?;
     if context.shared.plan {
@@ -496,6 +558,7 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
             tags: vec![tag.clone()],
             repository: None,
             preflight: false,
+            repair: false,
             digest: digest.clone(),
             mount_from: None,
             timeout: arguments.timeout,

@@ -273,10 +273,31 @@ fn retired_installer(facts: &Facts<'_>) -> Vec<Said> {
 /// Whether a variable of this name holds a secret, as far as its name says.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_uppercase();
-    let harmless = ["_FILE", "_PATH", "_URL", "_ID", "_NAME", "_TTL", "_ALGORITHM", "_EXPIRE_MINUTES", "PUBLIC_KEY"];
+    let harmless = [
+        "_FILE",
+        "_PATH",
+        "_URL",
+        "_ID",
+        "_NAME",
+        "_TTL",
+        "_ALGORITHM",
+        "_MINUTES",
+        "_SECONDS",
+        "_LIFETIME",
+        "_LENGTH",
+        "_LIMIT",
+        "_HEADER",
+        "_TYPE",
+        "_ISSUER",
+        "_AUDIENCE",
+        "PUBLIC_KEY",
+    ];
     let parts: Vec<&str> = name.split('_').collect();
     let is = |word: &str| parts.contains(&word);
-    let key = is("KEY") && ["API", "SECRET", "PRIVATE", "ACCESS", "SIGNING", "ENCRYPTION"].iter().any(|word| is(word));
+    let key = is("KEY")
+        && ["API", "SECRET", "PRIVATE", "ACCESS", "SIGNING", "ENCRYPTION", "SSH", "DEPLOY", "MASTER"]
+            .iter()
+            .any(|word| is(word));
     let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIALS", "APIKEY"].iter().any(|word| is(word)) || key;
     name == "AWS_ACCESS_KEY_ID" || secret && !harmless.iter().any(|end| name.ends_with(end))
 }

@@ -20,11 +20,11 @@ const PIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn init(context: &Context, arguments: &InitArgs) -> Result<()> {
     let step = context.report.step("init");
     let repository = scaffold::Repository::read(&context.folder())?;
-    let mut base = repository.base().unwrap_or_default();
+    let mut base = arguments.base.clone().or(repository.base()).unwrap_or_default();
     // Asked only when the Dockerfile is written: an unpinned one that stands there is not to be called different for it.
     let writes_dockerfile = |plan: &scaffold::Plan| plan.writes.iter().any(|(path, _)| path.ends_with("Dockerfile"));
     let mut plan = repository.plan(&base, arguments.force);
-    if writes_dockerfile(&plan) {
+    if writes_dockerfile(&plan) && !base.contains('@') {
         match pinned(context, &base).await {
             Some(pinned) => base = pinned,
             None => plan

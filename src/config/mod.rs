@@ -1,8 +1,11 @@
 //! What the user wrote, and what it means.
 //!
-//! [`service`] and [`platform`] hold the two files as they are written; [`settings`] resolves them for one environment.
+//! [`service`] and [`platform`] hold the two files as they are written; [`settings`] resolves them for one environment;
+//! [`pattern`] knows what a wildcard for tags matches.
 //! Nothing below reads the files again, and nothing here talks to a network.
 
+pub mod contract;
+pub mod pattern;
 pub mod platform;
 pub mod service;
 pub mod settings;

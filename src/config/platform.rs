@@ -1,10 +1,15 @@
 //! platform.yaml as it is written: where things live, once for the organisation.
 
+use std::fmt;
+use std::num::NonZeroU32;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::values::{AccountId, Name};
+use super::values::{AccountId, Days, Name, TagPattern};
 
 /// Where the organisation's services live: read from platform.yaml.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -29,6 +34,102 @@ pub struct Registry {
     pub role: Option<String>,
     /// Where the registry is reached instead of its own host name: a VPC endpoint or an emulator. Plain HTTP on loopback only.
     pub endpoint: Option<String>,
+    /// The KMS key that repositories are encrypted with: its ARN, its id or an alias. It is set when they are created, for good.
+    /// Without it, as the account does by default.
+    pub kms_key: Option<String>,
+    /// Tags that may be moved to another image all the same: those of build caches, or `latest` of another tool. At most five.
+    #[serde(default, deserialize_with = "up_to_five")]
+    #[schemars(length(max = 5))]
+    pub mutable_tags: Vec<TagPattern>,
+    /// When ECR removes images of repositories: releases never. `off`: it is not this program's business.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// AWS tags of repositories, beside `service` and `source`: who owns them, who pays.
+    #[serde(default)]
+    pub tags: IndexMap<String, String>,
+}
+
+/// When ECR removes images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    Off,
+    Keep(Keep),
+}
+
+/// How much is kept of what is no release.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Keep {
+    /// The newest of each kind of snapshot.
+    pub snapshots: NonZeroU32,
+    /// The tags that snapshots have, each a kind of its own: the names of the branches that they are made from.
+    pub snapshot_tags: Vec<TagPattern>,
+    /// How long an image without any tag stays: what the scan gate stopped, for one.
+    pub untagged: Days,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        let pattern = |text: &str| TagPattern::try_from(text.to_string()).expect("a constant pattern");
+        Keep {
+            snapshots: const { NonZeroU32::new(100).expect("not zero") },
+            snapshot_tags: vec![pattern("*-main.*"), pattern("*-master.*")],
+            untagged: Days(14),
+        }
+    }
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Lifecycle::Keep(Keep::default())
+    }
+}
+
+/// By hand, as an untagged enum would say of a misspelt key only that nothing matches.
+impl<'de> Deserialize<'de> for Lifecycle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OffOrKeep;
+        impl<'de> Visitor<'de> for OffOrKeep {
+            type Value = Lifecycle;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off` or a map like `{snapshots: 100, untagged: 14d}`")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Lifecycle, E> {
+                if on { Err(E::invalid_type(serde::de::Unexpected::Bool(on), &self)) } else { Ok(Lifecycle::Off) }
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Lifecycle, E> {
+                if text == "off" {
+                    Ok(Lifecycle::Off)
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Lifecycle, A::Error> {
+                Keep::deserialize(MapAccessDeserializer::new(map)).map(Lifecycle::Keep)
+            }
+        }
+        deserializer.deserialize_any(OffOrKeep)
+    }
+}
+
+impl JsonSchema for Lifecycle {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Lifecycle".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let keep = generator.subschema_for::<Keep>();
+        schemars::json_schema!({ "anyOf": [{ "enum": ["off", false] }, keep] })
+    }
+}
+
+/// As many filters as ECR takes.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImageTagMutability.html>
+fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TagPattern>, D::Error> {
+    let patterns = Vec::deserialize(deserializer)?;
+    match patterns.len() {
+        0..=5 => Ok(patterns),
+        many => Err(D::Error::custom(format!("there are {many} patterns, and ECR takes at most five"))),
+    }
 }
 
 impl Registry {

@@ -6,8 +6,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::contract::Contract;
 use super::values::{
-    Cpu, Day, Identifier, Memory, Name, Platform, Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
+    BuildContext, Cache, Cpu, Day, HostAddress, HostName, Identifier, ImageName, LabelName, Memory, Name, Platform,
+    Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
 };
 
 /// What a service is: read from service.yaml.
@@ -25,6 +27,9 @@ pub struct Service {
     pub mode: Mode,
     #[serde(default)]
     pub image: Image,
+    /// What the built image has to keep, before anything is pushed.
+    #[serde(default)]
+    pub contract: Contract,
     /// Environment variables of the container.
     #[serde(default)]
     pub env: IndexMap<Variable, String>,
@@ -116,6 +121,45 @@ pub struct Image {
     pub build_args: IndexMap<Variable, String>,
     /// BuildKit secrets: `id=npm,env=NPM_TOKEN` or `id=npm,src=FILE`. Never in a layer, never in an argument's value.
     pub build_secrets: Vec<String>,
+    /// SSH agents or keys for `RUN --mount=type=ssh`: `default` is the agent in SSH_AUTH_SOCK, or `id=path` of a key.
+    pub ssh: Vec<String>,
+    /// More sources for `COPY --from=name`, or in the place of an image of that name: a folder relative to service.yaml,
+    /// `docker-image://…`, `https://…`, `oci-layout://…`.
+    pub contexts: IndexMap<String, BuildContext>,
+    /// Host → address, known to the build's steps only.
+    pub extra_hosts: IndexMap<HostName, HostAddress>,
+    pub pull: Pull,
+    /// Labels of the image, and annotations of its manifest, beside those that every image gets.
+    pub labels: IndexMap<LabelName, String>,
+    /// Where the build's steps are kept from run to run: `auto`, `off`, `gha`, `registry:HOST/NAME:TAG` or `local:FOLDER`.
+    pub cache: Cache,
+    /// How much is written down of how the image was built, beside the image.
+    pub provenance: Provenance,
+    /// The image that lists what is in the built one, beside it: a generator as BuildKit runs them, by digest. None: no list.
+    pub sbom: Option<ImageName>,
+}
+
+/// When base images are asked for at their registries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    Always,
+    /// Those that the builder does not have.
+    #[default]
+    Missing,
+}
+
+/// How much a build writes down of itself (<https://docs.docker.com/build/metadata/attestations/slsa-provenance/>).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provenance {
+    /// Each build's is another one, so that a commit that is built and pushed again would write to the registry again.
+    #[default]
+    Off,
+    /// When, from which base images, for which platform; no build arguments.
+    Min,
+    /// The Dockerfile, its build arguments with their values, and each step too.
+    Max,
 }
 
 impl Default for Image {
@@ -127,6 +171,14 @@ impl Default for Image {
             platforms: vec![Platform::try_from("linux/amd64".to_string()).expect("a constant platform")],
             build_args: IndexMap::new(),
             build_secrets: Vec::new(),
+            ssh: Vec::new(),
+            contexts: IndexMap::new(),
+            extra_hosts: IndexMap::new(),
+            pull: Pull::default(),
+            labels: IndexMap::new(),
+            cache: Cache::default(),
+            provenance: Provenance::default(),
+            sbom: None,
         }
     }
 }

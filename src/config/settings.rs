@@ -220,6 +220,7 @@ fn refuse_nonsense(service: &Service, env: &IndexMap<String, String>, replicas: 
             );
         }
     }
+    refuse_contract(service)?;
     if let Some(variable) = env.iter().find(|(_, value)| value.contains('\0')).map(|(variable, _)| variable) {
         return wrong(format!("env.{variable} has a NUL in it, which no environment can hold"), "remove it");
     }
@@ -230,6 +231,26 @@ fn refuse_nonsense(service: &Service, env: &IndexMap<String, String>, replicas: 
         );
     }
     Ok(())
+}
+
+/// Measures that no image could keep, and stand-ins for what needs none.
+fn refuse_contract(service: &Service) -> Result<()> {
+    let contract = &service.contract;
+    if contract.stop.0.is_zero() {
+        return Err(Error::input("contract.stop is no time at all").fix("contract: {stop: 10s}"));
+    }
+    let overlays = service.environments.values().flat_map(|overlay| overlay.secrets.keys());
+    let secrets: Vec<&str> = service.secrets.keys().chain(overlays).map(Variable::as_str).collect();
+    let stands_in = |variable: &str| {
+        secrets.contains(&variable) || service.storage.iter().any(|storage| storage.env.as_str() == variable)
+    };
+    match contract.env.keys().find(|variable| !stands_in(variable.as_str())) {
+        Some(variable) => Err(Error::input(format!(
+            "contract.env.{variable} stands in for nothing: neither `secrets` nor `storage` has {variable}"
+        ))
+        .fix(format!("write `{variable}` into `env`, or add it to `secrets`"))),
+        None => Ok(()),
+    }
 }
 
 /// A variable has one source. Two would leave it to chance which one the container sees.
@@ -351,6 +372,8 @@ mod tests {
             ("storage: [{name: a, env: A}, {name: a, env: B}]\n", "twice"),
             ("env: {A: \"x\\0y\"}\n", "NUL"),
             ("version: {initial: banana}\n", "not a semantic version"),
+            ("contract: {stop: 0s}\n", "contract.stop is no time"),
+            ("env: {A: x}\ncontract: {env: {A: y}}\n", "contract.env.A stands in for nothing"),
         ];
         for (text, expected) in cases {
             let error = resolve(&service(text), "staging").expect_err(text);

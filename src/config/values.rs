@@ -160,6 +160,202 @@ text_value!(
     }
 );
 
+text_value!(
+    /// Image tags by a wildcard, as ECR takes them. None of them may be a release's: those keep their image for ever.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html>
+    TagPattern,
+    "^[0-9A-Za-z._*-]{1,128}$",
+    |text| {
+        let letters = text.chars().all(|c| c.is_ascii_alphanumeric() || "._*-".contains(c));
+        if text.is_empty() || text.len() > 128 || !letters || text.matches('*').count() > 4 {
+            return Err(format!(
+                "`{text}` is no pattern for tags: 1 to 128 letters, digits and `._-`, and at most four times `*` for any text"
+            ));
+        }
+        if super::pattern::matches_a_release(text) {
+            return Err(format!("`{text}` matches releases like 1.4.0 too, and a release keeps its tag and its image for ever"));
+        }
+        Ok(())
+    }
+);
+
+/// A number of whole days: `14d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Days(pub u32);
+
+impl TryFrom<String> for Days {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let days = text.strip_suffix('d').filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        match days.and_then(|number| number.parse().ok()) {
+            Some(days @ 1..=36_500) => Ok(Days(days)),
+            _ => Err(format!("`{text}` is no number of days: write 1d to 36500d, like 14d")),
+        }
+    }
+}
+
+impl From<Days> for String {
+    fn from(days: Days) -> String {
+        format!("{}d", days.0)
+    }
+}
+
+impl JsonSchema for Days {
+    fn schema_name() -> Cow<'static, str> {
+        "Days".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+d$" })
+    }
+}
+
+text_value!(
+    /// A host as a build's steps know it.
+    HostName,
+    "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$",
+    |text| {
+        let ends = |c: char| c.is_ascii_alphanumeric();
+        let letters = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        if !letters || !text.starts_with(ends) || !text.ends_with(ends) {
+            return Err(format!("`{text}` is no host name: letters, digits, `-` and `.`"));
+        }
+        Ok(())
+    }
+);
+
+text_value!(
+    /// Where a host is: an IP address, or `host-gateway` for the machine that builds.
+    HostAddress,
+    "^(host-gateway|[0-9A-Fa-f:.]+)$",
+    |text| match text == "host-gateway" || text.parse::<core::net::IpAddr>().is_ok() {
+        true => Ok(()),
+        false => Err(format!("`{text}` is no address: write 10.0.0.7, or host-gateway for the machine that builds")),
+    }
+);
+
+text_value!(
+    /// The key of a label: `org.example.team`.
+    LabelName,
+    "^[A-Za-z0-9]([-._/A-Za-z0-9]*[A-Za-z0-9])?$",
+    |text| {
+        let ends = |c: char| c.is_ascii_alphanumeric();
+        let letters = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/".contains(c));
+        if !letters || !text.starts_with(ends) || !text.ends_with(ends) {
+            return Err(format!("`{text}` cannot name a label: letters, digits, `.`, `-`, `_` and `/`, like org.example.team"));
+        }
+        // The push compares them with the commit, and a label of one's own would say something else.
+        if let Some(name) = text.strip_prefix("org.opencontainers.image.")
+            && ["version", "revision", "created", "source"].contains(&name)
+        {
+            return Err(format!("`{text}` is set from the commit"));
+        }
+        Ok(())
+    }
+);
+
+text_value!(
+    /// An image that is run while another is built: `HOST/NAME:TAG@sha256:…`.
+    ImageName,
+    "^[A-Za-z0-9][-._/:@A-Za-z0-9]*$",
+    |text| {
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:@".contains(c));
+        match plain && text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            true => Ok(()),
+            false => Err(format!("`{text}` is no image: write it as in FROM, best with its digest: NAME@sha256:…")),
+        }
+    }
+);
+
+text_value!(
+    /// Where a named build context is: a folder, or one of BuildKit's sources.
+    BuildContext,
+    "\\S",
+    |text| {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        let known = ["docker-image", "oci-layout", "https", "http", "git", "ssh"];
+        if text.trim().is_empty() || text.chars().any(char::is_control) {
+            return Err("a build context is a folder, or docker-image://NAME@sha256:…".into());
+        }
+        match scheme.is_none_or(|scheme| known.contains(&scheme)) {
+            true => Ok(()),
+            false => Err(format!("`{text}` is no build context: a folder, or one of {}://…", known.join("://…, "))),
+        }
+    }
+);
+
+/// Where a build's steps are kept from one run to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Cache {
+    /// GitHub's cache inside GitHub Actions; elsewhere what the engine itself keeps.
+    #[default]
+    Auto,
+    /// Nowhere but in the engine.
+    Off,
+    /// GitHub's cache.
+    Gha,
+    /// `registry:HOST/NAME:TAG`: in a repository whose tags may be moved; never the image's own.
+    Registry { reference: String },
+    /// `local:FOLDER`, relative to service.yaml.
+    Local { folder: String },
+}
+
+impl TryFrom<String> for Cache {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            Err(format!("`{text}` is no cache: {why}write auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER"))
+        };
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Cache::Auto),
+            None if text == "off" => Ok(Cache::Off),
+            None if text == "gha" => Ok(Cache::Gha),
+            Some(("registry", reference)) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:[]".contains(c);
+                let name = reference.split_once('/').is_some_and(|(host, name)| !host.is_empty() && !name.is_empty());
+                match name && reference.chars().all(plain) {
+                    true => Ok(Cache::Registry { reference: reference.to_string() }),
+                    // By digest nothing could be written.
+                    false => wrong("a registry's is HOST/NAME:TAG; "),
+                }
+            }
+            Some(("local", folder)) if !folder.trim().is_empty() && !folder.chars().any(char::is_control) => {
+                Ok(Cache::Local { folder: folder.to_string() })
+            }
+            _ => wrong(""),
+        }
+    }
+}
+
+impl From<Cache> for String {
+    fn from(cache: Cache) -> String {
+        match cache {
+            Cache::Auto => "auto".into(),
+            Cache::Off => "off".into(),
+            Cache::Gha => "gha".into(),
+            Cache::Registry { reference } => format!("registry:{reference}"),
+            Cache::Local { folder } => format!("local:{folder}"),
+        }
+    }
+}
+
+impl JsonSchema for Cache {
+    fn schema_name() -> Cow<'static, str> {
+        "Cache".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(auto|off|gha|registry:[^/]+/.+|local:.+)$" })
+    }
+}
+
 /// A day, in UTC: `2027-01-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -418,8 +614,29 @@ mod tests {
         fn vulnerability(text: &str) -> Result<String, String> {
             Vulnerability::try_from(text.to_string()).map(String::from)
         }
+        fn days(text: &str) -> Result<String, String> {
+            Days::try_from(text.to_string()).map(String::from)
+        }
+        fn pattern(text: &str) -> Result<String, String> {
+            TagPattern::try_from(text.to_string()).map(String::from)
+        }
         fn reason(text: &str) -> Result<String, String> {
             Reason::try_from(text.to_string()).map(String::from)
+        }
+        fn cache(text: &str) -> Result<String, String> {
+            Cache::try_from(text.to_string()).map(String::from)
+        }
+        fn label(text: &str) -> Result<String, String> {
+            LabelName::try_from(text.to_string()).map(String::from)
+        }
+        fn host(text: &str) -> Result<String, String> {
+            HostName::try_from(text.to_string()).map(String::from)
+        }
+        fn address(text: &str) -> Result<String, String> {
+            HostAddress::try_from(text.to_string()).map(String::from)
+        }
+        fn context(text: &str) -> Result<String, String> {
+            BuildContext::try_from(text.to_string()).map(String::from)
         }
         type Read = fn(&str) -> Result<String, String>;
         let cases: &[(Read, &str, Option<&str>)] = &[
@@ -441,9 +658,49 @@ mod tests {
             (vulnerability, "openssl", None),
             (vulnerability, "CVE-", None),
             (vulnerability, "CVE-2026-*", None),
+            (days, "14d", Some("14d")),
+            (days, "0d", None),
+            (days, "14", None),
+            (days, "+1d", None),
+            (days, "99999999999d", None),
+            (pattern, "*-main.*", Some("*-main.*")),
+            (pattern, "buildcache*", Some("buildcache*")),
+            (pattern, "*", None),
+            (pattern, "1.4.*", None),
+            (pattern, "a*b*c*d*e*", None),
+            (pattern, "a b", None),
+            (pattern, "", None),
             (reason, "no such call here", Some("no such call here")),
             (reason, "  ", None),
             (reason, "a\nb", None),
+            (cache, "auto", Some("auto")),
+            (cache, "off", Some("off")),
+            (cache, "gha", Some("gha")),
+            (cache, "registry:localhost:5000/cache/patients:main", Some("registry:localhost:5000/cache/patients:main")),
+            (cache, "local:../a, b", Some("local:../a, b")),
+            (cache, "inline", None),
+            (cache, "registry:patients", None),
+            (cache, "registry:h/n@sha256:0", None),
+            (cache, "registry:h/n,mode=min", None),
+            (cache, "local:", None),
+            (cache, "", None),
+            (label, "org.example.team", Some("org.example.team")),
+            (label, "org.opencontainers.image.title", Some("org.opencontainers.image.title")),
+            (label, "org.opencontainers.image.revision", None),
+            (label, "a=b", None),
+            (label, "-a", None),
+            (label, "", None),
+            (host, "db.internal", Some("db.internal")),
+            (host, "db:1", None),
+            (host, "", None),
+            (address, "10.0.0.7", Some("10.0.0.7")),
+            (address, "::1", Some("::1")),
+            (address, "host-gateway", Some("host-gateway")),
+            (address, "db", None),
+            (context, "../shared", Some("../shared")),
+            (context, "docker-image://alpine:3", Some("docker-image://alpine:3")),
+            (context, "ftp://x", None),
+            (context, " ", None),
             (cpu, "250m", Some("250")),
             (cpu, "1", Some("1000")),
             (cpu, "0.5", Some("500")),

@@ -157,6 +157,16 @@ mod tests {
             ),
             (
                 service,
+                "name: patients\nport: 8000\ncontract: {rules: {non-rot: warn}}\n",
+                "service.yaml:3:20: unknown key `non-rot` | did you mean `non-root`?",
+            ),
+            (
+                service,
+                "name: patients\nport: 8000\ncontract: {rules: {non-root: warning}}\n",
+                "service.yaml:3:30: `warning` is not one of `off`, `warn`, `fail` | use one of these",
+            ),
+            (
+                service,
                 "name: patients\nname: b\nport: 1\n",
                 "service.yaml:2:1: key `name` stands twice | keep one of them",
             ),

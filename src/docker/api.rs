@@ -17,11 +17,12 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, TopOptionsBuilder,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use super::{Answer, Container, Spec, State, archive, diagnosis};
+use super::inside::{FILES, Inside, PS, Processes};
+use super::{Answer, Container, Page, Spec, State, Stopped, archive, diagnosis};
 use crate::error::{Error, Result, chain};
 use crate::layout::Layout;
 
@@ -39,6 +40,12 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What only explains a failure must not hold it up.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The exit code of what SIGKILL ended: 128 and the signal's number.
+const KILLED: i64 = 137;
+
+/// As much of an answer's body as is looked at, in bytes.
+const PAGE: usize = 64 * 1024;
 
 /// The longest log line that is shown whole, in characters.
 const LINE: usize = 500;
@@ -103,6 +110,25 @@ impl Engine {
         Ok(loaded)
     }
 
+    /// Writes an image into `file` as `docker save` does.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine does not give it; what writing fails with is told to `unwritable`.
+    pub async fn save(
+        &self,
+        image: &str,
+        file: std::fs::File,
+        unwritable: impl Fn(std::io::Error) -> Error,
+    ) -> Result<()> {
+        let mut file = tokio::fs::File::from_std(file);
+        let mut saved = std::pin::pin!(self.docker.export_image(image));
+        while let Some(bytes) = saved.next().await {
+            let bytes = bytes.map_err(|error| failed(&format!("saving image {image}"), &error))?;
+            tokio::io::AsyncWriteExt::write_all(&mut file, &bytes).await.map_err(&unwritable)?;
+        }
+        tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(&unwritable)
+    }
+
     async fn known(&self, identifiers: &[String]) -> Result<Option<String>> {
         for identifier in identifiers {
             if self.identifier(identifier).await?.as_ref() == Some(identifier) {
@@ -112,7 +138,11 @@ impl Engine {
         Ok(None)
     }
 
-    async fn identifier(&self, image: &str) -> Result<Option<String>> {
+    /// The engine's identifier of an image; none when it does not have it.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine does not answer.
+    pub async fn identifier(&self, image: &str) -> Result<Option<String>> {
         let found = self.docker.inspect_image(image).await;
         Ok(present(found).map_err(|error| failed(&format!("looking for image {image}"), &error))?.and_then(|i| i.id))
     }
@@ -201,16 +231,81 @@ impl Engine {
         all[all.len().saturating_sub(lines)..].iter().map(|line| line.chars().take(LINE).collect()).collect()
     }
 
+    /// The whole answer to one GET of a path of a container; none when there is no answer in time.
+    pub async fn page(&self, container: &Container, path: &str) -> Option<Page> {
+        let address = container.address.as_ref()?;
+        let mut response = self.http.get(format!("http://{address}{path}")).send().await.ok()?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() >= PAGE {
+                body.truncate(PAGE);
+                break;
+            }
+        }
+        Some(Page { status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
     /// Where a running container listens, as far as a `cat` in it can tell.
     pub async fn listening(&self, name: &str) -> Option<Vec<diagnosis::Socket>> {
-        let command = vec!["cat", "/proc/net/tcp", "/proc/net/tcp6"];
+        self.inside(name).await.listening
+    }
+
+    /// What a running container's /proc tells, as far as there is a `cat` in it.
+    pub async fn inside(&self, name: &str) -> Inside {
+        let command = std::iter::once("cat").chain(FILES).collect();
         let options = CreateExecOptions { attach_stdout: Some(true), cmd: Some(command), ..Default::default() };
-        let exec = self.docker.create_exec(name, options).await.ok()?;
-        let started = self.docker.start_exec(&exec.id, None::<StartExecOptions>).await.ok()?;
-        let StartExecResults::Attached { output, .. } = started else { return None };
-        let table = text(output).await;
-        // Without its heading it is the words of a shell that has no `cat`.
-        table.contains("local_address").then(|| diagnosis::listening(&table))
+        let Ok(exec) = self.docker.create_exec(name, options).await else { return Inside::default() };
+        match self.docker.start_exec(&exec.id, None::<StartExecOptions>).await {
+            Ok(StartExecResults::Attached { output, .. }) => Inside::read(&text(output).await),
+            _ => Inside::default(),
+        }
+    }
+
+    /// The processes of a running container; none when the engine cannot tell.
+    pub async fn processes(&self, name: &str) -> Option<Processes> {
+        let options = TopOptionsBuilder::default().ps_args(PS).build();
+        let look = None::<bollard::query_parameters::InspectContainerOptions>;
+        let (found, top) = futures::future::try_join(
+            self.docker.inspect_container(name, look),
+            self.docker.top_processes(name, Some(options)),
+        )
+        .await
+        .ok()?;
+        Some(Processes::read(found.state?.pid?, &top.processes?))
+    }
+
+    /// The paths of a container's file system that are not as the image has them: written, added or removed. Of a folder that
+    /// is listed for what is in it, only that.
+    pub async fn changes(&self, name: &str) -> Option<Vec<String>> {
+        let changes = self.docker.container_changes(name).await.ok()?;
+        let mut paths: Vec<String> = changes.unwrap_or_default().into_iter().map(|change| change.path).collect();
+        paths.sort();
+        let is_parent = |path: &String| {
+            let below = format!("{}/", path.trim_end_matches('/'));
+            paths.binary_search(&below).is_err_and(|at| paths.get(at).is_some_and(|next| next.starts_with(&below)))
+        };
+        Some(paths.iter().filter(|path| !is_parent(path)).cloned().collect())
+    }
+
+    /// Has a container end by itself within `grace`, and kills it otherwise. It is not removed.
+    ///
+    /// # Errors
+    /// Unexpected, when the engine refuses.
+    #[expect(clippy::disallowed_methods, reason = "the time is what is measured")]
+    pub async fn end(&self, name: &str, grace: Duration) -> Result<Stopped> {
+        // The engine counts in whole seconds.
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let started = std::time::Instant::now();
+        let stopped = self.docker.stop_container(name, Some(options)).await;
+        stopped.map_err(|error| failed(&format!("stopping container {name}"), &error))?;
+        let after = started.elapsed();
+        let ended = self.inspect(name).await?.map(|container| container.state);
+        // A busy engine may take longer than the service: what was killed says so by its exit code.
+        let killed = after >= grace && matches!(ended, Some(State::Ended { exit_code: KILLED, .. }));
+        Ok(Stopped { after, killed })
     }
 
     /// Has a container end by itself within `grace`, kills it otherwise, and removes it.

@@ -31,6 +31,13 @@ pub fn ended(
             format!("was killed: it needed more than its {} MiB of memory", expected.memory),
             Some("raise `resources.memory` in service.yaml, or have it need less".to_string()),
         ),
+        (_, Some(error)) if error.contains("unable to find user") => (
+            format!("cannot be started: {error}"),
+            Some(
+                "make that user in the Dockerfile, or name one by its number, which need not exist: USER 10001:10001"
+                    .to_string(),
+            ),
+        ),
         (_, Some(error)) => (
             format!("cannot be started: {error}"),
             Some("see that CMD and ENTRYPOINT of the Dockerfile name a program that is in the image".to_string()),
@@ -198,6 +205,11 @@ nonsense
         let cases = [
             ((137, true, None), "more than its 512 MiB", Some("resources.memory")),
             ((127, false, Some("exec: \"nope\": not found")), "cannot be started: exec: \"nope\"", Some("CMD")),
+            (
+                (128, false, Some("unable to find user app: no matching entries")),
+                "unable to find user app",
+                Some("USER 10001"),
+            ),
             ((0, false, None), "ended by itself", Some("foreground")),
             ((3, false, None), "ended while it should keep running", None),
             (

@@ -1,11 +1,13 @@
 //! The Docker engine of this machine, for the steps that run containers on it.
 //!
 //! [`Engine`] is the face; only `api` talks to the engine and names its SDK, everything here is our own small types.
-//! [`archive`] turns a layout into what the engine loads, and [`diagnosis`] says why a container is not well.
+//! [`archive`] turns a layout into what the engine loads, [`diagnosis`] says why a container is not well, and [`inside`] reads
+//! what a running one tells.
 
 mod api;
 mod archive;
 pub mod diagnosis;
+pub mod inside;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -76,6 +78,22 @@ impl Answer {
     pub fn is_well(&self) -> bool {
         matches!(self, Answer::Status(200..=299))
     }
+}
+
+/// A whole answer to one GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub status: u16,
+    /// Its beginning.
+    pub body: String,
+}
+
+/// How a container ended that was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    pub after: Duration,
+    /// It did not end by itself in time.
+    pub killed: bool,
 }
 
 /// A name nobody else uses: `prefix-` and eight hexadecimal digits.

@@ -1,35 +1,30 @@
 //! The service's image, built by Docker's own buildx into an OCI layout.
 //!
-//! [`plan`] says with which arguments, [`progress`] reads what buildx says, [`diagnosis`] says why it failed; here is what
-//! touches the disk and runs the process.
+//! [`plan`] says with which arguments, [`buildx`] runs it, [`progress`] reads what it says, [`diagnosis`] says why it failed;
+//! [`attestations`] takes what the build says of itself out of the image. Here is what is looked at before, and which way it goes:
+//! most builders write a layout; an engine with an older store gets the image itself, and we pack what it saves.
 
+mod attestations;
+mod buildx;
 mod diagnosis;
 mod plan;
 mod progress;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-
-use serde::Serialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
-
-pub use plan::plan;
 
 use crate::cli::Environ;
 use crate::config::service;
-use crate::error::{Doing, Error, Kind, Place, Result};
+use crate::config::service::Provenance;
+use crate::config::values::{Cache, Span};
+use crate::docker;
+use crate::error::{Error, Kind, Result};
 use crate::git::Head;
-use crate::layout::Layout;
+use crate::image::destination::{Built, Destination, Fresh, full, unwritable};
+use crate::image::import;
 use crate::report::Report;
-use plan::SecretSource;
-use progress::{Progress, Said};
-
-/// No build of a service takes longer; one that does hangs.
-const TIMEOUT: Duration = Duration::from_secs(60 * 60);
-
-/// A line of buildx that is longer is cut: commands may write anything.
-const LINE: u64 = 1024 * 1024;
+use buildx::Builder;
+use plan::{Backend, SecretSource, Way};
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -44,17 +39,8 @@ pub struct Request {
     /// Where the OCI layout is written.
     pub layout: PathBuf,
     pub no_cache: bool,
-}
-
-/// What was built.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Built {
-    pub layout: String,
-    pub digest: String,
-    /// Of every blob together, as they are pushed, in bytes.
-    pub size: u64,
-    pub platforms: Vec<String>,
+    /// A build that takes longer hangs.
+    pub timeout: Duration,
 }
 
 /// Builds the image. The layout is replaced when the new one is whole; until then, and when the build fails, the earlier one
@@ -62,33 +48,182 @@ pub struct Built {
 ///
 /// # Errors
 /// Bad input with the Dockerfile's line when it does not build; refused without buildx, an engine, a build secret or a base
-/// image; timed out after an hour.
+/// image, or on a full disk; timed out after the request's time.
 pub async fn build(request: &Request, environ: &Environ, report: &Report) -> Result<Built> {
     check_sources(request)?;
-    let layout = std::path::absolute(&request.layout).doing(|| format!("finding {}", request.layout.display()))?;
-    check_destination(&layout)?;
-    warn_of_layout_in_context(request, &layout, report);
+    check_agent(request, environ)?;
+    let destination = Destination::of(&request.layout)?;
+    warn_of_layout_in_context(request, destination.path(), report);
     let secrets = secrets(request, environ, report)?;
-    let buildx = find_buildx(environ)?;
+    let way = way(request, environ, report);
+    let builder = Builder::new(environ, buildx::environment(request, environ, &way, &secrets), report)?;
 
-    let fresh = Fresh::beside(&layout)?;
-    let arguments = plan::arguments(request, &fresh.folder)?;
-    report.trace(format!("{} {}", buildx.display(), arguments.join(" ")));
-    let running = run(&buildx, &arguments, request, environment(environ, &secrets), report);
-    tokio::time::timeout(TIMEOUT, running).await.unwrap_or_else(|_| {
-        Err(Error::new(Kind::TimedOut, format!("the build took longer than {} min", TIMEOUT.as_secs() / 60))
-            .fix("see its last steps above, or with --verbose all it said"))
+    let fresh = destination.fresh()?;
+    let building = written(&builder, request, environ, &fresh, way, report);
+    let way = tokio::time::timeout(request.timeout, building).await.unwrap_or_else(|_| {
+        let time = String::from(Span(request.timeout));
+        Err(Error::new(Kind::TimedOut, format!("the build took longer than {time}"))
+            .why("it was stopped, and nothing of it is kept")
+            .fix("see its last steps above, or with --verbose all it said; give it longer: --timeout 2h"))
     })?;
+    let built = fresh.finish()?;
+    if let Some(Backend::Local { from, to }) = &way.cache {
+        let renewed = renew(&request.folder.join(from), &request.folder.join(to));
+        renewed.unwrap_or_else(|error| report.warn(format!("the cache cannot be kept: {error}")));
+    }
+    Ok(built)
+}
 
-    // What buildx wrote is trusted as little as what others hand in.
-    let built = Layout::open(&fresh.folder)?;
-    fresh.replace(&layout)?;
-    Ok(Built {
-        layout: request.layout.display().to_string(),
-        digest: built.root().digest.to_string(),
-        size: built.size(),
-        platforms: built.platforms(),
-    })
+/// Builds, and writes the layout; gives the way that it went.
+async fn written(
+    builder: &Builder<'_>,
+    request: &Request,
+    environ: &Environ,
+    fresh: &Fresh,
+    mut way: Way,
+    report: &Report,
+) -> Result<Way> {
+    let (mut engine, mut earlier) = (None, None);
+    loop {
+        let (progress, status) = builder.run(&plan::arguments(request, fresh.folder(), &way)?, request).await?;
+        if status.success() {
+            break;
+        }
+        if way.engine.is_none() && diagnosis::writes_no_layout(&progress) {
+            way = into_engine(request, fresh, report)?;
+            engine = Some(docker::Engine::connect(environ.get("DOCKER_HOST")).await?);
+            if let (Some(engine), Some(built)) = (&engine, &way.engine) {
+                earlier = engine.identifier(&built.tag).await?;
+            }
+        } else if let Some(why) = diagnosis::cache_refused(&progress).filter(|_| way.cache.is_some()) {
+            report.warn(format!("the cache is left out: {why}"));
+            way.cache = None;
+        } else {
+            let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
+            let target = request.image.target.as_deref();
+            // BuildKit says the same of its disk and of ours.
+            if diagnosis::disk_full(&progress) && !has_room(fresh.folder()) {
+                let parent = fresh.folder().parent().unwrap_or(fresh.folder());
+                return Err(full(parent).why("buildx could not write the layout"));
+            }
+            return Err(diagnosis::diagnose(&progress, &dockerfile, target, &format!("buildx ended with {status}")));
+        }
+    }
+    match (&way.engine, &engine) {
+        (Some(built), Some(engine)) => {
+            let now = out_of_engine(engine, built, request, fresh, report).await?;
+            if let Some(earlier) = earlier.filter(|earlier| *earlier != now) {
+                engine.remove_image(&earlier).await;
+            }
+        }
+        _ => attestations::take_out(fresh.folder())?,
+    }
+    Ok(way)
+}
+
+/// Whether the disk takes another MiB, now that what buildx wrote is still there.
+fn has_room(folder: &Path) -> bool {
+    let probe = folder.join("room");
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, vec![0_u8; 1024 * 1024]));
+    let _ = std::fs::remove_file(probe);
+    written.is_ok()
+}
+
+/// What an engine with an older store cannot do is left out where the image is the same without it, and refused where not.
+fn into_engine(request: &Request, fresh: &Fresh, report: &Report) -> Result<Way> {
+    let image = &request.image;
+    let [platform] = image.platforms.as_slice() else {
+        return Err(Error::refused("this Docker engine cannot build for several platforms")
+            .why("it keeps images in its older store")
+            .fix(diagnosis::OTHER_BUILDER));
+    };
+    report.detail(format!(
+        "this engine keeps images in its older store: it builds for {platform}, and the layers are packed here"
+    ));
+    // What is wanted and cannot be had; what is on by default is not missed.
+    let mut left_out = Vec::new();
+    if image.sbom.is_some() {
+        left_out.push("image.sbom");
+    }
+    if image.provenance == Provenance::Max {
+        left_out.push("image.provenance");
+    }
+    if !matches!(image.cache, Cache::Auto | Cache::Off | Cache::Gha) && !request.no_cache {
+        left_out.push("image.cache");
+    }
+    if !left_out.is_empty() {
+        report.warn(format!("{} is left out: {}", left_out.join(" and "), diagnosis::OTHER_BUILDER));
+    }
+    let folder = fresh.folder();
+    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    let engine =
+        plan::Engine { tag: format!("cicd.local/{}:latest", request.name), identifier: folder.join("identifier") };
+    Ok(Way { cache: None, engine: Some(engine) })
+}
+
+/// Takes the image that was just built out of the engine, and packs it; gives the engine's identifier of it.
+async fn out_of_engine(
+    engine: &docker::Engine,
+    built: &plan::Engine,
+    request: &Request,
+    fresh: &Fresh,
+    report: &Report,
+) -> Result<String> {
+    let read = |error| Error::unexpected("buildx does not say which image it built").why(error);
+    let identifier = std::fs::read_to_string(&built.identifier).map_err(read)?.trim().to_string();
+    let archive = fresh.folder().join("saved.tar");
+    let file = std::fs::File::create_new(&archive).map_err(|error| unwritable(&archive, &error))?;
+    engine.save(&identifier, file, |error| unwritable(&archive, &error)).await?;
+    import::pack(archive.clone(), fresh.folder().to_path_buf(), plan::annotations(request)?, report).await?;
+    for file in [&archive, &built.identifier] {
+        std::fs::remove_file(file).map_err(|error| unwritable(file, &error))?;
+    }
+    Ok(identifier)
+}
+
+/// The command that a build would run, and nothing is run.
+///
+/// # Errors
+/// As [`plan::plan`].
+pub fn plan(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<String>> {
+    plan::plan(request, &way(request, environ, report))
+}
+
+/// Where GitHub's runner says where its cache is, and gives a token for it. For a container action it does not say which
+/// version of the service this is; the one that is left is 2.
+const GHA: [&str; 2] = ["ACTIONS_RESULTS_URL", "ACTIONS_RUNTIME_TOKEN"];
+
+fn way(request: &Request, environ: &Environ, report: &Report) -> Way {
+    let has_gha = GHA.iter().all(|name| environ.get(name).is_some());
+    if request.no_cache {
+        return Way::default();
+    }
+    if request.image.cache == Cache::Gha && !has_gha {
+        report.detail("no step is taken from GitHub's cache: this is not GitHub Actions");
+    }
+    Way { cache: plan::backend(&request.image.cache, has_gha), engine: None }
+}
+
+/// Puts the cache that was just written in the place of the earlier one, which holds steps that nobody needs any more.
+fn renew(from: &Path, to: &Path) -> std::io::Result<()> {
+    // Nothing was written when the cache failed, and that was said.
+    if !to.join("index.json").is_file() {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(from) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::rename(to, from),
+    }
+}
+
+/// The agent that `image.ssh` asks for is there.
+fn check_agent(request: &Request, environ: &Environ) -> Result<()> {
+    let asks = request.image.ssh.iter().any(|ssh| !ssh.contains('='));
+    match asks && environ.get("SSH_AUTH_SOCK").is_none() {
+        true => Err(Error::refused("image.ssh asks for an SSH agent, and SSH_AUTH_SOCK names none")
+            .fix("start one before this step: `eval \"$(ssh-agent)\"; ssh-add`; or name a key: `image: {ssh: ['default=PATH']}`")),
+        false => Ok(()),
+    }
 }
 
 /// A path as people write it: without its `.` parts.
@@ -114,23 +249,17 @@ fn check_sources(request: &Request) -> Result<()> {
             .why(format!("the context is {}", context.display()))
             .fix(fix));
     }
-    Ok(())
-}
-
-/// A folder that is replaced is a layout: never somebody's sources.
-fn check_destination(layout: &Path) -> Result<()> {
-    let Ok(mut entries) = std::fs::read_dir(layout) else {
-        return match layout.exists() {
-            true => {
-                Err(Error::input(format!("{} is not a folder", layout.display())).fix("name another one: --layout DIR"))
-            }
-            false => Ok(()),
-        };
-    };
-    if entries.next().is_some() && !layout.join("oci-layout").is_file() {
-        return Err(Error::input(format!("{} is no OCI layout, and not empty", layout.display()))
-            .why("the layout takes the place of the whole folder")
-            .fix("name a folder of its own: --layout target/image"));
+    for (name, context) in request.image.contexts.iter().filter(|(_, context)| !context.as_str().contains("://")) {
+        let folder = tidy(&request.folder.join(context.as_str()));
+        if !folder.is_dir() {
+            return Err(Error::input(format!(
+                "there is no folder {} for the build context `{name}`",
+                folder.display()
+            ))
+            .fix(format!(
+                "image: {{contexts: {{{name}: FOLDER}}}}, relative to service.yaml, or docker-image://NAME@sha256:…"
+            )));
+        }
     }
     Ok(())
 }
@@ -186,263 +315,4 @@ fn secrets(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<
         }
     }
     Ok(variables)
-}
-
-/// What buildx sees of our environment: what it needs to find the engine, proxies and certificates, and the build secrets.
-/// Never AWS credentials, GitHub's tokens or the action's inputs.
-fn environment(environ: &Environ, secrets: &[(String, String)]) -> Vec<(String, String)> {
-    let names = [
-        "PATH",
-        "HOME",
-        "TMPDIR",
-        "XDG_CONFIG_HOME",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "all_proxy",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-    ];
-    let needed = |name: &str| {
-        names.contains(&name) || ["DOCKER_", "BUILDX_", "BUILDKIT_"].iter().any(|prefix| name.starts_with(prefix))
-    };
-    let passed = environ.iter().filter(|(name, _)| needed(name) && !name.starts_with("BUILDX_GIT_"));
-    let passed = passed.map(|(name, value)| (name.to_string(), value.to_string()));
-    // What it would ask git is told it by our labels; the action image has no git.
-    let no_git = [("BUILDX_GIT_INFO".to_string(), "false".to_string())];
-    passed.chain(no_git).chain(secrets.iter().cloned()).collect()
-}
-
-/// Docker's buildx as it is installed: as a plugin of the docker command, or on its own.
-fn find_buildx(environ: &Environ) -> Result<PathBuf> {
-    let config = environ.get("DOCKER_CONFIG").map(PathBuf::from);
-    let config = config.or_else(|| Some(Path::new(environ.get("HOME")?).join(".docker")));
-    let of_user = config.map(|config| config.join("cli-plugins"));
-    let of_system = [
-        "/usr/local/lib/docker/cli-plugins",
-        "/usr/local/libexec/docker/cli-plugins",
-        "/usr/lib/docker/cli-plugins",
-        "/usr/libexec/docker/cli-plugins",
-    ];
-    let plugins = of_user.into_iter().chain(of_system.map(PathBuf::from)).map(|folder| folder.join("docker-buildx"));
-    let path = environ.get("PATH").unwrap_or_default();
-    let programs = std::env::split_paths(path).flat_map(|folder| [folder.join("docker-buildx"), folder.join("buildx")]);
-    plugins.chain(programs).find(|file| file.is_file()).ok_or_else(|| {
-        Error::refused("there is no buildx")
-            .why("images are built by Docker's own docker-buildx; it is in no folder of Docker's plugins, and not in PATH")
-            .fix("install it: `sudo apt-get install docker-buildx-plugin` (Debian's own package is docker-buildx), or Docker Desktop")
-    })
-}
-
-/// Runs buildx to its end, or kills it when this is dropped.
-#[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
-async fn run(
-    buildx: &Path,
-    arguments: &[String],
-    request: &Request,
-    environment: Vec<(String, String)>,
-    report: &Report,
-) -> Result<()> {
-    let mut child = tokio::process::Command::new(buildx)
-        .args(arguments)
-        .current_dir(&request.folder)
-        .env_clear()
-        .envs(environment)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            Error::refused(format!("{} cannot be run", buildx.display())).why(error).fix("install it again")
-        })?;
-    let stderr = child.stderr.take().ok_or_else(|| Error::unexpected("buildx has no stderr"))?;
-    let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
-    let mut progress = Progress::default();
-    let mut reader = BufReader::new(stderr);
-    loop {
-        let line = read_line(&mut reader).await.doing(|| "reading what buildx says".into())?;
-        let Some(line) = line else { break };
-        for said in progress.line(&line) {
-            match said {
-                Said::Done(step) => report.detail(step),
-                Said::Log(line) => report.log(line),
-                Said::Warning { message, line } => {
-                    let place = line.map(|line| Place { file: dockerfile.clone(), line, column: 1 });
-                    place.map_or_else(|| report.warn(&message), |place| report.warn_at(&message, &place));
-                }
-            }
-        }
-    }
-    let status = child.wait().await.doing(|| "waiting for buildx".into())?;
-    match status.success() {
-        true => Ok(()),
-        false => {
-            let target = request.image.target.as_deref();
-            Err(diagnosis::diagnose(&progress, &dockerfile, target, &format!("buildx ended with {status}")))
-        }
-    }
-}
-
-/// The next line, without its end; the rest of one that is too long is left out.
-async fn read_line(reader: &mut BufReader<tokio::process::ChildStderr>) -> std::io::Result<Option<String>> {
-    use tokio::io::AsyncReadExt;
-    let mut line = Vec::new();
-    if (&mut *reader).take(LINE).read_until(b'\n', &mut line).await? == 0 {
-        return Ok(None);
-    }
-    let mut rest = Vec::new();
-    while line.last() != Some(&b'\n') && rest.last() != Some(&b'\n') {
-        rest.clear();
-        if (&mut *reader).take(LINE).read_until(b'\n', &mut rest).await? == 0 {
-            break;
-        }
-    }
-    Ok(Some(String::from_utf8_lossy(&line).trim_end().to_string()))
-}
-
-/// A folder beside the layout that buildx writes to; what is left of it is removed at the end.
-struct Fresh {
-    folder: PathBuf,
-}
-
-impl Fresh {
-    fn beside(layout: &Path) -> Result<Fresh> {
-        let name = layout.file_name().ok_or_else(|| {
-            Error::input(format!("{} is no folder that can be replaced", layout.display()))
-                .fix("name one: --layout target/image")
-        })?;
-        let parent = layout.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(parent).doing(|| format!("making {}", parent.display()))?;
-        let fresh = crate::docker::unique(&format!(".{}", name.to_string_lossy()))?;
-        Ok(Fresh { folder: parent.join(fresh) })
-    }
-
-    /// Puts the new layout in the place of the earlier one.
-    fn replace(self, layout: &Path) -> Result<()> {
-        let doing = || format!("putting the new layout in the place of {}", layout.display());
-        let mut earlier = self.folder.clone().into_os_string();
-        earlier.push(".earlier");
-        let earlier = PathBuf::from(earlier);
-        let had = match std::fs::rename(layout, &earlier) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error).doing(doing),
-        };
-        let replaced = std::fs::rename(&self.folder, layout);
-        if had {
-            match &replaced {
-                Ok(()) => remove(&earlier),
-                Err(_) => std::fs::rename(&earlier, layout).doing(doing)?,
-            }
-        }
-        replaced.doing(doing)
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        remove(&self.folder);
-    }
-}
-
-/// Removes a folder. A buildx that was just killed may write a last file meanwhile, so it is tried a few times.
-fn remove(folder: &Path) {
-    for _ in 0..5 {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(20)),
-            _ => return,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buildx_sees_what_it_needs_and_no_credentials() {
-        let all = [
-            "PATH",
-            "HOME",
-            "DOCKER_HOST",
-            "BUILDX_BUILDER",
-            "BUILDX_GIT_LABELS",
-            "BUILDKIT_HOST",
-            "https_proxy",
-            "SSL_CERT_FILE",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_SESSION_TOKEN",
-            "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-            "ACTIONS_RUNTIME_TOKEN",
-            "GITHUB_TOKEN",
-            "INPUT_PLATFORM",
-            "NPM_TOKEN",
-        ];
-        let environ = Environ::new(all.map(|name| (name.to_string(), "x".to_string())));
-        let seen = environment(&environ, &[("NPM_TOKEN".to_string(), "secret".to_string())]);
-        let mut names: Vec<&str> = seen.iter().map(|(name, _)| name.as_str()).collect();
-        names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "BUILDKIT_HOST",
-                "BUILDX_BUILDER",
-                "BUILDX_GIT_INFO",
-                "DOCKER_HOST",
-                "HOME",
-                "NPM_TOKEN",
-                "PATH",
-                "SSL_CERT_FILE",
-                "https_proxy"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_layout_is_replaced_as_a_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let layout = folder.path().join("target/image");
-        let write = |at: &Path, text: &str| {
-            std::fs::create_dir_all(at).expect("a folder");
-            std::fs::write(at.join("index.json"), text).expect("written");
-        };
-        let read = || std::fs::read_to_string(layout.join("index.json")).expect("read");
-        let left = || std::fs::read_dir(folder.path().join("target")).expect("a folder").count();
-
-        let first = Fresh::beside(&layout).expect("a folder");
-        write(&first.folder, "first");
-        first.replace(&layout).expect("replaced");
-        assert_eq!((read().as_str(), left()), ("first", 1));
-
-        let second = Fresh::beside(&layout).expect("a folder");
-        write(&second.folder, "second");
-        second.replace(&layout).expect("replaced");
-        assert_eq!((read().as_str(), left()), ("second", 1));
-
-        let abandoned = Fresh::beside(&layout).expect("a folder");
-        write(&abandoned.folder, "half");
-        drop(abandoned);
-        assert_eq!((read().as_str(), left()), ("second", 1));
-
-        Fresh::beside(&layout).expect("a folder").replace(&layout).expect_err("nothing was built");
-        assert_eq!((read().as_str(), left()), ("second", 1));
-    }
-
-    #[test]
-    fn only_a_layout_or_an_empty_folder_is_replaced() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = folder.path();
-        check_destination(&at.join("missing")).expect("nothing is there");
-        check_destination(at).expect("empty");
-        std::fs::write(at.join("main.py"), "").expect("written");
-        assert_eq!(check_destination(at).expect_err("sources").kind.exit_code(), 2);
-        assert_eq!(check_destination(&at.join("main.py")).expect_err("a file").kind.exit_code(), 2);
-        std::fs::write(at.join("oci-layout"), "{}").expect("written");
-        check_destination(at).expect("a layout");
-    }
 }

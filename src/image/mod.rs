@@ -1,5 +1,11 @@
-//! From sources to an image that keeps the platform's contract.
+//! From sources, or from an image that was built elsewhere, to an image that keeps the platform's contract.
 
 pub mod build;
 pub mod contract;
+mod destination;
+pub mod import;
+mod pack;
 pub mod scaffold;
+mod work;
+
+pub use destination::Built;

@@ -19,6 +19,8 @@ pub enum Cause {
     Repository,
     /// The repository's KMS key does not let us use it.
     Key,
+    /// The tag is another image's, and stays so.
+    Immutable,
     /// The repository is full.
     Full,
     /// A manifest that ECR does not take.
@@ -42,6 +44,7 @@ pub fn of(status: Option<u16>, words: &str) -> Cause {
         Some(401 | 403) if says(&["resource-based policy"]) => Cause::OtherAccount,
         Some(401 | 403) => Cause::Permission,
         Some(404) if says(&["name_unknown", "repositorynotfound", "repository with name"]) => Cause::Repository,
+        Some(400 | 409) if says(&["is immutable", "imagetagalreadyexists"]) => Cause::Immutable,
         Some(400 | 429) if says(&["limitexceeded", "limit_exceeded", "maximum number of images"]) => Cause::Full,
         Some(400 | 405 | 415) if says(&["manifest_invalid", "unsupported:", "invalid media type"]) => Cause::Manifest,
         Some(400) if says(&["digest_invalid", "size_invalid", "invalidlayer", "layer part"]) => Cause::Blob,
@@ -76,6 +79,10 @@ impl Cause {
             Cause::Repository => create.into(),
             Cause::Key => "allow `kms:GenerateDataKey`, `kms:Decrypt` and `kms:DescribeKey` on the repository's key in the role's \
                            policy, and see that the key is enabled and its policy lets the account use it"
+                .into(),
+            Cause::Immutable => "the repository's tags are immutable, and this one is another image's. Where a tool has to move it, say so \
+                                 in platform.yaml, and run push-ecr with --repair once: `mutable-tags: [\"sha256-*\"]` below `registry` is \
+                                 for lists of SBOMs and signatures, where the registry keeps none itself"
                 .into(),
             Cause::Full => "the repository holds as many images as it may: let a lifecycle policy remove what no environment runs \
                             (aws ecr put-lifecycle-policy), or ask for a higher quota in Service Quotas"
@@ -146,6 +153,14 @@ mod tests {
             (Some(404), "MANIFEST_UNKNOWN: no", Cause::Unknown, ""),
             (Some(400), "KmsException: the key is disabled", Cause::Key, "kms:GenerateDataKey"),
             (Some(403), "DENIED: KMS key access denied", Cause::Key, "kms:Decrypt"),
+            (
+                Some(400),
+                "TAG_INVALID: The image tag 'sha256-1' already exists in the 'a' repository and cannot be overwritten because the tag is \
+                 immutable.",
+                Cause::Immutable,
+                "mutable-tags",
+            ),
+            (Some(400), "ImageTagAlreadyExistsException: it exists", Cause::Immutable, "sha256-*"),
             (
                 Some(400),
                 "LimitExceededException: maximum number of images per repository",

@@ -2,6 +2,7 @@
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -33,7 +34,7 @@ pub enum Identity {
     /// Nobody, or whoever the registry's token service takes us for without a password.
     Anonymous,
     /// The AWS session, by ECR's own token.
-    Ecr(Ecr),
+    Ecr(Arc<Ecr>),
 }
 
 /// What a request is for, for messages.

@@ -2,21 +2,25 @@
 //!
 //! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/Welcome.html>
 
-use aws_sdk_ecr::error::ProvideErrorMetadata;
+use std::collections::BTreeMap;
+
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::types::{
-    EnhancedImageScanFinding, ImageIdentifier, ImageScanFinding, ImageScanningConfiguration, ImageTagMutability,
-    VulnerablePackage,
+    EncryptionConfiguration, EncryptionType, EnhancedImageScanFinding, ImageDetail, ImageIdentifier, ImageScanFinding,
+    ImageScanningConfiguration, ImageTagMutability, ImageTagMutabilityExclusionFilter,
+    ImageTagMutabilityExclusionFilterType, Repository, ScanFrequency, Tag, VulnerablePackage,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
+use super::repository::plan::{Change, Facts, Settings};
 use super::scan::{Finding, Scan};
 use super::{Found, Wanted};
 use crate::aws::{Session, refusal};
 use crate::config::platform;
 use crate::config::service::Severity;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::layout::Digest;
 use crate::report::Report;
 
@@ -26,10 +30,21 @@ const MOST_PAGES: usize = 100;
 /// One repository of an ECR registry, which may not be there yet.
 pub struct Ecr {
     client: aws_sdk_ecr::Client,
+    registry: platform::Registry,
     account: String,
     region: String,
     host: String,
     name: String,
+}
+
+/// Whether a repository is there.
+#[derive(Clone, Debug)]
+pub enum There {
+    No,
+    /// We may not ask. The push will tell.
+    Perhaps,
+    /// As far as its description goes.
+    Yes(Facts),
 }
 
 impl std::fmt::Debug for Ecr {
@@ -42,6 +57,7 @@ impl Ecr {
     pub fn new(session: &Session, registry: &platform::Registry, name: &str) -> Ecr {
         Ecr {
             client: aws_sdk_ecr::Client::new(session.config()),
+            registry: registry.clone(),
             account: registry.account.to_string(),
             region: registry.region.clone(),
             host: registry.host(),
@@ -79,48 +95,139 @@ impl Ecr {
         Ok(value)
     }
 
-    /// Whether the repository is there. A role that may not ask is taken to push to what is there: the push will tell.
+    /// The repository's name, without the host.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How the repository is described. A role that may not ask is taken to push to what is there: the push will tell.
     /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html>
     ///
     /// # Errors
     /// Unexpected, when ECR does not answer; refused, for credentials that are not valid.
-    pub async fn exists(&self, report: &Report) -> Result<bool> {
+    pub async fn repository(&self, report: &Report) -> Result<There> {
         let request = self.client.describe_repositories().registry_id(&self.account).repository_names(&self.name);
-        let Err(error) = request.send().await else { return Ok(true) };
+        let error = match request.send().await {
+            Ok(answer) => return Ok(answer.repositories().first().map_or(There::No, |one| There::Yes(described(one)))),
+            Err(error) => error,
+        };
         match error.code() {
-            Some("RepositoryNotFoundException") => Ok(false),
+            Some("RepositoryNotFoundException") => Ok(There::No),
             code if is_denied(code) => {
                 report.trace(format!("{} may not be described: it is taken to be there", self.name));
-                Ok(true)
+                Ok(There::Perhaps)
             }
-            _ => Err(refusal(format!("ECR does not describe {}", self.name), "ecr:DescribeRepositories", &error)),
+            _ => Err(self.refused(format!("ECR does not describe {}", self.name), "ecr:DescribeRepositories", &error)),
         }
     }
 
-    /// Creates the repository: a tag stays what it is, and every push is scanned. Encrypted as the account's default says.
+    /// Whether the registry's own rules have what is pushed here scanned, whatever the repository says: enhanced scanning asks
+    /// nobody else.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetRepositoryScanningConfiguration.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look.
+    pub async fn scanned_by_registry(&self) -> Result<bool> {
+        let request = self.client.batch_get_repository_scanning_configuration().repository_names(&self.name);
+        let answer = request.send().await.map_err(|error| {
+            let doing = format!("ECR does not tell how {} is scanned", self.name);
+            self.refused(doing, "ecr:BatchGetRepositoryScanningConfiguration", &error)
+        })?;
+        let frequencies = answer.scanning_configurations().iter().filter_map(|one| one.scan_frequency());
+        let mut scanned =
+            frequencies.map(|one| matches!(one, ScanFrequency::ContinuousScan | ScanFrequency::ScanOnPush));
+        Ok(scanned.any(|scanned| scanned))
+    }
+
+    /// The text of the repository's lifecycle policy; none when it has none.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetLifecyclePolicy.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look.
+    pub async fn lifecycle_policy(&self) -> Result<Option<String>> {
+        let request = self.client.get_lifecycle_policy().registry_id(&self.account).repository_name(&self.name);
+        match request.send().await {
+            Ok(answer) => Ok(answer.lifecycle_policy_text().map(str::to_string)),
+            Err(error) if error.code() == Some("LifecyclePolicyNotFoundException") => Ok(None),
+            Err(error) => {
+                let doing = format!("ECR does not tell the lifecycle policy of {}", self.name);
+                Err(self.refused(doing, "ecr:GetLifecyclePolicy", &error))
+            }
+        }
+    }
+
+    /// The repository's AWS tags.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListTagsForResource.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look.
+    pub async fn tags(&self) -> Result<BTreeMap<String, String>> {
+        let answer = self.client.list_tags_for_resource().resource_arn(self.arn()).send().await.map_err(|error| {
+            self.refused(format!("ECR does not tell the tags of {}", self.name), "ecr:ListTagsForResource", &error)
+        })?;
+        Ok(answer.tags().iter().map(|tag| (tag.key().to_string(), tag.value().to_string())).collect())
+    }
+
+    /// Creates the repository as it should be, but for its lifecycle policy, which wants a call of its own. Whether it was
+    /// us: another run may have been a moment faster.
     /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html>
     ///
     /// # Errors
-    /// Refused, with the IAM action or the command for someone who may.
-    pub async fn create(&self) -> Result<()> {
+    /// Refused, with the IAM actions or the command for someone who may.
+    pub async fn create(&self, settings: &Settings) -> Result<bool> {
+        let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
         let request = self.client.create_repository().registry_id(&self.account).repository_name(&self.name);
-        let request = request.image_tag_mutability(ImageTagMutability::Immutable);
-        let request =
-            request.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
-        let Err(error) = request.send().await else { return Ok(()) };
+        let request = request
+            .image_tag_mutability(mutability(settings))
+            .set_image_tag_mutability_exclusion_filters(filters(settings)?)
+            .image_scanning_configuration(scanning)
+            .set_encryption_configuration(encryption(settings)?)
+            .set_tags(Some(aws_tags(&settings.tags)?));
+        let Err(error) = request.send().await else { return Ok(true) };
+        let doing = format!("ECR does not create {}", self.name);
         match error.code() {
-            // Another run was a moment faster.
-            Some("RepositoryAlreadyExistsException") => Ok(()),
-            code => {
-                let refused = refusal(format!("ECR does not create {}", self.name), "ecr:CreateRepository", &error);
-                Err(match is_denied(code) {
-                    true => refused.fix(format!(
-                        "{}\nor have it created: {}",
-                        self.permission(&["ecr:CreateRepository"]),
-                        self.creation()
-                    )),
-                    false => refused,
-                })
+            Some("RepositoryAlreadyExistsException") => Ok(false),
+            Some("KmsException") => Err(self.refused(doing, "ecr:CreateRepository", &error).fix(format!(
+                "`registry.kms-key` in platform.yaml must be a key of {} that the role may use: allow `kms:DescribeKey`, \
+                 `kms:CreateGrant` and `kms:RetireGrant` on it",
+                self.region
+            ))),
+            code if is_denied(code) => Err(self.refused(doing, "ecr:CreateRepository", &error).fix(format!(
+                "{}\nor have it created: {}",
+                self.permission(&["ecr:CreateRepository", "ecr:TagResource"]),
+                self.creation()
+            ))),
+            _ => Err(self.not_taken(doing, "ecr:CreateRepository", &error)),
+        }
+    }
+
+    /// Brings the repository nearer to how it should be.
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not.
+    pub async fn change(&self, change: &Change, settings: &Settings) -> Result<()> {
+        let (doing, action) = (format!("ECR does not change {}", self.name), change.action());
+        match change {
+            Change::Mutability => {
+                let request = self.client.put_image_tag_mutability().registry_id(&self.account);
+                let request = request.repository_name(&self.name).image_tag_mutability(mutability(settings));
+                let request = request.set_image_tag_mutability_exclusion_filters(filters(settings)?);
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
+            }
+            Change::ScanOnPush => {
+                let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
+                let request = self.client.put_image_scanning_configuration().registry_id(&self.account);
+                let request = request.repository_name(&self.name).image_scanning_configuration(scanning);
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
+            }
+            Change::Lifecycle(policy) => {
+                let request = self.client.put_lifecycle_policy().registry_id(&self.account);
+                let request = request.repository_name(&self.name).lifecycle_policy_text(policy);
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
+            }
+            Change::Tags(tags) => {
+                let request = self.client.tag_resource().resource_arn(self.arn()).set_tags(Some(aws_tags(tags)?));
+                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
             }
         }
     }
@@ -149,10 +256,7 @@ impl Ecr {
         let answer = request.image_ids(identifier.build()).send().await.map_err(|error| match error.code() {
             Some("ImageNotFoundException") => missing("ECR has no such tag or digest"),
             Some("RepositoryNotFoundException") => missing("ECR has no such repository"),
-            code => {
-                let refused = refusal(format!("ECR does not look for {shown}"), "ecr:DescribeImages", &error);
-                if is_denied(code) { refused.fix(self.permission(&["ecr:DescribeImages"])) } else { refused }
-            }
+            _ => self.refused(format!("ECR does not look for {shown}"), "ecr:DescribeImages", &error),
         })?;
         // The manifests below an index may come in the same answer: the one that was asked for is the one that is wanted.
         let found = answer.image_details().iter().find(|image| match wanted {
@@ -174,12 +278,20 @@ impl Ecr {
 
     /// When an image was pushed; none when ECR does not say, as it is only told to people.
     pub async fn pushed(&self, digest: &str) -> Option<String> {
+        let at = *self.image(digest).await?.image_pushed_at()?;
+        jiff::Timestamp::from_second(at.secs()).ok().map(|at| at.to_string())
+    }
+
+    /// All tags of an image; none when ECR does not say.
+    pub async fn tags_of(&self, digest: &str) -> Vec<String> {
+        self.image(digest).await.map(|image| image.image_tags().to_vec()).unwrap_or_default()
+    }
+
+    async fn image(&self, digest: &str) -> Option<ImageDetail> {
         let request = self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
         let image = ImageIdentifier::builder().image_digest(digest).build();
         let answer = request.image_ids(image).send().await.ok()?;
-        let images = answer.image_details();
-        let at = images.iter().find(|image| image.image_digest() == Some(digest))?.image_pushed_at()?;
-        jiff::Timestamp::from_second(at.secs()).ok().map(|at| at.to_string())
+        answer.image_details.unwrap_or_default().into_iter().find(|image| image.image_digest() == Some(digest))
     }
 
     /// What ECR says of an image's scan now, all pages of it. An image that is not there was never scanned.
@@ -206,7 +318,7 @@ impl Ecr {
                 }
                 Err(error) => {
                     let doing = format!("ECR does not tell the findings of {digest}");
-                    let refused = refusal(doing, "ecr:DescribeImageScanFindings", &error);
+                    let refused = self.refused(doing, "ecr:DescribeImageScanFindings", &error);
                     return Err(match is_denied(error.code()) {
                         true => refused.fix(format!(
                             "{}\nand where scanning is enhanced, `inspector2:ListCoverage` and `inspector2:ListFindings` on `*`",
@@ -263,23 +375,98 @@ impl Ecr {
         }
     }
 
+    /// What ECR said, as our error; a denial has the policy statement that allows `action` on the repository.
+    fn refused<E, R>(&self, doing: String, action: &str, error: &SdkError<E, R>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        let refused = refusal(doing, action, error);
+        if is_denied(error.code()) { refused.fix(self.permission(&[action])) } else { refused }
+    }
+
+    /// As [`Ecr::refused`], for settings: what ECR does not take stands in platform.yaml.
+    fn not_taken<E, R>(&self, doing: String, action: &str, error: &SdkError<E, R>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        let refused = self.refused(doing, action, error);
+        match error.code() {
+            Some("InvalidParameterException" | "InvalidTagParameterException" | "ValidationException") => Error {
+                kind: Kind::Input,
+                ..refused
+                    .fix("correct `kms-key`, `mutable-tags`, `lifecycle` or `tags` below `registry` in platform.yaml")
+            },
+            _ => refused,
+        }
+    }
+
     /// The policy statement that allows `actions` on the repository.
     pub fn permission(&self, actions: &[&str]) -> String {
         let statement = serde_json::json!({ "Effect": "Allow", "Action": actions, "Resource": self.arn() });
         format!("allow it in the role's policy: {statement}")
     }
 
-    /// The command that creates the repository as [`Ecr::create`] does.
+    /// The command that creates the repository as [`Ecr::create`] does, but for its tags, which `--repair` sets.
     pub fn creation(&self) -> String {
+        let platform::Registry { mutable_tags, kms_key, .. } = &self.registry;
+        let exclusion =
+            if mutable_tags.is_empty() { "" } else { "_WITH_EXCLUSION --image-tag-mutability-exclusion-filters" };
+        let filters: String = mutable_tags.iter().map(|one| format!(" 'filterType=WILDCARD,filter={one}'")).collect();
+        let kms = kms_key.as_ref().map(|key| format!(" --encryption-configuration encryptionType=KMS,kmsKey={key}"));
         format!(
-            "aws ecr create-repository --region {} --registry-id {} --repository-name {} --image-tag-mutability IMMUTABLE --image-scanning-configuration scanOnPush=true",
-            self.region, self.account, self.name
+            "aws ecr create-repository --region {} --registry-id {} --repository-name {} --image-tag-mutability IMMUTABLE{exclusion}{filters} \
+             --image-scanning-configuration scanOnPush=true{}",
+            self.region,
+            self.account,
+            self.name,
+            kms.unwrap_or_default()
         )
     }
 
     fn arn(&self) -> String {
         arn(&self.region, &self.account, &self.name)
     }
+}
+
+fn described(repository: &Repository) -> Facts {
+    let filters = repository.image_tag_mutability_exclusion_filters().iter();
+    let encryption = repository.encryption_configuration();
+    Facts {
+        mutability: repository.image_tag_mutability().map_or("MUTABLE", |word| word.as_str()).to_string(),
+        excluded: filters.map(|one| one.filter().to_string()).collect(),
+        scanned: repository.image_scanning_configuration().map(ImageScanningConfiguration::scan_on_push),
+        encryption: encryption.map_or("AES256", |one| one.encryption_type().as_str()).to_string(),
+        kms_key: encryption.and_then(EncryptionConfiguration::kms_key).map(str::to_string),
+        ..Facts::default()
+    }
+}
+
+fn mutability(settings: &Settings) -> ImageTagMutability {
+    ImageTagMutability::from(settings.mutability())
+}
+
+/// What is not set is asked for as such: an empty list is none.
+fn filters(settings: &Settings) -> Result<Option<Vec<ImageTagMutabilityExclusionFilter>>> {
+    let wildcard = ImageTagMutabilityExclusionFilterType::Wildcard;
+    let filter = |pattern: &String| {
+        let filter = ImageTagMutabilityExclusionFilter::builder().filter_type(wildcard.clone()).filter(pattern);
+        filter.build().doing(|| format!("writing the filter {pattern}"))
+    };
+    let filters = settings.mutable_tags.iter().map(filter).collect::<Result<Vec<_>>>()?;
+    Ok(Some(filters).filter(|filters| !filters.is_empty()))
+}
+
+fn encryption(settings: &Settings) -> Result<Option<EncryptionConfiguration>> {
+    let Some(key) = &settings.kms_key else { return Ok(None) };
+    let encryption = EncryptionConfiguration::builder().encryption_type(EncryptionType::Kms).kms_key(key).build();
+    encryption.map(Some).doing(|| format!("encrypting with {key}"))
+}
+
+fn aws_tags(tags: &BTreeMap<String, String>) -> Result<Vec<Tag>> {
+    let tag = |(key, value)| Tag::builder().key(key).value(value).build().doing(|| format!("writing the tag {key}"));
+    tags.iter().map(tag).collect()
 }
 
 /// A finding of a basic scan: the package stands in attributes, and nobody says in which version it is fixed.
@@ -295,6 +482,7 @@ fn basic(finding: &ImageScanFinding) -> Finding {
         package: attribute("package_name").unwrap_or_default(),
         installed: attribute("package_version").unwrap_or_default(),
         fixed: None,
+        layer: None,
     }
 }
 
@@ -316,6 +504,7 @@ fn enhanced(finding: &EnhancedImageScanFinding) -> Vec<Finding> {
             .and_then(|package| package.fixed_in_version())
             .filter(|v| *v != "NotAvailable")
             .map(str::to_string),
+        layer: package.and_then(VulnerablePackage::source_layer_hash).map(str::to_string),
     };
     match details.map(|details| details.vulnerable_packages()).unwrap_or_default() {
         [] => vec![one(None)],

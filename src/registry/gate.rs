@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 use super::ecr::Ecr;
+use super::origin::{Origins, Recipe};
 use super::scan::{self, Progress, Scan};
 use crate::config::service::{OnUnsupported, Scan as Rules};
 use crate::error::{Cause, Error, Kind, Result};
@@ -18,13 +19,15 @@ const PAUSE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// A gate's no, for findings and for a scan that gives none; timed out, when it does not end; refused, when we may not look.
-pub async fn pass(ecr: &Ecr, layout: &Layout, rules: &Rules, report: &Report) -> Result<()> {
-    let images: Vec<&str> = layout.manifests().iter().map(|image| image.descriptor.digest.as_str()).collect();
+pub async fn pass(ecr: &Ecr, layout: &Layout, rules: &Rules, recipe: Option<&Recipe>, report: &Report) -> Result<()> {
     let mut last = "no scan has been started";
     let found = tokio::time::timeout(rules.timeout.0, async {
         let mut findings = Vec::new();
-        for image in images {
-            findings.extend(findings_of(ecr, image, rules, report, &mut last).await?);
+        for image in layout.manifests() {
+            let found = findings_of(ecr, image.descriptor.digest.as_str(), rules, report, &mut last).await?;
+            let layers: Vec<String> = image.layers.iter().map(|layer| layer.digest.to_string()).collect();
+            let origins = Origins::of(&layers, &layout.read(&image.config)?, recipe);
+            findings.extend(found.into_iter().map(|finding| scan::told(finding, &origins)));
         }
         Ok(findings)
     })
@@ -38,9 +41,9 @@ pub async fn pass(ecr: &Ecr, layout: &Layout, rules: &Rules, report: &Report) ->
         return Ok(());
     }
     let causes = stopping.iter().map(|(finding, answer)| Cause {
-        object: format!("Package/{}", finding.package),
+        object: scan::object(finding),
         reason: scan::line(finding, answer),
-        fix: finding.fixed.as_ref().map(|fixed| format!("update {} to {fixed}", finding.package)),
+        fix: scan::fix(finding),
         ..Cause::default()
     });
     let causes: Vec<Cause> = causes.collect();

@@ -1,7 +1,8 @@
 //! From an OCI layout to a registry: ECR, or any that speaks the OCI distribution protocol.
 //!
 //! [`push`] decides and does; [`upload`] streams one blob; [`client`] speaks HTTP and has patience; [`ecr`] is ECR's own
-//! API; [`gate`] waits for findings and [`scan`] judges them.
+//! API, and [`repository`] how a repository there should be; [`gate`] waits for findings, [`scan`] judges
+//! them and [`origin`] knows where they come from.
 
 mod address;
 mod cause;
@@ -12,18 +13,22 @@ mod gate;
 mod lanes;
 #[cfg(test)]
 mod mutations;
+mod origin;
 mod preflight;
 mod push;
 mod referrers;
+mod repository;
 mod scan;
 mod upload;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::aws::Session;
+use crate::config::settings::repository as repository_of;
 use crate::config::{platform, service};
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Digest, Layout};
@@ -31,8 +36,11 @@ use crate::patience::Patience;
 use crate::report::{Report, human};
 use address::Address;
 use client::{Client, Identity};
-use ecr::Ecr;
-use push::Facts;
+use ecr::{Ecr, There};
+pub use origin::Recipe;
+use push::{Facts, Plan};
+pub use repository::plan::Owner;
+use repository::plan::Settings;
 
 /// What to push.
 #[derive(Clone, Debug)]
@@ -46,8 +54,13 @@ pub struct Request {
     /// The longest time it may take, all in all.
     pub timeout: Duration,
     pub plan: bool,
+    /// Bring a repository that is there to what platform.yaml says of it.
+    pub repair: bool,
+    pub owner: Owner,
     /// What findings keep the tags from being set; none: nobody looks for findings.
     pub scan: Option<service::Scan>,
+    /// The Dockerfile, where there is one: findings are told by its lines.
+    pub recipe: Option<Recipe>,
 }
 
 /// What was pushed, or with [`Request::plan`] would be.
@@ -110,41 +123,74 @@ pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Re
         let from = request.mount_from.as_deref();
         let client = Client::open(address, Identity::Anonymous, Patience::DEFAULT, from, report).await?;
         let facts = push::observe(&client, &layout, &tags).await?;
-        push(&client, &layout, &tags, &facts, request, report).await
+        let plan = push::plan(&layout, &client.address().shown(), &facts)?;
+        push(&client, &layout, &tags, &plan, request, report).await
     })
     .await
 }
 
-/// Pushes to the repository `name` of an ECR registry, and creates it when it is not there.
+/// Pushes to the service's repository in an ECR registry. One that is not there is created; one that is not as platform.yaml
+/// says is told of, and with [`Request::repair`] changed.
 ///
 /// # Errors
 /// As [`push_to`]; a refusal names the IAM action to allow.
 pub async fn push_to_ecr(
     session: &Session,
     registry: &platform::Registry,
-    name: &str,
     request: &Request,
     report: &Report,
 ) -> Result<Pushed> {
     within(request.timeout, async {
         let (layout, tags) = checked(request)?;
-        let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
-        let there = Ecr::new(session, registry, name);
-        let exists = there.exists(report).await?;
-        let (identity, from) = (Identity::Ecr(there), request.mount_from.as_deref());
+        let settings = Settings::of(registry, &request.owner)?;
+        let name = repository_of(registry, &request.owner.service);
+        let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
+        let ecr = Arc::new(Ecr::new(session, registry, &name));
+        let there = ecr.repository(report).await?;
+        let (identity, from) = (Identity::Ecr(ecr.clone()), request.mount_from.as_deref());
         let client = Client::open(address, identity, Patience::DEFAULT, from, report).await?;
-        let facts = if exists { push::observe(&client, &layout, &tags).await? } else { Facts::nothing(&tags) };
-        if let (false, Identity::Ecr(ecr)) = (exists, client.identity()) {
-            if request.plan {
-                report.detail(format!("would create the repository {name}: immutable tags, scan on push"));
-            } else {
-                ecr.create().await?;
-                report.detail(format!("created the repository {name}: immutable tags, scan on push"));
+        let observe = async {
+            match there {
+                There::No => Ok(Facts::nothing(&tags)),
+                _ => push::observe(&client, &layout, &tags).await,
             }
-        }
-        push(&client, &layout, &tags, &facts, request, report).await
+        };
+        let look = repository::look(&ecr, there.clone(), &settings, request.repair, report);
+        let (facts, there) = tokio::try_join!(observe, look)?;
+        let plan = push::plan(&layout, &client.address().shown(), &facts)?;
+        // Before the image: what it is pushed into scans it or not.
+        repository::ensure(&ecr, &there, &settings, request.repair, request.plan, report).await?;
+        warn_of_loss(&ecr, &layout, &tags, &facts, &settings, report).await;
+        push(&client, &layout, &tags, &plan, request, report).await
     })
     .await
+}
+
+/// Says when the repository's lifecycle policy would remove the image although somebody counts on it.
+async fn warn_of_loss(
+    ecr: &Ecr,
+    layout: &Layout,
+    tags: &[String],
+    facts: &Facts,
+    settings: &Settings,
+    report: &Report,
+) {
+    let root = &layout.root().digest;
+    let mut all = tags.to_vec();
+    // It was pushed before, and is to get another name.
+    if facts.present.contains(root) && facts.tags.iter().any(|(_, there)| there.is_none()) {
+        all.extend(ecr.tags_of(root.as_str()).await);
+    }
+    if let Some(loss) = settings.loses_a_release(&all) {
+        report.warn(loss);
+    }
+    if let (true, Some(keep)) = (tags.is_empty(), &settings.keep) {
+        report.warn(format!(
+            "no tag is set, and {} keeps an image without one for {} days, also when it runs somewhere: give it a --tag",
+            ecr.name(),
+            keep.untagged.0
+        ));
+    }
 }
 
 /// Sees before a build that the tags are free for an image of the commit `revision` in `HOST[:PORT]/NAME`.
@@ -158,22 +204,24 @@ pub async fn preflight(repository: &str, tags: &[String], revision: &str, report
     free_for(&client, tags, revision, report).await
 }
 
-/// As [`preflight`], in the repository `name` of an ECR registry. One that is not there has no tags.
+/// As [`preflight`], in the service's repository of an ECR registry. One that is not there has no tags.
 ///
 /// # Errors
-/// As [`preflight`]; a refusal names the IAM action to allow.
+/// As [`preflight`]; a refusal names the IAM action to allow. Bad input, when platform.yaml endangers the service's releases.
 pub async fn preflight_ecr(
     session: &Session,
     registry: &platform::Registry,
-    name: &str,
+    owner: &Owner,
     tags: &[String],
     revision: &str,
     report: &Report,
 ) -> Result<()> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
-    let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
-    let ecr = Ecr::new(session, registry, name);
-    if !ecr.exists(report).await? {
+    Settings::of(registry, owner)?;
+    let name = repository_of(registry, &owner.service);
+    let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
+    let ecr = Arc::new(Ecr::new(session, registry, &name));
+    if let There::No = ecr.repository(report).await? {
         return Ok(());
     }
     let client = Client::open(address, Identity::Ecr(ecr), Patience::DEFAULT, None, report).await?;
@@ -235,12 +283,11 @@ async fn push(
     client: &Client,
     layout: &Layout,
     tags: &[String],
-    facts: &Facts,
+    plan: &Plan,
     request: &Request,
     report: &Report,
 ) -> Result<Pushed> {
     let repository = client.address().shown();
-    let plan = push::plan(layout, &repository, facts)?;
     let mut mounted = 0;
     if let (Identity::Ecr(ecr), Some(_)) = (client.identity(), &request.scan) {
         // Whoever may not look is told so before anything is uploaded.
@@ -250,17 +297,19 @@ async fn push(
         report.detail(plan.in_words());
     } else {
         if !plan.is_nothing() {
-            mounted = push::upload(client, layout, &plan, report).await?;
+            mounted = push::upload(client, layout, plan, report).await?;
         }
         // What was pushed before is asked about again: there may be new findings since.
         match (client.identity(), &request.scan) {
-            (Identity::Ecr(ecr), Some(rules)) => gate::pass(ecr, layout, rules, report).await?,
+            (Identity::Ecr(ecr), Some(rules)) => {
+                gate::pass(ecr, layout, rules, request.recipe.as_ref(), report).await?
+            }
             (Identity::Anonymous, Some(_)) => {
                 report.warn(format!("{repository} is not ECR: nothing is known of findings"))
             }
             (_, None) => {}
         }
-        push::set_tags(client, layout, &plan).await?;
+        push::set_tags(client, layout, plan).await?;
     }
     Ok(Pushed {
         status: request.plan.then_some("planned"),

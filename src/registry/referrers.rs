@@ -28,7 +28,7 @@ impl List {
     }
 }
 
-/// Reads the list of an image. Registries without the API answer 404, some 405 or 400.
+/// Reads the list of an image. Registries without the API answer 404, some 405, 400 or 501.
 ///
 /// # Errors
 /// Refused, when we may not look.
@@ -40,7 +40,7 @@ pub async fn list(client: &Client, subject: &Digest) -> Result<List> {
             .patiently(&task, async |_| match client.small(Method::GET, &path, accept(), vec![]).await {
                 Ok(Some(answer)) => Ok(Some(body(answer, MANIFEST_LIMIT).await?)),
                 Ok(None) => Ok(None),
-                Err(Fault::Answered { status, .. }) if matches!(status.as_u16(), 400 | 405) => Ok(None),
+                Err(Fault::Answered { status, .. }) if matches!(status.as_u16(), 400 | 405 | 501) => Ok(None),
                 Err(fault) => Err(fault),
             })
             .await

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use jiff::civil::Date;
 
+use super::origin::Origins;
 use crate::config::service::{Scan as Rules, Severity};
 
 /// More findings than this are counted and not shown.
@@ -36,6 +37,26 @@ pub struct Finding {
     pub installed: String,
     /// The version that has it no more; none when there is no such version yet, or the scan does not say.
     pub fixed: Option<String>,
+    /// The layer that has it: a hash, as the scan says it, and once it is [`told`] where that layer comes from.
+    pub layer: Option<String>,
+}
+
+/// A finding whose layer is named by where it comes from. One that the image has not keeps its hash.
+pub fn told(finding: Finding, origins: &Origins) -> Finding {
+    let layer = finding.layer.map(|hash| origins.find(&hash).map_or(hash.clone(), str::to_string));
+    Finding { layer, ..finding }
+}
+
+/// What to do about a finding; none where nothing is known.
+pub fn fix(finding: &Finding) -> Option<String> {
+    let update = finding.fixed.as_ref().map(|fixed| format!("update {} to {fixed}", finding.package));
+    let base = finding.layer.as_ref().and_then(|layer| layer.strip_prefix("base image ")?.split(" (").next());
+    let fix = match (base, update) {
+        (Some(base), Some(update)) => format!("take a newer {base}, or {update} in a RUN of your own"),
+        (Some(base), None) => format!("see whether a newer {base} is without it"),
+        (None, update) => update?,
+    };
+    Some(tamed(&fix))
 }
 
 /// Where a scan is.
@@ -131,15 +152,21 @@ pub fn in_words(judged: &[(Finding, Answer)]) -> String {
     }
 }
 
-/// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2`.
+/// What a finding is about, as the object of a cause.
+pub fn object(finding: &Finding) -> String {
+    tamed(&format!("Package/{}", finding.package))
+}
+
+/// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; from base image debian:12 (layer 1 of 3)`.
 pub fn line(finding: &Finding, answer: &Answer) -> String {
-    let Finding { severity, id, package, installed, fixed } = finding;
+    let Finding { severity, id, package, installed, fixed, layer } = finding;
+    let layer = layer.as_ref().map(|layer| format!("; from {layer}")).unwrap_or_default();
     let fixed = fixed.as_ref().map_or("no fixed version known".to_string(), |fixed| format!("fixed in {fixed}"));
     let allowed = match answer {
         Answer::Expired(until) => format!(" (it was allowed until {until})"),
         _ => String::new(),
     };
-    tamed(&format!("{id} ({severity}) in {package} {installed}, {fixed}{allowed}"))
+    tamed(&format!("{id} ({severity}) in {package} {installed}, {fixed}{layer}{allowed}"))
 }
 
 /// The findings as a table in Markdown. Names come from whoever made the packages: none of them ends a cell.
@@ -148,7 +175,9 @@ pub fn table(judged: &[(Finding, Answer)]) -> String {
     if judged.is_empty() {
         return text;
     }
-    text.push_str("\n| severity | finding | package | installed | fixed in | |\n|---|---|---|---|---|---|\n");
+    text.push_str(
+        "\n| severity | finding | package | installed | fixed in | from | |\n|---|---|---|---|---|---|---|\n",
+    );
     for (finding, answer) in judged.iter().take(SHOWN) {
         let answer = match answer {
             Answer::Stops => "stops".to_string(),
@@ -156,8 +185,8 @@ pub fn table(judged: &[(Finding, Answer)]) -> String {
             Answer::Allowed { until, reason } => format!("allowed until {until}: {reason}"),
             Answer::Passes => String::new(),
         };
-        let fixed = finding.fixed.as_deref().unwrap_or("–");
-        let cells = [&finding.id, &finding.package, &finding.installed, fixed, &answer].map(cell);
+        let (fixed, layer) = (finding.fixed.as_deref().unwrap_or("–"), finding.layer.as_deref().unwrap_or("–"));
+        let cells = [&finding.id, &finding.package, &finding.installed, fixed, layer, &answer].map(cell);
         let _ = writeln!(text, "| {} | {} |", finding.severity, cells.join(" | "));
     }
     if judged.len() > SHOWN {
@@ -192,7 +221,14 @@ mod tests {
     }
 
     fn finding(severity: Severity, id: &str) -> Finding {
-        Finding { severity, id: id.into(), package: "openssl".into(), installed: "3.0.1".into(), fixed: None }
+        Finding {
+            severity,
+            id: id.into(),
+            package: "openssl".into(),
+            installed: "3.0.1".into(),
+            fixed: None,
+            layer: None,
+        }
     }
 
     fn scan(status: &str, completed: bool, counted: usize, listed: usize) -> Scan {
@@ -272,22 +308,49 @@ mod tests {
     }
 
     #[test]
+    fn a_finding_of_the_base_image_is_fixed_there() {
+        let at = |layer: Option<&str>, fixed: Option<&str>| {
+            let layer = layer.map(str::to_string);
+            fix(&Finding { layer, fixed: fixed.map(str::to_string), ..finding(Severity::High, "CVE-2026-1") })
+        };
+        let base = Some("base image python:3.13-slim (layer 1 of 3)");
+        for (layer, fixed, expected) in [
+            (None, None, None),
+            (None, Some("3.0.2"), Some("update openssl to 3.0.2")),
+            (Some("Dockerfile:3: RUN a (layer 2 of 3)"), Some("3.0.2"), Some("update openssl to 3.0.2")),
+            (
+                base,
+                Some("3.0.2"),
+                Some("take a newer python:3.13-slim, or update openssl to 3.0.2 in a RUN of your own"),
+            ),
+            (base, None, Some("see whether a newer python:3.13-slim is without it")),
+        ] {
+            assert_eq!(at(layer, fixed).as_deref(), expected, "{layer:?} {fixed:?}");
+        }
+    }
+
+    #[test]
     fn findings_are_shown_the_worst_first_and_end_no_cell() {
         let mut evil = finding(Severity::Critical, "CVE-2026-9");
         evil.package = "a|b\n## <img>`x`".into();
         evil.fixed = Some("3.0.2".into());
+        evil.layer = Some("Dockerfile:3: RUN a | b (layer 2 of 2)".into());
         let low = finding(Severity::Low, "CVE-2026-1");
         let today = jiff::civil::date(2026, 12, 1);
         let judged = judge(vec![low.clone(), evil, low], &rules("{}"), today);
         assert_eq!(in_words(&judged), "2 findings: 1 critical, 1 low");
+        assert_eq!(object(&judged[0].0), "Package/a|b ## <img>`x`", "on one line");
         assert_eq!(line(&judged[1].0, &Answer::Stops), "CVE-2026-1 (low) in openssl 3.0.1, no fixed version known");
+        assert!(
+            line(&judged[0].0, &Answer::Stops).ends_with("fixed in 3.0.2; from Dockerfile:3: RUN a | b (layer 2 of 2)")
+        );
         let table = table(&judged);
         let rows: Vec<&str> = table.lines().filter(|line| line.contains("CVE-")).collect();
         assert_eq!(
             rows,
             [
-                r"| critical | CVE-2026-9 | a\|b ## &lt;img>\`x\` | 3.0.1 | 3.0.2 | stops |",
-                "| low | CVE-2026-1 | openssl | 3.0.1 | – |  |"
+                r"| critical | CVE-2026-9 | a\|b ## &lt;img>\`x\` | 3.0.1 | 3.0.2 | Dockerfile:3: RUN a \| b (layer 2 of 2) | stops |",
+                "| low | CVE-2026-1 | openssl | 3.0.1 | – | – |  |"
             ]
         );
         let many =

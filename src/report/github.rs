@@ -15,6 +15,8 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
         Event::Error(error) => Some(annotation("error", error.place.as_ref(), &message(error))),
         Event::Trace(text) if verbosity < Verbosity::Verbose => Some(format!("::debug::{}", data(text))),
         Event::Log(line) => Some(defuse(line)),
+        Event::FoldBegins(title) => Some(format!("::group::{}", data(title))),
+        Event::FoldEnds => Some("::endgroup::".into()),
         // A service's name or a log line must not be able to give the runner a command.
         _ => human::render(event, verbosity.max(Verbosity::Normal), false).map(|text| defuse(&text)),
     }

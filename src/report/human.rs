@@ -10,6 +10,7 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<S
         Event::Error(_) | Event::Warning { .. } => Verbosity::Quiet,
         Event::StepStarted { .. } | Event::StepDone { .. } | Event::Detail(_) => Verbosity::Normal,
         Event::Log(_) | Event::Trace(_) => Verbosity::Verbose,
+        Event::FoldBegins(_) | Event::FoldEnds => return None,
     };
     if verbosity < least {
         return None;
@@ -27,6 +28,7 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<S
             format!("{} {place}{message}", paint("33", "warning:"))
         }
         Event::Error(error) => format!("{} {}", paint("31", "error:"), explain(error)),
+        Event::FoldBegins(_) | Event::FoldEnds => return None,
     })
 }
 

@@ -64,6 +64,9 @@ pub enum Event<'a> {
     Trace(&'a str),
     /// A line of a tool that ran for us.
     Log(&'a str),
+    /// What is said from here on is folded away under a title, where that can be.
+    FoldBegins(&'a str),
+    FoldEnds,
     Warning {
         message: &'a str,
         place: Option<&'a Place>,
@@ -193,6 +196,22 @@ impl Report {
         Bar { report: self.clone(), bar, label: label.to_string(), quarter: Arc::new(Mutex::new(0)) }
     }
 
+    /// Something that takes long and says much: on a terminal a line with what it does now and for how long, on GitHub a fold
+    /// around all it says.
+    pub fn activity(&self, title: &'static str) -> Activity {
+        self.say(&Event::FoldBegins(title));
+        let line = (self.0.terminal && self.0.verbosity > Verbosity::Quiet).then(|| {
+            let style = ProgressStyle::with_template("  {spinner} {wide_msg} {elapsed}");
+            let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+                .with_message(title);
+            line.enable_steady_tick(Duration::from_millis(100));
+            line
+        });
+        self.state().bar.clone_from(&line);
+        Activity { report: self.clone(), line }
+    }
+
     /// Writes the machine's result, which is [`Report::masked`] already, to `stdout` in the JSON format; in the others this is
     /// nothing.
     pub fn result(&self, outputs: &Outputs, stdout: &mut dyn Write) {
@@ -268,6 +287,31 @@ impl Step {
     pub fn done(self, result: impl AsRef<str>) {
         let elapsed = self.started.elapsed();
         self.report.say(&Event::StepDone { step: self.step, result: result.as_ref(), elapsed });
+    }
+}
+
+/// See [`Report::activity`]. It ends when this is dropped.
+pub struct Activity {
+    report: Report,
+    line: Option<ProgressBar>,
+}
+
+impl Activity {
+    /// Says what is done now.
+    pub fn now(&self, what: &str) {
+        if let Some(line) = &self.line {
+            line.set_message(self.report.state().masked(what));
+        }
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
+            self.report.state().bar = None;
+        }
+        self.report.say(&Event::FoldEnds);
     }
 }
 

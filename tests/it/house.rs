@@ -56,6 +56,9 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "rules.rs",
         "facts.rs",
         "files.rs",
+        "python.rs",
+        "node.rs",
+        "go.rs",
         "workflow.rs",
         "dockerfile.rs",
         "yaml.rs",
@@ -66,6 +69,12 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "patience.rs",
         "cause.rs",
         "scan.rs",
+        "secrets.rs",
+        "leaks.rs",
+        "inside.rs",
+        "contract.rs",
+        "origin.rs",
+        "pattern.rs",
     ];
     let effects = [
         "async fn",

@@ -34,14 +34,21 @@ impl Drop for User {
 impl User {
     pub fn new(name: String, actions: &str) -> User {
         let iam = |arguments: &[&str]| run(Command::new("aws").arg("iam").args(arguments)).ended(0).stdout;
-        let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
-        let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
         iam(&["create-user", "--user-name", &name]);
-        iam(&["put-user-policy", "--user-name", &name, "--policy-name", "own", "--policy-document", &policy]);
         let answer = iam(&["create-access-key", "--user-name", &name, "--output", "json"]);
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
         let part = |part: &str| answer["AccessKey"][part].as_str().expect("a key").to_string();
-        User { key: part("AccessKeyId"), secret: part("SecretAccessKey"), name }
+        let user = User { key: part("AccessKeyId"), secret: part("SecretAccessKey"), name };
+        user.may(actions);
+        user
+    }
+
+    /// From here on the user may do what `actions` say, and nothing else.
+    pub fn may(&self, actions: &str) {
+        let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
+        let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
+        let put = ["iam", "put-user-policy", "--user-name", &self.name, "--policy-name", "own", "--policy-document"];
+        run(Command::new("aws").args(put).arg(&policy)).ended(0);
     }
 
     pub fn arn(&self) -> String {

@@ -1,6 +1,12 @@
 //! `build-image`: one commit makes one digest, a failed build leaves nothing behind and names the line, and the contract
 //! tells an image that serves from one that does not.
 
+mod beside;
+mod cache;
+mod classic;
+mod engine;
+mod settings;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,7 +91,7 @@ fn contract_containers(name: &str) -> Vec<String> {
     docker(&["ps", "-aq", "--filter", &format!("label=cicd.clinicult.io/contract={name}")])
 }
 
-fn entries(folder: &Path) -> Vec<String> {
+pub fn entries(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -293,79 +299,6 @@ fn an_image_that_serves_in_both_modes_keeps_the_contract() {
     let built = build(&repository, &[]).ended(0).json();
     assert_eq!(built["contract"], json!({ "production": "pass", "debug": "pass" }));
     assert_eq!(contract_containers(&name), Vec::<String>::new());
-}
-
-#[test]
-fn an_image_that_breaks_the_contract_is_told_how() {
-    let only_in_debug = "if os.environ['APP_MODE'] == 'debug':\n    print('no such thing'); sys.exit(3)\n";
-    let hungry = "x = bytearray(200 * 1024 * 1024)\n";
-    // server, service.yaml → the modes that fail, reason, exit code, fix, a log line
-    type Case<'a> = (String, &'a str, &'a [&'a str], &'a str, Option<i64>, &'a str, Option<&'a str>);
-    let both: &[&str] = &["production", "debug"];
-    let cases: &[Case<'_>] = &[
-        (server("", "('0.0.0.0', 9000)"), "", both, "it listens on 0.0.0.0:9000", None, "0.0.0.0:8000", None),
-        (server("", "('127.0.0.1', 8000)"), "", both, "it listens on 127.0.0.1:8000 only", None, "0.0.0.0:8000", None),
-        (
-            server("", EVERYWHERE),
-            "health: {path: /nope, startup: 6s}\n",
-            both,
-            "it answers 404",
-            None,
-            "add a route `/nope`",
-            None,
-        ),
-        (
-            server(only_in_debug, EVERYWHERE),
-            "",
-            &["debug"],
-            "ended while it should keep running",
-            Some(3),
-            "",
-            Some("no such thing"),
-        ),
-        (
-            server("print('waiting')\ntime.sleep(60)", EVERYWHERE),
-            "",
-            both,
-            "it listens on no port",
-            None,
-            "",
-            Some("waiting"),
-        ),
-        (
-            server(hungry, EVERYWHERE),
-            "resources: {memory: 64Mi}\n",
-            both,
-            "more than its 64 MiB",
-            Some(137),
-            "resources.memory",
-            None,
-        ),
-        ("print('done')".into(), "", both, "ended by itself", Some(0), "run the server itself", Some("done")),
-    ];
-    std::thread::scope(|threads| {
-        for (server, more, modes, reason, exit_code, fix, line) in cases {
-            threads.spawn(move || {
-                let name = unique("breaks");
-                let _removal = Removal::of(&name);
-                let startup = "health: {startup: 6s}\n";
-                let repository =
-                    service(&name, server, &format!("{}{more}", if more.contains("health") { "" } else { startup }));
-                let ended = build(&repository, &[]).ended(8);
-                let result = ended.json();
-                let causes = result["error"]["causes"].as_array().expect("causes");
-                let failed: Vec<&str> = causes.iter().filter_map(|cause| cause["object"].as_str()).collect();
-                assert_eq!(failed, *modes, "{ended}");
-                for cause in causes {
-                    assert!(cause["reason"].as_str().expect("a reason").contains(reason), "{ended}");
-                    assert_eq!(cause["exit-code"].as_i64(), *exit_code, "{ended}");
-                    assert!(cause["fix"].as_str().unwrap_or_default().contains(fix), "{ended}");
-                    assert!(line.is_none_or(|line| cause["log-tail"].to_string().contains(line)), "{ended}");
-                }
-                assert_eq!(contract_containers(&name), Vec::<String>::new(), "{reason}");
-            });
-        }
-    });
 }
 
 #[test]

@@ -12,12 +12,14 @@
 mod act;
 mod check;
 mod cli;
+mod contract;
 mod ecs;
 mod eks;
 mod generated;
 mod house;
 mod iam;
 mod image;
+mod import;
 mod init;
 mod local;
 mod pipeline;

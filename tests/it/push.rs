@@ -4,6 +4,7 @@ mod ecr;
 mod faults;
 mod layouts;
 mod proxy;
+mod repository;
 mod scan;
 
 use std::io::{Read, Write};
@@ -160,6 +161,16 @@ fn an_sbom_goes_with_its_image_and_is_found_from_it() {
     let result = push(&layout, &again, &["--tag", "1.0.0"]).ended(0).json();
     assert_eq!((&result["uploaded-bytes"], proxy.writes()), (&0.into(), Vec::new()));
 
+    // Whatever word a registry has for not knowing the list: the tag stands for it, and nothing is lost.
+    for answer in ["HTTP/1.1 405 Method Not Allowed", "HTTP/1.1 400 Bad Request", "HTTP/1.1 501 Not Implemented"] {
+        let unknown = Rule { method: "GET", part: "/referrers/", times: usize::MAX, act: Act::Answer(answer) };
+        let proxy = Proxy::before(&host, &[unknown]);
+        let (layout, repository) = (Layout::with_sbom(&[random(1000)]).0, self::repository(&proxy.host));
+        push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
+        let (status, _) = get(&format!("{}/manifests/{}", url(&repository), layout.digest.replace(':', "-")));
+        assert_eq!(status, 200, "{answer}");
+    }
+
     let keeps = Rule {
         method: "PUT",
         part: "/manifests/sha256",
@@ -277,8 +288,10 @@ fn a_tag_of_another_commit_is_refused_before_the_build() {
         let ended = preflight(&["--tag", tag], 0);
         assert!(ended.stderr.contains(words), "{ended}");
     }
-    let said = message(&preflight(&["--tag", "a b"], 2));
-    assert!(said.contains("is no tag"), "{said}");
+    for (tags, expected) in [(&["--tag", "a b"][..], "is no tag"), (&[], "--tag <TAG>")] {
+        let said = message(&preflight(tags, 2));
+        assert!(said.contains(expected), "{said}");
+    }
     assert_eq!(proxy.writes().len(), writes);
 }
 

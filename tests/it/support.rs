@@ -140,8 +140,13 @@ impl Repository {
 
     /// A repository that holds a copy of `examples/fastapi`, committed as `feat: first`.
     pub fn of_example() -> Self {
+        Repository::of("examples/fastapi")
+    }
+
+    /// A repository that holds a copy of a folder of this one, committed as `feat: first`.
+    pub fn of(folder: &str) -> Self {
         let repository = Repository::new();
-        copy(&root().join("examples/fastapi"), repository.path());
+        copy(&root().join(folder), repository.path());
         repository.git(&["add", "-A"]);
         repository.commit("feat: first");
         repository

@@ -112,6 +112,64 @@ def add_cluster_node(stack, logs_of_stack):
     eks._k3s_run_kwargs = lambda *args, name=None, **kwargs: run_kwargs(name or args[0], *args[1:], **kwargs)
 
 
+# ---- ECR ----
+
+
+def add_mutability_exclusions():
+    """The filters of IMMUTABLE_WITH_EXCLUSION, which ministack forgets: kept, told, and heeded when a tag is put."""
+    from fnmatch import fnmatchcase
+    from ministack.services import ecr
+
+    filters = "imageTagMutabilityExclusionFilters"
+    create, put, shape, put_manifest = ecr._create_repository, ecr._put_image_tag_mutability, ecr._repo_shape, ecr._v2_put_manifest
+
+    def keeping(method):
+        def call(data):
+            response = method(data)
+            if response[0] == 200:
+                ecr._repositories[data["repositoryName"]][filters] = data.get(filters, [])
+            return response
+
+        return call
+
+    def put_manifest_or_refuse(name, ref, headers, body):
+        repository = ecr._repositories.get(name, {})
+        if repository.get("imageTagMutability") != "IMMUTABLE_WITH_EXCLUSION":
+            return put_manifest(name, ref, headers, body)
+        excluded = any(fnmatchcase(ref, one["filter"]) for one in repository.get(filters, []))
+        repository["imageTagMutability"] = "MUTABLE" if excluded else "IMMUTABLE"
+        try:
+            return put_manifest(name, ref, headers, body)
+        finally:
+            repository["imageTagMutability"] = "IMMUTABLE_WITH_EXCLUSION"
+
+    ecr._create_repository, ecr._put_image_tag_mutability = keeping(create), keeping(put)
+    ecr._repo_shape = lambda repo: {**shape(repo), **({filters: repo[filters]} if repo.get(filters) else {})}
+    ecr._v2_put_manifest = put_manifest_or_refuse
+
+
+def add_scanning_configuration():
+    """BatchGetRepositoryScanningConfiguration, which ministack has not: its registry has no rules of its own."""
+    from ministack.core.responses import json_response
+    from ministack.services import ecr
+
+    handle_request = ecr.handle_request
+
+    async def handle(method, path, headers, body, query_params):
+        if not headers.get("x-amz-target", "").endswith(".BatchGetRepositoryScanningConfiguration"):
+            return await handle_request(method, path, headers, body, query_params)
+        names = [name for name in json.loads(body)["repositoryNames"] if name in ecr._repositories]
+        on_push = {name: ecr._repositories[name]["imageScanningConfiguration"].get("scanOnPush", False) for name in names}
+        return json_response({
+            "scanningConfigurations": [
+                {"repositoryName": name, "scanOnPush": on, "scanFrequency": "SCAN_ON_PUSH" if on else "MANUAL"} for name, on in on_push.items()
+            ],
+            "failures": [],
+        })
+
+    ecr.handle_request = handle
+
+
 # ---- API Gateway: VPC links ----
 
 VPC_LINK_STATES = ("PENDING", "AVAILABLE", "DELETING", "FAILED", "INACTIVE")
@@ -399,6 +457,8 @@ def main():
     links = VpcLinks()
     add_stack_to_containers(args.stack, args.port)
     add_cluster_node(args.stack, args.logs)
+    add_mutability_exclusions()
+    add_scanning_configuration()
     add_vpc_links(links)
     add_private_integrations(links)
     asyncio.run(serve(args, links))

@@ -98,10 +98,8 @@ def make_load_balancer(name, network):
     return elb.create_listener(LoadBalancerArn=balancer, Protocol="HTTP", Port=80, DefaultActions=[nothing_here])["Listeners"][0]["ListenerArn"]
 
 
-def make_ecs(name, services):
+def make_ecs(name):
     client("ecs").create_cluster(clusterName=name)
-    for service in services:
-        client("ecr").create_repository(repositoryName=f"{name}/{service}")
     client("logs").create_log_group(logGroupName=f"/ecs/{name}")
 
 
@@ -194,7 +192,7 @@ def main():
     start_cluster()  # takes longest, so the rest is made meanwhile
     with concurrent.futures.ThreadPoolExecutor() as pool:
         roles = pool.submit(make_roles, args.oidc_url)
-        ecs = pool.submit(make_ecs, args.name, ["patients"])
+        ecs = pool.submit(make_ecs, args.name)
         network = make_network(args.name)
         listener = make_load_balancer(args.name, network)
         roles, _ = roles.result(), ecs.result()

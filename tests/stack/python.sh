@@ -19,6 +19,9 @@ need_python() {
 # The emulator and the scripts that talk to it.
 setup_aws_python() { setup_venv aws requirements.txt; }
 
+# A second emulator, for what the first has not: image scans. Beside it, as both bring their own AWS libraries.
+setup_moto() { setup_venv moto moto.txt; }
+
 # What developers and tests call by name: aws, act, actionlint, hadolint, zizmor. Its own environment, because awscli
 # and the emulator want different versions of the same libraries.
 setup_tools() { setup_venv tools tools.txt; }

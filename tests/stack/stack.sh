@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A stack: one registry, one AWS, one description of GitHub, one OIDC issuer and one Kubernetes, under a name. Stacks of
+# A stack: one registry, one AWS, its image scans, one description of GitHub, one OIDC issuer and one Kubernetes, under a name. Stacks of
 # different names run side by side on ports of their own. All of a stack's state is in $STATE, all of its logs in $LOGS.
 
 STATE=$CACHE/stacks/$STACK
@@ -7,8 +7,8 @@ LOGS=$CACHE/logs/$STACK/stack
 ACCOUNT=111122223333
 REGION=eu-west-1
 OIDC_BEARER=stack-oidc-request-token
-DAEMONS=(registry oidc aws github)
-registry_port='' oidc_port='' aws_port='' github_port='' cluster_port='' # set by $STATE/ports
+DAEMONS=(registry oidc aws moto github)
+registry_port='' oidc_port='' aws_port='' moto_port='' github_port='' cluster_port='' # set by $STATE/ports
 gateway='' # the host's address on Docker's bridge: what containers reach it by
 
 [[ $STACK =~ ^[a-z0-9][a-z0-9-]{0,30}$ ]] || die "CICD_STACK is lower-case letters, digits and dashes: $STACK"
@@ -27,7 +27,7 @@ start_parts() {
   gateway=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
   # shellcheck disable=SC2034 # progress.sh runs it
   on_failure=stack_failed
-  together start_registry start_oidc start_aws start_github
+  together start_registry start_oidc start_aws start_moto start_github
   step "platform: network, load balancer, roles, ECS, EKS" make_platform
   write_environment
   # shellcheck disable=SC2034
@@ -65,7 +65,7 @@ def free(port):
 
 # Below the range from which the kernel takes ports for outgoing connections: they would not stay free.
 candidates = random.sample(range(10100, 32000, 20), 200)
-for name in ("registry_port", "oidc_port", "aws_port", "github_port", "cluster_port"):
+for name in ("registry_port", "oidc_port", "aws_port", "moto_port", "github_port", "cluster_port"):
     while not all(free(candidates[-1] + n) for n in range(10)):
         candidates.pop()
     print(f"{name}={candidates.pop()}")
@@ -96,7 +96,7 @@ until_answers() {
 # By its command line too, as a process id may have been given to someone else since a reboot.
 daemon_runs() {
   [[ -s $STATE/$1.pid ]] && process_runs "$(<"$STATE/$1.pid")" &&
-    ps -o args= -p "$(<"$STATE/$1.pid")" | grep -q -e "$STATE" -e "$STACK_SOURCES"
+    ps -o args= -p "$(<"$STATE/$1.pid")" | grep -q -e "$STATE" -e "$STACK_SOURCES" -e "$CACHE/python-moto"
 }
 
 start_registry() { step "registry" run_registry; }
@@ -123,6 +123,13 @@ run_aws() {
 }
 aws_url() { printf 'http://127.0.0.1:%s/_ministack/health' "$aws_port"; }
 
+start_moto() { step "image scans" run_moto; }
+run_moto() {
+  daemon moto env MOTO_ACCOUNT_ID="$ACCOUNT" "$CACHE/python-moto/current/bin/python" -m moto.server --host 127.0.0.1 --port "$moto_port"
+  until_answers moto "$(moto_url)"
+}
+moto_url() { printf 'http://127.0.0.1:%s/moto-api/' "$moto_port"; }
+
 make_platform() {
   AWS_ENDPOINT_URL=http://localhost:$aws_port AWS_DEFAULT_REGION=$REGION AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test \
     aws_python "$STACK_SOURCES/infrastructure.py" --stack "$STACK" --state "$STATE" --logs "$LOGS" \
@@ -141,6 +148,7 @@ write_environment() {
       INPUT_PLATFORM "$STATE/platform.yaml" \
       CICD_STACK_STATE "$STATE" \
       CICD_STACK_REGISTRY "localhost:$registry_port" \
+      CICD_STACK_SCANS "http://127.0.0.1:$moto_port" \
       CICD_STACK_GITHUB "127.0.0.1:$github_port" \
       CICD_STACK_AWS_LOG "$LOGS/requests.log" \
       CICD_STACK_AUDIT_LOG "$LOGS/clusters/clinicult-staging/audit.log" \
@@ -168,7 +176,7 @@ stack_status() {
   fi
   # shellcheck source=/dev/null
   source "$STATE/ports"
-  for part in registry oidc aws github; do
+  for part in registry oidc aws moto github; do
     if curl -sf -o /dev/null --max-time 5 "$("${part}_url")"; then
       say "  ok      $part ($("${part}_url"))"
     else
@@ -201,7 +209,7 @@ stop_unused_engine() {
 # The emulator goes first, or it would replace the containers that are removed here.
 stop_parts() {
   local part pids=() pid
-  for part in aws oidc registry github; do
+  for part in aws moto oidc registry github; do
     ! daemon_runs "$part" || pids+=("$(<"$STATE/$part.pid")")
   done
   for pid in "${pids[@]}"; do kill -KILL "$pid"; done

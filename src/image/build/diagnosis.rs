@@ -5,6 +5,31 @@ use std::path::Path;
 use super::progress::Progress;
 use crate::error::{Cause, Error, Kind, Place};
 
+/// As buildx says it of whatever an engine with an older store cannot do.
+const NO_LAYOUT: &str = "is not supported for the docker driver";
+
+/// What can do all of it.
+pub const OTHER_BUILDER: &str = "switch on the containerd image store: in /etc/docker/daemon.json {\"features\": {\"containerd-snapshotter\": true}}, \
+     then `sudo systemctl restart docker`; it is the default of a fresh Docker Engine 29. Or build in a container: \
+     `docker buildx create --use --driver docker-container`";
+
+/// Whether the builder is an engine that writes no layout. It says so before it begins.
+pub fn writes_no_layout(progress: &Progress) -> bool {
+    progress.text.iter().any(|line| line.starts_with("ERROR:") && line.contains(NO_LAYOUT))
+}
+
+/// Whether some disk was full.
+pub fn disk_full(progress: &Progress) -> bool {
+    progress.text.iter().any(|line| line.starts_with("ERROR:") && line.contains("no space left on device"))
+}
+
+/// Why a cache could not even be looked at, when the build failed for that: BuildKit lets no other failure of a cache stop it.
+pub fn cache_refused(progress: &Progress) -> Option<&str> {
+    let line = progress.text.iter().rev().find(|line| line.starts_with("ERROR:"))?;
+    let of_cache = ["cache exporter", "cache importer"].iter().any(|what| line.contains(what));
+    (of_cache && line.contains("failed to configure")).then(|| line.rsplit("failed to solve: ").next())?
+}
+
 /// The error for a build that failed. `dockerfile` is its path as people know it, `exit` how buildx ended.
 pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, exit: &str) -> Error {
     let last = progress.text.iter().rposition(|line| line.starts_with("ERROR:"));
@@ -31,12 +56,10 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
              Actions use a Linux runner: `runs-on: ubuntu-24.04`",
         );
     }
-    if has(&["is not supported for the docker driver"]) {
-        return Error::refused("this Docker engine cannot write an OCI layout: it keeps images in its older store").why(why).fix(
-            "switch on the containerd image store: in /etc/docker/daemon.json {\"features\": {\"containerd-snapshotter\": true}}, \
-             then `sudo systemctl restart docker`; it is the default of a fresh Docker Engine 29. Or build in a container: \
-             `docker buildx create --use --driver docker-container`",
-        );
+    if has(&[NO_LAYOUT]) {
+        return Error::refused("this Docker engine keeps images in its older store, which cannot do that")
+            .why(why)
+            .fix(OTHER_BUILDER);
     }
     if has(&["unknown flag", "unknown output type"]) {
         return Error::refused("this buildx is too old")
@@ -209,6 +232,19 @@ mod tests {
         assert!(error.message.ends_with("does not build: [2/2] RUN false"), "{error}");
         assert_eq!(error.causes[0].exit_code, Some(7));
         assert_eq!(error.causes[0].log_tail, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_cache_that_stops_a_build_is_told_from_other_failures() {
+        let refused = |text: &str| {
+            let mut progress = Progress::default();
+            text.lines().for_each(|line| drop(progress.line(line)));
+            cache_refused(&progress).map(str::to_string)
+        };
+        let why = "failed to configure gha cache exporter: invalid token without expiration time";
+        assert_eq!(refused(&format!("ERROR: failed to build: failed to solve: {why}")).as_deref(), Some(why));
+        assert_eq!(refused(&format!("{why}\nERROR: failed to build: failed to solve: target stage")), None);
+        assert_eq!(refused(""), None);
     }
 
     /// Warnings of other steps come as ERROR: lines too; the last one is the reason.

@@ -12,6 +12,8 @@ use serde::Deserialize;
 /// What one line of buildx came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
+    /// A step of the Dockerfile runs now.
+    Began(String),
     /// A step of the Dockerfile is done.
     Done(String),
     /// A line that a command in the Dockerfile, or buildx itself, wrote.
@@ -127,7 +129,15 @@ impl Progress {
                 self.names.insert(vertex.digest.clone(), vertex.name);
             }
             let step = self.names.get(&vertex.digest).cloned().unwrap_or_default();
-            if !vertex.error.is_empty() {
+            if !vertex.error.is_empty() && is_of_cache(&step) {
+                // It stops no build, and is no reason for one that fails.
+                if self.done.insert(vertex.digest) {
+                    said.push(match vertex.error.ends_with(": not found") {
+                        true => Said::Log(format!("{step}: nothing is there yet")),
+                        false => Said::Warning { message: format!("{step}: {}", vertex.error), line: None },
+                    });
+                }
+            } else if !vertex.error.is_empty() {
                 // Steps that ran beside the failing one end as cancelled.
                 if self.failed.is_none() && !vertex.error.contains("context canceled") {
                     let log_tail = self.logs.get(&vertex.digest).cloned().unwrap_or_default();
@@ -143,8 +153,11 @@ impl Progress {
                 && self.done.insert(vertex.digest.clone())
             {
                 said.push(Said::Done(if vertex.cached { format!("{step} (cached)") } else { step }));
-            } else if let Some(started) = vertex.started {
-                self.running.insert(vertex.digest, started);
+            } else if let Some(started) = vertex.started
+                && self.running.insert(vertex.digest, started).is_none()
+                && is_of_dockerfile(&step)
+            {
+                said.push(Said::Began(step));
             }
         }
         said
@@ -155,6 +168,11 @@ impl Progress {
 fn is_of_dockerfile(step: &str) -> bool {
     let name = step.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     name.is_some_and(|(name, _)| !name.split(' ').any(|word| word == "internal"))
+}
+
+/// `importing cache manifest from HOST/NAME:TAG`, `exporting cache to registry`.
+fn is_of_cache(step: &str) -> bool {
+    step.starts_with("importing cache manifest from ") || step.starts_with("exporting cache to ")
 }
 
 fn keep(lines: &mut Vec<String>, line: String) {
@@ -189,7 +207,8 @@ mod tests {
         ]);
         let log = |line: &str| Said::Log(line.into());
         let done = |step: &str| Said::Done(step.into());
-        assert_eq!(said, [done("[1/2] FROM python (cached)"), log("one"), log("two"), done("[2/2] RUN x")]);
+        let began = Said::Began("[1/2] FROM python".into());
+        assert_eq!(said, [began, done("[1/2] FROM python (cached)"), log("one"), log("two"), done("[2/2] RUN x")]);
         assert_eq!(progress.failed, None);
         assert!(progress.text.is_empty());
     }
@@ -224,8 +243,22 @@ mod tests {
             r#"{"vertexes":[{"digest":"c","name":"[3/3] COPY nope /","started":"2","completed":"3","error":"not found"}]}"#,
             r#"{"vertexes":[{"digest":"b","name":"[2/3] RUN x","started":"1","completed":"4","error":"context canceled"}]}"#,
         ]);
-        assert_eq!(said, [Said::Done("[1/3] FROM python (cached)".into())]);
+        assert_eq!(said, [Said::Done("[1/3] FROM python (cached)".into()), Said::Began("[2/3] RUN x".into())]);
         assert_eq!(progress.failed.expect("a failed step").step, "[3/3] COPY nope /");
+    }
+
+    #[test]
+    fn a_cache_that_fails_is_warned_of_once_and_is_no_failed_step() {
+        let (progress, said) = fed(&[
+            r#"{"vertexes":[{"digest":"a","name":"importing cache manifest from h/c:c","completed":"t","error":"h/c:c: not found"}]}"#,
+            r#"{"vertexes":[{"digest":"b","name":"exporting cache to registry","started":"t"}]}"#,
+            r#"{"vertexes":[{"digest":"b","completed":"t","error":"connection refused"}]}"#,
+            r#"{"vertexes":[{"digest":"b","completed":"t","error":"connection refused"}]}"#,
+        ]);
+        let message = "exporting cache to registry: connection refused".to_string();
+        let nothing = "importing cache manifest from h/c:c: nothing is there yet".to_string();
+        assert_eq!(said, [Said::Log(nothing), Said::Warning { message, line: None }]);
+        assert_eq!(progress.failed, None);
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! What a repository is, from its files. Pure.
+//!
+//! What is the same for every language is here; [`python`], [`node`] and [`go`] know theirs.
 
 use std::collections::BTreeMap;
 
+use super::go::{self, Go};
+use super::node::{self, Node};
+use super::python::{self, Python};
 use crate::check::dockerfile::Dockerfile;
 use crate::check::rules;
 
@@ -15,11 +20,17 @@ pub struct Facts {
     pub name: String,
     pub port: u16,
     pub health: String,
-    /// The mode variable that the sources read.
-    pub mode: String,
+    pub mode: Mode,
     pub stack: Stack,
     /// What a person has to look at.
     pub notes: Vec<String>,
+}
+
+/// The variable that the sources read, and the value that they know as the one for debugging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mode {
+    pub variable: &'static str,
+    pub debug: &'static str,
 }
 
 /// How the service is built and run.
@@ -27,102 +38,101 @@ pub struct Facts {
 pub enum Stack {
     Python(Python),
     Node(Node),
-    /// The path of its main package: `.`, `./cmd/api`; and the version of go.mod.
-    Go {
-        package: String,
-        version: String,
-    },
-    /// It has a Dockerfile of its own, which stays.
-    Own,
+    Go(Go),
+    /// It has a Dockerfile of its own, of this path, which stays.
+    Own(String),
 }
 
+/// Why nothing can be said of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Python {
-    pub installer: Installer,
-    /// `app.main:app`, or none: then `main` is run as a module.
-    pub app: Option<String>,
-    pub main: String,
-    /// The files and folders of the sources at the root.
-    pub sources: Vec<String>,
-    /// What the old base image brought along, and the dependencies do not name.
-    pub missing: Vec<&'static str>,
+pub enum Unknown {
+    /// Nothing at its root says how it is built; these files below may.
+    Nothing(Vec<String>),
+    /// Its dependencies are locked by a tool that no Dockerfile is written for: the file that says so, and the tool.
+    Tool(&'static str, &'static str),
 }
 
-/// Who installs a Python project's dependencies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Installer {
-    Uv,
-    Poetry,
-    Pdm,
-    Pip,
-}
+/// What every Dockerfile begins with that init wrote. One that begins so is written anew like the first time.
+pub const MARK: &str = "# Written by `cicd init`, and yours from here on.\n";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// The words of the start command.
-    pub command: Vec<String>,
-    pub build: bool,
-}
+/// The files that say how a project is built.
+const PROJECT_FILES: [&str; 5] = ["pyproject.toml", "requirements.txt", "package.json", "go.mod", "Dockerfile"];
 
-/// Reads a tree. `folder` is the name of the repository's folder. None when nothing in it says what it is.
-pub fn read(tree: &Tree, folder: &str) -> Option<Facts> {
+/// Reads a tree. `folder` is the name of the repository's folder.
+///
+/// # Errors
+/// What is in the way of knowing how it is built.
+pub fn read(tree: &Tree, folder: &str) -> Result<Facts, Unknown> {
     let mut notes = Vec::new();
     let stack = stack(tree, &mut notes)?;
-    let sources: Vec<&str> = tree.iter().filter(|(path, _)| is_source(path)).map(|(_, text)| text.as_str()).collect();
-    let says = |word: &str| {
-        sources.iter().any(|text| text.contains(&format!("\"{word}\"")) || text.contains(&format!("'{word}'")))
-    };
-    let health = ["/healthz", "/health", "/livez", "/ping", "/api/health", "/"].into_iter().find(|path| says(path));
-    if health.is_none() && stack != Stack::Own {
+    let own = matches!(stack, Stack::Own(_));
+    let (health, found) = health(tree);
+    if !found && !own {
         notes.push(
             "no health path was found: add a route /healthz that answers 200, or name yours in service.yaml".into(),
         );
     }
-    let mode = ["APP_MODE", "APP_ENV", "ENVIRONMENT", "MODE"]
-        .into_iter()
-        .find(|name| sources.iter().any(|text| text.contains(name)));
-    Some(Facts {
+    let port = match &stack {
+        Stack::Own(dockerfile) => exposed(&tree[dockerfile]),
+        // uvicorn is told its port.
+        Stack::Python(python) if python.start.is_application() => None,
+        _ => sources(tree).find_map(|(_, text)| port(text)),
+    };
+    if let Some(low) = port.filter(|port| *port < 1024 && !own) {
+        notes.push(format!("the sources listen on port {low}, which the image's user may not: take one above 1023"));
+    }
+    if let Some(file) = ignored(tree, &stack) {
+        notes.push(format!(
+            "the .dockerignore that is there leaves out {file}, which the Dockerfile copies: add a line !{file} to it"
+        ));
+    }
+    Ok(Facts {
         name: label(&name(tree).unwrap_or_else(|| folder.to_string())),
-        port: exposed(tree).unwrap_or(8000),
-        health: health.unwrap_or("/healthz").to_string(),
-        mode: mode.unwrap_or("APP_MODE").to_string(),
+        port: port.unwrap_or(8000),
+        health,
+        mode: mode(tree),
         stack,
         notes,
     })
 }
 
-fn stack(tree: &Tree, notes: &mut Vec<String>) -> Option<Stack> {
+fn stack(tree: &Tree, notes: &mut Vec<String>) -> Result<Stack, Unknown> {
+    let has = |file: &str| tree.contains_key(file);
     let old = match tree.get("Dockerfile") {
-        Some(text) if !is_old(text) => return Some(Stack::Own),
+        Some(text) if text.starts_with(MARK) && PROJECT_FILES[..4].iter().any(|file| has(file)) => None,
+        Some(text) if !is_old(text) => return Ok(Stack::Own("Dockerfile".into())),
         old => old,
     };
+    if old.is_none()
+        && let Some(path) = tree.keys().find(|path| path.ends_with("/Dockerfile") && path.matches('/').count() == 1)
+        && !PROJECT_FILES.iter().any(|file| has(&path.replace("Dockerfile", file)) && *file != "Dockerfile")
+    {
+        notes.push(format!(
+            "{path} is taken for the service's; `image.context` of service.yaml is the repository's root"
+        ));
+        return Ok(Stack::Own(path.clone()));
+    }
     if old.is_some() {
         notes.push(
             "the Dockerfile is on a retired base image: `cicd init --force` writes the modern one over it".into(),
         );
     }
-    let has = |file: &str| tree.contains_key(file);
     if has("pyproject.toml") || has("requirements.txt") {
-        return Some(Stack::Python(python(tree, old.is_some(), notes)));
+        return Ok(Stack::Python(python::read(tree, old.is_some(), notes)));
     }
-    if let Some(package) = tree.get("package.json") {
-        if !has("package-lock.json") {
-            notes.push("there is no package-lock.json: `npm install` writes it; commit it".into());
-        }
-        if !tree.iter().any(|(path, text)| is_source(path) && text.contains("SIGTERM")) {
-            notes.push("no source handles SIGTERM, which Node does not by itself as the first process: process.on('SIGTERM', () => server.close(() => process.exit(0)))".into());
-        }
-        return Some(Stack::Node(node(package, tree)));
+    if has("Pipfile") {
+        return Err(Unknown::Tool("Pipfile", "Pipenv"));
     }
-    let module = tree.get("go.mod")?;
-    let version = module.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or("1.27").trim();
-    let version: Vec<&str> = version.split('.').take(2).collect();
-    let main = tree
-        .iter()
-        .find(|(path, text)| path.ends_with(".go") && text.lines().any(|line| line.trim() == "package main"));
-    let package =
-        main.and_then(|(path, _)| path.rsplit_once('/')).map_or(".".to_string(), |(folder, _)| format!("./{folder}"));
-    Some(Stack::Go { package, version: version.join(".") })
+    if has("package.json") {
+        return node::read(tree, notes).map(Stack::Node);
+    }
+    if has("go.mod") {
+        return Ok(Stack::Go(go::read(tree, notes)));
+    }
+    let below = tree.keys().filter(|path| {
+        path.rsplit_once('/').is_some_and(|(_, name)| PROJECT_FILES.contains(&name)) && path.matches('/').count() <= 2
+    });
+    Err(Unknown::Nothing(below.cloned().collect()))
 }
 
 /// The shape of the platform's old guide.
@@ -134,88 +144,128 @@ fn is_old(text: &str) -> bool {
         .any(|stage| rules::deprecated(&stage.base).is_some_and(|_| stage.base.contains("tiangolo/")))
 }
 
-fn python(tree: &Tree, old: bool, notes: &mut Vec<String>) -> Python {
-    let has = |file: &str| tree.contains_key(file);
-    let project = tree.get("pyproject.toml").map(String::as_str).unwrap_or_default();
-    let (installer, lock, command) = if has("poetry.lock") || project.contains("[tool.poetry") {
-        (Installer::Poetry, "poetry.lock", "poetry lock")
-    } else if has("pdm.lock") || project.contains("[tool.pdm") {
-        (Installer::Pdm, "pdm.lock", "pdm lock")
-    } else if has("pyproject.toml") && (has("uv.lock") || !has("requirements.txt")) {
-        (Installer::Uv, "uv.lock", "uv lock")
-    } else {
-        (Installer::Pip, "requirements.txt", "")
-    };
-    if !has(lock) {
-        notes.push(format!("there is no {lock}: `{command}` writes it; commit it"));
-    }
-    let mut apps: Vec<String> = tree
+/// The sources of the service: no tests, no documentation.
+pub fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
+    tree.iter().filter(|(path, _)| is_source(path)).map(|(path, text)| (path.as_str(), text.as_str()))
+}
+
+fn is_source(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let code = [".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".go"].iter().any(|end| name.ends_with(end));
+    let aside = ["tests", "test", "__tests__", "docs", "scripts", "examples", "migrations", "alembic"];
+    let folders = path.split('/').rev().skip(1);
+    code && !folders.into_iter().any(|folder| aside.contains(&folder))
+        && ![
+            "_test.go",
+            ".test.ts",
+            ".test.js",
+            ".spec.ts",
+            ".spec.js",
+            ".d.ts",
+            "_test.py",
+            ".config.js",
+            ".config.ts",
+        ]
         .iter()
-        .filter(|(path, _)| path.ends_with(".py") && is_source(path))
-        .filter_map(|(path, text)| application(path, text))
-        .collect();
-    // The one nearest to the root, and the one that is named as most are.
-    apps.sort_by_key(|app| (app.matches('.').count(), !app.ends_with("main:app"), app.clone()));
-    let app = apps.first().cloned();
-    // What a module of the Python sources begins with: a package's folder or a file at the root.
-    let mut sources: Vec<String> = tree
-        .keys()
-        .filter(|path| path.ends_with(".py") && is_source(path))
-        .map(|path| path.split('/').next().unwrap_or(path).to_string())
-        .collect();
-    sources.dedup();
-    let main = match sources.iter().find(|source| !source.ends_with(".py")) {
-        Some(package) if !has("main.py") => format!("{package}.main"),
-        _ => "main".into(),
-    };
-    let named =
-        format!("{project}\n{}", tree.get("requirements.txt").map(String::as_str).unwrap_or_default()).to_lowercase();
-    let missing: Vec<&str> =
-        ["fastapi", "uvicorn"].into_iter().filter(|package| app.is_some() && !named.contains(package)).collect();
-    if !missing.is_empty() {
-        let missing = missing.join(" and ");
-        notes
-            .push(format!("the dependencies do not name {missing}: the Dockerfile installs it; better add it to them"));
-    }
-    if app.is_none() {
-        notes.push(format!(
-            "no FastAPI application was found: the image runs `python -m {main}`; correct CMD if it is another module"
-        ));
-    } else if old {
-        notes.push("gunicorn is gone: uvicorn runs WEB_CONCURRENCY processes itself; GUNICORN_CONF and prestart.sh are not read any more".into());
-    }
-    Python { installer, app, main, sources, missing }
+        .any(|end| name.ends_with(end))
+        && !name.starts_with("test_")
+        && !["setup.py", "conftest.py", "noxfile.py", "tasks.py", "fabfile.py"].contains(&name)
 }
 
-/// `module:name` of the FastAPI application that a source makes at its outermost level.
-fn application(path: &str, text: &str) -> Option<String> {
-    let name = text.lines().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        let name = name.split(':').next()?.trim_end();
-        let made = value.trim_start().trim_start_matches("fastapi.").starts_with("FastAPI(");
-        (made && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
-            .then(|| name.to_string())
-    })?;
-    let module = path.strip_suffix(".py")?.trim_end_matches("/__init__");
-    let module = module.strip_prefix("src/").unwrap_or(module).replace('/', ".");
-    Some(format!("{module}:{name}"))
-}
-
-fn node(package: &str, tree: &Tree) -> Node {
-    let package: serde_json::Value = serde_json::from_str(package).unwrap_or_default();
-    let start: Vec<String> =
-        package["scripts"]["start"].as_str().unwrap_or_default().split_whitespace().map(str::to_string).collect();
-    let command = match start.first().map(String::as_str) {
-        Some("node") => start,
-        _ => {
-            let main = package["main"].as_str().map(str::to_string);
-            let known = ["server.js", "index.js", "src/server.js", "src/index.js"]
-                .into_iter()
-                .find(|file| tree.contains_key(*file));
-            vec!["node".into(), main.or(known.map(str::to_string)).unwrap_or_else(|| "server.js".into())]
+/// The path that the sources answer on when somebody asks how the service is, and whether it was found there.
+fn health(tree: &Tree) -> (String, bool) {
+    let paths = [
+        "/healthz",
+        "/health",
+        "/livez",
+        "/health/live",
+        "/healthcheck",
+        "/ping",
+        "/api/health",
+        "/api/healthz",
+        "/status",
+        "/up",
+    ];
+    for path in paths {
+        for (_, text) in sources(tree) {
+            let quoted = ['"', '\'', '`'].iter().any(|quote| {
+                text.contains(&format!("{quote}{path}{quote}")) || text.contains(&format!(" {path}{quote}"))
+            });
+            if quoted {
+                // A router's own prefix stands before its paths.
+                return (format!("{}{path}", prefix(text).unwrap_or_default()), true);
+            }
         }
+    }
+    let root = |text: &str| {
+        ["get(\"/\"", "get('/'", "Get(\"/\"", "HandleFunc(\"/\"", "\"GET /\""].iter().any(|route| text.contains(route))
     };
-    Node { command, build: package["scripts"]["build"].is_string() }
+    match sources(tree).any(|(_, text)| root(text)) {
+        true => ("/".into(), true),
+        false => ("/healthz".into(), false),
+    }
+}
+
+/// `/api` of `APIRouter(prefix="/api")`.
+fn prefix(text: &str) -> Option<&str> {
+    let router = text.split_once("APIRouter(")?.1.split(')').next()?;
+    let value = router.split_once("prefix=")?.1.trim_start_matches(['"', '\'']);
+    value.split(['"', '\'']).next().filter(|prefix| prefix.starts_with('/') && !prefix.contains('{'))
+}
+
+fn mode(tree: &Tree) -> Mode {
+    let says = |word: &str| {
+        sources(tree).any(|(_, text)| text.contains(&format!("\"{word}\"")) || text.contains(&format!("'{word}'")))
+    };
+    let reads = |variable: &str| {
+        let field = variable.to_lowercase();
+        says(variable)
+            || sources(tree).any(|(path, text)| {
+                text.contains(&format!("env.{variable}"))
+                    // A field of pydantic's settings is the variable of the same name.
+                    || path.ends_with(".py")
+                        && text.contains("BaseSettings")
+                        && text.lines().any(|line| line.trim_start().starts_with(&format!("{field}:")))
+            })
+    };
+    let variable = ["APP_MODE", "APP_ENV", "ENVIRONMENT", "MODE", "NODE_ENV"].into_iter().find(|name| reads(name));
+    let development = says("development") && !says("debug") || variable == Some("NODE_ENV");
+    Mode { variable: variable.unwrap_or("APP_MODE"), debug: if development { "development" } else { "debug" } }
+}
+
+/// The port that a source listens on, or takes when the environment names none.
+fn port(text: &str) -> Option<u16> {
+    let marks = [
+        "PORT ||",
+        "PORT ??",
+        "\"PORT\",",
+        "'PORT',",
+        ".listen(",
+        "port=",
+        "port:",
+        "ListenAndServe(\"",
+        "Addr: \"",
+        "Addr:    \"",
+    ];
+    marks.iter().find_map(|mark| {
+        text.split(mark).skip(1).find_map(|rest| {
+            let rest = rest.trim_start_matches([' ', '"', '\'']).trim_start_matches("0.0.0.0").trim_start_matches(':');
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok().filter(|port| *port > 1)
+        })
+    })
+}
+
+/// A file that the Dockerfile copies and the .dockerignore that is there leaves out.
+fn ignored(tree: &Tree, stack: &Stack) -> Option<String> {
+    let ignore = tree.get(".dockerignore")?;
+    let copied = match stack {
+        Stack::Python(python) => python.copied(),
+        Stack::Node(_) => vec!["package.json".to_string(), "package-lock.json".to_string()],
+        Stack::Go(_) => vec!["go.mod".to_string()],
+        Stack::Own(_) => vec![],
+    };
+    copied.into_iter().find(|file| rules::leaves_out(ignore, file))
 }
 
 /// What the project's own file calls it.
@@ -228,7 +278,12 @@ fn name(tree: &Tree) -> Option<String> {
     let node = || {
         serde_json::from_str::<serde_json::Value>(tree.get("package.json")?).ok()?["name"].as_str().map(str::to_string)
     };
-    let go = || tree.get("go.mod")?.lines().find_map(|line| line.strip_prefix("module ")).map(str::to_string);
+    let go = || {
+        let module = tree.get("go.mod")?.lines().find_map(|line| line.strip_prefix("module "))?.trim();
+        // example.org/visits/v2: the last part is the major version.
+        let version = |part: &&str| part.strip_prefix('v').is_some_and(|rest| rest.parse::<u32>().is_ok());
+        module.rsplit('/').find(|part| !version(part)).map(str::to_string)
+    };
     python.or_else(node).or_else(go).map(|name| name.rsplit('/').next().unwrap_or_default().to_string())
 }
 
@@ -242,117 +297,91 @@ fn label(text: &str) -> String {
 }
 
 /// The port of a Dockerfile that stays.
-fn exposed(tree: &Tree) -> Option<u16> {
-    let dockerfile = Dockerfile::parse(tree.get("Dockerfile")?);
+fn exposed(dockerfile: &str) -> Option<u16> {
+    let dockerfile = Dockerfile::parse(dockerfile);
     dockerfile.instructions.iter().rfind(|one| one.keyword == "EXPOSE")?.text.split(['/', ' ']).next()?.parse().ok()
-}
-
-fn is_source(path: &str) -> bool {
-    let part = |name: &str| path.split('/').any(|part| part == name);
-    let code = [".py", ".js", ".mjs", ".cjs", ".ts", ".go"].iter().any(|end| path.ends_with(end));
-    code && !["tests", "test", "docs", "scripts", "migrations"].iter().any(|name| part(name))
-        && !path.ends_with("_test.go")
-        && !path.starts_with("test_")
-        && path != "setup.py"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const APP: &str = "from fastapi import FastAPI\napp = FastAPI()\n@app.get('/healthz')\n";
+    fn tree(files: &[(&str, &str)]) -> Tree {
+        files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect()
+    }
 
     fn told(files: &[(&str, &str)]) -> Facts {
-        let tree = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
-        read(&tree, "My Service").expect("it is something")
+        read(&tree(files), "My Service").expect("it is something")
     }
 
     #[test]
-    fn python_projects_are_known_by_their_files() {
-        let cases: &[(&[(&str, &str)], Installer, Option<&str>, usize)] = &[
-            (
-                &[
-                    ("pyproject.toml", "[project]\nname='a'\ndependencies=['fastapi','uvicorn']"),
-                    ("uv.lock", ""),
-                    ("app/main.py", APP),
-                ],
-                Installer::Uv,
-                Some("app.main:app"),
-                0,
-            ),
-            (
-                &[("pyproject.toml", "[project]\nname='a'\ndependencies=['fastapi','uvicorn']"), ("src/a/api.py", APP)],
-                Installer::Uv,
-                Some("a.api:app"),
-                1,
-            ),
-            (
-                &[
-                    ("pyproject.toml", "[tool.poetry]\nname='a'\n# fastapi uvicorn"),
-                    ("poetry.lock", ""),
-                    ("main.py", APP),
-                ],
-                Installer::Poetry,
-                Some("main:app"),
-                0,
-            ),
-            (
-                &[
-                    ("pyproject.toml", "[tool.pdm]\n# fastapi uvicorn"),
-                    ("pdm.lock", ""),
-                    ("web/app.py", "api: FastAPI = FastAPI(x)\n'/health'"),
-                ],
-                Installer::Pdm,
-                Some("web.app:api"),
-                0,
-            ),
-            (
-                &[("requirements.txt", "fastapi\nuvicorn"), ("app/main.py", APP), ("tests/main.py", "x = FastAPI()")],
-                Installer::Pip,
-                Some("app.main:app"),
-                0,
-            ),
-            (&[("requirements.txt", "flask"), ("job/main.py", "'/healthz'")], Installer::Pip, None, 1),
+    fn a_dockerfile_of_its_own_stays() {
+        let own = told(&[("Dockerfile", "FROM x\nEXPOSE 9000/tcp\n"), ("package.json", "{}")]);
+        assert_eq!((own.stack, own.port, own.name.as_str()), (Stack::Own("Dockerfile".into()), 9000, "my-service"));
+        let written = format!("{MARK}\nFROM x\n");
+        let ours = told(&[("Dockerfile", &written), ("go.mod", "module x\ngo 1.26\n")]);
+        assert!(matches!(ours.stack, Stack::Go(_)), "what init wrote is written anew: {ours:?}");
+        let elsewhere = told(&[("docker/Dockerfile", "FROM x\n"), ("requirements.txt", "fastapi")]);
+        assert_eq!((elsewhere.stack, elsewhere.notes.len()), (Stack::Own("docker/Dockerfile".into()), 1));
+        let another = told(&[("web/Dockerfile", "FROM x\n"), ("web/package.json", "{}"), ("requirements.txt", "")]);
+        assert!(matches!(another.stack, Stack::Python(_)), "what is in web is another service: {another:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_said() {
+        let unknown = |files: &[(&str, &str)]| read(&tree(files), "x").expect_err("nothing is known");
+        assert_eq!(unknown(&[]), Unknown::Nothing(vec![]));
+        let below = unknown(&[("backend/pyproject.toml", ""), ("web/package.json", ""), ("README.md", "")]);
+        assert_eq!(below, Unknown::Nothing(vec!["backend/pyproject.toml".into(), "web/package.json".into()]));
+        assert_eq!(unknown(&[("package.json", "{}"), ("yarn.lock", "")]), Unknown::Tool("yarn.lock", "Yarn"));
+        assert_eq!(
+            unknown(&[("package.json", r#"{"packageManager": "pnpm@10.1.0"}"#)]),
+            Unknown::Tool("packageManager of package.json", "pnpm")
+        );
+        assert_eq!(unknown(&[("Pipfile", "")]), Unknown::Tool("Pipfile", "Pipenv"));
+    }
+
+    #[test]
+    fn the_sources_say_health_mode_and_port() {
+        // The text of a Go source; health, the mode's variable and its debug value, the port.
+        let cases = [
+            ("", "/healthz", "APP_MODE", "debug", 8000),
+            ("\"/health\" os.Getenv(\"APP_ENV\")", "/health", "APP_ENV", "debug", 8000),
+            ("mux.HandleFunc(\"GET /livez\", x); strings.Split(p, \"/\")", "/livez", "APP_MODE", "debug", 8000),
+            ("mux.HandleFunc(\"/\", x); MODEL", "/", "APP_MODE", "debug", 8000),
+            ("os.Getenv(\"ENVIRONMENT\") == \"development\"", "/healthz", "ENVIRONMENT", "development", 8000),
+            ("http.ListenAndServe(\":8080\", nil)", "/healthz", "APP_MODE", "debug", 8080),
+            ("http.Server{Addr: \"0.0.0.0:9090\"}", "/healthz", "APP_MODE", "debug", 9090),
+            ("env(\"PORT\", \"3000\")", "/healthz", "APP_MODE", "debug", 3000),
         ];
-        for (files, installer, app, notes) in cases {
-            let facts = told(files);
-            let Stack::Python(python) = &facts.stack else { panic!("{facts:?}") };
+        for (text, health, variable, debug, port) in cases {
+            let facts = told(&[("go.mod", "module x\ngo 1.26\n"), ("main.go", &format!("package main\n{text}"))]);
             assert_eq!(
-                (python.installer, python.app.as_deref(), facts.notes.len()),
-                (*installer, *app, *notes),
-                "{facts:?}"
+                (facts.health.as_str(), facts.mode, facts.port),
+                (health, Mode { variable, debug }, port),
+                "{text}"
             );
         }
+        let low = told(&[
+            ("go.mod", "module x\ngo 1.26\n"),
+            ("main.go", "package main\n\"/healthz\" ListenAndServe(\":80\""),
+        ]);
+        assert!(low.notes.iter().any(|note| note.contains("above 1023")), "{low:?}");
+        let settings = "class S(BaseSettings):\n    app_env: str\nrouter = APIRouter(prefix=\"/api\")\n'/health'";
+        let python = told(&[("requirements.txt", "fastapi uvicorn"), ("s.py", settings)]);
+        assert_eq!((python.mode.variable, python.health.as_str()), ("APP_ENV", "/api/health"));
     }
 
     #[test]
-    fn others_are_known_too() {
-        let node = told(&[
-            ("package.json", r#"{"name":"@org/web","scripts":{"start":"node src/x.js"}}"#),
-            ("package-lock.json", "{}"),
-            ("src/x.js", "'/health' SIGTERM APP_ENV"),
-        ]);
-        assert_eq!(node.stack, Stack::Node(Node { command: vec!["node".into(), "src/x.js".into()], build: false }));
-        assert_eq!(
-            (node.name.as_str(), node.health.as_str(), node.mode.as_str(), node.notes.len()),
-            ("web", "/health", "APP_ENV", 0)
-        );
-        let go = told(&[
-            ("go.mod", "module example.org/api\n\ngo 1.27.1\n"),
-            ("cmd/api/main.go", "package main\n\"/healthz\""),
-        ]);
-        assert_eq!(go.stack, Stack::Go { package: "./cmd/api".into(), version: "1.27".into() });
-        let own = told(&[("Dockerfile", "FROM x\nEXPOSE 9000/tcp\n")]);
-        assert_eq!((own.stack, own.port, own.name.as_str()), (Stack::Own, 9000, "my-service"));
-        let old = told(&[
-            ("Dockerfile", "FROM tiangolo/uvicorn-gunicorn-fastapi:python3.7\n"),
-            ("pyproject.toml", "[tool.poetry]\nname='old'"),
-            ("poetry.lock", ""),
-            ("app/main.py", APP),
-        ]);
-        let Stack::Python(python) = &old.stack else { panic!("{old:?}") };
-        assert_eq!((python.missing.as_slice(), old.notes.len()), (["fastapi", "uvicorn"].as_slice(), 3));
-        assert_eq!(read(&Tree::new(), "x"), None);
+    fn a_dockerignore_that_is_there_is_read() {
+        let files = [("requirements.txt", "fastapi uvicorn"), ("app/main.py", "'/health'\napp = FastAPI()")];
+        let seen = |ignore: &'static str| {
+            let mut files = files.to_vec();
+            files.push((".dockerignore", ignore));
+            told(&files).notes
+        };
+        assert!(!seen(".git\n").iter().any(|note| note.contains(".dockerignore")));
+        assert!(seen("*\n!app\n").iter().any(|note| note.contains("!requirements.txt")));
     }
 
     #[test]
@@ -366,5 +395,7 @@ mod tests {
         ] {
             assert_eq!(label(text), expected);
         }
+        assert_eq!(told(&[("go.mod", "module example.org/visits/v2\ngo 1.26\n")]).name, "visits");
+        assert_eq!(told(&[("package.json", r#"{"name": "@org/web"}"#)]).name, "web");
     }
 }

@@ -1,9 +1,13 @@
 //! `init`: the files that make a repository a service of the pipeline.
 //!
-//! [`facts`] says what the repository is, [`files`] what to write; here is what reads and writes.
+//! [`facts`] says what the repository is, [`files`] what to write, [`python`], [`node`] and [`go`] both for their language; here is
+//! what reads and writes.
 
 mod facts;
 mod files;
+mod go;
+mod node;
+mod python;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +20,9 @@ const LARGEST: u64 = 1024 * 1024;
 /// How deep sources are looked for, and how many files are read at most.
 const DEPTH: usize = 6;
 const MOST: usize = 5000;
+
+/// The hidden files that say something of how a service is built.
+const TOLD_BY: [&str; 4] = [".python-version", ".nvmrc", ".node-version", ".dockerignore"];
 
 /// What `init` would do: plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub struct Plan {
 pub struct Repository {
     folder: PathBuf,
     facts: facts::Facts,
+    /// Its workflows: their names and texts.
+    workflows: Vec<files::File>,
 }
 
 impl Repository {
@@ -45,12 +54,10 @@ impl Repository {
         let mut tree = facts::Tree::new();
         walk(folder, "", DEPTH, &mut tree);
         let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let facts = facts::read(&tree, &name.unwrap_or_default()).ok_or_else(|| {
-            Error::input(format!("nothing in {} says how the service is built", folder.display()))
-                .why("there is no pyproject.toml, requirements.txt, package.json, go.mod or Dockerfile")
-                .fix("run it where the service's project file is, or write a Dockerfile first")
-        })?;
-        Ok(Repository { folder: folder.to_path_buf(), facts })
+        let facts = facts::read(&tree, &name.unwrap_or_default()).map_err(|unknown| cause(folder, unknown))?;
+        let mut workflows = facts::Tree::new();
+        walk(&folder.join(".github/workflows"), "", 0, &mut workflows);
+        Ok(Repository { folder: folder.to_path_buf(), facts, workflows: workflows.into_iter().collect() })
     }
 
     /// The image its Dockerfile begins with, without digest.
@@ -69,7 +76,7 @@ impl Repository {
                     .into(),
             );
         }
-        for (name, text) in files::files(&self.facts, base) {
+        for (name, text) in files::files(&self.facts, base, &self.workflows) {
             if below && name.starts_with(".github/") {
                 continue;
             }
@@ -92,6 +99,25 @@ impl Repository {
     fn is_below_its_root(&self) -> bool {
         let Ok(folder) = self.folder.canonicalize() else { return false };
         folder.ancestors().position(|above| above.join(".git").exists()).is_some_and(|depth| depth > 0)
+    }
+}
+
+fn cause(folder: &Path, unknown: facts::Unknown) -> Error {
+    match unknown {
+        facts::Unknown::Nothing(below) => {
+            let error = Error::input(format!("nothing in {} says how the service is built", folder.display()))
+                .why("there is no pyproject.toml, requirements.txt, package.json, go.mod or Dockerfile");
+            match below.as_slice() {
+                [] => error.fix("run it where the service's project file is, or write a Dockerfile first"),
+                [first, ..] => {
+                    let service = Path::new(first).parent().unwrap_or(Path::new(""));
+                    error.fix(format!("found below: {}. For that one: `cd {} && cicd init`", below.join(", "), service.display()))
+                }
+            }
+        }
+        facts::Unknown::Tool(file, tool) => Error::input(format!("init writes no Dockerfile for {tool}"))
+            .why(format!("{file} says that {tool} installs the dependencies; init knows uv, Poetry, pdm, pip, npm and Go"))
+            .fix("write the Dockerfile by hand; `cicd init` then writes the rest: service.yaml, .dockerignore and the workflow"),
     }
 }
 
@@ -119,12 +145,15 @@ fn walk(folder: &Path, prefix: &str, depth: usize, tree: &mut facts::Tree) {
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(kind) = entry.metadata() else { continue };
-        let skip = name.starts_with('.')
+        let path = format!("{prefix}{name}");
+        if name == "vendor" && entry.path().join("modules.txt").is_file() {
+            tree.insert(format!("{path}/modules.txt"), String::new());
+        }
+        let skip = name.starts_with('.') && !TOLD_BY.contains(&name.as_str())
             || ["node_modules", "target", "vendor", "__pycache__", "venv", "dist", "build"].contains(&name.as_str());
         if skip || tree.len() >= MOST {
             continue;
         }
-        let path = format!("{prefix}{name}");
         if kind.is_dir() && depth > 0 {
             walk(&entry.path(), &format!("{path}/"), depth - 1, tree);
         } else if kind.is_file()

@@ -40,7 +40,7 @@ impl EcrRepository {
         aws.args(["ecr", command, "--output", "json", "--repository-name", &self.name()]).args(more);
         run(&mut aws)
     }
-    fn describe(&self) -> Option<Value> {
+    pub fn describe(&self) -> Option<Value> {
         let mut aws = Command::new("aws");
         aws.args(["ecr", "describe-repositories", "--output", "json", "--repository-names", &self.name()]);
         let ended = run(&mut aws);
@@ -242,7 +242,7 @@ fn a_role_with_too_little_is_told_what_it_lacks_and_the_documented_one_is_enough
     assert!(said.contains("allow `ecr:GetAuthorizationToken` on `*`"), "{said}");
     let said = push(r#""ecr:GetAuthorizationToken","ecr:DescribeRepositories""#, 3);
     let arn = format!("arn:aws:ecr:eu-west-1:111122223333:repository/{}", ecr.name());
-    assert!(said.contains(r#""Action":["ecr:CreateRepository"]"#) && said.contains(&arn), "{said}");
+    assert!(said.contains(r#""Action":["ecr:CreateRepository","ecr:TagResource"]"#) && said.contains(&arn), "{said}");
     assert!(said.contains("aws ecr create-repository"), "{said}");
     // A role that may not even ask whether the repository is there finds out when it pushes.
     let said = push(r#""ecr:GetAuthorizationToken""#, 3);

@@ -1,8 +1,9 @@
-//! The scan gate. The stack's ECR does not scan: what scans say is scripted, in ECR's own form, and each request is checked.
-//! All else goes to the stack.
+//! The scan gate. The stack's ECR does not scan: moto's does, and where a scan is to stumble in the way ECR's do, what it says is
+//! scripted in ECR's own form, and each request is checked. All else goes to the stack.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -10,17 +11,29 @@ use serde_json::{Value, json};
 use super::ecr::EcrRepository;
 use super::layouts::{Layout, random};
 use super::proxy::read_head;
-use super::{assert_arrived, assert_no_tag, message, pusher};
-use crate::support::{Run, run, stack};
+use super::{assert_arrived, assert_no_tag, get, message, pusher, url};
+use crate::support::{Repository, Run, cicd, run, stack};
 
-/// ECR with scans: each look gets the next of the answers, and then always the last.
+/// ECR with scans.
 struct Scanner {
     url: String,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
+/// Who answers for the scans.
+enum Scans {
+    /// Each look gets the next of these, and then always the last.
+    Scripted(Vec<Value>),
+    /// The emulator at this `HOST:PORT`.
+    At(String),
+}
+
 impl Scanner {
     fn new(answers: Vec<Value>) -> Scanner {
+        Scanner::of(Scans::Scripted(answers))
+    }
+
+    fn of(scans: Scans) -> Scanner {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -29,7 +42,7 @@ impl Scanner {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // Whoever asks may go away in the middle of it.
-                let _ = serve(client, &upstream, &answers, &shared);
+                let _ = serve(client, &upstream, &scans, &shared);
             }
         });
         Scanner { url, asked }
@@ -40,7 +53,7 @@ impl Scanner {
     }
 }
 
-fn serve(mut client: TcpStream, upstream: &str, answers: &[Value], asked: &Mutex<Vec<Value>>) -> std::io::Result<()> {
+fn serve(mut client: TcpStream, upstream: &str, scans: &Scans, asked: &Mutex<Vec<Value>>) -> std::io::Result<()> {
     let head = read_head(&mut client)?;
     let header = |name: &str| {
         let found =
@@ -49,15 +62,22 @@ fn serve(mut client: TcpStream, upstream: &str, answers: &[Value], asked: &Mutex
     };
     let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
     client.read_exact(&mut body)?;
-    if header("x-amz-target").ends_with(".DescribeImageScanFindings") {
-        let mut asked = asked.lock().expect("lock");
-        asked.push(serde_json::from_slice(&body).expect("JSON"));
-        let answer = &answers[(asked.len() - 1).min(answers.len() - 1)];
-        let status = if answer["__type"].is_null() { "200 OK" } else { "400 Bad Request" };
-        let text = answer.to_string();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close");
-        return client.write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
+    let is_look = header("x-amz-target").ends_with(".DescribeImageScanFindings");
+    if is_look {
+        asked.lock().expect("lock").push(serde_json::from_slice(&body).expect("JSON"));
     }
+    let upstream = match scans {
+        Scans::Scripted(answers) if is_look => {
+            let looks = asked.lock().expect("lock").len();
+            let answer = &answers[(looks - 1).min(answers.len() - 1)];
+            let status = if answer["__type"].is_null() { "200 OK" } else { "400 Bad Request" };
+            let text = answer.to_string();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close");
+            return client.write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
+        }
+        Scans::At(emulator) if is_look => emulator,
+        _ => upstream,
+    };
     let mut there = TcpStream::connect(upstream)?;
     let passed: Vec<&str> = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
     there.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
@@ -121,7 +141,7 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
             vec![never.clone(), state("PENDING"), state("COMPLETE"), basic("HIGH")],
             "scan: {}",
             8,
-            &["| high | CVE-2026-1234 | openssl | 3.0.1 | – | stops |", "1 finding, high or worse", "allow:"],
+            &["| high | CVE-2026-1234 | openssl | 3.0.1 | – | – | stops |", "1 finding, high or worse", "allow:"],
         ),
         (vec![basic("MEDIUM")], "scan: {}", 0, &["1 finding: 1 medium"]),
         (vec![empty.clone(), basic("CRITICAL")], "scan: {}", 8, &["1 critical"]),
@@ -130,7 +150,7 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
             pages.clone(),
             allowed,
             0,
-            &["| high | CVE-2026-2 | libxml2 | 2.9.1 | 2.9.2 | allowed until 9999-12-31: no XML here |"],
+            &["| high | CVE-2026-2 | libxml2 | 2.9.1 | 2.9.2 | – | allowed until 9999-12-31: no XML here |"],
         ),
         (pages, "scan: {fail-on: low}", 8, &["2 findings, low or worse", "CVE-2026-3"]),
         (vec![state("UNSUPPORTED_IMAGE")], "scan: {}", 8, &["about UNSUPPORTED_IMAGE", "unsupported: warn"]),
@@ -226,4 +246,100 @@ fn the_rules_are_read_strictly() {
         let said = message(&run(&mut command).ended(2));
         assert!(said.contains(expected) && said.contains("service.yaml:3:"), "{scan}: {said}");
     }
+}
+
+/// An image that was built from a Dockerfile, scanned by an emulator that knows nothing of us: what it finds has its line.
+#[test]
+fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
+    let (ecr, folder) = (EcrRepository::new(), Repository::new());
+    let service = |scan: &str| folder.write("service.yaml", &format!("name: {}\nport: 8000\n{scan}\n", ecr.service()));
+    service("");
+    folder.write("Dockerfile", "FROM debian:trixie-slim\nENV A=1\nRUN echo a > /a\nCOPY service.yaml /\n");
+    folder.commit("feat: one");
+    let mut build = cicd(folder.path());
+    build.args(["build-image", "--skip-contract", "--version", "1.0.0", "--layout", "image", "--output", "json"]);
+    let digest = run(&mut build).ended(0).json()["digest"].as_str().expect("a digest").to_string();
+    let blob = |digest: &Value| {
+        let digest = digest.as_str().expect("a digest").replace(':', "/");
+        let text = std::fs::read_to_string(folder.path().join("image/blobs").join(digest)).expect("a blob");
+        (serde_json::from_str::<Value>(&text).expect("JSON"), text)
+    };
+    let (manifest, text) = blob(&digest.as_str().into());
+    let (config, _) = blob(&manifest["config"]["digest"]);
+
+    let moto = stack("CICD_STACK_SCANS");
+    let aws = |command: &str, more: &[&str]| {
+        let mut aws = Command::new("aws");
+        aws.args(["ecr", command, "--endpoint-url", &moto, "--repository-name", &ecr.name()]).args(more);
+        run(&mut aws).ended(0);
+    };
+    aws("create-repository", &[]);
+    aws("put-image", &["--image-manifest", &text, "--image-digest", &digest]);
+    aws("start-image-scan", &["--image-id", &format!("imageDigest={digest}")]);
+
+    let scanner = Scanner::of(Scans::At(moto.trim_start_matches("http://").to_string()));
+    let push = |scan: &str, code: i32| {
+        service(scan);
+        let summary = folder.path().join("summary");
+        let _ = std::fs::remove_file(&summary);
+        let mut command = cicd(folder.path());
+        command.args(["push-ecr", "--layout", "image", "--tag", "1.0.0", "--output", "json"]);
+        command.env("AWS_ENDPOINT_URL_ECR", &scanner.url).env("GITHUB_STEP_SUMMARY", &summary);
+        let ended = run(&mut command).ended(code);
+        (ended.json()["error"].clone(), std::fs::read_to_string(summary).expect("a summary"))
+    };
+    // A basic scan: moto finds the same in every image.
+    let (error, summary) = push("scan: {}", 8);
+    assert!(summary.contains(r"| high | CVE-9999-9999 | moto\_fake | 9.9.9 | – | – | stops |"), "{summary}");
+    assert_eq!(error["causes"].as_array().map(Vec::len), Some(1), "{error}");
+    assert_no_tag(&ecr.reached(), "1.0.0");
+
+    // An enhanced one, with each layer as Inspector may name it: as it is stored, or unpacked.
+    let finding = |id: &str, package: &str, layer: &Value| {
+        let package = json!({ "name": package, "version": "1", "fixedInVersion": "2", "sourceLayerHash": layer });
+        let details = json!({ "vulnerabilityId": id, "vulnerablePackages": [package] });
+        json!({ "severity": "HIGH", "status": "ACTIVE", "packageVulnerabilityDetails": details })
+    };
+    let findings = [
+        finding("CVE-2026-1", "libc", &manifest["layers"][0]["digest"]),
+        finding("CVE-2026-2", "a", &config["rootfs"]["diff_ids"][1]),
+        finding("CVE-2026-3", "yaml", &manifest["layers"][2]["digest"]),
+    ];
+    let result = json!({
+        "registryId": "111122223333", "repositoryName": ecr.name(), "imageId": { "imageDigest": digest },
+        "imageScanStatus": { "status": "ACTIVE", "description": "Continuous scan" },
+        "imageScanFindings": { "findingSeverityCounts": { "HIGH": 3 }, "enhancedFindings": findings },
+    });
+    let result = json!({ "results": [result], "region": "eu-west-1", "account_id": "111122223333" }).to_string();
+    let results = format!("{moto}/moto-api/static/ecr/scan-finding-results");
+    run(Command::new("curl").args(["-sf", "-H", "Content-Type: application/json", "-d", &result, &results])).ended(0);
+    let (error, summary) = push("scan: {}", 8);
+    let rows = [
+        "| high | CVE-2026-1 | libc | 1 | 2 | base image debian:trixie-slim (layer 1 of 3) | stops |",
+        "| high | CVE-2026-2 | a | 1 | 2 | Dockerfile:3: RUN echo a > /a (layer 2 of 3) | stops |",
+        "| high | CVE-2026-3 | yaml | 1 | 2 | Dockerfile:4: COPY service.yaml / (layer 3 of 3) | stops |",
+    ];
+    for row in rows {
+        assert!(summary.contains(row), "{row}: {summary}");
+    }
+    let reasons: Vec<&str> =
+        error["causes"].as_array().expect("causes").iter().map(|c| c["reason"].as_str().expect("a reason")).collect();
+    assert!(reasons[0].ends_with("from base image debian:trixie-slim (layer 1 of 3)"), "{reasons:?}");
+    assert!(reasons[1].ends_with("from Dockerfile:3: RUN echo a > /a (layer 2 of 3)"), "{reasons:?}");
+    assert_no_tag(&ecr.reached(), "1.0.0");
+
+    // The image is the same; the file is of other sources now. What is not certain is not said.
+    folder.write("Dockerfile", "FROM debian:bookworm-slim\nRUN other\nCOPY service.yaml /\n");
+    let allow =
+        ["1", "2", "3"].map(|id| format!("{{id: CVE-2026-{id}, reason: a test, until: 9999-12-31}}")).join(", ");
+    let (error, summary) = push(&format!("scan: {{allow: [{allow}]}}"), 0);
+    assert!(
+        error.is_null() && summary.contains("| RUN echo a > /a (layer 2 of 3) | allowed until 9999-12-31: a test |"),
+        "{summary}"
+    );
+    assert!(
+        summary.contains("| Dockerfile:3: COPY service.yaml / (layer 3 of 3) |") && !summary.contains("bookworm"),
+        "{summary}"
+    );
+    assert_eq!(get(&format!("{}/manifests/1.0.0", url(&ecr.reached()))).0, 200);
 }

@@ -6,4 +6,6 @@ RUN apt-get update -q \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/lib/python3*/EXTERNALLY-MANAGED \
  && ln -s /usr/bin/python3 /usr/local/bin/python \
  && python -c 'import sys; assert sys.version_info[:2] == (3, 13)'
+RUN pip install --no-cache-dir --no-deps --root-user-action=ignore --target /usr/local/lib/poetry-mirror poetry-plugin-pypi-mirror==0.6.5
+COPY sitecustomize.py /etc/python3.13/
 CMD ["python3"]

@@ -1,0 +1,124 @@
+//! What the check found, in words: for people, for the job summary, and as the error that stops an image. Pure.
+
+use super::rules::{Finding, Verdict};
+use crate::config::contract::{Level, Rule};
+use crate::error::{Cause, Error, Kind};
+
+/// What a finding is about: `production and debug`, or the image itself.
+fn object(finding: &Finding) -> String {
+    if finding.modes.is_empty() { "image".to_string() } else { finding.modes.join(" and ") }
+}
+
+/// A finding on one line, with its fix.
+pub fn line(finding: &Finding) -> String {
+    let Finding { rule, evidence, fix, .. } = finding;
+    format!("contract rule `{rule}` ({}): {evidence}; fix: {fix}", object(finding))
+}
+
+/// One line for the whole check.
+pub fn in_words(verdict: &Verdict) -> String {
+    let kept = format!("{} of {} rules kept", verdict.kept.len(), Rule::ALL.len());
+    let warned = verdict.findings.iter().filter(|finding| finding.level == Level::Warn).count();
+    let parts = [(warned, "to look at"), (verdict.unjudged.len(), "not judged"), (verdict.off.len(), "off")];
+    parts.iter().filter(|(count, _)| *count > 0).fold(kept, |text, (count, what)| format!("{text}, {count} {what}"))
+}
+
+/// The error that stops the image; none when nothing at level fail was found.
+pub fn refusal(verdict: &Verdict) -> Option<Error> {
+    let failed: Vec<&Finding> = verdict.findings.iter().filter(|finding| finding.level == Level::Fail).collect();
+    let mut rules: Vec<&str> = failed.iter().map(|finding| finding.rule.name()).collect();
+    rules.dedup();
+    let first = rules.first()?;
+    let causes = failed.iter().map(|finding| Cause {
+        object: object(finding),
+        reason: format!("{}: {}", finding.rule, finding.evidence),
+        exit_code: finding.exit_code,
+        log_tail: finding.log_tail.clone(),
+        fix: Some(finding.fix.clone()),
+    });
+    let error = Error::new(Kind::Gate, format!("the image does not keep the contract: {}", rules.join(", ")))
+        .fix(format!("docs/contract.md tells each rule; one that is not for this service: `contract: {{rules: {{{first}: warn}}}}`"))
+        .causes(causes.collect());
+    Some(error)
+}
+
+/// The check in the job summary.
+pub fn summary(verdict: &Verdict) -> String {
+    let mut text = format!("**Contract** {}\n", in_words(verdict));
+    if !verdict.findings.is_empty() {
+        text += "\n| rule | level | where | found | fix |\n|---|---|---|---|---|\n";
+        for finding in &verdict.findings {
+            let level = if finding.level == Level::Fail { "fail" } else { "warn" };
+            let cells = [&finding.evidence, &finding.fix].map(|text| cell(text));
+            text += &format!("| `{}` | {level} | {} | {} | {} |\n", finding.rule, object(finding), cells[0], cells[1]);
+        }
+    }
+    let list = |rules: &[Rule]| rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
+    if !verdict.kept.is_empty() {
+        text += &format!("\nKept: {}.\n", list(&verdict.kept));
+    }
+    for (rule, why) in &verdict.unjudged {
+        text += &format!("\nNot judged: `{rule}`, {}.\n", cell(why));
+    }
+    if !verdict.off.is_empty() {
+        text += &format!("\nOff: {}.\n", list(&verdict.off));
+    }
+    text
+}
+
+/// Text of an image, which may be anything, in a cell of a table.
+fn cell(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('@', "&#64;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(rule: Rule, level: Level) -> Finding {
+        Finding {
+            rule,
+            level,
+            modes: vec!["production", "debug"],
+            evidence: "it writes /a|b\n<c>".into(),
+            fix: "do `x`".into(),
+            exit_code: None,
+            log_tail: vec![],
+        }
+    }
+
+    #[test]
+    fn only_what_fails_stops() {
+        let mut verdict = Verdict { findings: vec![finding(Rule::ReadOnly, Level::Warn)], ..Verdict::default() };
+        assert!(refusal(&verdict).is_none());
+        assert_eq!(in_words(&verdict), format!("0 of {} rules kept, 1 to look at", Rule::ALL.len()));
+        verdict.findings.push(finding(Rule::Stops, Level::Fail));
+        let error = refusal(&verdict).expect("a refusal");
+        assert_eq!((error.kind.exit_code(), error.causes.len()), (8, 1));
+        assert_eq!(error.message, "the image does not keep the contract: stops");
+        assert_eq!(error.causes[0].object, "production and debug");
+        assert!(error.causes[0].reason.starts_with("stops: "));
+        assert!(error.fix.is_some_and(|fix| fix.contains("stops: warn")));
+    }
+
+    #[test]
+    fn a_summary_is_a_table_that_no_image_can_break() {
+        let verdict = Verdict {
+            findings: vec![finding(Rule::ReadOnly, Level::Warn)],
+            kept: vec![Rule::Stops],
+            unjudged: vec![(Rule::Mode, "no `cat`".into())],
+            off: vec![Rule::Size],
+        };
+        let text = summary(&verdict);
+        assert!(
+            text.contains("| `read-only` | warn | production and debug | it writes /a\\|b &lt;c> | do `x` |\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Kept: `stops`.")
+                && text.contains("Not judged: `mode`, no `cat`.")
+                && text.contains("Off: `size`.")
+        );
+    }
+}

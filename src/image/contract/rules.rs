@@ -1,0 +1,501 @@
+//! The rules of the image contract: from facts to findings. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::facts::{Facts, Outcome, Run};
+use super::leaks;
+use crate::config::contract::{Level, Levels, Rule};
+use crate::docker::diagnosis::{self, Expected, Socket};
+use crate::docker::inside::Process;
+use crate::docker::{Answer, LOG_TAIL};
+use crate::error::Cause;
+
+/// The two modes, and what a container without its secrets is called.
+pub const PRODUCTION: &str = "production";
+pub const DEBUG: &str = "debug";
+pub const WITHOUT: &str = "without secrets";
+
+/// More paths than this are counted and not told.
+const TOLD: usize = 5;
+
+/// What service.yaml asks for.
+#[derive(Clone, Debug)]
+pub struct Measures<'a> {
+    pub expected: Expected<'a>,
+    pub startup: Duration,
+    pub stop: Duration,
+    /// In MiB.
+    pub size: u32,
+    /// The mode variable, its value in production, and in debug mode.
+    pub mode: (&'a str, &'a str, &'a str),
+    /// The variables of `secrets`.
+    pub secrets: Vec<&'a str>,
+    /// Those of them that had no value here.
+    pub without_value: Vec<&'a str>,
+    pub levels: &'a Levels,
+}
+
+/// A rule that the image breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    pub rule: Rule,
+    pub level: Level,
+    /// The containers it was seen in; none when it is about the image itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<&'static str>,
+    /// What was seen. Never a secret's value.
+    pub evidence: String,
+    pub fix: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// The container's last lines, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_tail: Vec<String>,
+}
+
+/// What became of each rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub findings: Vec<Finding>,
+    pub kept: Vec<Rule>,
+    /// What could not be seen, and why.
+    pub unjudged: Vec<(Rule, String)>,
+    /// What service.yaml does not want to know.
+    pub off: Vec<Rule>,
+}
+
+/// What one rule says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    Kept,
+    Unjudged(String),
+    Broken(Vec<Said>),
+}
+
+/// What breaks a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pub modes: Vec<&'static str>,
+    pub evidence: String,
+    pub fix: String,
+    pub exit_code: Option<i64>,
+    pub log_tail: Vec<String>,
+}
+
+impl Said {
+    fn of(mode: &'static str, cause: Cause) -> Said {
+        let fix = cause.fix.unwrap_or_else(|| "see its last log lines".into());
+        Said { modes: vec![mode], evidence: cause.reason, fix, exit_code: cause.exit_code, log_tail: cause.log_tail }
+    }
+
+    fn plain(modes: &[&'static str], evidence: impl Into<String>, fix: impl Into<String>) -> Said {
+        Said { modes: modes.to_vec(), evidence: evidence.into(), fix: fix.into(), ..Said::default() }
+    }
+}
+
+impl Ruling {
+    /// Broken by what is said; kept when nothing is.
+    pub fn by(said: Vec<Said>) -> Ruling {
+        if said.is_empty() { Ruling::Kept } else { Ruling::Broken(said) }
+    }
+}
+
+/// Judges every rule. What breaks one in both modes in the same way is one finding.
+pub fn judge(facts: &Facts, measures: &Measures<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    for rule in Rule::ALL.iter().copied() {
+        let level = measures.levels.of(rule);
+        if level == Level::Off {
+            verdict.off.push(rule);
+            continue;
+        }
+        match ruling(rule, facts, measures) {
+            Ruling::Kept => verdict.kept.push(rule),
+            Ruling::Unjudged(why) => verdict.unjudged.push((rule, why)),
+            Ruling::Broken(said) => {
+                let findings = said.into_iter().map(|said| {
+                    let Said { modes, evidence, fix, exit_code, log_tail } = said;
+                    Finding { rule, level, modes, evidence, fix, exit_code, log_tail }
+                });
+                for finding in findings {
+                    let same = |other: &&mut Finding| {
+                        other.rule == rule && other.evidence == finding.evidence && other.exit_code == finding.exit_code
+                    };
+                    match verdict.findings.iter_mut().find(same) {
+                        Some(other) => other.modes.extend(finding.modes),
+                        None => verdict.findings.push(finding),
+                    }
+                }
+            }
+        }
+    }
+    verdict
+}
+
+fn ruling(rule: Rule, facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    match rule {
+        Rule::Starts => starts(facts, measures),
+        Rule::Listens | Rule::Health => silent(rule, facts, measures),
+        Rule::Mode => mode(facts, measures),
+        Rule::ModeDiffers => mode_differs(facts, measures),
+        Rule::RequiredVariables => required_variables(facts, measures),
+        Rule::NonRoot => non_root(facts),
+        Rule::ReadOnly => read_only(facts),
+        Rule::Stops => stops(facts, measures),
+        Rule::ExecForm => exec_form(facts, measures),
+        Rule::SecretFiles => leaks::files(&facts.images),
+        Rule::SecretVariables => leaks::variables(&facts.images),
+        Rule::Size => size(facts, measures),
+    }
+}
+
+fn modes(facts: &Facts) -> [(&'static str, &Run); 2] {
+    [(PRODUCTION, &facts.production), (DEBUG, &facts.debug)]
+}
+
+fn starts(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    let mut said = Vec::new();
+    for (mode, run) in modes(facts) {
+        let Outcome::Ended { exit_code, out_of_memory, error } = &run.outcome else { continue };
+        let log = tail(run);
+        let cause = diagnosis::ended(mode, *exit_code, *out_of_memory, error.as_deref(), log, &measures.expected);
+        let mut one = Said::of(mode, cause);
+        if !measures.without_value.is_empty() && !out_of_memory && error.is_none() {
+            let stand_ins: Vec<String> = measures.without_value.iter().map(|name| format!("{name}: …")).collect();
+            one.fix = format!(
+                "if it needs its secrets to start: they had no value here; give stand-ins in service.yaml, \
+                 `contract: {{env: {{{}}}}}`, or the environment variables of these names",
+                stand_ins.join(", ")
+            );
+        }
+        said.push(one);
+    }
+    Ruling::by(said)
+}
+
+/// Which rule a container that does not answer well breaks.
+fn broken_by_silence(answer: &Answer, listening: Option<&[Socket]>, port: u16) -> Rule {
+    let on_port = |socket: &Socket| socket.port() == port && !socket.ip().is_loopback();
+    match (answer, listening) {
+        (Answer::Status(_), _) => Rule::Health,
+        (Answer::Silence(_), Some(sockets)) if sockets.iter().any(on_port) => Rule::Health,
+        // Somebody took the connection.
+        (Answer::Silence(why), None) if why.starts_with("no answer within") => Rule::Health,
+        (Answer::Silence(_), _) => Rule::Listens,
+    }
+}
+
+fn silent(rule: Rule, facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    let mut said = Vec::new();
+    let mut unjudged = None;
+    for (mode, run) in modes(facts) {
+        match &run.outcome {
+            Outcome::Answers => {}
+            Outcome::Ended { .. } => unjudged = Some(format!("in {mode} mode it does not keep running")),
+            Outcome::Silent { answer } => {
+                let broken = broken_by_silence(answer, run.listening(), measures.expected.port);
+                if broken == rule {
+                    let cause = diagnosis::silent(mode, answer, run.listening(), tail(run), &measures.expected);
+                    let mut one = Said::of(mode, cause);
+                    one.evidence =
+                        format!("{} (after {} s, health.startup)", one.evidence, measures.startup.as_secs_f64());
+                    if rule == Rule::Health && matches!((answer, run.listening()), (Answer::Silence(_), None)) {
+                        let path = measures.expected.path;
+                        one.fix = format!("answer GET {path} with 2xx at once, whatever else the service is doing");
+                    }
+                    said.push(one);
+                } else if rule == Rule::Health {
+                    unjudged = Some(format!("in {mode} mode it does not listen"));
+                }
+            }
+        }
+    }
+    match unjudged {
+        Some(why) if said.is_empty() => Ruling::Unjudged(why),
+        _ => Ruling::by(said),
+    }
+}
+
+fn mode(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    let (variable, production, debug) = measures.mode;
+    let mut said = Vec::new();
+    let mut unseen = false;
+    for ((mode, run), value) in modes(facts).into_iter().zip([production, debug]) {
+        let environment = run.look.as_ref().and_then(|look| look.inside.environment.as_ref());
+        let Some(environment) = environment else {
+            unseen = true;
+            continue;
+        };
+        let fix = format!(
+            "hand the container's environment on to the service: no `env -i`, no `export {variable}=…` in the entrypoint"
+        );
+        match environment.get(variable) {
+            Some(found) if found == value => {}
+            Some(found) => said.push(Said::plain(
+                &[mode],
+                format!("PID 1 has {variable}={} where the container was given {value}", found.escape_default()),
+                fix,
+            )),
+            None => said.push(Said::plain(&[mode], format!("PID 1 has no {variable}"), fix)),
+        }
+    }
+    match said.is_empty() && unseen && differing(facts).is_none_or(|differs| !differs) {
+        true => Ruling::Unjudged("the environment of PID 1 cannot be read: the image has no `cat`, or it ended".into()),
+        false => Ruling::by(said),
+    }
+}
+
+/// Whether the two modes can be told apart from outside. None when one of them does not answer.
+fn differing(facts: &Facts) -> Option<bool> {
+    let both = modes(facts).map(|(_, run)| (run.outcome == Outcome::Answers).then_some(run));
+    let [Some(production), Some(debug)] = both else { return None };
+    let (one, other) = (production.look.as_ref()?, debug.look.as_ref()?);
+    let pages = one.pages.iter().any(|(path, page)| match (page, other.pages.get(path).and_then(Option::as_ref)) {
+        (Some(page), Some(other)) => page.status != other.status || steady(&page.body) != steady(&other.body),
+        // No answer at all says nothing of the mode.
+        _ => false,
+    });
+    let lines = |run: &Run| run.log.iter().map(|line| steady(line)).collect::<BTreeSet<_>>();
+    Some(pages || lines(production) != lines(debug))
+}
+
+/// A text without what differs from one run to the next: numbers, times, identifiers.
+fn steady(text: &str) -> String {
+    let mut steady = String::new();
+    let mut word = String::new();
+    for character in text.chars().chain(std::iter::once(' ')) {
+        if character.is_ascii_alphanumeric() {
+            word.push(character);
+            continue;
+        }
+        let identifier = word.len() >= 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !identifier {
+            steady.extend(word.chars().filter(|character| !character.is_ascii_digit()));
+        }
+        steady.push(character);
+        word.clear();
+    }
+    steady
+}
+
+fn mode_differs(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    if matches!(mode(facts, measures), Ruling::Broken(_)) {
+        return Ruling::Unjudged("the mode variable does not arrive".into());
+    }
+    match differing(facts) {
+        None => Ruling::Unjudged("it does not answer in both modes".into()),
+        Some(true) => Ruling::Kept,
+        Some(false) => {
+            let asked = facts.production.look.iter().flat_map(|look| look.pages.keys());
+            let asked: Vec<&str> = asked.map(String::as_str).collect();
+            let variable = measures.mode.0;
+            Ruling::by(vec![Said::plain(
+                &[PRODUCTION, DEBUG],
+                format!("its log and its answers to GET {} are the same in both modes", asked.join(", ")),
+                format!(
+                    "have it read {variable}: more log lines, `/docs`, or `\"mode\": …` in an answer in debug mode only"
+                ),
+            )])
+        }
+    }
+}
+
+fn required_variables(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    if measures.secrets.is_empty() {
+        return Ruling::Kept;
+    }
+    // Where no secret had a value, production ran without them.
+    let own = facts.without.as_ref();
+    let run = own.unwrap_or(&facts.production);
+    if own.is_some() && matches!(facts.production.outcome, Outcome::Ended { .. }) {
+        return Ruling::Unjudged("it does not keep running with its secrets either".into());
+    }
+    let mode = if own.is_some() { WITHOUT } else { PRODUCTION };
+    let names = measures.secrets.join(", ");
+    let fix = format!(
+        "read `secrets` at the start, and end with `{} is not set` on stderr and an exit code that is not 0; a variable that may \
+         be missing is no secret that the service needs: `contract: {{rules: {{required-variables: off}}}}`",
+        measures.secrets.first().copied().unwrap_or_default()
+    );
+    let say = |evidence: String, exit_code| {
+        Ruling::by(vec![Said { modes: vec![mode], evidence, fix: fix.clone(), exit_code, log_tail: tail(run) }])
+    };
+    match &run.outcome {
+        Outcome::Ended { out_of_memory: true, .. } | Outcome::Ended { error: Some(_), .. } => {
+            Ruling::Unjudged("it cannot be started".into())
+        }
+        Outcome::Ended { exit_code: 0, .. } => {
+            say(format!("without {names} it ends with exit code 0, as if nothing were wrong"), Some(0))
+        }
+        Outcome::Ended { exit_code, .. } => {
+            let log = run.log.join("\n").to_lowercase();
+            let named = measures.secrets.iter().any(|name| log.contains(&name.to_lowercase()));
+            match named {
+                true => Ruling::Kept,
+                false => say(format!("without {names} it ends, and names none of them in its log"), Some(*exit_code)),
+            }
+        }
+        Outcome::Answers => say(
+            format!("without {names} it starts all the same, and answers GET {} with 2xx", measures.expected.path),
+            None,
+        ),
+        Outcome::Silent { .. } if own.is_none() => Ruling::Unjudged("it does not answer".into()),
+        Outcome::Silent { .. } => say(
+            format!(
+                "without {names} it neither ends nor answers within {} s (health.startup)",
+                measures.startup.as_secs_f64()
+            ),
+            None,
+        ),
+    }
+}
+
+fn non_root(facts: &Facts) -> Ruling {
+    let user = facts.images.first().map_or("", |image| image.user.as_str());
+    let name = user.split(':').next().unwrap_or_default();
+    let looks = || modes(facts).into_iter().filter_map(|(_, run)| run.look.as_ref());
+    let inside = looks().find_map(|look| look.inside.uid);
+    let rooted = looks().filter_map(|look| look.processes.as_ref()).find_map(|processes| {
+        let root = processes.all.iter().find(|process| process.uid == 0)?;
+        Some(short(&root.command))
+    });
+    let seen = looks().any(|look| look.processes.as_ref().is_some_and(|processes| !processes.all.is_empty()));
+    let says = if user.is_empty() { "no USER".to_string() } else { format!("USER {user}") };
+    let evidence = match (inside, rooted) {
+        (Some(0), _) => format!("PID 1 is root; the image says {says}"),
+        // The numbers from outside may be shifted by a user namespace, in which only root can become anybody.
+        (Some(_), None) => return Ruling::Kept,
+        (_, Some(command)) => format!("`{command}` is root; the image says {says}"),
+        (None, None) if ["", "root", "0"].contains(&name) => format!("the image says {says}"),
+        (None, None) if seen || name.bytes().all(|byte| byte.is_ascii_digit()) => return Ruling::Kept,
+        (None, None) => return Ruling::Unjudged(format!("nothing ran that shows who `{name}` is")),
+    };
+    Ruling::by(vec![Said::plain(&[], evidence, "USER 10001:10001 in the Dockerfile, before CMD")])
+}
+
+fn read_only(facts: &Facts) -> Ruling {
+    let seen: Vec<(&'static str, &Vec<String>)> =
+        modes(facts).into_iter().filter_map(|(mode, run)| Some((mode, run.changes.as_ref()?))).collect();
+    if seen.is_empty() {
+        return Ruling::Unjudged("the engine does not tell what was written".into());
+    }
+    let mut said = Vec::new();
+    for (mode, paths) in seen.into_iter().filter(|(_, paths)| !paths.is_empty()) {
+        let told: Vec<&str> = paths.iter().take(TOLD).map(String::as_str).collect();
+        let more = paths.len().saturating_sub(TOLD);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let fix = match paths.iter().all(|path| path.contains("__pycache__")) {
+            true => "ENV PYTHONDONTWRITEBYTECODE=1, and compile in the build: `python -m compileall`",
+            false => {
+                "keep what has to last in a bucket (`storage`) or a database, log to stdout, and write scratch files to memory or a VOLUME: \
+                 what a container writes is gone with it, and no target mounts a /tmp"
+            }
+        };
+        said.push(Said::plain(&[mode], format!("it writes {}{more}", told.join(", ")), fix));
+    }
+    Ruling::by(said)
+}
+
+/// The shell that is PID 1 with the service below it, and the service.
+fn shell_before(run: &Run) -> Option<(&Process, &Process)> {
+    let processes = run.look.as_ref()?.processes.as_ref()?;
+    let first = processes.first()?;
+    let program = first.command.split_whitespace().next()?.trim_start_matches('-');
+    let name = program.rsplit('/').next()?;
+    let is_shell = ["sh", "bash", "dash", "ash", "zsh", "busybox"].contains(&name);
+    Some((first, processes.children().next()?)).filter(|_| is_shell)
+}
+
+/// CMD and ENTRYPOINT as they should be.
+const EXEC: &str =
+    "CMD [\"program\", \"argument\"] in the Dockerfile; a script that has to come first ends with `exec \"$@\"`";
+
+fn stops(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    let signal = facts.images.first().and_then(|image| image.stop_signal.as_deref()).unwrap_or("SIGTERM");
+    let seen: Vec<_> = modes(facts).into_iter().filter_map(|(mode, run)| Some((mode, run, run.stopped?))).collect();
+    if seen.is_empty() {
+        return Ruling::Unjudged("it did not run until it was told to stop".into());
+    }
+    let said = seen.into_iter().filter(|(_, _, stopped)| stopped.killed).map(|(mode, run, _)| {
+        let seconds = measures.stop.as_secs_f64();
+        let still = format!("{seconds} s after {signal} (contract.stop) it still ran, and was killed");
+        let (evidence, fix) = match shell_before(run) {
+            Some((shell, service)) => (
+                format!(
+                    "{still}: PID 1 is `{}`, which does not hand it to `{}`",
+                    short(&shell.command),
+                    short(&service.command)
+                ),
+                EXEC.to_string(),
+            ),
+            None => (
+                format!("{still}; requests in flight are lost, and each deploy waits for it"),
+                format!("handle {signal}: finish the requests in flight and end; PID 1 has no default action for it"),
+            ),
+        };
+        Said { modes: vec![mode], evidence, fix, exit_code: None, log_tail: tail(run) }
+    });
+    Ruling::by(said.collect())
+}
+
+fn exec_form(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    let killed = |run: &Run| run.stopped.is_some_and(|stopped| stopped.killed);
+    let seen = modes(facts).into_iter().any(|(_, run)| {
+        run.look.as_ref().is_some_and(|look| look.processes.as_ref().is_some_and(|all| all.first().is_some()))
+    });
+    let mut said = Vec::new();
+    for (mode, run) in modes(facts) {
+        let Some((shell, service)) = shell_before(run) else { continue };
+        if killed(run) && measures.levels.of(Rule::Stops) > Level::Off {
+            return Ruling::Unjudged("a shell is PID 1: `stops` tells it".into());
+        }
+        let evidence =
+            format!("PID 1 is `{}`, and the service its child `{}`", short(&shell.command), short(&service.command));
+        said.push(Said::plain(&[mode], evidence, EXEC));
+    }
+    let command = facts.images.first().map(|image| image.command.as_slice()).unwrap_or_default();
+    match (seen, command) {
+        (true, _) => Ruling::by(said),
+        (false, [shell, option, ..]) if shell == "/bin/sh" && option == "-c" => {
+            Ruling::by(vec![Said::plain(&[], format!("its command is `{}`", short(&command.join(" "))), EXEC)])
+        }
+        (false, _) => Ruling::Unjudged("the engine does not tell what runs".into()),
+    }
+}
+
+fn size(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+    const MEBIBYTE: f64 = 1024.0 * 1024.0;
+    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MEBIBYTE);
+    let budget = u64::from(measures.size) * 1024 * 1024;
+    let largest = facts.images.iter().max_by_key(|image| image.size()).filter(|image| image.size() > budget);
+    let Some(image) = largest else { return Ruling::Kept };
+    let mut evidence = format!("{} compressed, and contract.size is {} MiB", mebibytes(image.size()), measures.size);
+    if let Some((at, layer)) = image.layers.iter().enumerate().max_by_key(|(_, layer)| layer.size) {
+        evidence += &format!("; the largest is {}, {}", leaks::place(image, at), mebibytes(layer.size));
+    }
+    Ruling::by(vec![Said::plain(
+        &[],
+        evidence,
+        "build in one stage and copy only what runs into a slim one, leave caches in `RUN --mount=type=cache`, or raise `contract: {size: …}`",
+    )])
+}
+
+fn tail(run: &Run) -> Vec<String> {
+    run.log[run.log.len().saturating_sub(LOG_TAIL)..].to_vec()
+}
+
+/// A command as it fits in a line.
+fn short(command: &str) -> String {
+    const MOST: usize = 60;
+    match command.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

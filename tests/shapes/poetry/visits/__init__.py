@@ -1,0 +1,1 @@
+"""A package at the root."""
