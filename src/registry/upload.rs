@@ -235,7 +235,7 @@ mod tests {
             let mut open = Vec::new();
             for mut connection in listener.incoming().flatten() {
                 let mut begin = [0; 4];
-                let _ = std::io::Read::read_exact(&mut connection, &mut begin);
+                let _ = Read::read_exact(&mut connection, &mut begin);
                 let answer: &[u8] = match &begin {
                     b"POST" => b"HTTP/1.1 202 Accepted\r\nLocation: /v2/a/blobs/uploads/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
                     b"HEAD" => b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n",
