@@ -20,8 +20,8 @@ const LEVEL: i32 = 6;
 const PIECE: usize = 1024 * 1024;
 /// What deflate can look back to.
 const WINDOW: usize = 32 * 1024;
-/// More cores than this have nothing to do: one thread reads and hashes for all.
-const MOST_THREADS: usize = 16;
+/// One thread reads and hashes for all; and what is under way stays below 128 MiB.
+const MOST_THREADS: usize = 8;
 
 /// A layer as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
