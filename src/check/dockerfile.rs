@@ -226,12 +226,14 @@ fn push_line(joined: &mut String, line: &str, escape: char) -> bool {
     continued.is_some()
 }
 
-/// The words that end the here-documents of an instruction.
+/// The words that end the here-documents of an instruction. Each begins with a word of its own, `<<END` or `3<<-"END"`: a shift
+/// in a program's text is none.
 fn heredocs(text: &str) -> Vec<String> {
     let begins = ["RUN", "COPY", "ADD"]
         .iter()
         .any(|keyword| text.get(..keyword.len()).is_some_and(|start| start.eq_ignore_ascii_case(keyword)));
-    let ends = text.split("<<").skip(1).filter(|_| begins).filter_map(|rest| {
+    let ends = text.split_whitespace().filter(|_| begins).filter_map(|word| {
+        let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
         let rest = rest.trim_start_matches('-').trim_start_matches(['"', '\'']);
         let end: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
         (!end.is_empty() && !rest.starts_with('<')).then_some(end)
@@ -319,6 +321,16 @@ mod tests {
             (stages[0].base.as_str(), stages[0].name.as_deref(), stages.len()),
             ("python:3.13", Some("build"), 1)
         );
+    }
+
+    /// A shift begins no here-document; one may have a number, a dash and quotes.
+    #[test]
+    fn a_shift_is_no_here_document() {
+        let file = Dockerfile::parse(
+            "FROM x\nRUN python -c \"print(1<<20)\" && echo $((1<<2))\nRUN cat 3<<-\"END\"\nUSER 0\nEND\nUSER 1\n",
+        );
+        let seen: Vec<(&str, u64)> = file.instructions.iter().map(|one| (one.keyword.as_str(), one.line)).collect();
+        assert_eq!(seen, [("FROM", 1), ("RUN", 2), ("RUN", 3), ("USER", 6)]);
     }
 
     #[test]

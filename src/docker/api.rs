@@ -77,6 +77,8 @@ impl Engine {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
+            // As a kubelet asks: a connection that is kept, or was opened to spare, holds up the end of a server that waits for it.
+            .pool_max_idle_per_host(0)
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(|error| Error::unexpected("cannot make an HTTP client").why(chain(&error)))?;

@@ -65,10 +65,14 @@ impl Inside {
     /// From the text of [`FILES`], one behind the other.
     pub fn read(text: &str) -> Inside {
         let (environment, rest) = text.rsplit_once('\0').map_or((None, text), |(before, rest)| (Some(before), rest));
-        let pairs = |text: &str| text.split('\0').filter_map(|pair| pair.split_once('=')).map(owned).collect();
+        let pairs = |text: &str| {
+            let pairs: BTreeMap<_, _> = text.split('\0').filter_map(|pair| pair.split_once('=')).map(owned).collect();
+            // Who writes a title over it, as nginx does, leaves nothing that can be read.
+            Some(pairs).filter(|pairs| !pairs.is_empty())
+        };
         let uids = rest.lines().find_map(|line| line.strip_prefix("Uid:"));
         Inside {
-            environment: environment.map(pairs),
+            environment: environment.and_then(pairs),
             uid: uids.and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok()),
             // Without its heading it is the words of a shell that has no `cat`.
             listening: rest.contains("local_address").then(|| diagnosis::listening(rest)),
@@ -96,6 +100,8 @@ mod tests {
         assert_eq!(whole.listening, Some(vec!["0.0.0.0:8000".parse().expect("a socket")]));
         let partly = Inside::read(&format!("{status}{tables}"));
         assert_eq!((partly.environment, partly.uid), (None, Some(10002)), "the environment was not readable");
+        let titled = Inside::read(&format!("\0\0\0\0{status}{tables}"));
+        assert_eq!((titled.environment, titled.uid), (None, Some(10002)), "its title stands over it");
         assert_eq!(Inside::read("sh: cat: not found\n"), Inside::default());
         assert_eq!(Inside::read(""), Inside::default());
     }

@@ -130,6 +130,15 @@ pub enum Source {
     Folder(PathBuf),
 }
 
+/// Whether a folder has a regular file of this name. The name may be somebody else's: neither `..` nor a link on the way leads out.
+fn is_inside(folder: &Path, name: &str) -> bool {
+    let path = folder.join(name);
+    let (Ok(folder), Ok(real)) = (std::fs::canonicalize(folder), std::fs::canonicalize(&path)) else { return false };
+    std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file())
+        && real.starts_with(&folder)
+        && real == folder.join(name)
+}
+
 impl Source {
     /// Opens a file or a folder.
     ///
@@ -152,7 +161,7 @@ impl Source {
     fn has(&self, name: &str) -> bool {
         match self {
             Source::Archive(archive) => archive.has(name),
-            Source::Folder(folder) => std::fs::symlink_metadata(folder.join(name)).is_ok_and(|meta| meta.is_file()),
+            Source::Folder(folder) => is_inside(folder, name),
         }
     }
 
@@ -260,5 +269,38 @@ fn save(reader: &mut impl Read, to: &Path, bar: &Bar, stop: &Stop) -> Result<Dig
         file.write_all(&buffer[..read]).map_err(write)?;
         hash.update(&buffer[..read]);
         bar.add(read as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_out_of_no_folder() {
+        let around = tempfile::tempdir().expect("a folder");
+        let folder = around.path().join("image");
+        std::fs::create_dir_all(folder.join("blobs")).expect("folders");
+        for file in ["outside", "image/manifest.json", "image/blobs/one"] {
+            std::fs::write(around.path().join(file), "x").expect("written");
+        }
+        std::os::unix::fs::symlink("../outside", folder.join("link")).expect("a link");
+        std::os::unix::fs::symlink("..", folder.join("up")).expect("a link");
+        let absolute = around.path().join("outside").display().to_string();
+        let cases = [
+            ("manifest.json", true),
+            ("blobs/one", true),
+            ("./blobs/one", true),
+            ("blobs", false),
+            ("none", false),
+            ("link", false),
+            ("up/outside", false),
+            ("../outside", false),
+            ("blobs/../../outside", false),
+            (&absolute, false),
+        ];
+        for (name, inside) in cases {
+            assert_eq!(is_inside(&folder, name), inside, "{name}");
+        }
     }
 }

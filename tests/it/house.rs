@@ -63,6 +63,7 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "dockerfile.rs",
         "yaml.rs",
         "values.rs",
+        "image.rs",
         "tag.rs",
         "notes.rs",
         "refusal.rs",
