@@ -49,7 +49,7 @@ pub async fn pass(ecr: &Ecr, layout: &Layout, rules: &Rules, recipe: Option<&Rec
     let causes: Vec<Cause> = causes.collect();
     let (finding, _) = stopping[0];
     Err(Error::new(Kind::Gate, format!("the scan found what must not be deployed: {}", count(stopping.len(), rules)))
-        .why("the image is in the registry by its digest, and no tag was set")
+        .why("the image is in the registry by its digest, and this push sets no tag")
         .fix(format!(
             "update the packages, or the base image that has them; where one does no harm here, say so in service.yaml:\n\
              scan:\n  allow:\n    - {{id: {}, reason: why it does no harm here, until: {}}}",
@@ -109,7 +109,7 @@ async fn findings_of(
 
 fn too_late(ecr: &Ecr, rules: &Rules, last: &str) -> Error {
     Error::new(Kind::TimedOut, format!("no findings of the scan after {} s", rules.timeout.0.as_secs()))
-        .why(format!("{last}; the image is in the registry by its digest, and no tag was set"))
+        .why(format!("{last}; the image is in the registry by its digest, and this push sets no tag"))
         .fix(format!(
             "run it again, or give it more time: `scan: {{timeout: 15m}}` in service.yaml. Where no scan starts, the repository does \
              not scan on push: {}",

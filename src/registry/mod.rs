@@ -229,15 +229,19 @@ pub async fn preflight_ecr(
 }
 
 async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Report) -> Result<()> {
+    let mut refused = Vec::new();
     for tag in tags {
         let Some(mut there) = preflight::look(client, tag).await? else { continue };
         if let Identity::Ecr(ecr) = client.identity() {
             there.pushed = ecr.pushed(&there.digest).await;
         }
         let image = format!("{}:{tag}", client.address().shown());
-        report.detail(preflight::verdict(&image, &there, revision)?);
+        match preflight::verdict(&image, &there, revision) {
+            Ok(words) => report.detail(words),
+            Err(error) => refused.push(error),
+        }
     }
-    Ok(())
+    preflight::together(refused).map_or(Ok(()), Err)
 }
 
 /// A push that ends in time, one way or the other.

@@ -33,7 +33,8 @@ pub struct There {
 /// Refused, when it is taken by an image of another commit than `revision`.
 pub fn verdict(image: &str, there: &There, revision: &str) -> Result<String> {
     let pushed = there.pushed.as_deref().map(|at| format!(", pushed {at}")).unwrap_or_default();
-    match &there.revision {
+    // A label that names no commit came along with a base image, or with an image from elsewhere.
+    match there.revision.as_ref().filter(|revision| is_commit(revision)) {
         None => Ok(format!("{image} is {}{pushed}, of an unknown commit: the push will compare digests", there.digest)),
         Some(theirs) if theirs == revision => {
             Ok(format!("{image} is {}{pushed}, of this commit: when the build gives the same, nothing is pushed", there.digest))
@@ -51,6 +52,19 @@ pub fn verdict(image: &str, there: &There, revision: &str) -> Result<String> {
                 theirs.escape_default()
             ))),
     }
+}
+
+fn is_commit(revision: &str) -> bool {
+    [40, 64].contains(&revision.len()) && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// All that is refused, as one error: a person is to see every tag at once.
+pub fn together(refused: Vec<Error>) -> Option<Error> {
+    let mut refused = refused.into_iter();
+    let first = refused.next()?;
+    let others = refused.map(|other| format!("{}: {}", other.message, other.why.unwrap_or_default()));
+    let why = first.why.iter().cloned().chain(others).collect::<Vec<_>>().join("\n");
+    Some(first.why(why))
 }
 
 /// Looks what a tag stands for.
@@ -133,21 +147,21 @@ mod tests {
             revision: revision.map(str::to_string),
             pushed: Some("2026-11-01T12:00:00Z".into()),
         };
+        let (ours, theirs) = ("0a".repeat(20), "1b".repeat(20));
+        let refused = format!("sha256:1, pushed 2026-11-01T12:00:00Z, built from commit {theirs}; here: commit {ours}");
         let cases = [
-            (there(Some("ours")), Ok("of this commit")),
-            (there(None), Ok("of an unknown commit")),
-            (
-                there(Some("theirs")),
-                Err("sha256:1, pushed 2026-11-01T12:00:00Z, built from commit theirs; here: commit ours"),
-            ),
+            (Some(ours.as_str()), Ok("of this commit")),
+            (None, Ok("of an unknown commit")),
+            (Some("v1.27.3"), Ok("of an unknown commit")),
+            (Some(&theirs), Err(refused.as_str())),
         ];
-        for (there, expected) in cases {
-            match (verdict("h/n:1.4.0", &there, "ours"), expected) {
+        for (revision, expected) in cases {
+            match (verdict("h/n:1.4.0", &there(revision), &ours), expected) {
                 (Ok(words), Ok(part)) => assert!(words.contains(part), "{words}"),
                 (Err(error), Err(part)) => {
                     assert!(error.to_string().contains(part), "{error}");
                     assert_eq!(error.kind, Kind::Refused);
-                    assert!(error.fix.expect("a fix").contains("git tag vX.Y.Z theirs"));
+                    assert!(error.fix.expect("a fix").contains(&format!("git tag vX.Y.Z {theirs}")));
                 }
                 (found, _) => panic!("{found:?}"),
             }

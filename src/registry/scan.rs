@@ -71,8 +71,9 @@ pub enum Progress {
     Failed,
 }
 
-/// Whether the findings are all there. An empty list is believed when the look `before` gave the same: ECR says that a scan
-/// is complete before it lists what was found.
+/// Whether the findings are all there. A basic scan that says when it was completed, and lists something, is at its end. Of all
+/// others a list is believed when the look `before` gave the same: ECR says that a scan is complete before it lists what was
+/// found, and an enhanced one stays ACTIVE while it finds more.
 pub fn progress(scan: &Scan, before: Option<&Scan>) -> Progress {
     let Some(status) = scan.status.as_deref() else { return Progress::Waiting("no scan has been started") };
     match status {
@@ -80,9 +81,11 @@ pub fn progress(scan: &Scan, before: Option<&Scan>) -> Progress {
         "IN_PROGRESS" => Progress::Waiting("the scan is under way"),
         // Basic scans end in the one, enhanced ones stay in the other.
         "COMPLETE" | "ACTIVE" if scan.listed < scan.counted => Progress::Waiting("not all findings are listed yet"),
-        "COMPLETE" | "ACTIVE" if scan.listed > 0 => Progress::Done,
-        "COMPLETE" | "ACTIVE" if !scan.completed => Progress::Waiting("the scan says nothing of its findings yet"),
-        "COMPLETE" | "ACTIVE" if before != Some(scan) => Progress::Waiting("the scan has found nothing so far"),
+        "COMPLETE" if scan.listed > 0 && scan.completed => Progress::Done,
+        "COMPLETE" | "ACTIVE" if scan.listed == 0 && !scan.completed => {
+            Progress::Waiting("the scan says nothing of its findings yet")
+        }
+        "COMPLETE" | "ACTIVE" if before != Some(scan) => Progress::Waiting("there may be more findings"),
         "COMPLETE" | "ACTIVE" => Progress::Done,
         "UNSUPPORTED_IMAGE" => Progress::Unsupported,
         _ => Progress::Failed,
@@ -259,8 +262,10 @@ mod tests {
             ("complete", scan("COMPLETE", true, 3, 3), None, Progress::Done),
             ("active and empty, once", empty("ACTIVE"), None, waits.clone()),
             ("active and empty, twice", empty("ACTIVE"), Some(empty("ACTIVE")), Progress::Done),
-            ("active, counted and not listed", scan("ACTIVE", true, 1, 0), None, waits),
-            ("active", scan("ACTIVE", false, 2, 2), None, Progress::Done),
+            ("active, counted and not listed", scan("ACTIVE", true, 1, 0), None, waits.clone()),
+            ("active, once", scan("ACTIVE", false, 2, 2), None, waits.clone()),
+            ("active, and one more", scan("ACTIVE", false, 2, 2), Some(scan("ACTIVE", false, 1, 1)), waits),
+            ("active, twice", scan("ACTIVE", false, 2, 2), Some(scan("ACTIVE", false, 2, 2)), Progress::Done),
             ("unsupported", empty("UNSUPPORTED_IMAGE"), None, Progress::Unsupported),
             ("failed", empty("FAILED"), None, Progress::Failed),
             ("over a limit", empty("LIMIT_EXCEEDED"), None, Progress::Failed),

@@ -273,6 +273,7 @@ fn a_tag_of_another_commit_is_refused_before_the_build() {
         ("1.0.0", Layout::of_commit(&first)),
         ("1.1.0", Layout::of_commit(&second)),
         ("1.2.0", Layout::image(&[random(10)])),
+        ("1.0", Layout::of_commit(&first)),
     ] {
         push(&layout, &repository, &["--tag", tag]).ended(0);
     }
@@ -282,8 +283,10 @@ fn a_tag_of_another_commit_is_refused_before_the_build() {
         command.args(["push-ecr", "--preflight", "--output", "json", "--repository", &repository]).args(tags);
         run(&mut command).ended(code)
     };
-    let said = message(&preflight(&["--tag", "1.1.0", "--tag", "1.0.0"], 3));
-    assert!(said.contains(&first) && said.contains(&second) && said.contains(&format!("{repository}:1.0.0")), "{said}");
+    let said = message(&preflight(&["--tag", "1.1.0", "--tag", "1.0.0", "--tag", "1.0"], 3));
+    for part in [&first, &second, &format!("{repository}:1.0.0"), &format!("{repository}:1.0 is taken")] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     for (tag, words) in [("1.1.0", "of this commit"), ("1.2.0", "of an unknown commit"), ("9.9.9", "can be pushed")] {
         let ended = preflight(&["--tag", tag], 0);
         assert!(ended.stderr.contains(words), "{ended}");

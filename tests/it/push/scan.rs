@@ -133,7 +133,11 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
     let never = json!({ "__type": "ScanNotFoundException", "message": "no scan" });
     let empty = with("COMPLETE", json!({ "imageScanCompletedAt": 1.8e9, "findingSeverityCounts": {}, "findings": [] }));
     let allowed = "scan: {fail-on: high, allow: [{id: CVE-2026-2, reason: no XML here, until: 9999-12-31}]}";
-    let pages = vec![enhanced("CVE-2026-2", "HIGH", Some("2")), enhanced("CVE-2026-3", "LOW", None)];
+    // Enhanced scans are looked at twice.
+    let pages = [enhanced("CVE-2026-2", "HIGH", Some("2")), enhanced("CVE-2026-3", "LOW", None)];
+    let pages = [&pages[..], &pages].concat();
+    let mut first = enhanced("CVE-2026-3", "LOW", None);
+    first["imageScanFindings"]["findingSeverityCounts"] = json!({ "LOW": 1 });
     // What scans say, service.yaml, the exit code, and what the message or the summary has in it.
     let absent = || json!({ "__type": "ImageNotFoundException", "message": "no image" });
     let cases: Vec<(Vec<Value>, &str, i32, &[&str])> = vec![
@@ -152,12 +156,14 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
             0,
             &["| high | CVE-2026-2 | libxml2 | 2.9.1 | 2.9.2 | – | allowed until 9999-12-31: no XML here |"],
         ),
-        (pages, "scan: {fail-on: low}", 8, &["2 findings, low or worse", "CVE-2026-3"]),
+        (pages.clone(), "scan: {fail-on: low}", 8, &["2 findings, low or worse", "CVE-2026-3"]),
+        // What is found a moment later stops it too.
+        ([vec![first], pages].concat(), "scan: {}", 8, &["1 finding, high or worse", "CVE-2026-2"]),
         (vec![state("UNSUPPORTED_IMAGE")], "scan: {}", 8, &["about UNSUPPORTED_IMAGE", "unsupported: warn"]),
         (vec![state("UNSUPPORTED_IMAGE")], "scan: {unsupported: warn}", 0, &["**Scan** no findings"]),
         (vec![state("FAILED")], "scan: {}", 8, &["about FAILED", "aws ecr start-image-scan"]),
         (vec![state("LIMIT_EXCEEDED")], "scan: {}", 8, &["about LIMIT_EXCEEDED"]),
-        (vec![state("IN_PROGRESS")], "scan: {timeout: 1s}", 6, &["under way", "no tag was set"]),
+        (vec![state("IN_PROGRESS")], "scan: {timeout: 1s}", 6, &["under way", "sets no tag"]),
         (vec![never], "scan: {timeout: 1s}", 6, &["no scan has been started", "scanOnPush=true"]),
     ];
     std::thread::scope(|scope| {
