@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `cicd push-ecr --repository` beside crane, skopeo and docker, to a registry on loopback whose storage is in memory: what is
+# `cicd push-ecr --repository` beside crane and skopeo, to a registry on loopback whose storage is in memory: what is
 # measured is the client and the registry, not a disk. Each push is to a repository of its own, so that nothing is there yet.
 set -euo pipefail
 binary=$1
@@ -48,7 +48,7 @@ against_crane() {
   pair --runs "$1" "crane, $2" "$(crane "${3:-}")" "cicd, $2" "$(cicd "${4:-}")"
 }
 
-# skopeo and docker know what they pushed to a registry before, and mount it: they get a new registry for each run. `elsewhere RUNS`
+# skopeo knows what it pushed to a registry before, and mounts it: it gets a new registry for each run. `elsewhere RUNS`
 # starts them; the file $work/elsewhere has their addresses, and each run takes the first line of it.
 elsewhere() {
   local count
@@ -74,22 +74,13 @@ against_skopeo() {
   pair --runs "$1" "skopeo, $2" "$(script skopeo "skopeo --insecure-policy copy --quiet --dest-tls-verify=false oci:$image:bench docker://\$to:1.0.0")" "cicd, $2" "$(cicd)"
 }
 
-against_docker() {
-  local reference=cicd-bench:push
-  tar -C "$image" -cf - . | docker load --quiet >/dev/null
-  elsewhere "$1"
-  pair --runs "$1" "docker push, $2" "$(script docker "docker tag $reference \$to:1; docker push --quiet \$to:1; docker rmi \$to:1")" "cicd, $2" "$(cicd)"
-  docker rmi --force "$reference" >/dev/null
-}
-
 registry
 echo "## push-ecr"
 large=4x160000,28000
 image large "$large"
-table "668 MB in five layers that do not compress, into a new repository. Target: 1.2 times as fast as crane, 2 times skopeo, 3 times \`docker push\`; 32 MiB."
+table "668 MB in five layers that do not compress, into a new repository. Target: 1.2 times as fast as crane, 2 times skopeo; 32 MiB."
 against_crane 5 "668 MB"
 against_skopeo 3 "668 MB"
-against_docker 3 "668 MB"
 pair --runs 3 "four curl at a time, without any look or hash: what the registry takes" "bash bench/upload.sh $image $registry"
 
 table "The same again, into the repository that has it. Target: nothing moves, in crane's time."
