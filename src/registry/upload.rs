@@ -3,7 +3,6 @@
 //! Never several PATCH requests: ECR is known to answer 201 to them and to keep the first part only.
 //! <https://github.com/aws/containers-roadmap/issues/2831>
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,20 +11,18 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode};
-use tokio::sync::mpsc;
+use tokio::io::AsyncReadExt;
 
 use super::client::{Client, Fault, Task, judge, unanswered};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout};
 use crate::report::Bar;
 
-/// What is read of a file at a time: it is hashed while the processor still has it at hand.
-const CHUNK: usize = 128 * 1024;
-/// How many chunks wait for the connection at most.
-const AHEAD: usize = 2;
+/// What is in memory of a file at a time.
+const CHUNK: usize = 256 * 1024;
 /// A registry that has all bytes of a large blob may need a while to store it: so many times the usual stillness.
 const STORING: u32 = 5;
 
@@ -147,69 +144,59 @@ impl Meter {
     }
 }
 
+/// A file being read.
+struct Reading {
+    file: tokio::fs::File,
+    hash: Context,
+    left: u64,
+}
+
 /// The bytes of a blob's file. The last ones are handed out only when the digest of all is right, so that no registry gets
-/// the whole of something else. A thread of its own reads and hashes, so that a connection waits for neither.
+/// the whole of something else.
 fn read(
     path: PathBuf,
     blob: Descriptor,
     sent: Arc<Sent>,
     meter: Arc<Meter>,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    let (hand, chunks) = mpsc::channel(AHEAD);
-    let size = blob.size;
-    tokio::task::spawn_blocking(move || {
-        // Whoever does not take any more needs no word of what was wrong.
-        if let Err(error) = read_into(&hand, &path, &blob) {
-            let _ = hand.blocking_send(Err(error));
+    let kept = sent.clone();
+    let chunks = stream::try_unfold(None, move |reading: Option<Reading>| {
+        let (path, blob, sent, meter) = (path.clone(), blob.clone(), sent.clone(), meter.clone());
+        async move {
+            let mut reading = match reading {
+                Some(reading) => reading,
+                None => {
+                    let file = tokio::fs::File::open(&path).await.map_err(|error| unread(&path, &error))?;
+                    Reading { file, hash: Context::new(&SHA256), left: blob.size }
+                }
+            };
+            if reading.left == 0 {
+                return Ok(None);
+            }
+            let mut chunk = vec![0; usize::try_from(reading.left).unwrap_or(CHUNK).min(CHUNK)];
+            reading.file.read_exact(&mut chunk).await.map_err(|error| unread(&path, &error))?;
+            reading.hash.update(&chunk);
+            reading.left -= chunk.len() as u64;
+            if reading.left == 0 {
+                let found = Digest::from_sha256(reading.hash.clone().finish().as_ref());
+                if found != blob.digest {
+                    return Err(Error::input(format!("the layout is broken at {}", path.display()))
+                        .why(format!("its bytes have the digest {found}"))
+                        .fix("build the image again: cicd build-image"));
+                }
+            }
+            sent.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            meter.reached(blob.size - reading.left);
+            Ok(Some((Bytes::from(chunk), Some(reading))))
         }
     });
-    stream::unfold((chunks, 0), move |(mut chunks, position)| {
-        let (sent, meter) = (sent.clone(), meter.clone());
-        async move {
-            let chunk: Result<Bytes> = chunks.recv().await?;
-            Some(match chunk {
-                Ok(chunk) => {
-                    let position = position + chunk.len() as u64;
-                    sent.bytes.store(position, Ordering::Relaxed);
-                    meter.reached(position.min(size));
-                    (Ok(chunk), (chunks, position))
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    *sent.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    (Err(std::io::Error::other(text)), (chunks, position))
-                }
-            })
-        }
+    chunks.map(move |chunk| {
+        chunk.map_err(|error| {
+            let text = error.to_string();
+            *kept.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            std::io::Error::other(text)
+        })
     })
-}
-
-/// Reads a file to the size of its blob and hands it on, until nobody takes it any more.
-fn read_into(hand: &mpsc::Sender<Result<Bytes>>, path: &Path, blob: &Descriptor) -> Result<()> {
-    let mut file = std::fs::File::open(path).map_err(|error| unread(path, &error))?;
-    let (mut hash, mut left) = (Context::new(&SHA256), blob.size);
-    while left > 0 {
-        let wanted = left.min(CHUNK as u64);
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let found = (&mut file).take(wanted).read_to_end(&mut chunk).map_err(|error| unread(path, &error))?;
-        if (found as u64) < wanted {
-            return Err(unread(path, &std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        hash.update(&chunk);
-        left -= wanted;
-        if left == 0 {
-            let found = Digest::from_sha256(hash.clone().finish().as_ref());
-            if found != blob.digest {
-                return Err(Error::input(format!("the layout is broken at {}", path.display()))
-                    .why(format!("its bytes have the digest {found}"))
-                    .fix("build the image again: cicd build-image"));
-            }
-        }
-        if hand.blocking_send(Ok(chunk.into())).is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 fn unread(path: &Path, error: &std::io::Error) -> Error {
@@ -235,7 +222,7 @@ mod tests {
             let mut open = Vec::new();
             for mut connection in listener.incoming().flatten() {
                 let mut begin = [0; 4];
-                let _ = Read::read_exact(&mut connection, &mut begin);
+                let _ = std::io::Read::read_exact(&mut connection, &mut begin);
                 let answer: &[u8] = match &begin {
                     b"POST" => b"HTTP/1.1 202 Accepted\r\nLocation: /v2/a/blobs/uploads/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
                     b"HEAD" => b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n",
