@@ -118,7 +118,8 @@ fn ecrs_token_is_never_shown() {
 #[test]
 fn a_run_whose_version_is_taken_by_another_commit_builds_nothing() {
     let ecr = EcrRepository::new();
-    let layout = Layout::of_commit("another");
+    let another = "4f1c".repeat(10);
+    let layout = Layout::of_commit(&another);
     to_ecr(&ecr.0, &layout, &["--tag", "0.1.0"]).ended(0);
     let folder = Repository::new();
     folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
@@ -127,7 +128,7 @@ fn a_run_whose_version_is_taken_by_another_commit_builds_nothing() {
     let mut command = cicd(folder.path());
     let ended = run(command.args(["run", "--environment", "staging", "--output", "json"])).ended(3);
     let said = message(&ended);
-    for part in [&layout.digest, &commit, "commit another", ", pushed 20", ":0.1.0"] {
+    for part in [&layout.digest, &commit, &format!("commit {another}"), ", pushed 20", ":0.1.0"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(ended.json()["version"], "0.1.0");
