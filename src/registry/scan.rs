@@ -8,6 +8,7 @@ use jiff::civil::Date;
 
 use super::origin::Origins;
 use crate::config::service::{Scan as Rules, Severity};
+use crate::report::markdown;
 
 /// More findings than this are counted and not shown.
 const SHOWN: usize = 100;
@@ -189,25 +190,14 @@ pub fn table(judged: &[(Finding, Answer)]) -> String {
             Answer::Passes => String::new(),
         };
         let (fixed, layer) = (finding.fixed.as_deref().unwrap_or("–"), finding.layer.as_deref().unwrap_or("–"));
-        let cells = [&finding.id, &finding.package, &finding.installed, fixed, layer, &answer].map(cell);
+        let cells = [&finding.id, &finding.package, &finding.installed, fixed, layer, &answer]
+            .map(|text| markdown::text(&tamed(text)));
         let _ = writeln!(text, "| {} | {} |", finding.severity, cells.join(" | "));
     }
     if judged.len() > SHOWN {
         let _ = writeln!(text, "\n{} more are not shown.", judged.len() - SHOWN);
     }
     text
-}
-
-fn cell(text: &str) -> String {
-    let text = tamed(text);
-    text.chars().fold(String::new(), |mut cell, character| {
-        match character {
-            '<' => cell.push_str("&lt;"),
-            '|' | '\\' | '`' | '*' | '_' | '[' | ']' => cell.extend(['\\', character]),
-            other => cell.push(other),
-        }
-        cell
-    })
 }
 
 /// On one line, and not endless.
@@ -354,7 +344,7 @@ mod tests {
         assert_eq!(
             rows,
             [
-                r"| critical | CVE-2026-9 | a\|b ## &lt;img>\`x\` | 3.0.1 | 3.0.2 | Dockerfile:3: RUN a \| b (layer 2 of 2) | stops |",
+                r"| critical | CVE-2026-9 | a\|b \#\# &lt;img>\`x\` | 3.0.1 | 3.0.2 | Dockerfile:3: RUN a \| b \(layer 2 of 2\) | stops |",
                 "| low | CVE-2026-1 | openssl | 3.0.1 | – | – |  |"
             ]
         );

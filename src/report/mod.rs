@@ -5,6 +5,7 @@
 
 pub mod github;
 pub mod human;
+pub mod markdown;
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};

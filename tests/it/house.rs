@@ -76,6 +76,8 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "contract.rs",
         "origin.rs",
         "pattern.rs",
+        "steps.rs",
+        "markdown.rs",
     ];
     let effects = [
         "async fn",

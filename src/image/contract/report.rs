@@ -3,6 +3,7 @@
 use super::rules::{Finding, Verdict};
 use crate::config::contract::{Level, Rule};
 use crate::error::{Cause, Error, Kind};
+use crate::report::markdown;
 
 /// What a finding is about: `production and debug`, or the image itself.
 fn object(finding: &Finding) -> String {
@@ -49,7 +50,7 @@ pub fn summary(verdict: &Verdict) -> String {
         text += "\n| rule | level | where | found | fix |\n|---|---|---|---|---|\n";
         for finding in &verdict.findings {
             let level = if finding.level == Level::Fail { "fail" } else { "warn" };
-            let cells = [&finding.evidence, &finding.fix].map(|text| cell(text));
+            let cells = [&finding.evidence, &finding.fix].map(|text| markdown::text(text));
             text += &format!("| `{}` | {level} | {} | {} | {} |\n", finding.rule, object(finding), cells[0], cells[1]);
         }
     }
@@ -58,18 +59,12 @@ pub fn summary(verdict: &Verdict) -> String {
         text += &format!("\nKept: {}.\n", list(&verdict.kept));
     }
     for (rule, why) in &verdict.unjudged {
-        text += &format!("\nNot judged: `{rule}`, {}.\n", cell(why));
+        text += &format!("\nNot judged: `{rule}`, {}.\n", markdown::text(why));
     }
     if !verdict.off.is_empty() {
         text += &format!("\nOff: {}.\n", list(&verdict.off));
     }
     text
-}
-
-/// Text of an image, which may be anything, in a cell of a table.
-fn cell(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('@', "&#64;")
 }
 
 #[cfg(test)]
@@ -112,12 +107,12 @@ mod tests {
         };
         let text = summary(&verdict);
         assert!(
-            text.contains("| `read-only` | warn | production and debug | it writes /a\\|b &lt;c> | do `x` |\n"),
+            text.contains("| `read-only` | warn | production and debug | it writes /a\\|b &lt;c> | do \\`x\\` |\n"),
             "{text}"
         );
         assert!(
             text.contains("Kept: `stops`.")
-                && text.contains("Not judged: `mode`, no `cat`.")
+                && text.contains("Not judged: `mode`, no \\`cat\\`.")
                 && text.contains("Off: `size`.")
         );
     }
