@@ -60,8 +60,7 @@ def main():
     config = put("config.v1+json", json.dumps(config).encode())
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}
     root = put("manifest.v1+json", json.dumps(manifest).encode())
-    # The one is skopeo's name for it, the other the engine's.
-    root["annotations"] = {"org.opencontainers.image.ref.name": "bench", "io.containerd.image.name": "docker.io/library/cicd-bench:push"}
+    root["annotations"] = {"org.opencontainers.image.ref.name": "bench"}
     (arguments.folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [root]}))
     (arguments.folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 

@@ -34,9 +34,10 @@ image() {
   [[ -d $image ]] || python3 bench/image.py "$image" "$2" --seed "${3:-0}"
 }
 
-# The commands, each to REPOSITORY. An empty one is a new one each time.
+# The commands, each to a REPOSITORY of $registry. An empty one is a new one each time.
 unused="bench/\$(cat /proc/sys/kernel/random/uuid)"
-cicd() { printf "sh -c '%s push-ecr --quiet --service %s --layout %s --tag 1.0.0 --repository %s/%s'" "$binary" "$work/service.yaml" "$image" "$registry" "${1:-$unused}"; }
+# cicd [REPOSITORY] [TAG]
+cicd() { printf "sh -c '%s push-ecr --output json --quiet --service %s --layout %s --tag %s --repository %s/%s'" "$binary" "$work/service.yaml" "$image" "${2:-1.0.0}" "$registry" "${1:-$unused}"; }
 crane() { printf "sh -c 'crane push %s %s/%s:1.0.0'" "$image" "$registry" "${1:-$unused}"; }
 has() { command -v "$1" >/dev/null || { echo "| $1 is not installed: \`$2\` | | |"; return 1; }; }
 
@@ -48,36 +49,28 @@ against_crane() {
   pair --runs "$1" "crane, $2" "$(crane "${3:-}")" "cicd, $2" "$(cicd "${4:-}")"
 }
 
-# skopeo knows what it pushed to a registry before, and mounts it: it gets a new registry for each run. `elsewhere RUNS`
-# starts them; the file $work/elsewhere has their addresses, and each run takes the first line of it.
-elsewhere() {
-  local count
-  : >"$work/elsewhere"
-  for ((count = 0; count <= $1; count++)); do
-    registry
-    echo "$registry" >>"$work/elsewhere"
-  done
-}
-script() {
-  cat >"$work/$1.sh" <<END
-set -e
-to=\$(head -n 1 $work/elsewhere)/$unused
-sed -i 1d $work/elsewhere
-$2
-END
-  echo "sh $work/$1.sh"
-}
-
+# against_skopeo RUNS NAME: it knows what it pushed to a registry before, and mounts it, so that each run of it gets a registry of
+# its own: the first of those in $work/registries.
 against_skopeo() {
   has skopeo "apt-get install skopeo" || return 0
-  elsewhere "$1"
-  pair --runs "$1" "skopeo, $2" "$(script skopeo "skopeo --insecure-policy copy --quiet --dest-tls-verify=false oci:$image:bench docker://\$to:1.0.0")" "cicd, $2" "$(cicd)"
+  local count ours
+  ours=$(cicd)
+  for ((count = 0; count <= $1; count++)); do
+    registry
+    echo "$registry"
+  done >"$work/registries"
+  cat >"$work/skopeo.sh" <<END
+set -e
+to=\$(head -n 1 $work/registries)/$unused
+sed -i 1d $work/registries
+skopeo --insecure-policy copy --quiet --dest-tls-verify=false oci:$image:bench docker://\$to:1.0.0
+END
+  pair --runs "$1" "skopeo, $2" "sh $work/skopeo.sh" "cicd, $2" "$ours"
 }
 
 registry
 echo "## push-ecr"
-large=4x160000,28000
-image large "$large"
+image large 4x160000,28000
 table "668 MB in five layers that do not compress, into a new repository. Target: 1.2 times as fast as crane, 2 times skopeo; 32 MiB."
 against_crane 5 "668 MB"
 against_skopeo 3 "668 MB"
@@ -88,9 +81,9 @@ against_crane 11 "all there" bench/crane bench/cicd
 image small 50x1000
 sh -c "$(cicd bench/layers)" >/dev/null
 image changed 49x1000,1001
-uploaded=$(sh -c "$(cicd bench/layers) --tag 1.0.1 --output json" | python3 -c 'import json, sys; found = json.load(sys.stdin); print(found["uploaded-bytes"], "of", found["uploaded-bytes"] + found["skipped-bytes"])')
+uploaded=$(sh -c "$(cicd bench/layers 1.0.1)" | python3 -c 'import json, sys; found = json.load(sys.stdin); print(found["uploaded-bytes"], "of", found["uploaded-bytes"] + found["skipped-bytes"])')
 printf '\nOne layer of 50, of 1 MB each, is another one: %s bytes move. Target: only that one.\n' "$uploaded"
-image many "200x10"
+image many 200x10
 table "200 layers of 10 KB. Target: 1.5 times as fast as crane."
 against_crane 5 "200 layers"
 
