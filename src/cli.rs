@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::values::{Cache, Span};
+use crate::config::values::{Cache, ImageName, Span};
 use crate::error::{Error, Result};
 use crate::report::Format;
 
@@ -233,7 +233,7 @@ pub struct InitArgs {
     pub force: bool,
     /// Image that the Dockerfile builds on, where an organisation has its own: registry.example.org/python:3.13-slim
     #[arg(long, value_name = "IMAGE", value_parser = image)]
-    pub base: Option<String>,
+    pub base: Option<ImageName>,
     /// Ask nothing; init never does, so this changes nothing
     #[arg(long)]
     pub yes: bool,
@@ -246,11 +246,8 @@ pub struct GenerateArgs {
     pub file: String,
 }
 
-fn image(text: &str) -> Result<String, String> {
-    let known = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    let good = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(known);
-    good.then(|| text.to_string())
-        .ok_or_else(|| "an image is HOST/NAME:TAG, such as registry.example.org/python:3.13-slim".into())
+fn image(text: &str) -> Result<ImageName, String> {
+    ImageName::try_from(text.to_string())
 }
 
 fn digest(text: &str) -> Result<String, String> {

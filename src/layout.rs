@@ -6,6 +6,8 @@
 //! the size that its descriptor gives, and JSON is parsed only after its digest was compared. What is large (layers) is
 //! hashed by who reads it.
 
+pub mod steps;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use crate::error::{Error, Place, Result};
 
 /// Manifests and configs are small; a larger one is a mistake or an attack. Registries have the same bound:
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
-const JSON_LIMIT: u64 = 4 * 1024 * 1024;
+pub const JSON_LIMIT: u64 = 4 * 1024 * 1024;
 /// The containerd store nests an index in an index; nobody nests deeper than twice.
 const NESTING_LIMIT: usize = 4;
 /// Platforms and their attestations. Bounds the work that a layout can ask for.
@@ -27,14 +29,21 @@ const DOCUMENT_LIMIT: usize = 256;
 /// No engine stacks as many; a manifest of 4 MiB could name thousands.
 const LAYER_LIMIT: usize = 1024;
 
-const INDEXES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFESTS: [&str; 2] =
-    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
-const CONFIGS: [&str; 2] =
-    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+/// The media types that are written here: <https://github.com/opencontainers/image-spec/blob/main/media-types.md>. A layer that
+/// is packed has `+gzip` or `+zstd` behind it.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// The media type of a statement about an image: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>
+pub const STATEMENT: &str = "application/vnd.in-toto+json";
+
+const INDEXES: [&str; 2] = [INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"];
+const MANIFESTS: [&str; 2] = [MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
+const CONFIGS: [&str; 2] = [CONFIG, "application/vnd.docker.container.image.v1+json"];
 const LAYERS: [&str; 6] = [
-    "application/vnd.oci.image.layer.v1.tar",
+    LAYER,
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
     "application/vnd.docker.image.rootfs.diff.tar",
@@ -43,9 +52,7 @@ const LAYERS: [&str; 6] = [
 ];
 /// What BuildKit hangs on an image: provenance and SBOM.
 /// <https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md>
-const ATTESTATION: &str = "vnd.docker.reference.type";
-const ATTESTATION_CONFIG: &str = "application/vnd.oci.empty.v1+json";
-const ATTESTATION_LAYER: &str = "application/vnd.in-toto+json";
+pub const ATTESTATION: &str = "vnd.docker.reference.type";
 
 /// `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -364,9 +371,9 @@ impl Reader<'_> {
     }
 
     fn attestation(&mut self, path: &Path, written: &oci::ImageManifest) -> Result<()> {
-        self.keep(path, written.config(), &[&CONFIGS, &[ATTESTATION_CONFIG]])?;
+        self.keep(path, written.config(), &[&CONFIGS, &[EMPTY]])?;
         for layer in written.layers() {
-            self.keep(path, layer, &[&[ATTESTATION_LAYER]])?;
+            self.keep(path, layer, &[&[STATEMENT]])?;
         }
         Ok(())
     }

@@ -20,7 +20,8 @@ const PIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn init(context: &Context, arguments: &InitArgs) -> Result<()> {
     let step = context.report.step("init");
     let repository = scaffold::Repository::read(&context.folder())?;
-    let mut base = arguments.base.clone().or(repository.base()).unwrap_or_default();
+    let base = arguments.base.as_ref().map(ToString::to_string);
+    let mut base = base.or(repository.base()).unwrap_or_default();
     // Asked only when the Dockerfile is written: an unpinned one that stands there is not to be called different for it.
     let writes_dockerfile = |plan: &scaffold::Plan| plan.writes.iter().any(|(path, _)| path.ends_with("Dockerfile"));
     let mut plan = repository.plan(&base, arguments.force);

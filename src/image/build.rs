@@ -59,22 +59,22 @@ pub async fn build(request: &Request, environ: &Environ, report: &Report) -> Res
     let builder = Builder::new(environ, buildx::environment(request, environ, &way, &secrets), report)?;
 
     let fresh = destination.fresh()?;
+    let begun = Begun::of(request, &way);
     let building = written(&builder, request, environ, &fresh, way, report);
-    let way = tokio::time::timeout(request.timeout, building).await.unwrap_or_else(|_| {
+    tokio::time::timeout(request.timeout, building).await.unwrap_or_else(|_| {
         let time = String::from(Span(request.timeout));
         Err(Error::new(Kind::TimedOut, format!("the build took longer than {time}"))
             .why("it was stopped, and nothing of it is kept")
             .fix("see its last steps above, or with --verbose all it said; give it longer: --timeout 2h"))
     })?;
     let built = fresh.finish()?;
-    if let Some(Backend::Local { from, to }) = &way.cache {
-        let renewed = renew(&request.folder.join(from), &request.folder.join(to));
-        renewed.unwrap_or_else(|error| report.warn(format!("the cache cannot be kept: {error}")));
+    if let Some(begun) = begun {
+        begun.renew().unwrap_or_else(|error| report.warn(format!("the cache cannot be kept: {error}")));
     }
     Ok(built)
 }
 
-/// Builds, and writes the layout; gives the way that it went.
+/// Builds, and writes the layout.
 async fn written(
     builder: &Builder<'_>,
     request: &Request,
@@ -82,7 +82,7 @@ async fn written(
     fresh: &Fresh,
     mut way: Way,
     report: &Report,
-) -> Result<Way> {
+) -> Result<()> {
     let (mut engine, mut earlier) = (None, None);
     loop {
         let (progress, status) = builder.run(&plan::arguments(request, fresh.folder(), &way)?, request).await?;
@@ -118,7 +118,7 @@ async fn written(
         }
         _ => attestations::take_out(fresh.folder())?,
     }
-    Ok(way)
+    Ok(())
 }
 
 /// Whether the disk takes another MiB, now that what buildx wrote is still there.
@@ -148,7 +148,7 @@ fn into_engine(request: &Request, fresh: &Fresh, report: &Report) -> Result<Way>
     if image.provenance == Provenance::Max {
         left_out.push("image.provenance");
     }
-    if !matches!(image.cache, Cache::Auto | Cache::Off | Cache::Gha) && !request.no_cache {
+    if !matches!(image.cache, Cache::Auto | Cache::Off) && !request.no_cache {
         left_out.push("image.cache");
     }
     if !left_out.is_empty() {
@@ -204,15 +204,35 @@ fn way(request: &Request, environ: &Environ, report: &Report) -> Way {
     Way { cache: plan::backend(&request.image.cache, has_gha), engine: None }
 }
 
-/// Puts the cache that was just written in the place of the earlier one, which holds steps that nobody needs any more.
-fn renew(from: &Path, to: &Path) -> std::io::Result<()> {
-    // Nothing was written when the cache failed, and that was said.
-    if !to.join("index.json").is_file() {
-        return Ok(());
+/// A local cache that is being written; what is left of it is removed at the end.
+struct Begun {
+    earlier: PathBuf,
+    folder: PathBuf,
+}
+
+impl Begun {
+    fn of(request: &Request, way: &Way) -> Option<Begun> {
+        let Some(Backend::Local { from, to }) = &way.cache else { return None };
+        Some(Begun { earlier: request.folder.join(from), folder: request.folder.join(to) })
     }
-    match std::fs::remove_dir_all(from) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::rename(to, from),
+
+    /// Puts the cache in the place of the earlier one, which holds steps that nobody needs any more.
+    fn renew(&self) -> std::io::Result<()> {
+        // Nothing was written when the cache failed, and that was said.
+        if !self.folder.join("index.json").is_file() {
+            return Ok(());
+        }
+        match std::fs::remove_dir_all(&self.earlier) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::rename(&self.folder, &self.earlier),
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // It is gone already when all went well.
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -315,4 +335,33 @@ fn secrets(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<
         }
     }
     Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_cache_is_replaced_as_a_whole_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| {
+            std::fs::create_dir_all(at(name)).expect("a folder");
+            std::fs::write(at(name).join("index.json"), text).expect("written");
+        };
+        let begun = || Begun { earlier: at("cache"), folder: at("cache.new") };
+        let read = || std::fs::read_to_string(at("cache/index.json")).expect("read");
+
+        write("cache", "first");
+        drop((write("cache.new", "half"), begun()));
+        assert_eq!((read().as_str(), at("cache.new").exists()), ("first", false), "the build failed");
+
+        std::fs::create_dir(at("cache.new")).expect("a folder");
+        begun().renew().expect("nothing to do");
+        assert_eq!((read().as_str(), at("cache.new").exists()), ("first", false), "the cache failed");
+
+        write("cache.new", "second");
+        begun().renew().expect("renewed");
+        assert_eq!((read().as_str(), at("cache.new").exists()), ("second", false));
+    }
 }

@@ -16,12 +16,10 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::image::destination::{Built, Destination, unwritable};
 use crate::image::work::{self, Stop};
-use crate::layout::Digest;
+use crate::layout::{Digest, JSON_LIMIT};
 use crate::report::{Bar, Report};
 use archive::Archive;
 
-/// As [`crate::layout`] has it for manifests and configurations.
-const JSON_LIMIT: u64 = 4 * 1024 * 1024;
 /// As many as an archive may have.
 const FILE_LIMIT: usize = 20_000;
 const BUFFER: usize = 256 * 1024;

@@ -23,6 +23,26 @@ const WINDOW: usize = 32 * 1024;
 /// One thread reads and hashes for all; and what is under way stays below 128 MiB.
 const MOST_THREADS: usize = 8;
 
+/// How a layer is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    No,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    /// By the layer's first bytes: <https://www.rfc-editor.org/rfc/rfc1952#section-2.3.1>,
+    /// <https://www.rfc-editor.org/rfc/rfc8878#section-3.1>, where a frame to be skipped may come first.
+    pub fn of(beginning: &[u8]) -> Packing {
+        match beginning {
+            [0x1f, 0x8b, ..] => Packing::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
+            _ => Packing::No,
+        }
+    }
+}
+
 /// A layer as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
@@ -220,6 +240,21 @@ mod tests {
             for threads in [3, 64] {
                 assert_eq!(packed(&layer, threads), (alone.clone(), bytes.clone()), "{length} with {threads}");
             }
+        }
+    }
+
+    #[test]
+    fn a_layers_packing_is_seen_at_its_beginning() {
+        let cases: [(&[u8], Packing); 6] = [
+            (b"\x1f\x8b\x08\0", Packing::Gzip),
+            (b"\x28\xb5\x2f\xfd", Packing::Zstd),
+            (b"\x50\x2a\x4d\x18", Packing::Zstd),
+            (b"etc/", Packing::No),
+            (b"\x1f", Packing::No),
+            (b"", Packing::No),
+        ];
+        for (beginning, packing) in cases {
+            assert_eq!(Packing::of(beginning), packing, "{beginning:?}");
         }
     }
 

@@ -104,7 +104,7 @@ fn several_platforms_with_attestations_are_read_children_first() {
     let amd = with(draft.manifest(&[b"one", b"amd"], "amd64"), "platform", platform("amd64"));
     let arm = draft.manifest(&[b"one", b"arm"], "arm64");
     let arm = with(arm, "platform", json!({ "os": "linux", "architecture": "arm64", "variant": "v8" }));
-    let statement = draft.blob(ATTESTATION_LAYER, b"{}");
+    let statement = draft.blob(STATEMENT, b"{}");
     let attestation = draft.document(&with(draft.parts(&[], "unknown"), "layers", json!([statement])));
     let attestation = with(attestation, "annotations", json!({ ATTESTATION: "attestation-manifest" }));
     let attestation = with(attestation, "platform", json!({ "os": "unknown", "architecture": "unknown" }));

@@ -3,9 +3,10 @@
 //!
 //! What is not certain is not said: a wrong line sends people searching.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::check::dockerfile::{Dockerfile, Instruction};
+use crate::layout::steps;
 
 /// Longer instructions are cut off.
 const SHOWN: usize = 60;
@@ -33,40 +34,16 @@ struct Layer {
     origin: String,
 }
 
-/// What is read of an image's config.
-/// <https://github.com/opencontainers/image-spec/blob/main/config.md#properties>
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    rootfs: RootFs,
-    history: Vec<Step>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RootFs {
-    diff_ids: Vec<String>,
-}
-
-/// What one instruction did to the image.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Step {
-    created_by: String,
-    empty_layer: bool,
-}
-
 impl Origins {
     /// Of an image with these layers, as they are stored, and this config.
     pub fn of(layers: &[String], config: &[u8], recipe: Option<&Recipe>) -> Origins {
-        let Config { rootfs, mut history } = serde_json::from_slice(config).unwrap_or_default();
+        let mut history = steps::read(config).unwrap_or_default();
         if history.len() > MOST_STEPS {
             history.clear();
         }
+        let config: Value = serde_json::from_slice(config).unwrap_or_default();
         let made: Vec<String> = history.iter().map(|step| instruction_text(&step.created_by)).collect();
-        let steps: Vec<usize> = (0..history.len()).filter(|at| !history[*at].empty_layer).collect();
-        // A history that does not account for the layers says nothing of them.
-        let steps = if steps.len() == layers.len() { steps } else { Vec::new() };
+        let steps = steps::of_layers(&history, layers.len());
         let told = recipe.map(|recipe| told(recipe, &made));
         let layers = layers.iter().enumerate().map(|(at, stored)| {
             let number = format!("layer {} of {}", at + 1, layers.len());
@@ -78,7 +55,8 @@ impl Origins {
                 (None, Some(made)) => format!("{made} ({number})"),
                 _ => number,
             };
-            Layer { names: [stored.clone(), rootfs.diff_ids.get(at).cloned().unwrap_or_default()], origin }
+            let unpacked = config["rootfs"]["diff_ids"][at].as_str().unwrap_or_default();
+            Layer { names: [stored.clone(), unpacked.to_string()], origin }
         });
         Origins(layers.collect())
     }

@@ -51,7 +51,7 @@ text_value!(
 );
 
 text_value!(
-    /// An image that is run while another is built: `HOST/NAME:TAG@sha256:…`.
+    /// An image by its name: `HOST/NAME:TAG@sha256:…`.
     ImageName,
     "^[A-Za-z0-9][-._/:@A-Za-z0-9]*$",
     |text| {

@@ -11,14 +11,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Doing, Error, Result};
 use crate::image::destination::unwritable;
-use crate::layout::Digest;
+use crate::layout::{ATTESTATION, Digest, EMPTY, INDEX, MANIFEST, STATEMENT};
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "in-toto.io/predicate-type";
-const KIND: &str = "vnd.docker.reference.type";
 const ABOUT: &str = "vnd.docker.reference.digest";
 
 /// Changes the layout that buildx wrote, when it has attestations. What is no longer needed of it stays until
@@ -63,7 +58,7 @@ pub fn take_out(folder: &Path) -> Result<()> {
 }
 
 fn is_attestation(child: &Value) -> bool {
-    child["annotations"][KIND] == "attestation-manifest"
+    child["annotations"][ATTESTATION] == "attestation-manifest"
 }
 
 /// A layout whose attestations are apart from its image.
@@ -146,7 +141,7 @@ mod tests {
         let mut manifest = draft.document(&json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
         }));
-        manifest["annotations"] = json!({ KIND: "attestation-manifest", ABOUT: image["digest"] });
+        manifest["annotations"] = json!({ ATTESTATION: "attestation-manifest", ABOUT: image["digest"] });
         manifest["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
         manifest
     }

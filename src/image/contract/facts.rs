@@ -9,6 +9,7 @@ use crate::docker::diagnosis::Socket;
 use crate::docker::inside::{Inside, Processes};
 use crate::docker::{Answer, Page, Stopped};
 use crate::error::{Error, Result};
+use crate::layout::steps;
 
 /// Everything.
 #[derive(Clone, Debug)]
@@ -94,8 +95,6 @@ pub struct Stored {
 struct Config {
     #[serde(default)]
     config: Option<Execution>,
-    #[serde(default)]
-    history: Option<Vec<Step>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -109,37 +108,25 @@ struct Execution {
     labels: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Step {
-    created_by: Option<String>,
-    empty_layer: Option<bool>,
-}
-
 impl Image {
     /// From the text of an image's configuration and, in the manifest's order, the size of each layer and what is in it.
     ///
     /// # Errors
     /// Bad input when it is no configuration.
     pub fn read(config: &[u8], layers: Vec<(u64, Layer)>) -> Result<Image> {
-        let config: Config = serde_json::from_slice(config).map_err(|error| {
+        let unreadable = |error: serde_json::Error| {
             Error::input("the image's configuration cannot be read").why(error).fix("build it again")
-        })?;
-        let Config { config, history } = config;
-        let execution = config.unwrap_or_default();
-        let steps: Vec<(String, bool)> = history
-            .unwrap_or_default()
-            .into_iter()
-            .map(|step| (step.created_by.unwrap_or_default(), step.empty_layer.unwrap_or_default()))
-            .collect();
-        let made: Vec<&String> = steps.iter().filter(|(_, empty)| !empty).map(|(step, _)| step).collect();
-        // A history that tells of more or fewer layers than there are tells nothing of any.
-        let told = made.len() == layers.len();
+        };
+        let steps = steps::read(config).map_err(unreadable)?;
+        let config: Config = serde_json::from_slice(config).map_err(unreadable)?;
+        let execution = config.config.unwrap_or_default();
+        let made = steps::of_layers(&steps, layers.len());
         let layers = layers.into_iter().enumerate().map(|(at, (size, content))| Stored {
             size,
-            created_by: made.get(at).filter(|_| told).map(|step| (*step).clone()).unwrap_or_default(),
+            created_by: made.get(at).map(|step| steps[*step].created_by.clone()).unwrap_or_default(),
             content,
         });
+        let layers = layers.collect();
         let pair = |pair: String| pair.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()));
         let command = execution.entrypoint.into_iter().flatten().chain(execution.cmd.into_iter().flatten());
         Ok(Image {
@@ -148,8 +135,8 @@ impl Image {
             stop_signal: execution.stop_signal.filter(|signal| !signal.is_empty()),
             env: execution.env.into_iter().flatten().filter_map(pair).collect(),
             labels: execution.labels.into_iter().flatten().collect(),
-            layers: layers.collect(),
-            history: steps.into_iter().map(|(step, _)| step).collect(),
+            layers,
+            history: steps.into_iter().map(|step| step.created_by).collect(),
         })
     }
 

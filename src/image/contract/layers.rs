@@ -15,6 +15,7 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::secrets;
+use crate::image::pack::Packing;
 
 /// The most entries that are looked at in one layer.
 const ENTRIES: usize = 1_000_000;
@@ -75,13 +76,10 @@ fn one(blob: &Path) -> Layer {
 
 /// Reads a layer in whatever way it is packed: its first bytes say it.
 fn read(mut packed: impl BufRead, layer: &mut Layer) -> Result<()> {
-    let start = packed.fill_buf()?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        entries(MultiGzDecoder::new(packed), layer)
-    } else if is_zstd(start) {
-        entries(Zstd { packed, frame: FrameDecoder::new(), open: false }, layer)
-    } else {
-        entries(packed, layer)
+    match Packing::of(packed.fill_buf()?) {
+        Packing::Gzip => entries(MultiGzDecoder::new(packed), layer),
+        Packing::Zstd => entries(Zstd { packed, frame: FrameDecoder::new(), open: false }, layer),
+        Packing::No => entries(packed, layer),
     }
 }
 
@@ -172,12 +170,6 @@ impl<R: Read> Read for Bounded<R> {
             .ok_or_else(|| Error::other(format!("it unpacks to more than {} GiB", UNPACKED >> 30)))?;
         Ok(read)
     }
-}
-
-/// Whether these bytes begin a frame of zstd, or one that is to be skipped.
-/// <https://www.rfc-editor.org/rfc/rfc8878#section-3.1>
-fn is_zstd(start: &[u8]) -> bool {
-    start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 /// All frames of a zstd stream, one behind the other.

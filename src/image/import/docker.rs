@@ -13,15 +13,10 @@ use serde_json::{Value, json};
 use super::{BLOBS, Source, save};
 use crate::error::Result;
 use crate::image::destination::unwritable;
-use crate::image::pack::{self, Packed};
+use crate::image::pack::{self, Packed, Packing};
 use crate::image::work::Stop;
-use crate::layout::Digest;
+use crate::layout::{ATTESTATION, CONFIG, Digest, INDEX, LAYER, MANIFEST};
 use crate::report::{Bar, Report};
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// The image of a manifest.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,24 +49,6 @@ impl Saved {
                 let name = |entry: Entry| entry.repo_tags.into_iter().flatten().next().unwrap_or(entry.config);
                 Err(format!("it has more than one image, {} and {}: save one at a time", name(one), name(other)))
             }
-        }
-    }
-}
-
-/// How a layer is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
-    No,
-    Gzip,
-    Zstd,
-}
-
-impl Packing {
-    fn of(beginning: &[u8]) -> Packing {
-        match beginning {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Zstd,
-            _ => Packing::No,
         }
     }
 }
@@ -237,7 +214,7 @@ pub fn only_whole(source: &Source, index: &[u8]) -> Result<Option<Vec<u8>>> {
         layers.iter().chain([&manifest["config"]]).all(|part| source.has(&blob(part)))
     };
     let children: Vec<&Value> = children.as_array().into_iter().flatten().collect();
-    let is_image = |child: &&&Value| child["annotations"]["vnd.docker.reference.type"].is_null();
+    let is_image = |child: &&&Value| child["annotations"][ATTESTATION].is_null();
     let whole: Vec<&Value> = children.iter().copied().filter(is_whole).collect();
     let images: Vec<&Value> = whole.iter().filter(is_image).copied().collect();
     if whole.len() == children.len() || images.len() != 1 {
@@ -271,20 +248,6 @@ mod tests {
         for (text, why) in cases {
             let said = Saved::parse(text.as_bytes()).expect_err(text);
             assert!(said.contains(why), "{text}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_layers_packing_is_seen_at_its_beginning() {
-        let cases: [(&[u8], Packing); 5] = [
-            (b"\x1f\x8b\x08\0", Packing::Gzip),
-            (b"\x28\xb5\x2f\xfd", Packing::Zstd),
-            (b"etc/", Packing::No),
-            (b"\x1f", Packing::No),
-            (b"", Packing::No),
-        ];
-        for (beginning, packing) in cases {
-            assert_eq!(Packing::of(beginning), packing, "{beginning:?}");
         }
     }
 }

@@ -89,6 +89,8 @@ fn an_older_store_gives_the_same_image_packed_here() {
     let without = build(&engine, &repository, &[]).ended(0);
     assert!(without.stderr.contains("image.cache is left out"), "{without}");
     assert_eq!(without.json()["digest"], first["digest"]);
+    let gha = build(&engine, &repository, &["--cache", "gha"]).ended(0);
+    assert!(gha.stderr.contains("image.cache is left out"), "{gha}");
     repository.write(
         "service.yaml",
         &format!("name: {name}\nport: 8000\nimage: {{platforms: [linux/amd64, linux/arm64]}}\n"),
