@@ -16,12 +16,13 @@ git -C "$service" init --quiet --initial-branch main
 git -C "$service" add --all
 git -C "$service" -c user.name=bench -c user.email=bench@example.org commit --quiet --message "feat: bench"
 
-# Exactly what build-image asks of buildx, so that nothing but build-image itself is measured.
+# Exactly what build-image asks of buildx, so that nothing but build-image itself is measured; into a new folder as well, as buildx
+# writes nothing of what is there.
 build() {
   local arguments=()
   mapfile -t arguments < <("$binary" build-image --plan --output json --service "$service/service.yaml" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["rendered"].replace(" ", "\n"))')
-  printf '#!/bin/sh\ncd %q && exec docker buildx %s\n' "$service" "$(printf '%q ' "${arguments[@]}")" >"$work/bare"
+  printf '#!/bin/sh\ncd %q && rm -rf target/image && exec docker buildx %s\n' "$service" "$(printf '%q ' "${arguments[@]}")" >"$work/bare"
   chmod +x "$work/bare"
 }
 
@@ -40,7 +41,7 @@ python3 bench/contract.py "$binary" "$service/service.yaml" "$work/layout" 8000 
 # What an engine with an older store saves is packed here: an archive as it writes it, with one layer of 400 MB of programs.
 image=$work/image
 mkdir "$image"
-find /usr/bin /usr/lib -xdev -type f -size +16k -printf '%s %p\n' | sort -k 2 | awk '{ size += $1; if (size > 400000000) exit; print $2 }' |
+find /usr/bin /usr/lib -xdev -type f -size +16k -printf '%s %p\n' | sort -k 2 | awk '{ size += $1; if (size <= 400000000) print $2 }' |
   tar --create --file "$image/layer.tar" --files-from - 2>/dev/null
 printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
   "$(sha256sum "$image/layer.tar" | cut -d ' ' -f 1)" >"$image/config.json"
