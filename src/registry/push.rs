@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -28,6 +28,8 @@ const PUT_MANIFEST: &[&str] = &["ecr:PutImage"];
 pub struct Facts {
     /// Each wanted tag, and what it stands for there.
     pub tags: Vec<(String, Option<Digest>)>,
+    /// When the images of tags that are taken were pushed, where the registry says it.
+    pub pushed: HashMap<Digest, String>,
     /// The blobs and manifests that are there.
     pub present: HashSet<Digest>,
     /// The referrers that are in their image's list.
@@ -89,7 +91,8 @@ pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
         .tags
         .iter()
         .filter_map(|(tag, there)| there.as_ref().filter(|there| *there != root).map(|there| (tag, there)));
-    let taken: Vec<String> = taken.map(|(tag, there)| conflict(repository, tag, there, root)).collect();
+    let taken: Vec<String> =
+        taken.map(|(tag, there)| conflict(repository, tag, there, facts.pushed.get(there), root)).collect();
     if !taken.is_empty() {
         return Err(tag_refused(taken.join("\n")));
     }
@@ -114,8 +117,9 @@ pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
     })
 }
 
-fn conflict(repository: &str, tag: &str, there: &Digest, ours: &Digest) -> String {
-    format!("{repository}:{tag} is {there} there, and {ours} here")
+fn conflict(repository: &str, tag: &str, there: &Digest, pushed: Option<&String>, ours: &Digest) -> String {
+    let pushed = pushed.map(|at| format!(", pushed {at},")).unwrap_or_default();
+    format!("{repository}:{tag} is {there}{pushed} there, and {ours} here")
 }
 
 fn tag_refused(why: String) -> Error {
@@ -142,6 +146,9 @@ pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Resul
     let tags: Vec<(String, Option<Digest>)> = tags.buffered(MOST).try_collect().await?;
     let root = &layout.root().digest;
     let mut facts = Facts { tags, ..Facts::default() };
+    for taken in facts.tags.iter().filter_map(|(_, there)| there.as_ref()).filter(|there| *there != root) {
+        facts.pushed.extend(client.pushed(taken).await.map(|at| (taken.clone(), at)));
+    }
     let whole = facts.tags.iter().any(|(_, there)| there.as_ref() == Some(root));
     if !whole && facts.tags.iter().any(|(_, there)| there.is_some()) {
         // It will be refused: what the registry has of it does not matter any more.
@@ -200,13 +207,15 @@ async fn upload_all(client: &Client, layout: &Layout, plan: &Plan, bar: &Bar) ->
         put_manifest(client, layout, document, document.digest.as_str()).await?;
         bar.add(document.size);
     }
+    let mut unlisted = Vec::new();
     for referrer in &plan.referrers {
         // A registry that keeps the list says so in its answer.
         if !put_manifest(client, layout, &referrer.descriptor, referrer.descriptor.digest.as_str()).await? {
-            referrers::enlist(client, referrer).await?;
+            unlisted.push(referrer);
         }
         bar.add(referrer.descriptor.size);
     }
+    referrers::enlist(client, &unlisted).await?;
     Ok(mounted.iter().sum())
 }
 
@@ -214,10 +223,17 @@ async fn upload_all(client: &Client, layout: &Layout, plan: &Plan, bar: &Bar) ->
 /// partial image.
 ///
 /// # Errors
-/// Refused, when somebody took a tag meanwhile; else what the registry says.
+/// Refused, when somebody took a tag meanwhile; else what the registry says. The tags before it stay, and are named: a
+/// registry sets one at a time.
 pub async fn set_tags(client: &Client, layout: &Layout, plan: &Plan) -> Result<()> {
-    for tag in &plan.tags {
-        set_tag(client, layout, tag).await?;
+    for (index, tag) in plan.tags.iter().enumerate() {
+        set_tag(client, layout, tag).await.map_err(|error| match &plan.tags[..index] {
+            [] => error,
+            set => {
+                let why = error.why.clone().unwrap_or_default();
+                error.why(format!("{why}\nset before it, and of the whole image: {}", set.join(", ")))
+            }
+        })?;
     }
     Ok(())
 }
@@ -226,17 +242,20 @@ pub async fn set_tags(client: &Client, layout: &Layout, plan: &Plan) -> Result<(
 /// be moved would move it without a word.
 async fn set_tag(client: &Client, layout: &Layout, tag: &str) -> Result<()> {
     let (root, repository) = (layout.root(), client.address().shown());
+    let taken = async |there: Digest| match there == root.digest {
+        true => Ok(()),
+        false => {
+            let pushed = client.pushed(&there).await;
+            Err(tag_refused(conflict(&repository, tag, &there, pushed.as_ref(), &root.digest)))
+        }
+    };
     if let Some(there) = manifest(client, tag).await? {
-        return match there == root.digest {
-            true => Ok(()),
-            false => Err(tag_refused(conflict(&repository, tag, &there, &root.digest))),
-        };
+        return taken(there).await;
     }
     let Err(error) = put_manifest(client, layout, root, tag).await else { return Ok(()) };
     // An immutable tag that somebody else just set: to the same image, that is what we wanted.
     match manifest(client, tag).await {
-        Ok(Some(there)) if there == root.digest => Ok(()),
-        Ok(Some(there)) => Err(tag_refused(conflict(&repository, tag, &there, &root.digest))),
+        Ok(Some(there)) => taken(there).await,
         _ => Err(error),
     }
 }

@@ -60,20 +60,37 @@ pub async fn list(client: &Client, subject: &Digest) -> Result<List> {
     Ok(List { kept: false, entries: entries.unwrap_or_default() })
 }
 
-/// Sees that an image's list has this referrer, whose manifest was put. Two runs that do so at the same moment may lose one
-/// entry: the specification's own limit of its tag.
+/// Sees that the lists of the images they refer to have these referrers, whose manifests were put. An image's list is written
+/// once for all of them, as a tag that may not be moved can be written once only. Two runs that do so at the same moment may
+/// lose an entry: the specification's own limit of its tag.
 ///
 /// # Errors
 /// What the registry says to the index under the tag.
-pub async fn enlist(client: &Client, referrer: &Referrer) -> Result<()> {
-    let mut list = list(client, &referrer.subject).await?;
-    if list.kept || list.has(&referrer.descriptor.digest) {
+pub async fn enlist(client: &Client, referrers: &[&Referrer]) -> Result<()> {
+    let mut subjects: Vec<&Digest> = referrers.iter().map(|referrer| &referrer.subject).collect();
+    subjects.sort();
+    subjects.dedup();
+    for subject in subjects {
+        enlist_at(client, subject, referrers.iter().filter(|referrer| referrer.subject == *subject)).await?;
+    }
+    Ok(())
+}
+
+async fn enlist_at<'a>(
+    client: &Client,
+    subject: &Digest,
+    referrers: impl Iterator<Item = &'a &'a Referrer>,
+) -> Result<()> {
+    let mut list = list(client, subject).await?;
+    let missing: Vec<Value> =
+        referrers.filter(|one| !list.has(&one.descriptor.digest)).map(|one| one.entry.clone()).collect();
+    if list.kept || missing.is_empty() {
         return Ok(());
     }
-    list.entries.push(referrer.entry.clone());
+    list.entries.extend(missing);
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": list.entries });
     let bytes = serde_json::to_vec(&index).map_err(|error| Error::unexpected("writing an index").why(error))?;
-    put(client, INDEX, &tag(&referrer.subject), bytes).await.map(drop)
+    put(client, INDEX, &tag(subject), bytes).await.map(drop)
 }
 
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema>

@@ -75,20 +75,30 @@ impl Layout {
 
     /// One image of `layers`, and an SBOM that refers to it; gives the SBOM's digest, too.
     pub fn with_sbom(layers: &[Vec<u8>]) -> (Layout, String) {
+        let (layout, mut referrers) = Layout::with_referrers(layers, 1);
+        (layout, referrers.remove(0))
+    }
+
+    /// One image of `layers`, and so many SBOMs that refer to it, with their digests.
+    pub fn with_referrers(layers: &[Vec<u8>], count: usize) -> (Layout, Vec<String>) {
         let mut layout = Layout::empty();
         let root = layout.manifest(layers, "amd64");
         let config = layout.blob("application/vnd.oci.empty.v1+json", b"{}".to_vec());
-        let sbom = layout.blob("application/spdx+json", random(500));
-        let sbom = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
-            "config": config, "layers": [sbom], "subject": root,
-        });
-        let sbom = layout.document(MANIFEST, &sbom);
-        let digest = sbom["digest"].as_str().expect("a digest").to_string();
-        let layout = layout.finish(root.clone());
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [root, sbom] });
+        let mut manifests = vec![root.clone()];
+        for _ in 0..count {
+            let sbom = layout.blob("application/spdx+json", random(500));
+            let sbom = json!({
+                "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
+                "config": config, "layers": [sbom], "subject": root,
+            });
+            manifests.push(layout.document(MANIFEST, &sbom));
+        }
+        let digest = |sbom: &Value| sbom["digest"].as_str().expect("a digest").to_string();
+        let digests = manifests[1..].iter().map(digest).collect();
+        let layout = layout.finish(root);
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
         std::fs::write(layout.path().join("index.json"), index.to_string()).expect("written");
-        (layout, digest)
+        (layout, digests)
     }
 
     pub fn path(&self) -> &Path {

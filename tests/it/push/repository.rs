@@ -286,6 +286,22 @@ fn a_tag_that_may_be_moved_is_not_moved_by_a_push() {
     assert_eq!((put("1.3.3-main.4").as_str(), put("1.4.0").as_str()), ("201", "400"));
 }
 
+/// Where a registry keeps no list of referrers, a tag stands for it, which is written once for all that is pushed together.
+#[test]
+fn two_sboms_of_an_image_are_listed_by_a_tag_that_stays() {
+    let ecr = EcrRepository::new();
+    let (layout, digests) = Layout::with_referrers(&[random(100)], 2);
+    push(&ecr, "", &layout, &["--tag", "1.0.0"]).ended(0);
+    let (status, list) = get(&format!("{}/manifests/{}", url(&ecr.reached()), layout.digest.replace(':', "-")));
+    let list: Value = serde_json::from_slice(&list).expect("an index");
+    let mut listed: Vec<&str> =
+        list["manifests"].as_array().into_iter().flatten().filter_map(|one| one["digest"].as_str()).collect();
+    listed.sort_unstable();
+    let mut expected: Vec<&str> = digests.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    assert_eq!((status, listed), (200, expected));
+}
+
 /// Where a registry keeps no list of referrers, a tag stands for it and moves with each further one: the filter is for that, too.
 #[test]
 fn a_second_sbom_of_an_image_wants_a_tag_that_may_be_moved() {
