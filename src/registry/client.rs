@@ -17,6 +17,7 @@ use super::challenge::Challenge;
 use super::ecr::Ecr;
 use super::lanes::Lanes;
 use crate::error::{Doing, Error, Kind, Result, chain};
+use crate::layout::Digest;
 use crate::patience::{Patience, asked, chance};
 use crate::report::Report;
 
@@ -27,6 +28,9 @@ const SHOWN: usize = 400;
 
 /// Tries after the first one, where nobody listens, or nobody says a word in time: each of these takes long enough.
 const SELDOM: u32 = 2;
+
+/// A longer pause than this is told, so that nobody takes it for a standstill.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Who pushes.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub enum Fault {
     /// There was no answer in time.
     Still { why: String },
     /// 401.
-    Unauthorised { challenge: Option<String>, used: Option<HeaderValue>, why: String },
+    Unauthorised { challenge: Option<String>, used: Option<u32>, why: String },
     /// The registry said no, in words: it will say so again.
     Answered { status: StatusCode, why: String },
     /// It will not go away.
@@ -80,9 +84,16 @@ pub struct Client {
     lanes: Lanes,
     /// Another repository of this registry, whose blobs are taken instead of being uploaded.
     mount_from: Option<String>,
-    /// What authorises requests now. Held while it is renewed, so that four uploads renew it once.
-    authorization: Mutex<Option<HeaderValue>>,
+    /// Held while it is renewed, so that four uploads renew it once.
+    authorization: Mutex<Authorization>,
     report: Report,
+}
+
+/// What authorises requests now.
+struct Authorization {
+    header: Option<HeaderValue>,
+    /// Which one it is, from 0: a registry may give the same one again.
+    number: u32,
 }
 
 impl Client {
@@ -108,7 +119,7 @@ impl Client {
             .user_agent(concat!("cicd/", env!("CARGO_PKG_VERSION")))
             .build()
             .doing(|| "making an HTTP client".into())?;
-        let authorization = match &identity {
+        let header = match &identity {
             Identity::Anonymous => None,
             Identity::Ecr(ecr) => Some(ecr.authorization(report).await?),
         };
@@ -120,7 +131,7 @@ impl Client {
             patience,
             lanes: Lanes::new(),
             mount_from: mount_from.map(str::to_string),
-            authorization: Mutex::new(authorization),
+            authorization: Mutex::new(Authorization { header, number: 0 }),
             report,
         })
     }
@@ -131,6 +142,14 @@ impl Client {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// When an image was pushed, where the registry says it: it is only told to people.
+    pub async fn pushed(&self, digest: &Digest) -> Option<String> {
+        match &self.identity {
+            Identity::Ecr(ecr) => ecr.pushed(digest.as_str()).await,
+            Identity::Anonymous => None,
+        }
     }
 
     /// How many requests may be under way.
@@ -183,22 +202,27 @@ impl Client {
             let Some(pause) = self.patience.pause(failures, asked, chance()) else {
                 return Err(self.explain(task, fault, tries));
             };
-            self.report.trace(format!("{}: {why}; again in {:.1} s", task.doing, pause.as_secs_f64()));
+            let again = format!("{}: {why}; again in {:.1} s", task.doing, pause.as_secs_f64());
+            match pause > SHORT {
+                true => self.report.detail(again),
+                false => self.report.trace(again),
+            }
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// A request to the repository, authorised when it goes to the registry itself; gives what it was authorised by, too.
-    pub async fn request(&self, method: Method, url: Url) -> (RequestBuilder, Option<HeaderValue>) {
-        let header = match self.address.is_origin_of(&url) {
-            true => self.authorization.lock().await.clone(),
-            false => None,
-        };
-        let mut request = self.http.request(method, url);
-        if let Some(header) = &header {
-            request = request.header(AUTHORIZATION, header.clone());
+    /// A request to the repository, authorised when it goes to the registry itself; gives by which authorisation, too.
+    pub async fn request(&self, method: Method, url: Url) -> (RequestBuilder, Option<u32>) {
+        let is_origin = self.address.is_origin_of(&url);
+        let request = self.http.request(method, url);
+        if !is_origin {
+            return (request, None);
         }
-        (request, header)
+        let now = self.authorization.lock().await;
+        match &now.header {
+            Some(header) => (request.header(AUTHORIZATION, header.clone()), Some(now.number)),
+            None => (request, Some(now.number)),
+        }
     }
 
     /// Sends a request without a large body. None is: there is no such thing (404).
@@ -228,19 +252,20 @@ impl Client {
     }
 
     /// Gets a new authorisation, unless another request did so since `used` was taken.
-    async fn renew(&self, challenge: Option<&str>, used: Option<HeaderValue>, why: String) -> Result<(), Fault> {
+    async fn renew(&self, challenge: Option<&str>, used: Option<u32>, why: String) -> Result<(), Fault> {
         let mut now = self.authorization.lock().await;
-        if *now != used {
+        if used != Some(now.number) {
             return Ok(());
         }
         let unauthorised = || Fault::Answered { status: StatusCode::UNAUTHORIZED, why: why.clone() };
-        *now = match &self.identity {
+        now.header = match &self.identity {
             Identity::Ecr(ecr) => Some(ecr.authorization(&self.report).await?),
             Identity::Anonymous => match challenge.and_then(Challenge::parse) {
                 Some(challenge) => Some(self.anonymous_token(&challenge).await?),
                 None => return Err(unauthorised()),
             },
         };
+        now.number += 1;
         Ok(())
     }
 
@@ -331,7 +356,7 @@ impl Client {
 }
 
 /// An answer that is a success, or what is wrong with it.
-pub async fn judge(answer: Response, used: Option<HeaderValue>) -> Result<Response, Fault> {
+pub async fn judge(answer: Response, used: Option<u32>) -> Result<Response, Fault> {
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);

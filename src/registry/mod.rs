@@ -42,6 +42,9 @@ use push::{Facts, Plan};
 pub use repository::plan::Owner;
 use repository::plan::Settings;
 
+/// A registry's own word for how long to wait is kept, up to ten minutes: a push has a deadline of its own.
+const PATIENCE: Patience = Patience { longest: Duration::from_secs(600), ..Patience::DEFAULT };
+
 /// What to push.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -121,7 +124,7 @@ pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Re
         let (layout, tags) = checked(request)?;
         let address = Address::parse(repository)?;
         let from = request.mount_from.as_deref();
-        let client = Client::open(address, Identity::Anonymous, Patience::DEFAULT, from, report).await?;
+        let client = Client::open(address, Identity::Anonymous, PATIENCE, from, report).await?;
         let facts = push::observe(&client, &layout, &tags).await?;
         let plan = push::plan(&layout, &client.address().shown(), &facts)?;
         push(&client, &layout, &tags, &plan, request, report).await
@@ -148,7 +151,7 @@ pub async fn push_to_ecr(
         let ecr = Arc::new(Ecr::new(session, registry, &name));
         let there = ecr.repository(report).await?;
         let (identity, from) = (Identity::Ecr(ecr.clone()), request.mount_from.as_deref());
-        let client = Client::open(address, identity, Patience::DEFAULT, from, report).await?;
+        let client = Client::open(address, identity, PATIENCE, from, report).await?;
         let observe = async {
             match there {
                 There::No => Ok(Facts::nothing(&tags)),
@@ -199,8 +202,7 @@ async fn warn_of_loss(
 /// Refused, when one is taken by an image of another commit.
 pub async fn preflight(repository: &str, tags: &[String], revision: &str, report: &Report) -> Result<()> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
-    let client =
-        Client::open(Address::parse(repository)?, Identity::Anonymous, Patience::DEFAULT, None, report).await?;
+    let client = Client::open(Address::parse(repository)?, Identity::Anonymous, PATIENCE, None, report).await?;
     free_for(&client, tags, revision, report).await
 }
 
@@ -224,7 +226,7 @@ pub async fn preflight_ecr(
     if let There::No = ecr.repository(report).await? {
         return Ok(());
     }
-    let client = Client::open(address, Identity::Ecr(ecr), Patience::DEFAULT, None, report).await?;
+    let client = Client::open(address, Identity::Ecr(ecr), PATIENCE, None, report).await?;
     free_for(&client, tags, revision, report).await
 }
 
@@ -232,9 +234,7 @@ async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Rep
     let mut refused = Vec::new();
     for tag in tags {
         let Some(mut there) = preflight::look(client, tag).await? else { continue };
-        if let Identity::Ecr(ecr) = client.identity() {
-            there.pushed = ecr.pushed(&there.digest).await;
-        }
+        there.pushed = client.pushed(&there.digest).await;
         let image = format!("{}:{tag}", client.address().shown());
         match preflight::verdict(&image, &there, revision) {
             Ok(words) => report.detail(words),

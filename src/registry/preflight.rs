@@ -20,7 +20,7 @@ const READ: &[&str] = &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// What a tag stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct There {
-    pub digest: String,
+    pub digest: Digest,
     /// The commit it was built from, when it says so.
     pub revision: Option<String>,
     /// When it was pushed, as the registry says.
@@ -73,7 +73,7 @@ pub fn together(refused: Vec<Error>) -> Option<Error> {
 /// The registry is not well, after patience. What may not be read is not known, and no error: the push will tell.
 pub async fn look(client: &Client, tag: &str) -> Result<Option<There>> {
     let Some(bytes) = readable(read(client, &format!("manifests/{tag}")).await)? else { return Ok(None) };
-    let digest = Digest::of(&bytes).to_string();
+    let digest = Digest::of(&bytes);
     let mut document = parse(&bytes);
     if let Some(child) = document.manifests.first() {
         let child = Digest::parse(&child.digest)?;
@@ -143,12 +143,13 @@ mod tests {
     #[test]
     fn another_commit_is_refused_and_both_are_named() {
         let there = |revision: Option<&str>| There {
-            digest: "sha256:1".into(),
+            digest: Digest::of(b"1"),
             revision: revision.map(str::to_string),
             pushed: Some("2026-11-01T12:00:00Z".into()),
         };
         let (ours, theirs) = ("0a".repeat(20), "1b".repeat(20));
-        let refused = format!("sha256:1, pushed 2026-11-01T12:00:00Z, built from commit {theirs}; here: commit {ours}");
+        let digest = Digest::of(b"1");
+        let refused = format!("{digest}, pushed 2026-11-01T12:00:00Z, built from commit {theirs}; here: commit {ours}");
         let cases = [
             (Some(ours.as_str()), Ok("of this commit")),
             (None, Ok("of an unknown commit")),

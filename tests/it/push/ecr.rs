@@ -1,5 +1,6 @@
 //! Pushing to ECR: its repositories, its token, its permissions.
 
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -150,6 +151,35 @@ fn a_job_pushes_with_its_role() {
     }
 }
 
+/// ECR says in two ways that its token is over. It is renewed, and the upload that heard it begins anew.
+#[test]
+fn a_token_that_is_over_in_the_middle_is_renewed() {
+    let endpoint = stack("AWS_ENDPOINT_URL");
+    let over = [
+        Act::Answer("HTTP/1.1 401 Unauthorized"),
+        Act::Say(
+            "HTTP/1.1 403 Forbidden",
+            r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#,
+        ),
+    ];
+    for act in over {
+        // The calls of the API, of which one gets a token; what else there is, is the same with and without.
+        let calls = |rules: &[Rule]| {
+            let (ecr, layout) = (EcrRepository::new(), Layout::image(&[random(1000), random(300_000), random(2000)]));
+            let proxy = Proxy::before(endpoint.trim_start_matches("http://"), rules);
+            let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("platform.yaml");
+            let (folder, mut command) = pusher(ecr.service(), layout.path(), &["--tag", "1.0.0"]);
+            folder.write("platform.yaml", &platform.replace(&endpoint, &format!("http://{}", proxy.host)));
+            command.args(["--platform", "platform.yaml"]).env("AWS_ENDPOINT_URL", format!("http://{}", proxy.host));
+            assert_eq!(run(&mut command).ended(0).json()["uploaded-bytes"], layout.size());
+            assert_arrived(&layout, &ecr.reached(), &["1.0.0"]);
+            proxy.lines(&["POST"]).iter().filter(|line| *line == "POST /").count()
+        };
+        let rule = Rule { method: "PUT", part: "/uploads/", times: 1, act };
+        assert_eq!(calls(&[rule]), calls(&[]) + 1);
+    }
+}
+
 /// While a job's push is under way: nothing in what the kernel shows of the process, in any file, or in its words.
 #[test]
 fn no_credential_leaves_the_memory_of_a_push() {
@@ -197,6 +227,7 @@ fn no_credential_leaves_the_memory_of_a_push() {
     }
     let process = |what: &str| std::fs::read(format!("/proc/{}/{what}", child.id())).expect("a process");
     let mut places = vec![("environ".to_string(), process("environ")), ("cmdline".into(), process("cmdline"))];
+    let memory = memory(child.id());
     run(Command::new("kill").args(["-TERM", &child.id().to_string()])).ended(0);
     assert_eq!(child.wait().expect("ended").code(), Some(143));
     let found = run(Command::new("find").arg(folder.path()).args(["-type", "f", "-not", "-path", "*/.git/*"])).ended(0);
@@ -205,12 +236,32 @@ fn no_credential_leaves_the_memory_of_a_push() {
     }
     assert!(places.len() >= 10, "all files are looked at: {}", found.stdout);
     // ECR's token and its password, the key of a session of STS, and a JSON web token, each by its beginning.
+    let secrets = ["QVdTOm1pbmlzdGFjay", "ministack-auth-token", "ASIA", "eyJ"];
     for (place, bytes) in places {
         let text = String::from_utf8_lossy(&bytes);
-        for secret in ["QVdTOm1pbmlzdGFjay", "ministack-auth-token", "ASIA", "eyJ"] {
+        for secret in secrets {
             assert!(!text.contains(secret), "{place} has {secret}: {text}");
         }
     }
+    // The memory is where the token is while it is used: what is looked for is what there is.
+    assert!(memory.windows(secrets[0].len()).any(|bytes| bytes == secrets[0].as_bytes()), "it is looked for in vain");
+}
+
+/// All that a process may write to of its memory.
+fn memory(process: u32) -> Vec<u8> {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).expect("a process");
+    let file = std::fs::File::open(format!("/proc/{process}/mem")).expect("its memory");
+    let mut memory = Vec::new();
+    for map in maps.lines().filter(|map| map.contains(" rw")) {
+        let (start, end) = map.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("a range");
+        let address = |hex| u64::from_str_radix(hex, 16).expect("an address");
+        let mut part = vec![0; usize::try_from(address(end) - address(start)).expect("a size")];
+        // What cannot be read is no ordinary memory.
+        if file.read_exact_at(&mut part, address(start)).is_ok() {
+            memory.append(&mut part);
+        }
+    }
+    memory
 }
 
 /// The ECR actions that docs/iam.md lists, as the elements of a policy's list.

@@ -45,6 +45,8 @@ fn faults(seed: u64) -> Vec<Rule> {
         Act::Answer("HTTP/1.1 401 Unauthorized"),
         Act::Answer("HTTP/1.1 403 Forbidden"),
         Act::Answer("HTTP/1.1 400 Bad Request"),
+        Act::Say("HTTP/1.1 400 Bad Request", r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#),
+        Act::Say("HTTP/1.1 404 Not Found", r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"gone"}]}"#),
     ];
     let mut state = seed;
     (0..=roll(&mut state, 2))
@@ -81,7 +83,13 @@ fn one(seed: u64, upstream: &str, whole: &AtomicUsize) {
     let rules = faults(seed);
     let proxy = Proxy::before(upstream, &rules);
     let repository = repository(&proxy.host);
-    let layout = Layout::image(&[random(20_000), random(50)]);
+    // Every shape meets every roll of the dice.
+    let layout = match seed % 4 {
+        0 => Layout::image(&[random(20_000), random(50)]),
+        1 => Layout::index(&[random(500), random(20_000), random(50)]),
+        2 => Layout::with_referrers(&[random(20_000)], 2).0,
+        _ => Layout::image(&(0..6).map(|layer| random(100 + layer)).collect::<Vec<_>>()),
+    };
     let ended = push(&layout, &repository, &["--tag", "1.0.0"]);
     // What is there is asked of the registry itself.
     let there = repository.replacen(&proxy.host, upstream, 1);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub enum Act {
     /// The whole body is read, then this is answered: a status line and headers, without the empty line.
     Answer(&'static str),
+    /// As `Answer`, with words: a status line, and JSON.
+    Say(&'static str, &'static str),
     /// The connection is closed when this share of the body was read, in percent.
     Cut(usize),
     /// The registry gets the request; its answer is thrown away with the connection.
@@ -44,7 +46,7 @@ pub struct Seen {
 struct State {
     rules: Vec<Rule>,
     seen: Vec<Seen>,
-    /// The token that is wanted, and how many requests it is still good for.
+    /// How many tokens were asked for, and how many requests the last one is still good for.
     token: Option<(usize, usize)>,
 }
 
@@ -59,7 +61,7 @@ impl Proxy {
         Proxy::start(upstream, State { rules: rules.to_vec(), ..State::default() })
     }
 
-    /// One that wants a token; the first is good for `uses` requests, the second for all.
+    /// One that wants a token; the first is good for `uses` requests, the second for all, and both read the same.
     pub fn with_tokens(upstream: &str, uses: usize) -> Proxy {
         Proxy::start(upstream, State { token: Some((0, uses)), ..State::default() })
     }
@@ -135,6 +137,12 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
             drain(&mut client, length)?;
             return client.write_all(format!("{answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
         }
+        Some(Act::Say(answer, words)) => {
+            drain(&mut client, length)?;
+            let length = words.len();
+            let head = format!("{answer}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+            return client.write_all(format!("{head}\r\nConnection: close\r\n\r\n{words}").as_bytes());
+        }
         Some(Act::Cut(percent)) => {
             drain(&mut client, length * percent / 100)?;
             return client.shutdown(Shutdown::Both);
@@ -172,10 +180,10 @@ fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Opt
     if path.starts_with("/token") {
         *number += 1;
         *uses = if *number == 1 { *uses } else { usize::MAX };
-        let body = format!("{{\"token\":\"registry-secret-{number}\"}}");
+        let body = r#"{"token":"registry-secret"}"#;
         return Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()));
     }
-    if given == Some(format!("Bearer registry-secret-{number}")) && *uses > 0 {
+    if given == Some("Bearer registry-secret".into()) && *uses > 0 {
         *uses -= 1;
         return None;
     }
