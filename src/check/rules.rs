@@ -290,6 +290,13 @@ pub fn is_secret_name(name: &str) -> bool {
         "_TYPE",
         "_ISSUER",
         "_AUDIENCE",
+        "_SIZE",
+        "_COUNT",
+        "_EXPIRY",
+        "_EXPIRES",
+        "_ENABLED",
+        "_REQUIRED",
+        "_POLICY",
         "PUBLIC_KEY",
     ];
     let parts: Vec<&str> = name.split('_').collect();
@@ -302,12 +309,36 @@ pub fn is_secret_name(name: &str) -> bool {
     name == "AWS_ACCESS_KEY_ID" || secret && !harmless.iter().any(|end| name.ends_with(end))
 }
 
+/// Whether a value of such a variable is no secret after all: a switch, a small number, or a stand-in for a build that asks for
+/// some value. Also asked by the image contract.
+pub fn is_stand_in(value: &str) -> bool {
+    let value = value.trim_matches(['"', '\'']).to_lowercase();
+    let words = ["true", "false", "yes", "no", "on", "off", "none", "null", "test", "build"];
+    let parts = [
+        "dummy",
+        "placeholder",
+        "changeme",
+        "change-me",
+        "change_me",
+        "not-set",
+        "not_set",
+        "fake",
+        "insecure",
+        "example",
+    ];
+    let number = value.len() < 6 && value.bytes().all(|byte| byte.is_ascii_digit());
+    number || words.contains(&value.as_str()) || parts.iter().any(|part| value.contains(part))
+}
+
 fn secret_in_image(facts: &Facts<'_>) -> Vec<Said> {
     let mut said = Vec::new();
     for one in facts.all(&["ARG", "ENV", "LABEL"]) {
         for (name, value) in one.pairs() {
             // An ARG gets its value at the build, where `docker history` shows it; an ENV without value is none.
-            let has_value = value.as_deref().is_some_and(|value| !value.is_empty()) || one.keyword == "ARG";
+            let has_value = match value.as_deref() {
+                None | Some("") => one.keyword == "ARG",
+                Some(value) => !is_stand_in(value),
+            };
             if is_secret_name(&name) && has_value {
                 let fix = format!(
                     "for the build: `build-secrets: ['id={0},env={name}']` in service.yaml and `RUN --mount=type=secret,id={0} …`; \

@@ -4,7 +4,7 @@
 use super::facts::Image;
 use super::rules::{Ruling, Said};
 use super::secrets;
-use crate::check::rules::is_secret_name;
+use crate::check::rules::{is_secret_name, is_stand_in};
 
 /// As much of a step as is shown.
 const STEP: usize = 60;
@@ -127,7 +127,7 @@ fn secret_in(name: &str, value: &str) -> Option<&'static str> {
     if has_password(value) {
         return Some("a URL with a password");
     }
-    is_secret_name(name).then_some("a value")
+    (is_secret_name(name) && !is_stand_in(value)).then_some("a value")
 }
 
 /// `postgres://user:password@host`, but for a host that is the container itself.
@@ -174,6 +174,16 @@ mod tests {
         let cases: &[(Image, &[&str])] = &[
             (Image { env: vec![pair("API_TOKEN", "hunter2")], ..Image::default() }, &["ENV API_TOKEN holds a value"]),
             (Image { env: vec![pair("API_TOKEN", "")], ..Image::default() }, &[]),
+            (Image { env: vec![pair("TOKEN_BUCKET_SIZE", "4096")], ..Image::default() }, &[]),
+            (Image { env: vec![pair("PASSWORD_RESET", "true")], ..Image::default() }, &[]),
+            (Image { env: vec![pair("SECRET_KEY", "django-insecure-for-collectstatic")], ..Image::default() }, &[]),
+            (
+                Image {
+                    history: vec!["RUN /bin/sh -c SECRET_KEY=dummy python manage.py collectstatic".into()],
+                    ..Image::default()
+                },
+                &[],
+            ),
             (Image { env: vec![pair("GPG_KEY", "7169605F62C751356D054A26A821E680E5FA6305")], ..Image::default() }, &[]),
             (Image { env: vec![pair("TOKEN_FILE", "/run/secrets/x")], ..Image::default() }, &[]),
             (

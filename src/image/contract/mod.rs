@@ -273,8 +273,10 @@ fn ended(container: Option<Container>) -> Option<Outcome> {
 async fn look(engine: &Engine, container: &Container, health: &str, outcome: &Outcome) -> Look {
     let name = container.name.as_str();
     let paths = PATHS.into_iter().chain([health]).filter(|_| *outcome == Outcome::Answers);
-    let pages =
-        futures::future::join_all(paths.map(async |path| (path.to_string(), engine.page(container, path).await)));
+    let pages = futures::future::join_all(paths.map(async |path| {
+        let (first, second) = futures::future::join(engine.page(container, path), engine.page(container, path)).await;
+        (path.to_string(), rules::settled(first, second))
+    }));
     // One behind the other: what is run inside would be among the processes.
     let inside = async {
         let processes = engine.processes(name).await;

@@ -10,7 +10,7 @@ use super::leaks;
 use crate::config::contract::{Level, Levels, Rule};
 use crate::docker::diagnosis::{self, Expected, Socket};
 use crate::docker::inside::Process;
-use crate::docker::{Answer, LOG_TAIL};
+use crate::docker::{Answer, LOG_TAIL, Page};
 use crate::error::Cause;
 
 /// The two modes, and what a container without its secrets is called.
@@ -263,6 +263,12 @@ fn differing(facts: &Facts) -> Option<bool> {
     Some(pages || lines(production) != lines(debug))
 }
 
+/// A page that was asked for twice in one mode. None, when it is another one each time: then it tells nothing of the mode.
+pub fn settled(first: Option<Page>, second: Option<Page>) -> Option<Page> {
+    let same = |page: &Page, other: &Page| page.status == other.status && steady(&page.body) == steady(&other.body);
+    first.zip(second).filter(|(first, second)| same(first, second)).map(|(first, _)| first)
+}
+
 /// A text without what differs from one run to the next: numbers, times, identifiers.
 fn steady(text: &str) -> String {
     let mut steady = String::new();
@@ -272,14 +278,25 @@ fn steady(text: &str) -> String {
             word.push(character);
             continue;
         }
-        let identifier = word.len() >= 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !identifier {
+        if !is_identifier(&word) {
             steady.extend(word.chars().filter(|character| !character.is_ascii_digit()));
         }
         steady.push(character);
         word.clear();
     }
     steady
+}
+
+/// Whether a word is one of those that are made anew each time: hexadecimal, a part of a UUID, letters and digits mixed.
+fn is_identifier(word: &str) -> bool {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match word.len() {
+        0..4 => false,
+        4 => hexadecimal && digits > 0,
+        5..8 => digits >= 2 && digits < word.len(),
+        _ => hexadecimal || digits >= 2,
+    }
 }
 
 fn mode_differs(facts: &Facts, measures: &Measures<'_>) -> Ruling {

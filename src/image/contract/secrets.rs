@@ -86,11 +86,14 @@ fn regex(shape: &str) -> Option<Regex> {
 
 /// Whether a file is of a toolchain, or of a package that everybody can download and there no more than a test or an example.
 pub fn is_public(path: &str) -> bool {
-    if TOOLCHAINS.iter().any(|toolchain| path.starts_with(toolchain)) {
-        return true;
-    }
+    TOOLCHAINS.iter().any(|toolchain| path.starts_with(toolchain))
+        || in_package(path).is_some_and(|rest| rest.split('/').rev().skip(1).any(|folder| TESTS.contains(&folder)))
+}
+
+/// The rest of a path below the place of the packages; none for a file that is not there.
+fn in_package(path: &str) -> Option<&str> {
     let below = PACKAGES.iter().filter_map(|packages| path.find(packages).map(|at| at + packages.len())).min();
-    below.is_some_and(|at| path[at..].split('/').rev().skip(1).any(|folder| TESTS.contains(&folder)))
+    below.map(|at| &path[at..])
 }
 
 /// The secret that a file of this path is, as its name says and nobody has to look into it.
@@ -101,7 +104,8 @@ pub fn by_name(path: &str) -> Option<&'static str> {
         || name.starts_with("id_");
     match name {
         _ if path.ends_with(".git/config") || path.ends_with(".git/HEAD") => Some(REPOSITORY),
-        _ if settled_by_content || name.ends_with(".pub") => None,
+        // A package was published with it; what is in it is looked at all the same.
+        _ if settled_by_content || name.ends_with(".pub") || in_package(path).is_some() => None,
         ".env" => Some("an environment file"),
         _ if name.starts_with(".env.") && is_secret_file(path) => Some("an environment file"),
         _ if path.ends_with(".aws/credentials") => Some("AWS credentials"),
@@ -166,6 +170,9 @@ mod tests {
             ("app/.env.example", None),
             ("app/.git/HEAD", Some("a git repository")),
             ("app/.github/HEAD", None),
+            ("app/node_modules/dotenv-x/.env", None),
+            ("app/.venv/lib/python3.13/site-packages/store/keys.p12", None),
+            ("app/node_modules/x/.git/HEAD", Some("a git repository")),
             ("root/.aws/credentials", Some("AWS credentials")),
             ("root/.kube/config", Some("a cluster's credentials")),
             ("srv/store.p12", Some("a key or credentials")),

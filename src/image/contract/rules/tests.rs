@@ -3,8 +3,8 @@
 use super::super::facts::{Image, Look, Stored};
 use super::super::layers::{Found, Layer};
 use super::*;
+use crate::docker::Stopped;
 use crate::docker::inside::{Inside, Processes};
-use crate::docker::{Page, Stopped};
 
 const SERVER: &str = "python3 /server.py";
 
@@ -402,10 +402,24 @@ fn what_differs_from_run_to_run_is_no_difference() {
     let cases = [
         ("12:01:02 ready in 0.3 s", "12:01:03 ready in 0.4 s", true),
         ("id 0f9c2b7a1e", "id aabbccddee", true),
+        ("550e8400-e29b-41d4-a716-446655440000", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", true),
+        ("request kX9mQ2p", "request aB3dE5g", true),
+        ("worker-7 of python3", "worker-9 of python3", true),
+        ("http2 on", "http1 off", false),
         ("mode debug", "mode production", false),
         ("docs on", "docs off", false),
     ];
     for (one, other, same) in cases {
         assert_eq!(steady(one) == steady(other), same, "{one} | {other}");
+    }
+    let page = |status: u16, body: &str| Some(Page { status, body: body.into() });
+    assert_eq!(settled(page(200, "hit 1"), page(200, "hit 2")), page(200, "hit 1"));
+    for (first, second) in [
+        (page(200, "quote: be kind"), page(200, "quote: carry on")),
+        (page(200, ""), page(503, "")),
+        (page(200, ""), None),
+        (None, None),
+    ] {
+        assert_eq!(settled(first, second), None);
     }
 }
