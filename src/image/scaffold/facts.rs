@@ -10,7 +10,7 @@ use super::python::{self, Python};
 use crate::check::dockerfile::Dockerfile;
 use crate::check::rules;
 
-/// The text files of a repository by their path from its root, `/` between the parts.
+/// The files of a repository by their path from its root, `/` between the parts, with their text: empty for what is none.
 pub type Tree = BTreeMap<String, String>;
 
 /// What `init` has to know to write its files.

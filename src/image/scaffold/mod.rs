@@ -156,11 +156,16 @@ fn walk(folder: &Path, prefix: &str, depth: usize, tree: &mut facts::Tree) {
         }
         if kind.is_dir() && depth > 0 {
             walk(&entry.path(), &format!("{path}/"), depth - 1, tree);
-        } else if kind.is_file()
-            && kind.len() <= LARGEST
-            && let Ok(text) = std::fs::read_to_string(entry.path())
-        {
-            tree.insert(path, text);
+        } else if kind.is_file() {
+            let is_small = kind.len() <= LARGEST;
+            match is_small.then(|| std::fs::read_to_string(entry.path())) {
+                Some(Ok(text)) => drop(tree.insert(path, text)),
+                // One stands for all of its folder.
+                _ if tree.range(prefix.to_string()..).next().is_none_or(|(path, _)| !path.starts_with(prefix)) => {
+                    drop(tree.insert(path, String::new()))
+                }
+                _ => {}
+            }
         }
     }
 }

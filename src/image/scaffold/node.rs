@@ -12,8 +12,38 @@ pub struct Node {
     /// The words of the start command.
     pub command: Vec<String>,
     pub build: bool,
+    /// What npm runs around an installation, of the project itself.
+    pub around: Around,
     /// Its major version.
     pub version: u32,
+}
+
+/// The project's own scripts that npm runs around an installation.
+/// <https://docs.npmjs.com/cli/v11/using-npm/scripts#npm-ci>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Around {
+    Nothing,
+    /// `prepare` alone, which sets up git's hooks: there is no git in an image, and nothing to set up.
+    Hooks,
+    /// They read sources, and may run what is only there for development.
+    Scripts(Vec<&'static str>),
+}
+
+fn around(package: &Value) -> Around {
+    let script = |name: &str| package["scripts"][name].as_str();
+    let sets_up_hooks = |prepare: &str| {
+        let tools = ["husky", "lefthook", "simple-git-hooks", "pre-commit"];
+        !prepare.contains("&&") && tools.iter().any(|tool| prepare.contains(tool))
+    };
+    let hooks = script("prepare").is_some_and(sets_up_hooks);
+    // `preinstall` sees to it that the right tool installs.
+    let mut scripts = vec!["install", "postinstall", "prepare"];
+    scripts.retain(|name| script(name).is_some() && !(hooks && *name == "prepare"));
+    match scripts.is_empty() {
+        true if hooks => Around::Hooks,
+        true => Around::Nothing,
+        false => Around::Scripts(scripts),
+    }
 }
 
 /// # Errors
@@ -59,6 +89,7 @@ pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Result<Node, Unknown> {
     Ok(Node {
         command: command(&package, tree, notes),
         build: package["scripts"]["build"].is_string(),
+        around: around(&package),
         version: version.unwrap_or(VERSIONS[0]),
     })
 }
@@ -115,8 +146,27 @@ fn clause(text: &str, major: u32) -> bool {
 
 pub fn image(node: &Node, port: u16, base: &str) -> String {
     let command = node.command.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-    let (omit, build) =
-        if node.build { ("", "RUN npm run build && npm prune --omit=dev\n") } else { (" --omit=dev", "") };
+    let scripts = match &node.around {
+        Around::Scripts(scripts) => scripts.as_slice(),
+        _ => &[],
+    };
+    // What is only there for development is needed until all is built.
+    let later = node.build || !scripts.is_empty();
+    let install = match (&node.around, later) {
+        (Around::Scripts(_), _) => "npm ci --ignore-scripts",
+        (Around::Hooks, true) => "npm pkg delete scripts.prepare && \\\n    npm ci",
+        (Around::Hooks, false) => "npm pkg delete scripts.prepare && \\\n    npm ci --omit=dev",
+        (Around::Nothing, true) => "npm ci",
+        (Around::Nothing, false) => "npm ci --omit=dev",
+    };
+    let mut steps: Vec<String> = Vec::new();
+    if !scripts.is_empty() {
+        steps.push("npm rebuild".into());
+        steps.extend(scripts.iter().map(|script| format!("npm run {script}")));
+    }
+    steps.extend(node.build.then(|| "npm run build".into()));
+    steps.extend(later.then(|| "npm prune --omit=dev".into()));
+    let build = if steps.is_empty() { String::new() } else { format!("RUN {}\n", steps.join(" && \\\n    ")) };
     format!(
         "
 # build: the dependencies, from the lock file, and the sources.
@@ -124,7 +174,7 @@ FROM {base} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm \\
-    npm ci{omit}
+    {install}
 COPY . .
 {build}
 # runtime: what is shipped. Nothing in it is written to.
@@ -174,6 +224,24 @@ mod tests {
                 (command, version, count),
                 "{package} {notes:?}"
             );
+        }
+    }
+
+    #[test]
+    fn scripts_around_an_installation_are_seen() {
+        let cases = [
+            ("{}", Around::Nothing),
+            (r#"{"prepare":"husky"}"#, Around::Hooks),
+            (r#"{"prepare":"husky install || true","test":"x"}"#, Around::Hooks),
+            (r#"{"prepare":"husky && tsc"}"#, Around::Scripts(vec!["prepare"])),
+            (r#"{"prepare":"npm run build"}"#, Around::Scripts(vec!["prepare"])),
+            (r#"{"preinstall":"npx only-allow npm"}"#, Around::Nothing),
+            (r#"{"prepare":"husky","postinstall":"prisma generate"}"#, Around::Scripts(vec!["postinstall"])),
+            (r#"{"install":"node-gyp rebuild","prepare":"tsc"}"#, Around::Scripts(vec!["install", "prepare"])),
+        ];
+        for (scripts, expected) in cases {
+            let package: Value = serde_json::from_str(&format!(r#"{{"scripts":{scripts}}}"#)).expect("JSON");
+            assert_eq!(around(&package), expected, "{scripts}");
         }
     }
 

@@ -104,6 +104,13 @@ pub fn read(tree: &Tree, old: bool, notes: &mut Vec<String>) -> Python {
 
     let start = start(tree);
     let sources = root_sources(tree);
+    let unread = unread(tree, &sources);
+    if !unread.is_empty() {
+        notes.push(format!(
+            "no source names {}, and the image has nothing of it: add a COPY, and a line to .dockerignore, when the service reads it",
+            unread.join(", ")
+        ));
+    }
     match &start {
         Start::Module(module) => notes.push(match has_main(tree, module) {
             true => format!("the image runs `python -m {module}`, as no FastAPI application stands at the outermost level of a module"),
@@ -283,20 +290,66 @@ fn roots(tree: &Tree, start: &Start) -> Vec<String> {
 fn root_sources(tree: &Tree) -> Vec<String> {
     let top = |path: &str| path.split('/').next().unwrap_or(path).to_string();
     let mut found: Vec<String> = modules(tree).map(|(path, _)| top(path)).collect();
-    for folder in ["alembic", "migrations", "templates", "static"] {
-        let named = ["alembic", "migrations"].contains(&folder)
-            || modules(tree)
-                .any(|(_, text)| text.contains(&format!("\"{folder}")) || text.contains(&format!("'{folder}")));
-        if named && tree.keys().any(|path| path.starts_with(&format!("{folder}/"))) {
-            found.push(folder.into());
-        }
-    }
-    if tree.contains_key("alembic.ini") {
-        found.push("alembic.ini".into());
-    }
+    found.extend(root_data(tree).filter(|name| is_read(tree, name)).map(str::to_string));
     found.sort();
     found.dedup();
     found
+}
+
+/// What else stands at the root and may be read: folders, and files that are not about the project itself.
+fn root_data(tree: &Tree) -> impl Iterator<Item = &str> {
+    let aside = [
+        "bench",
+        "benchmarks",
+        "chart",
+        "charts",
+        "ci",
+        "deploy",
+        "doc",
+        "docker",
+        "docs",
+        "examples",
+        "helm",
+        "infra",
+        "infrastructure",
+        "k8s",
+        "notebooks",
+        "requirements",
+        "scripts",
+        "terraform",
+        "test",
+        "tests",
+        "tools",
+    ];
+    let mut tops: Vec<&str> = tree.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
+    tops.dedup();
+    tops.into_iter().filter(move |name| !name.starts_with('.') && !aside.contains(name))
+}
+
+/// Whether the service reads what stands at the root under this name: a migration, or what a source says by `"data/x.csv"`,
+/// `Path("data")`, `/ "data"`, `directory="data"`, or a file's whole name.
+fn is_read(tree: &Tree, name: &str) -> bool {
+    if ["alembic", "migrations", "alembic.ini"].contains(&name) {
+        return true;
+    }
+    let is_file = tree.contains_key(name);
+    let page = ["templates", "static"].contains(&name);
+    modules(tree).any(|(_, text)| {
+        ['"', '\''].into_iter().any(|quote| {
+            let quoted = format!("{quote}{name}{quote}");
+            let before = ["Path(", "/ ", "directory=", "open("];
+            text.contains(&format!("{quote}{name}/"))
+                || text.contains(&format!("{quote}./{name}"))
+                || page && text.contains(&format!("{quote}{name}"))
+                || is_file && text.contains(&quoted)
+                || before.iter().any(|before| text.contains(&format!("{before}{quoted}")))
+        })
+    })
+}
+
+/// The folders at the root that hold no source and that no source names.
+fn unread<'a>(tree: &'a Tree, copied: &[String]) -> Vec<&'a str> {
+    root_data(tree).filter(|name| !tree.contains_key(*name) && copied.iter().all(|copied| copied != name)).collect()
 }
 
 /// The files that the project is built from, when it looks at run time for what only an installed project has: its version, its

@@ -94,10 +94,22 @@ fn the_application_is_found() {
 
 #[test]
 fn what_runs_is_copied_and_nothing_else() {
-    let (python, _) = told(&[
+    let (python, notes) = told(&[
         ("requirements.txt", "-r requirements/base.txt\nfastapi==1"),
         ("requirements/base.txt", "uvicorn==1\n-c ../constraints.txt"),
-        ("app/main.py", &format!("{APP}templates = 'templates'")),
+        (
+            "app/main.py",
+            &format!(
+                "{APP}templates = 'templates'\ncodes = 'data/codes.csv'\nrules = ROOT / \"rules\"\nconfigure(\"logging.yaml\")\n\
+                 x = {{\"models\": 1}}\n"
+            ),
+        ),
+        ("data/codes.csv", ""),
+        ("rules/a.json", ""),
+        ("logging.yaml", ""),
+        ("models/a.bin", ""),
+        ("deploy/x.yaml", ""),
+        (".github/workflows/ci.yml", ""),
         ("templates/index.html", ""),
         ("static/x.css", ""),
         ("alembic.ini", ""),
@@ -106,7 +118,9 @@ fn what_runs_is_copied_and_nothing_else() {
         ("conftest.py", ""),
         ("README.md", ""),
     ]);
-    assert_eq!(python.sources, ["alembic.ini", "app", "migrations", "templates"]);
+    assert_eq!(python.sources, ["alembic.ini", "app", "data", "logging.yaml", "migrations", "rules", "templates"]);
+    let unread: Vec<_> = notes.iter().filter(|note| note.contains("no source names models, static, ")).collect();
+    assert_eq!(unread.len(), 1, "{notes:?}");
     assert_eq!(python.manifests, ["requirements.txt", "requirements/base.txt"]);
     assert_eq!(python.missing, [""; 0]);
 }
