@@ -39,7 +39,8 @@ pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// The media type of a statement about an image: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>
 pub const STATEMENT: &str = "application/vnd.in-toto+json";
 
-const INDEXES: [&str; 2] = [INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"];
+/// The media types of an index, as OCI and as Docker have them.
+pub const INDEXES: [&str; 2] = [INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"];
 const MANIFESTS: [&str; 2] = [MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
 const CONFIGS: [&str; 2] = [CONFIG, "application/vnd.docker.container.image.v1+json"];
 const LAYERS: [&str; 6] = [

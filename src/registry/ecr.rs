@@ -2,7 +2,9 @@
 //!
 //! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/Welcome.html>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::types::{
@@ -14,18 +16,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
-use super::repository::plan::{Change, Facts, Settings};
+use super::repository::lifecycle::{self, Image};
+use super::repository::plan::{Change, Facts, Scanned, Settings};
 use super::scan::{Finding, Scan};
 use super::{Found, Wanted};
 use crate::aws::{Session, refusal};
 use crate::config::platform;
 use crate::config::service::Severity;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::layout::Digest;
+use crate::layout::{Digest, INDEXES};
+use crate::patience::{Patience, chance};
 use crate::report::Report;
 
-/// More pages of findings than this are not read: each has up to a thousand.
+/// More pages than this are not read: each has up to a thousand findings or images.
 const MOST_PAGES: usize = 100;
+/// How long a repository is new.
+const NEW: Duration = Duration::from_secs(20);
+/// As many images as BatchGetImage takes.
+const BATCH: usize = 100;
 
 /// One repository of an ECR registry, which may not be there yet.
 pub struct Ecr {
@@ -35,6 +43,8 @@ pub struct Ecr {
     region: String,
     host: String,
     name: String,
+    /// When the repository was created, in case this push saw that.
+    created: OnceLock<Instant>,
 }
 
 /// Whether a repository is there.
@@ -62,7 +72,20 @@ impl Ecr {
             region: registry.region.clone(),
             host: registry.host(),
             name: name.to_string(),
+            created: OnceLock::new(),
         }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one clock of a new repository")]
+    fn was_created(&self, by_us: bool) -> bool {
+        self.created.get_or_init(Instant::now);
+        by_us
+    }
+
+    /// Whether the repository may not be known yet to all of ECR: it is created behind CreateRepository's answer.
+    /// <https://github.com/hashicorp/terraform-provider-aws/issues/3849>
+    pub fn is_new(&self) -> bool {
+        self.created.get().is_some_and(|created| created.elapsed() < NEW)
     }
 
     /// The header that authorises requests to the registry for twelve hours. It is made known to the report as a secret, and
@@ -127,16 +150,20 @@ impl Ecr {
     ///
     /// # Errors
     /// Refused, with the IAM action, when we may not look.
-    pub async fn scanned_by_registry(&self) -> Result<bool> {
+    pub async fn scanned_by_registry(&self) -> Result<Scanned> {
         let request = self.client.batch_get_repository_scanning_configuration().repository_names(&self.name);
         let answer = request.send().await.map_err(|error| {
             let doing = format!("ECR does not tell how {} is scanned", self.name);
             self.refused(doing, "ecr:BatchGetRepositoryScanningConfiguration", &error)
         })?;
-        let frequencies = answer.scanning_configurations().iter().filter_map(|one| one.scan_frequency());
-        let mut scanned =
-            frequencies.map(|one| matches!(one, ScanFrequency::ContinuousScan | ScanFrequency::ScanOnPush));
-        Ok(scanned.any(|scanned| scanned))
+        // It takes no registry: what it tells is of the caller's own, and of another account's repository nothing, or of one that has
+        // the same name here.
+        let ours = answer.scanning_configurations().iter().find(|one| one.repository_arn() == Some(&self.arn()));
+        Ok(match ours.map(|one| one.scan_frequency()) {
+            Some(Some(ScanFrequency::ContinuousScan | ScanFrequency::ScanOnPush)) => Scanned::Yes,
+            Some(_) => Scanned::No,
+            None => Scanned::ByRulesUnseen,
+        })
     }
 
     /// The text of the repository's lifecycle policy; none when it has none.
@@ -183,10 +210,10 @@ impl Ecr {
             .image_scanning_configuration(scanning)
             .set_encryption_configuration(encryption(settings)?)
             .set_tags(Some(aws_tags(&settings.tags)?));
-        let Err(error) = request.send().await else { return Ok(true) };
+        let Err(error) = request.send().await else { return Ok(self.was_created(true)) };
         let doing = format!("ECR does not create {}", self.name);
         match error.code() {
-            Some("RepositoryAlreadyExistsException") => Ok(false),
+            Some("RepositoryAlreadyExistsException") => Ok(self.was_created(false)),
             Some("KmsException") => Err(self.refused(doing, "ecr:CreateRepository", &error).fix(format!(
                 "`registry.kms-key` in platform.yaml must be a key of {} that the role may use: allow `kms:DescribeKey`, \
                  `kms:CreateGrant` and `kms:RetireGrant` on it",
@@ -223,7 +250,16 @@ impl Ecr {
             Change::Lifecycle(policy) => {
                 let request = self.client.put_lifecycle_policy().registry_id(&self.account);
                 let request = request.repository_name(&self.name).lifecycle_policy_text(policy);
-                request.send().await.map(drop).map_err(|error| self.not_taken(doing, action, &error))
+                let mut tries = 0;
+                loop {
+                    let Err(error) = request.clone().send().await else { return Ok(()) };
+                    let is_early = self.is_new() && error.code() == Some("RepositoryNotFoundException");
+                    tries += 1;
+                    match Patience::DEFAULT.pause(tries, None, chance()).filter(|_| is_early) {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => return Err(self.not_taken(doing, action, &error)),
+                    }
+                }
             }
             Change::Tags(tags) => {
                 let request = self.client.tag_resource().resource_arn(self.arn()).set_tags(Some(aws_tags(tags)?));
@@ -278,20 +314,70 @@ impl Ecr {
 
     /// When an image was pushed; none when ECR does not say, as it is only told to people.
     pub async fn pushed(&self, digest: &str) -> Option<String> {
-        let at = *self.image(digest).await?.image_pushed_at()?;
+        let at = *self.image(digest).await.ok()??.image_pushed_at()?;
         jiff::Timestamp::from_second(at.secs()).ok().map(|at| at.to_string())
     }
 
-    /// All tags of an image; none when ECR does not say.
-    pub async fn tags_of(&self, digest: &str) -> Vec<String> {
-        self.image(digest).await.map(|image| image.image_tags().to_vec()).unwrap_or_default()
+    /// All tags of an image.
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look.
+    pub async fn tags_of(&self, digest: &str) -> Result<Vec<String>> {
+        Ok(self.image(digest).await?.map(|image| image.image_tags().to_vec()).unwrap_or_default())
     }
 
-    async fn image(&self, digest: &str) -> Option<ImageDetail> {
+    async fn image(&self, digest: &str) -> Result<Option<ImageDetail>> {
         let request = self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
         let image = ImageIdentifier::builder().image_digest(digest).build();
-        let answer = request.image_ids(image).send().await.ok()?;
-        answer.image_details.unwrap_or_default().into_iter().find(|image| image.image_digest() == Some(digest))
+        let answer =
+            request.image_ids(image).send().await.map_err(|error| {
+                self.refused(format!("ECR does not look for {digest}"), "ecr:DescribeImages", &error)
+            })?;
+        let mut images = answer.image_details.unwrap_or_default().into_iter();
+        Ok(images.find(|image| image.image_digest() == Some(digest)))
+    }
+
+    /// All images of the repository, with what is kept beside them.
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look; or when there are too many to look at.
+    pub async fn images(&self) -> Result<Vec<Image>> {
+        let (mut images, mut next) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let request = self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
+            let page = request.max_results(1000).set_next_token(next).send().await.map_err(|error| {
+                self.refused(format!("ECR does not tell the images of {}", self.name), "ecr:DescribeImages", &error)
+            })?;
+            images.extend(page.image_details().iter().map(listed));
+            next = page.next_token().map(str::to_string);
+            if next.is_none() {
+                return Ok(images);
+            }
+        }
+        Err(Error::refused(format!("{} has more images than are looked at, which are {}", self.name, images.len()))
+            .why("so which of them a lifecycle policy would remove is not known")
+            .fix(format!("remove what nobody needs: {}", self.command("batch-delete-image"))))
+    }
+
+    /// What these indexes refer to.
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html>
+    ///
+    /// # Errors
+    /// Refused, with the IAM action, when we may not look.
+    pub async fn children(&self, indexes: &[String]) -> Result<BTreeSet<String>> {
+        let mut children = BTreeSet::new();
+        for batch in indexes.chunks(BATCH) {
+            let ids = batch.iter().map(|digest| ImageIdentifier::builder().image_digest(digest).build()).collect();
+            let request = self.client.batch_get_image().registry_id(&self.account).repository_name(&self.name);
+            let request =
+                request.set_image_ids(Some(ids)).set_accepted_media_types(Some(INDEXES.map(String::from).to_vec()));
+            let answer = request.send().await.map_err(|error| {
+                self.refused(format!("ECR does not give the indexes of {}", self.name), "ecr:BatchGetImage", &error)
+            })?;
+            let manifests = answer.images().iter().filter_map(|image| image.image_manifest());
+            children.extend(manifests.flat_map(lifecycle::children));
+        }
+        Ok(children)
     }
 
     /// What ECR says of an image's scan now, all pages of it. An image that is not there was never scanned.
@@ -348,27 +434,26 @@ impl Ecr {
         Err(Error::unexpected(format!("ECR has more than {MOST_PAGES} pages of findings of {digest}")))
     }
 
-    /// The command that starts a scan.
-    pub fn start_scan(&self, digest: &str) -> String {
+    /// An `aws ecr` command for the repository.
+    pub fn command(&self, verb: &str) -> String {
         format!(
-            "aws ecr start-image-scan --region {} --registry-id {} --repository-name {} --image-id imageDigest={digest}",
+            "aws ecr {verb} --region {} --registry-id {} --repository-name {}",
             self.region, self.account, self.name
         )
+    }
+
+    /// The command that starts a scan.
+    pub fn start_scan(&self, digest: &str) -> String {
+        format!("{} --image-id imageDigest={digest}", self.command("start-image-scan"))
     }
 
     /// The command that has every push scanned from now on.
     pub fn scan_on_push(&self) -> String {
-        format!(
-            "aws ecr put-image-scanning-configuration --region {} --registry-id {} --repository-name {} --image-scanning-configuration scanOnPush=true",
-            self.region, self.account, self.name
-        )
+        format!("{} --image-scanning-configuration scanOnPush=true", self.command("put-image-scanning-configuration"))
     }
 
     fn remedy(&self, wanted: &Wanted) -> String {
-        let list = format!(
-            "see what there is: aws ecr describe-images --region {} --registry-id {} --repository-name {} --query 'imageDetails[].imageTags'",
-            self.region, self.account, self.name
-        );
+        let list = format!("see what there is: {} --query 'imageDetails[].imageTags'", self.command("describe-images"));
         match wanted {
             Wanted::Tag(tag) => format!("push it first: cicd push-ecr --tag {tag}\n{list}"),
             Wanted::Digest(_) => format!("push it first: cicd push-ecr\n{list}"),
@@ -416,11 +501,8 @@ impl Ecr {
         let filters: String = mutable_tags.iter().map(|one| format!(" 'filterType=WILDCARD,filter={one}'")).collect();
         let kms = kms_key.as_ref().map(|key| format!(" --encryption-configuration encryptionType=KMS,kmsKey={key}"));
         format!(
-            "aws ecr create-repository --region {} --registry-id {} --repository-name {} --image-tag-mutability IMMUTABLE{exclusion}{filters} \
-             --image-scanning-configuration scanOnPush=true{}",
-            self.region,
-            self.account,
-            self.name,
+            "{} --image-tag-mutability IMMUTABLE{exclusion}{filters} --image-scanning-configuration scanOnPush=true{}",
+            self.command("create-repository"),
             kms.unwrap_or_default()
         )
     }
@@ -436,10 +518,25 @@ fn described(repository: &Repository) -> Facts {
     Facts {
         mutability: repository.image_tag_mutability().map_or("MUTABLE", |word| word.as_str()).to_string(),
         excluded: filters.map(|one| one.filter().to_string()).collect(),
-        scanned: repository.image_scanning_configuration().map(ImageScanningConfiguration::scan_on_push),
+        scanned: match repository.image_scanning_configuration().map(ImageScanningConfiguration::scan_on_push) {
+            Some(true) => Scanned::Yes,
+            Some(false) => Scanned::No,
+            None => Scanned::Unknown,
+        },
         encryption: encryption.map_or("AES256", |one| one.encryption_type().as_str()).to_string(),
         kms_key: encryption.and_then(EncryptionConfiguration::kms_key).map(str::to_string),
         ..Facts::default()
+    }
+}
+
+fn listed(image: &ImageDetail) -> Image {
+    let media_type = image.image_manifest_media_type().unwrap_or_default();
+    Image {
+        digest: image.image_digest().unwrap_or_default().to_string(),
+        tags: image.image_tags().to_vec(),
+        pushed: image.image_pushed_at().and_then(|at| jiff::Timestamp::from_second(at.secs()).ok()),
+        is_index: INDEXES.contains(&media_type),
+        subject: image.subject_manifest_digest().map(str::to_string),
     }
 }
 

@@ -182,7 +182,14 @@ async fn warn_of_loss(
     let mut all = tags.to_vec();
     // It was pushed before, and is to get another name.
     if facts.present.contains(root) && facts.tags.iter().any(|(_, there)| there.is_none()) {
-        all.extend(ecr.tags_of(root.as_str()).await);
+        match ecr.tags_of(root.as_str()).await {
+            Ok(there) => all.extend(there),
+            Err(error) => report.warn(format!(
+                "{}: whether a lifecycle policy removes it for a tag that it has already is not known; {}",
+                error.message,
+                error.fix.or(error.why).unwrap_or_default()
+            )),
+        }
     }
     if let Some(loss) = settings.loses_a_release(&all) {
         report.warn(loss);
@@ -233,7 +240,16 @@ pub async fn preflight_ecr(
 async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Report) -> Result<()> {
     let mut refused = Vec::new();
     for tag in tags {
-        let Some(mut there) = preflight::look(client, tag).await? else { continue };
+        let mut there = match preflight::look(client, tag).await {
+            Ok(Some(there)) => there,
+            Ok(None) => continue,
+            Err(error) if error.kind == Kind::Refused => {
+                let fix = error.fix.or(error.why).unwrap_or_default();
+                report.warn(format!("{}: whether {tag} is free, the push will tell; {fix}", error.message));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         there.pushed = client.pushed(&there.digest).await;
         let image = format!("{}:{tag}", client.address().shown());
         match preflight::verdict(&image, &there, revision) {

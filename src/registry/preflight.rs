@@ -70,9 +70,10 @@ pub fn together(refused: Vec<Error>) -> Option<Error> {
 /// Looks what a tag stands for.
 ///
 /// # Errors
-/// The registry is not well, after patience. What may not be read is not known, and no error: the push will tell.
+/// Refused, when the tag may not be looked for; else the registry is not well, after patience. Of which commit an image is that
+/// may not be read as a whole is not known, and no error: the push will tell.
 pub async fn look(client: &Client, tag: &str) -> Result<Option<There>> {
-    let Some(bytes) = readable(read(client, &format!("manifests/{tag}")).await)? else { return Ok(None) };
+    let Some(bytes) = read(client, &format!("manifests/{tag}")).await? else { return Ok(None) };
     let digest = Digest::of(&bytes);
     let mut document = parse(&bytes);
     if let Some(child) = document.manifests.first() {

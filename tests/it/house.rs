@@ -76,6 +76,7 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         "contract.rs",
         "origin.rs",
         "pattern.rs",
+        "lifecycle.rs",
         "steps.rs",
         "markdown.rs",
     ];

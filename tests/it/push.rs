@@ -1,8 +1,10 @@
 //! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
 
+mod api;
 mod ecr;
 mod faults;
 mod layouts;
+mod lifecycle;
 mod proxy;
 mod repository;
 mod scan;

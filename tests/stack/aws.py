@@ -158,14 +158,56 @@ def add_scanning_configuration():
     async def handle(method, path, headers, body, query_params):
         if not headers.get("x-amz-target", "").endswith(".BatchGetRepositoryScanningConfiguration"):
             return await handle_request(method, path, headers, body, query_params)
-        names = [name for name in json.loads(body)["repositoryNames"] if name in ecr._repositories]
-        on_push = {name: ecr._repositories[name]["imageScanningConfiguration"].get("scanOnPush", False) for name in names}
-        return json_response({
-            "scanningConfigurations": [
-                {"repositoryName": name, "scanOnPush": on, "scanFrequency": "SCAN_ON_PUSH" if on else "MANUAL"} for name, on in on_push.items()
-            ],
-            "failures": [],
-        })
+        configurations = []
+        for name in json.loads(body)["repositoryNames"]:
+            if name in ecr._repositories:
+                on_push = ecr._repositories[name]["imageScanningConfiguration"].get("scanOnPush", False)
+                frequency = "SCAN_ON_PUSH" if on_push else "MANUAL"
+                configurations.append({
+                    "repositoryArn": ecr._repo_arn(name), "repositoryName": name, "scanOnPush": on_push, "scanFrequency": frequency,
+                })
+        return json_response({"scanningConfigurations": configurations, "failures": []})
+
+    ecr.handle_request = handle
+
+
+def add_untagging():
+    """BatchDeleteImage of a tag: it takes the tag off, and the image goes with its last one. ministack removes the image at once."""
+    from ministack.services import ecr
+
+    delete = ecr._batch_delete_image
+
+    def delete_or_untag(data):
+        whole, untagged = [], []
+        for wanted in data.get("imageIds", []):
+            tag = wanted.get("imageTag")
+            image = ecr._find_image(data["repositoryName"], wanted) if tag and "imageDigest" not in wanted else None
+            if image is None or image["imageTags"] == [tag]:
+                whole.append(wanted)
+            else:
+                image["imageTags"].remove(tag)
+                untagged.append({"imageDigest": image["imageDigest"], "imageTag": tag})
+        status, headers, body = delete({**data, "imageIds": whole})
+        if status == 200:
+            answer = json.loads(body)
+            body = json.dumps({**answer, "imageIds": answer["imageIds"] + untagged}).encode()
+        return status, headers, body
+
+    ecr._batch_delete_image = delete_or_untag
+
+
+def add_other_registries():
+    """Calls that name another account's registry, by `registryId` or in an ARN: ministack answers them from the caller's own."""
+    from ministack.core.responses import get_account_id, get_region, request_scope
+    from ministack.services import ecr
+
+    handle_request = ecr.handle_request
+
+    async def handle(method, path, headers, body, query_params):
+        data = json.loads(body) if body else {}
+        account = data.get("registryId") or "".join(data.get("resourceArn", "").split(":")[4:5]) or get_account_id()
+        with request_scope(account, get_region()):
+            return await handle_request(method, path, headers, body, query_params)
 
     ecr.handle_request = handle
 
@@ -459,6 +501,8 @@ def main():
     add_cluster_node(args.stack, args.logs)
     add_mutability_exclusions()
     add_scanning_configuration()
+    add_untagging()
+    add_other_registries()
     add_vpc_links(links)
     add_private_integrations(links)
     asyncio.run(serve(args, links))

@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-
+use super::lifecycle;
 use crate::config::pattern;
 use crate::config::platform::{Keep, Lifecycle, Registry};
 use crate::config::values::TagPattern;
 use crate::error::{Error, Result};
-
-/// What the descriptions of our lifecycle rules begin with: rules that do not are somebody else's.
-const OURS: &str = "cicd: ";
 
 /// Whose image it is.
 #[derive(Clone, Debug, Default)]
@@ -84,9 +80,8 @@ impl Settings {
     }
 
     /// The lifecycle policy as ECR reads it; none when it is not our business.
-    /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html>
     pub fn lifecycle_policy(&self) -> Option<String> {
-        self.keep.as_ref().map(|keep| json!({ "rules": rules(keep) }).to_string())
+        self.keep.as_ref().map(lifecycle::policy)
     }
 
     /// What is to be said of an image with these tags; none when each of them keeps it.
@@ -117,6 +112,18 @@ fn spare_channels(key: &str, fate: &str, one: &TagPattern, channels: &[String]) 
     })
 }
 
+/// Whether what is pushed is scanned: because the repository says so, or the registry for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scanned {
+    Yes,
+    No,
+    /// We may not look.
+    #[default]
+    Unknown,
+    /// Not by the repository's own setting; and the rules of another account's registry are told to that account only.
+    ByRulesUnseen,
+}
+
 /// What ECR says of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -124,8 +131,7 @@ pub struct Facts {
     pub mutability: String,
     /// The patterns that are excluded from it.
     pub excluded: Vec<String>,
-    /// Whether what is pushed is scanned: because the repository says so, or the registry for it. Unknown: we may not look.
-    pub scanned: Option<bool>,
+    pub scanned: Scanned,
     /// `AES256`, `KMS` or `KMS_DSSE`.
     pub encryption: String,
     pub kms_key: Option<String>,
@@ -155,13 +161,11 @@ impl Change {
         }
     }
 
-    /// What whoever makes it should know, as the end of a sentence.
-    pub fn warning(&self) -> &'static str {
+    /// The new lifecycle policy, when it is about that.
+    pub fn lifecycle(&self) -> Option<&str> {
         match self {
-            Change::Lifecycle(_) => {
-                "; within a day ECR removes what it does not keep (first: aws ecr start-lifecycle-policy-preview)"
-            }
-            _ => "",
+            Change::Lifecycle(policy) => Some(policy),
+            _ => None,
         }
     }
 }
@@ -197,6 +201,38 @@ pub fn drifts(facts: &Facts, settings: &Settings) -> Vec<Drift> {
     .collect()
 }
 
+/// A drift that a repair ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repair<'a> {
+    pub what: &'a str,
+    pub change: &'a Change,
+}
+
+/// The drifts that a repair ends, and the others in words.
+pub fn sort<'a>(name: &str, drifts: &'a [Drift]) -> (Vec<Repair<'a>>, Vec<String>) {
+    let (mut repairs, mut by_hand) = (Vec::new(), Vec::new());
+    for Drift { what, fix } in drifts {
+        match fix {
+            Fix::Repair(change) => repairs.push(Repair { what, change }),
+            Fix::ByHand(fix) => by_hand.push(format!("{name}: {what}; {fix}")),
+        }
+    }
+    (repairs, by_hand)
+}
+
+/// What a push says that does not repair: one sentence for all, as one run ends them all. None when all is as it should be.
+pub fn warning(name: &str, repairs: &[Repair]) -> Option<String> {
+    let whats: Vec<&str> = repairs.iter().map(|repair| repair.what).collect();
+    let actions: Vec<String> = repairs.iter().map(|repair| format!("`{}`", repair.change.action())).collect();
+    (!repairs.is_empty()).then(|| {
+        format!(
+            "{name} is not as platform.yaml says: {}; run this once with --repair (in a workflow `repair: true`), which needs {}",
+            whats.join("; "),
+            actions.join(", ")
+        )
+    })
+}
+
 fn mutability(facts: &Facts, settings: &Settings) -> Option<Drift> {
     let sorted = |patterns: &[String]| {
         let mut patterns = patterns.to_vec();
@@ -219,10 +255,21 @@ fn mutability(facts: &Facts, settings: &Settings) -> Option<Drift> {
 }
 
 fn scanning(facts: &Facts) -> Option<Drift> {
-    (facts.scanned == Some(false)).then(|| Drift {
-        what: "what is pushed is not scanned, and should be: scanOnPush is false".into(),
-        fix: Fix::Repair(Change::ScanOnPush),
-    })
+    let (what, fix) = match facts.scanned {
+        Scanned::Yes | Scanned::Unknown => return None,
+        Scanned::No => {
+            ("what is pushed is not scanned, and should be: scanOnPush is false", Fix::Repair(Change::ScanOnPush))
+        }
+        Scanned::ByRulesUnseen => (
+            "scanOnPush is false, and whether its registry's own rules scan what is pushed is told to that account only",
+            Fix::ByHand(
+                "have someone of that account look (aws ecr batch-get-repository-scanning-configuration), and where they do not, set it \
+                 (aws ecr put-image-scanning-configuration)"
+                    .into(),
+            ),
+        ),
+    };
+    Some(Drift { what: what.into(), fix })
 }
 
 /// Only a wish that is not met is a drift; and the account may want more than platform.yaml says.
@@ -249,67 +296,7 @@ fn encryption(facts: &Facts, settings: &Settings) -> Option<Drift> {
 }
 
 fn lifecycle(facts: &Facts, settings: &Settings) -> Option<Drift> {
-    let (keep, there) = (settings.keep.as_ref()?, facts.lifecycle.as_ref()?);
-    let wanted = rules(keep);
-    let repair = Fix::Repair(Change::Lifecycle(settings.lifecycle_policy()?));
-    let Some(text) = there else {
-        return Some(Drift {
-            what: "it has no lifecycle policy: images stay for ever, and are paid for".into(),
-            fix: repair,
-        });
-    };
-    let parsed: Value = serde_json::from_str(text).unwrap_or_default();
-    let mut found: Vec<&Value> = parsed["rules"].as_array().into_iter().flatten().collect();
-    let foreign: Vec<&Value> = found
-        .iter()
-        .copied()
-        .filter(|rule| !rule["description"].as_str().unwrap_or_default().starts_with(OURS))
-        .collect();
-    if found.is_empty() || !foreign.is_empty() {
-        return Some(Drift {
-            what: format!("its lifecycle policy is not ours, and stays as it is{}", risks(&foreign)),
-            fix: Fix::ByHand(
-                "when that is meant, say `lifecycle: off` below `registry` in platform.yaml; else remove it (aws ecr \
-                 delete-lifecycle-policy), and run this with --repair"
-                    .into(),
-            ),
-        });
-    }
-    found.sort_by_key(|rule| rule["rulePriority"].as_i64());
-    let same = found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| has(found, wanted));
-    let told = |rules: &mut dyn Iterator<Item = &Value>| {
-        rules.filter_map(|rule| rule["description"].as_str()?.strip_prefix(OURS)).collect::<Vec<_>>().join("; ")
-    };
-    (!same).then(|| Drift {
-        what: format!(
-            "its lifecycle policy is `{}` and should be `{}`",
-            told(&mut found.iter().copied()),
-            told(&mut wanted.iter())
-        ),
-        fix: repair,
-    })
-}
-
-/// Which of these rules can remove a release.
-fn risks(rules: &[&Value]) -> String {
-    let is_risky = |rule: &&&Value| {
-        let selection = &rule["selection"];
-        let list = |key: &str| selection[key].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let prefixes = list("tagPrefixList").map(|prefix| format!("{prefix}*"));
-        let mut patterns = list("tagPatternList").map(str::to_string).chain(prefixes);
-        let takes_releases = match selection["tagStatus"].as_str() {
-            Some("any") => true,
-            Some("tagged") => patterns.all(|one| pattern::matches_a_release(&one)),
-            _ => false,
-        };
-        takes_releases && rule["action"]["type"] == "expire"
-    };
-    let named: Vec<String> = rules.iter().filter(is_risky).map(|rule| rule["rulePriority"].to_string()).collect();
-    match named.as_slice() {
-        [] => String::new(),
-        [one] => format!("; its rule {one} can remove releases"),
-        many => format!("; its rules {} can remove releases", many.join(", ")),
-    }
+    lifecycle::drift(settings.keep.as_ref()?, facts.lifecycle.as_ref()?.as_deref())
 }
 
 fn tags(facts: &Facts, settings: &Settings) -> Option<Drift> {
@@ -326,39 +313,6 @@ fn tags(facts: &Facts, settings: &Settings) -> Option<Drift> {
     });
     let what = each.collect::<Vec<_>>().join("; ");
     (!missing.is_empty()).then_some(Drift { what, fix: Fix::Repair(Change::Tags(missing)) })
-}
-
-/// The rules of the lifecycle policy. Each pattern has a rule of its own, as a rule takes only images that have them all.
-fn rules(keep: &Keep) -> Vec<Value> {
-    let rule = |description: String, selection: Value| json!({ "description": format!("{OURS}{description}"), "selection": selection, "action": { "type": "expire" } });
-    let snapshots = keep.snapshot_tags.iter().map(|one| {
-        rule(
-            format!("the newest {} of {one} stay", keep.snapshots),
-            json!({
-                "tagStatus": "tagged", "tagPatternList": [one.as_str()],
-                "countType": "imageCountMoreThan", "countNumber": keep.snapshots,
-            }),
-        )
-    });
-    let untagged = rule(
-        format!("images without a tag stay {} days", keep.untagged.0),
-        json!({
-            "tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": keep.untagged.0,
-        }),
-    );
-    let mut rules: Vec<Value> = snapshots.chain([untagged]).collect();
-    for (priority, rule) in (1..).zip(&mut rules) {
-        rule["rulePriority"] = json!(priority);
-    }
-    rules
-}
-
-/// Whether `found` says all that `wanted` does. ECR may say more than it was given.
-fn has(found: &Value, wanted: &Value) -> bool {
-    match wanted.as_object() {
-        Some(wanted) => wanted.iter().all(|(key, value)| has(&found[key], value)),
-        None => found == wanted,
-    }
 }
 
 #[cfg(test)]

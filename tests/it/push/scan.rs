@@ -1,88 +1,43 @@
 //! The scan gate. The stack's ECR does not scan: moto's does, and where a scan is to stumble in the way ECR's do, what it says is
 //! scripted in ECR's own form, and each request is checked. All else goes to the stack.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::api::{Api, Turn};
 use super::ecr::EcrRepository;
 use super::layouts::{Layout, random};
-use super::proxy::read_head;
 use super::{assert_arrived, assert_no_tag, get, message, pusher, url};
 use crate::support::{Repository, Run, cicd, run, stack};
 
-/// ECR with scans.
-struct Scanner {
-    url: String,
-    asked: Arc<Mutex<Vec<Value>>>,
-}
+const LOOK: &str = "DescribeImageScanFindings";
 
-/// Who answers for the scans.
-enum Scans {
-    /// Each look gets the next of these, and then always the last.
-    Scripted(Vec<Value>),
-    /// The emulator at this `HOST:PORT`.
-    At(String),
-}
+/// ECR with scans.
+struct Scanner(Api);
 
 impl Scanner {
+    /// Each look gets the next of these, and then always the last.
     fn new(answers: Vec<Value>) -> Scanner {
-        Scanner::of(Scans::Scripted(answers))
+        Scanner(Api::new(move |call, looks| {
+            let answer = &answers[looks.min(answers.len() - 1)];
+            match (call.action == LOOK, answer["__type"].is_null()) {
+                (false, _) => Turn::Pass,
+                (true, true) => Turn::Answer("200 OK", answer.clone()),
+                (true, false) => Turn::Answer("400 Bad Request", answer.clone()),
+            }
+        }))
     }
 
-    fn of(scans: Scans) -> Scanner {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let shared = asked.clone();
-        let upstream = stack("AWS_ENDPOINT_URL").trim_start_matches("http://").to_string();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                // Whoever asks may go away in the middle of it.
-                let _ = serve(client, &upstream, &scans, &shared);
-            }
-        });
-        Scanner { url, asked }
+    /// The emulator at `HOST:PORT` answers for the scans.
+    fn at(emulator: &str) -> Scanner {
+        let emulator = emulator.to_string();
+        Scanner(Api::new(move |call, _| if call.action == LOOK { Turn::At(emulator.clone()) } else { Turn::Pass }))
     }
 
     fn asked(&self) -> Vec<Value> {
-        self.asked.lock().expect("lock").clone()
+        self.0.of_action(LOOK).into_iter().map(|call| call.body).collect()
     }
-}
-
-fn serve(mut client: TcpStream, upstream: &str, scans: &Scans, asked: &Mutex<Vec<Value>>) -> std::io::Result<()> {
-    let head = read_head(&mut client)?;
-    let header = |name: &str| {
-        let found =
-            head.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)));
-        found.map(|(_, value)| value.trim().to_string()).unwrap_or_default()
-    };
-    let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
-    client.read_exact(&mut body)?;
-    let is_look = header("x-amz-target").ends_with(".DescribeImageScanFindings");
-    if is_look {
-        asked.lock().expect("lock").push(serde_json::from_slice(&body).expect("JSON"));
-    }
-    let upstream = match scans {
-        Scans::Scripted(answers) if is_look => {
-            let looks = asked.lock().expect("lock").len();
-            let answer = &answers[(looks - 1).min(answers.len() - 1)];
-            let status = if answer["__type"].is_null() { "200 OK" } else { "400 Bad Request" };
-            let text = answer.to_string();
-            let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close");
-            return client.write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
-        }
-        Scans::At(emulator) if is_look => emulator,
-        _ => upstream,
-    };
-    let mut there = TcpStream::connect(upstream)?;
-    let passed: Vec<&str> = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
-    there.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
-    there.write_all(&body)?;
-    std::io::copy(&mut there, &mut client).map(drop)
 }
 
 fn state(status: &str) -> Value {
@@ -123,7 +78,7 @@ fn push(scanner: &Scanner, ecr: &EcrRepository, layout: &Layout, scan: &str, mor
     let (folder, mut command) = pusher(ecr.service(), layout.path(), &[&["--tag", "1.0.0"], more].concat());
     folder.write("service.yaml", &format!("name: {}\nport: 8000\n{scan}\n", ecr.service()));
     let summary = folder.path().join("summary");
-    command.env("AWS_ENDPOINT_URL_ECR", &scanner.url).env("GITHUB_STEP_SUMMARY", &summary);
+    command.env("AWS_ENDPOINT_URL_ECR", &scanner.0.url).env("GITHUB_STEP_SUMMARY", &summary);
     let ended = run(&mut command);
     (ended, std::fs::read_to_string(summary).unwrap_or_default())
 }
@@ -283,14 +238,14 @@ fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
     aws("put-image", &["--image-manifest", &text, "--image-digest", &digest]);
     aws("start-image-scan", &["--image-id", &format!("imageDigest={digest}")]);
 
-    let scanner = Scanner::of(Scans::At(moto.trim_start_matches("http://").to_string()));
+    let scanner = Scanner::at(moto.trim_start_matches("http://"));
     let push = |scan: &str, code: i32| {
         service(scan);
         let summary = folder.path().join("summary");
         let _ = std::fs::remove_file(&summary);
         let mut command = cicd(folder.path());
         command.args(["push-ecr", "--layout", "image", "--tag", "1.0.0", "--output", "json"]);
-        command.env("AWS_ENDPOINT_URL_ECR", &scanner.url).env("GITHUB_STEP_SUMMARY", &summary);
+        command.env("AWS_ENDPOINT_URL_ECR", &scanner.0.url).env("GITHUB_STEP_SUMMARY", &summary);
         let ended = run(&mut command).ended(code);
         (ended.json()["error"].clone(), std::fs::read_to_string(summary).expect("a summary"))
     };

@@ -1,5 +1,7 @@
 //! Settings, drift and what repairs it, case by case.
 
+use serde_json::{Value, json};
+
 use super::*;
 
 const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1b1f";
@@ -26,7 +28,7 @@ fn as_it_should_be(settings: &Settings) -> Facts {
     Facts {
         mutability: settings.mutability().into(),
         excluded: settings.mutable_tags.clone(),
-        scanned: Some(true),
+        scanned: Scanned::Yes,
         encryption: if settings.kms_key.is_some() { "KMS" } else { "AES256" }.into(),
         kms_key: settings.kms_key.clone(),
         lifecycle: Some(settings.lifecycle_policy()),
@@ -53,7 +55,7 @@ fn a_repository_that_is_as_it_should_be_has_no_drift() {
 #[test]
 fn what_differs_is_said_and_repaired_by_one_change() {
     type Other = fn(&mut Facts);
-    let cases: [(&str, Other, &str, &str); 15] = [
+    let cases: [(&str, Other, &str, &str); 16] = [
         ("", |one| one.mutability = "MUTABLE".into(), "its tags are MUTABLE and should be IMMUTABLE", "Mutability"),
         (
             "",
@@ -70,7 +72,13 @@ fn what_differs_is_said_and_repaired_by_one_change() {
             "IMMUTABLE_WITH_EXCLUSION (dev-*) and should be IMMUTABLE_WITH_EXCLUSION (buildcache*)",
             "Mutability",
         ),
-        ("", |one| one.scanned = Some(false), "is not scanned", "ScanOnPush"),
+        ("", |one| one.scanned = Scanned::No, "is not scanned", "ScanOnPush"),
+        (
+            "",
+            |one| one.scanned = Scanned::ByRulesUnseen,
+            "told to that account only",
+            "have someone of that account look",
+        ),
         (
             "kms-key: alias/ecr",
             |one| (one.encryption, one.kms_key) = ("AES256".into(), None),
@@ -147,7 +155,7 @@ fn theirs(selection: &str) -> String {
 #[test]
 fn what_may_not_be_looked_at_or_is_not_our_business_is_no_drift() {
     let all = settings("kms-key: alias/ecr\ntags: {team: records}");
-    let hidden = Facts { scanned: None, lifecycle: None, tags: None, ..as_it_should_be(&all) };
+    let hidden = Facts { scanned: Scanned::Unknown, lifecycle: None, tags: None, ..as_it_should_be(&all) };
     assert_eq!(drifts(&hidden, &all), []);
 
     let off = settings("lifecycle: off");
@@ -220,6 +228,27 @@ fn an_image_with_a_releases_and_a_snapshots_tag_is_told_of() {
         let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
         assert_eq!(settings(more).loses_a_release(&tags).is_some(), told, "{tags:?}");
     }
+}
+
+/// One sentence for all that one run ends, and one for each thing that it does not.
+#[test]
+fn what_a_repair_ends_is_told_at_once() {
+    let settings = settings("kms-key: alias/ecr");
+    let mut facts = as_it_should_be(&settings);
+    assert_eq!(warning("n", &sort("n", &drifts(&facts, &settings)).0), None);
+    (facts.mutability, facts.lifecycle, facts.scanned) = ("MUTABLE".into(), Some(None), Scanned::No);
+    facts.encryption = "AES256".into();
+    let drifts = drifts(&facts, &settings);
+    let (repairs, by_hand) = sort("n", &drifts);
+    assert_eq!(
+        warning("n", &repairs).as_deref(),
+        Some(
+            "n is not as platform.yaml says: its tags are MUTABLE and should be IMMUTABLE; what is pushed is not scanned, and should be: \
+             scanOnPush is false; it has no lifecycle policy: images stay for ever, and are paid for; run this once with --repair (in a \
+             workflow `repair: true`), which needs `ecr:PutImageTagMutability`, `ecr:PutImageScanningConfiguration`, `ecr:PutLifecyclePolicy`"
+        )
+    );
+    assert!(by_hand.len() == 1 && by_hand[0].starts_with("n: it is encrypted by AES256"), "{by_hand:?}");
 }
 
 #[test]
