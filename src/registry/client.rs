@@ -196,6 +196,7 @@ impl Client {
                     (why.clone(), *asked)
                 }
                 Fault::Still { why } | Fault::Unreachable { why } if failures < SELDOM => (why.clone(), None),
+                Fault::Answered { status, why } if self.is_early(*status, why) => (why.clone(), None),
                 _ => return Err(self.explain(task, fault, tries)),
             };
             failures += 1;
@@ -209,6 +210,12 @@ impl Client {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether the registry says that there is no such repository only because it was created a moment ago.
+    fn is_early(&self, status: StatusCode, why: &str) -> bool {
+        let is_new = matches!(&self.identity, Identity::Ecr(ecr) if ecr.is_new());
+        is_new && cause::of(Some(status.as_u16()), why) == Cause::Repository
     }
 
     /// A request to the repository, authorised when it goes to the registry itself; gives by which authorisation, too.

@@ -1,5 +1,6 @@
 //! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
 
+mod accounts;
 mod api;
 mod ecr;
 mod faults;
