@@ -148,7 +148,7 @@ pub struct PushEcrArgs {
     /// Push to this registry and repository instead of ECR; no AWS call is made
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
-    /// Bring the ECR repository to what platform.yaml says of it, where it differs; with --plan only say how
+    /// Bring the ECR repository to what platform.yaml says of it, where it differs, unless that would remove images; with --plan only say how
     #[arg(long, conflicts_with_all = ["repository", "preflight"])]
     pub repair: bool,
     /// Before the build: only see that no tag is taken by an image of another commit; no layout is needed

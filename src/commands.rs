@@ -515,7 +515,7 @@ async fn find_image(
     // With the environment's role: the registry's trusts the job that pushes, not the one that deploys.
     let session =
         Session::open(&registry.region, destination.role.as_deref(), &context.environ, &context.report).await?;
-    let found = registry::find(&session, registry, &name, &wanted).await?;
+    let found = registry::find(&session, registry, &name, &wanted, &context.report).await?;
     let given = arguments.version.as_deref().map(version::docker_tag);
     let version = given.or(found.tag).unwrap_or_else(|| short(&found.digest));
     Ok(Image { repository, digest: found.digest, version })

@@ -307,6 +307,7 @@ impl Ecr {
             Wanted::Digest(_) => version_tag(found.image_tags()),
         };
         Ok(Found {
+            is_untagged: found.image_tags().is_empty(),
             digest: Digest::parse(digest).map_err(|error| Error::new(Kind::Unexpected, error.message))?.to_string(),
             tag,
         })

@@ -112,6 +112,8 @@ pub struct Found {
     pub digest: String,
     /// The version tag it carries, when there is one.
     pub tag: Option<String>,
+    /// Whether it carries no tag at all.
+    pub is_untagged: bool,
 }
 
 /// Pushes to `HOST[:PORT]/NAME`, without any AWS call and without a login.
@@ -269,12 +271,23 @@ async fn within(timeout: Duration, pushing: impl Future<Output = Result<Pushed>>
     })
 }
 
-/// Finds an image in an ECR registry.
+/// Finds an image in an ECR registry, to be deployed. One that its repository's lifecycle policy removes while it runs is warned of.
 ///
 /// # Errors
 /// Refused, when there is none or it may not be looked for; bad input for what is no digest.
-pub async fn find(session: &Session, registry: &platform::Registry, name: &str, wanted: &Wanted) -> Result<Found> {
-    Ecr::new(session, registry, name).find(wanted).await
+pub async fn find(
+    session: &Session,
+    registry: &platform::Registry,
+    name: &str,
+    wanted: &Wanted,
+    report: &Report,
+) -> Result<Found> {
+    let ecr = Ecr::new(session, registry, name);
+    let found = ecr.find(wanted).await?;
+    if let (true, platform::Lifecycle::Keep(keep)) = (found.is_untagged, &registry.lifecycle) {
+        report.warn(repository::lifecycle::deployed_untagged(name, &found.digest, keep, |verb| ecr.command(verb)));
+    }
+    Ok(found)
 }
 
 /// All that can be wrong before anybody is asked: the layout, its digest, the tags. Each tag once.

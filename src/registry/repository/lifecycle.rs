@@ -291,12 +291,9 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
         many => format!("{many} images that are"),
     };
     let untagged = losses.iter().find(|loss| loss.image.tags.is_empty()).map(|Loss { image, .. }| {
-        // <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html>
-        let id = format!("--image-ids imageDigest={}", image.digest);
-        let manifest = format!("{} {id} --query 'images[0].imageManifest' --output text", aws("batch-get-image"));
         format!(
-            "an image without a tag that runs, or may be gone back to, stays with one: {} --image-tag TAG --image-manifest \"$({manifest})\"",
-            aws("put-image")
+            "an image without a tag that runs, or may be gone back to, stays with one: {}",
+            tagging(&image.digest, &aws)
         )
     });
     let released = losses.iter().any(|loss| loss.image.tags.len() > 1).then(|| {
@@ -324,6 +321,24 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
             .why(shown.chain(more).collect::<Vec<_>>().join("\n"))
             .fix(fixes.into_iter().flatten().collect::<Vec<_>>().join("\n")),
     )
+}
+
+/// What is to be said when an image without a tag is deployed.
+pub fn deployed_untagged(name: &str, digest: &str, keep: &Keep, aws: impl Fn(&str) -> String) -> String {
+    format!(
+        "{name}@{digest} has no tag, and by the lifecycle policy in platform.yaml an image without one is removed {} days after it was pushed, \
+         also while it runs: give it one ({})",
+        keep.untagged.0,
+        tagging(digest, &aws)
+    )
+}
+
+/// The command that gives an image a tag.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html>
+fn tagging(digest: &str, aws: &impl Fn(&str) -> String) -> String {
+    let image = format!("--image-ids imageDigest={digest}");
+    let manifest = format!("{} {image} --query 'images[0].imageManifest' --output text", aws("batch-get-image"));
+    format!("{} --image-tag TAG --image-manifest \"$({manifest})\"", aws("put-image"))
 }
 
 #[cfg(test)]

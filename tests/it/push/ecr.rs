@@ -337,5 +337,14 @@ fn an_image_is_found_by_its_tag_and_by_its_digest_and_not_made_up() {
             "{ended}"
         );
         assert!(ended.stdout.contains(&layout.digest) || ended.stderr.contains(&layout.digest), "{ended}");
+        assert!(!ended.stderr.contains("has no tag"), "{ended}");
+    }
+
+    // Without a tag it runs, and goes one day.
+    let untagged = Layout::image(&[random(100)]);
+    to_ecr(&ecr.0, &untagged, &[]).ended(0);
+    let ended = deploy(&["--digest", &untagged.digest], 0);
+    for part in ["has no tag", "14 days after it was pushed", "aws ecr put-image"] {
+        assert!(ended.stderr.lines().any(|line| line.starts_with("warning") && line.contains(part)), "{part}: {ended}");
     }
 }
