@@ -30,10 +30,10 @@ use crate::report::Report;
 
 /// More pages than this are not read: each has up to a thousand findings or images.
 const MOST_PAGES: usize = 100;
-/// How long a repository is new.
-const NEW: Duration = Duration::from_secs(20);
 /// As many images as BatchGetImage takes.
 const BATCH: usize = 100;
+/// How long a repository is new: longer than the patience for one request.
+const NEW: Duration = Duration::from_secs(20);
 
 /// One repository of an ECR registry, which may not be there yet.
 pub struct Ecr {
@@ -76,6 +76,7 @@ impl Ecr {
         }
     }
 
+    /// Notes the time; gives what it was given.
     #[expect(clippy::disallowed_methods, reason = "the one clock of a new repository")]
     fn was_created(&self, by_us: bool) -> bool {
         self.created.get_or_init(Instant::now);

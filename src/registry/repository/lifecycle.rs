@@ -174,10 +174,10 @@ pub enum End {
     Now,
     /// On a day, although nothing else happens.
     On(Timestamp),
-    /// When this many more of its kind are pushed, and with it a tag that is not of that kind.
+    /// When this many more of its kind are pushed, and with it a tag that is no snapshot's.
     Behind(usize),
     /// Never, or as one of many that newer ones take the place of.
-    Fair,
+    AsMeant,
 }
 
 impl End {
@@ -186,7 +186,7 @@ impl End {
             End::Now => "goes within a day".into(),
             End::On(day) => format!("goes on {}", day.strftime("%Y-%m-%d")),
             End::Behind(newer) => format!("goes with all its tags, when {newer} more snapshots are pushed"),
-            End::Fair => "stays".into(),
+            End::AsMeant => "stays".into(),
         }
     }
 }
@@ -221,21 +221,25 @@ fn read(policy: &str) -> Vec<Rule> {
 /// it count it, and do not take it.
 fn ends(policy: &str, images: &Images) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; images.all.len()];
-    for rule in read(policy) {
+    let rules = read(policy);
+    let is_snapshots = |tag: &String| {
+        rules.iter().any(|rule| matches!(rule, Rule::Newest { pattern, .. } if pattern::matches(pattern, tag)))
+    };
+    for rule in &rules {
         let mut end = |at: usize, how: End| ends[at] = ends[at].take().or(Some(how));
         match rule {
             Rule::Newest { pattern, stay } => {
-                let is_of = |tag: &String| pattern::matches(&pattern, tag);
+                let is_of = |tag: &String| pattern::matches(pattern, tag);
                 let mut matching: Vec<(usize, &Image)> =
                     images.all.iter().enumerate().filter(|(_, image)| image.tags.iter().any(is_of)).collect();
                 matching.sort_by_key(|(_, image)| std::cmp::Reverse(image.pushed));
                 for (place, (at, image)) in matching.into_iter().enumerate() {
                     end(
                         at,
-                        match place >= stay {
-                            true => End::Now,
-                            false if image.tags.iter().all(is_of) => End::Fair,
-                            false => End::Behind(stay - place),
+                        match stay.checked_sub(place) {
+                            None | Some(0) => End::Now,
+                            Some(_) if image.tags.iter().all(is_snapshots) => End::AsMeant,
+                            Some(newer) => End::Behind(newer),
                         },
                     );
                 }
@@ -250,7 +254,7 @@ fn ends(policy: &str, images: &Images) -> Vec<End> {
             }
         }
     }
-    ends.into_iter().map(|end| end.unwrap_or(End::Fair)).collect()
+    ends.into_iter().map(|end| end.unwrap_or(End::AsMeant)).collect()
 }
 
 /// An image that a new policy takes, and that the one before leaves alone for longer.

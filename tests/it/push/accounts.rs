@@ -18,20 +18,35 @@ const REGION: &str = "eu-central-1";
 const WITHOUT: [&str; 4] =
     ["GetAuthorizationToken", "BatchGetRepositoryScanningConfiguration", "ListTagsForResource", "TagResource"];
 
-/// `aws ecr` in the other account's registry.
-fn other(ecr: &EcrRepository, command: &str, more: &[&str]) -> Run {
+/// `aws ecr` in the other region, about the repository of this name.
+fn aws(name: &str, command: &str, more: &[&str]) -> Run {
     let mut aws = Command::new("aws");
-    aws.args(["ecr", command, "--output", "json", "--region", REGION, "--registry-id", OTHER]).args(more);
-    if command != "describe-repositories" {
-        aws.args(["--repository-name", &ecr.name()]);
-    }
+    aws.args(["ecr", command, "--output", "json", "--region", REGION, "--repository-name", name]).args(more);
     run(&mut aws)
+}
+
+/// A repository's name, which is gone from the other region at the end, in both accounts.
+struct Elsewhere(String);
+
+impl Elsewhere {
+    /// `aws ecr` in the other account's registry.
+    fn aws(&self, command: &str, more: &[&str]) -> Run {
+        aws(&self.0, command, &[&["--registry-id", OTHER], more].concat())
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.aws("delete-repository", &["--force"]);
+        aws(&self.0, "delete-repository", &["--force"]);
+    }
 }
 
 /// The caller is in one account and region, the repository in another of both; a repository of the caller's own has the same name.
 #[test]
 fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     let (ecr, layout) = (EcrRepository::new(), Layout::image(&[random(100)]));
+    let there = Elsewhere(ecr.name());
     let api = Api::named(&format!("{OTHER}.dkr.ecr.{REGION}.amazonaws.com"));
     let push = |more: &[&str]| -> Run {
         let (folder, mut command): (Repository, Command) =
@@ -50,10 +65,8 @@ fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     let shown = format!("{OTHER}.dkr.ecr.{REGION}.amazonaws.com/{}", ecr.name());
     assert_eq!(pushed.json()["repository"], shown.as_str(), "{pushed}");
     assert!(ecr.describe().is_none(), "the caller's own registry got nothing");
-    let described = other(&ecr, "describe-repositories", &["--repository-names", &ecr.name()]).ended(0).json();
     let arn = format!("arn:aws:ecr:{REGION}:{OTHER}:repository/{}", ecr.name());
-    assert_eq!(described["repositories"][0]["repositoryArn"], arn.as_str());
-    let images = other(&ecr, "describe-images", &[]).ended(0).json();
+    let images = there.aws("describe-images", &[]).ended(0).json();
     assert_eq!(images["imageDetails"][0]["imageTags"], json!(["1.0.0"]), "{images}");
 
     // What it looks at is that account's: nothing differs there.
@@ -61,15 +74,14 @@ fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     assert_eq!((warnings(&again), &again.json()["uploaded-bytes"]), (vec![], &0.into()), "{again}");
 
     // The registry's own rules are told of the caller's registry only, where a repository of the same name is scanned.
-    let mut own = Command::new("aws");
-    own.args(["ecr", "create-repository", "--region", REGION, "--repository-name", &ecr.name()]);
-    run(own.args(["--image-scanning-configuration", "scanOnPush=true"])).ended(0);
-    other(&ecr, "put-image-scanning-configuration", &["--image-scanning-configuration", "scanOnPush=false"]).ended(0);
-    other(&ecr, "delete-lifecycle-policy", &[]).ended(0);
+    let scanned = "--image-scanning-configuration";
+    aws(&there.0, "create-repository", &[scanned, "scanOnPush=true"]).ended(0);
+    there.aws("put-image-scanning-configuration", &[scanned, "scanOnPush=false"]).ended(0);
+    there.aws("delete-lifecycle-policy", &[]).ended(0);
     let told = push(&["--repair"]);
     let told = warnings(&told).join("\n");
     assert!(told.lines().count() == 1 && told.contains("is told to that account only"), "{told}");
-    let text = other(&ecr, "get-lifecycle-policy", &[]).ended(0).json();
+    let text = there.aws("get-lifecycle-policy", &[]).ended(0).json();
     assert!(text["lifecyclePolicyText"].as_str().is_some_and(|text| text.contains("cicd: ")), "{text}");
 
     let calls: Vec<_> = api.calls().into_iter().filter(|call| !call.action.contains("/v2/")).collect();
@@ -82,9 +94,6 @@ fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
         };
         assert!(named, "{call:?}");
     }
-    other(&ecr, "delete-repository", &["--force"]).ended(0);
-    let mut own = Command::new("aws");
-    run(own.args(["ecr", "delete-repository", "--region", REGION, "--repository-name", &ecr.name()])).ended(0);
 }
 
 /// ECR in front of the stack's, whose parts do not know a repository yet the first `times` that each of them is asked.

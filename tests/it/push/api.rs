@@ -122,14 +122,14 @@ fn serve(
         Turn::Pass => {}
     }
     let mut there = TcpStream::connect(upstream)?;
-    let is_kept = |line: &&str| {
+    // Only the registry's own protocol goes by the host's name.
+    let host = host.filter(|_| target.is_empty());
+    let is_dropped = |line: &&str| {
         let line = line.to_ascii_lowercase();
-        !line.starts_with("connection:") && !(host.is_some() && target.is_empty() && line.starts_with("host:"))
+        line.starts_with("connection:") || (host.is_some() && line.starts_with("host:"))
     };
-    let mut passed: Vec<String> = head.lines().filter(is_kept).map(str::to_string).collect();
-    if let (Some(host), true) = (host, target.is_empty()) {
-        passed.push(format!("Host: {host}"));
-    }
+    let mut passed: Vec<String> = head.lines().filter(|line| !is_dropped(line)).map(str::to_string).collect();
+    passed.extend(host.map(|host| format!("Host: {host}")));
     there.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
     there.write_all(&body)?;
     let Some(change) = change else { return std::io::copy(&mut there, &mut client).map(drop) };

@@ -4,10 +4,12 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::api::{Api, Turn};
 use super::layouts::{Layout, random, sha256};
 use super::proxy::{Act, Proxy, Rule};
+use super::repository::{push_command, warnings};
 use super::{assert_arrived, message, pusher};
 use crate::support::{Repository, Run, cicd, root, run, stack, unique};
 
@@ -134,6 +136,26 @@ fn a_run_whose_version_is_taken_by_another_commit_builds_nothing() {
     }
     assert_eq!(ended.json()["version"], "0.1.0");
     assert!(!folder.path().join("target").exists(), "nothing was built");
+}
+
+/// The build goes on, as the push will tell; but nobody takes it for a look.
+#[test]
+fn a_look_before_the_build_that_is_denied_is_said() {
+    let (ecr, layout) = (EcrRepository::new(), Layout::image(&[random(100)]));
+    ecr.aws("create-repository", &[]).ended(0);
+    let api = Api::new(|call, _| match call.action.contains("/manifests/1.0.0") {
+        true => Turn::Answer("403 Forbidden", json!({ "errors": [{ "code": "DENIED", "message": "not authorized" }] })),
+        false => Turn::Pass,
+    });
+    let (folder, mut command) = push_command(&ecr, "", &layout, &["--tag", "1.0.0", "--tag", "2.0.0", "--preflight"]);
+    let platform = std::fs::read_to_string(folder.path().join("platform.yaml")).expect("platform.yaml");
+    folder.write("platform.yaml", &platform.replace(&stack("AWS_ENDPOINT_URL"), &api.url));
+    let ended = run(&mut command).ended(0);
+    let told = warnings(&ended);
+    assert!(
+        told.len() == 1 && told[0].contains("whether 1.0.0 is free") && told[0].contains("ecr:BatchGetImage"),
+        "{ended}"
+    );
 }
 
 /// As a job pushes: the OIDC token becomes the environment's role.

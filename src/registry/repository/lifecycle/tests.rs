@@ -50,7 +50,7 @@ fn each_rule_of_ours_is_read() {
 #[test]
 fn a_first_policy_takes_what_it_does_not_keep() {
     let few = "{snapshots: 2, untagged: 14d}";
-    let cases: [(&str, &str, Vec<Image>, &[&str]); 10] = [
+    let cases: [(&str, &str, Vec<Image>, &[&str]); 11] = [
         ("releases stay", few, vec![image("a", 900, &["1.4.0"]), image("b", 900, &["2.0.0-beta.1", "latest"])], &[]),
         (
             "an untagged image may run, whatever its age",
@@ -91,14 +91,16 @@ fn a_first_policy_takes_what_it_does_not_keep() {
             &["a goes within a day", "c goes with all its tags, when 2 more snapshots are pushed"],
         ),
         (
-            "a rule behind the first that matches does not take it, and counts it",
+            "a rule behind the first that matches counts it, and does not take it",
             "{snapshots: 1, snapshot-tags: [\"x-*\", \"y-*\"]}",
-            vec![image("a", 1, &["x-1", "y-1"]), image("b", 2, &["y-2"]), image("c", 3, &["y-3"])],
-            &[
-                "a goes with all its tags, when 1 more snapshots are pushed",
-                "b goes within a day",
-                "c goes within a day",
-            ],
+            vec![image("a", 3, &["x-1", "y-1"]), image("b", 2, &["y-2"]), image("c", 1, &["y-3"])],
+            &["b goes within a day"],
+        ),
+        (
+            "a rule before takes what one behind it keeps",
+            "{snapshots: 1, snapshot-tags: [\"x-*\", \"y-*\"]}",
+            vec![image("a", 3, &["x-1", "y-1"]), image("b", 2, &["x-2", "1.4.0"])],
+            &["a goes within a day", "b goes with all its tags, when 1 more snapshots are pushed"],
         ),
         ("another branch's snapshots match nothing", few, vec![image("a", 900, &["1.4.0-feature-x.5"])], &[]),
         (
