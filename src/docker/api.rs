@@ -12,7 +12,7 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HealthConfig, HostConfig,
     HostConfigLogConfig, PortBinding,
 };
 use bollard::query_parameters::{
@@ -445,6 +445,8 @@ fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
         labels: Some(spec.labels.clone().into_iter().collect()),
         exposed_ports: port.map(|port| vec![port]),
         host_config: Some(host),
+        // We ask from outside, as Kubernetes and a load balancer do; the image's own look would start programs beside the service.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         ..Default::default()
     }
 }

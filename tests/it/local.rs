@@ -60,6 +60,7 @@ fn a_first_the_same_and_another_version() {
     assert_eq!((text(&served["version"]), text(&served["mode"])), ("1.0.0".into(), "production".into()));
 
     let (before, since) = (containers(&name), now());
+    assert_eq!(docker(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", &before[0]]), ["[NONE]"]);
     let same = deploy(&repository, &["--version", "1.0.0"]).ended(0).json();
     assert_eq!((text(&same["status"]), &same["url"]), ("unchanged".into(), &first["url"]));
     assert_eq!(same["changed"], serde_json::json!([]));
@@ -231,7 +232,9 @@ fn what_a_container_would_be_is_rendered_as_a_compose_file() {
     let name = unique("render");
     let repository = service(&name, &server("", EVERYWHERE), "secrets: {TOKEN: 'ssm:/token'}\n");
     let ended = run(cicd(repository.path()).args(["render", "--environment", "local"])).ended(0);
-    for line in [format!("name: {name}-local"), "TOKEN: ${TOKEN:?}".into(), "127.0.0.1::8000".into()] {
+    for line in
+        [format!("name: {name}-local"), "TOKEN: ${TOKEN:?}".into(), "127.0.0.1::8000".into(), "disable: true".into()]
+    {
         assert!(ended.stdout.contains(&line), "{line}: {ended}");
     }
 }

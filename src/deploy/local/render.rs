@@ -94,6 +94,7 @@ pub fn compose(order: &Order) -> Result<String> {
         "mem_limit": format!("{}m", settings.memory.mebibytes),
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
+        "healthcheck": { "disable": true },
     });
     let with = |more: Value| {
         let mut all = common.as_object().cloned().unwrap_or_default();
