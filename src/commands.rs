@@ -258,17 +258,20 @@ async fn preflight(context: &Context, tags: &[String], repository: Option<&str>)
     let service = context.service()?;
     let head = git::head(&git::open(&context.folder())?)?;
     let step = context.report.step("preflight");
-    match repository {
+    let unknown = match repository {
         Some(repository) => registry::preflight(repository, tags, &head.revision, &context.report).await?,
         None => {
             let platform = required(context.platform().await?)?;
             let session = context.registry_session(&platform).await?;
             let (registry, report) = (&platform.registry, &context.report);
             let owner = owner(&service, head.source);
-            registry::preflight_ecr(&session, registry, &owner, tags, &head.revision, report).await?;
+            registry::preflight_ecr(&session, registry, &owner, tags, &head.revision, report).await?
         }
-    }
-    step.done(format!("{} can be pushed", tags.join(", ")));
+    };
+    step.done(match unknown.as_slice() {
+        [] => format!("{} can be pushed", tags.join(", ")),
+        unknown => format!("whether {} can be pushed is not known", unknown.join(", ")),
+    });
     Ok(())
 }
 

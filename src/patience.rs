@@ -36,7 +36,8 @@ impl Patience {
         let own = doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
         match asked {
             Some(asked) if asked > self.longest => None,
-            Some(asked) => Some(asked.max(own)),
+            // Behind it, so that all who were told the same time do not come back together.
+            Some(asked) => Some(asked + own),
             None => Some(own),
         }
     }
@@ -84,8 +85,9 @@ mod tests {
     fn what_a_server_asks_for_is_kept_to_within_bounds() {
         let seconds = Duration::from_secs;
         let patience = Patience::DEFAULT;
-        assert_eq!(patience.pause(1, Some(seconds(7)), 1.0), Some(seconds(7)));
-        assert_eq!(patience.pause(5, Some(seconds(1)), 1.0), Some(seconds(8)), "never less than our own pause");
+        assert_eq!(patience.pause(1, Some(seconds(7)), 1.0), Some(Duration::from_millis(7500)));
+        assert_eq!(patience.pause(1, Some(seconds(7)), 0.0), Some(Duration::from_millis(7250)));
+        assert_eq!(patience.pause(5, Some(seconds(1)), 1.0), Some(seconds(9)), "never less than our own pause");
         assert_eq!(patience.pause(1, Some(seconds(3600)), 1.0), None, "not an hour");
     }
 

@@ -181,13 +181,20 @@ impl Client {
             tries += 1;
             let fault = match fault {
                 Fault::Unauthorised { challenge, used, why } if !renewed => {
-                    renewed = true;
                     match self.renew(challenge.as_deref(), used, why).await {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            renewed = true;
+                            continue;
+                        }
                         Err(fault) => fault,
                     }
                 }
-                fault => fault,
+                Fault::Unauthorised { .. } => fault,
+                // It was authorised: what is over later may be renewed again.
+                fault => {
+                    renewed = false;
+                    fault
+                }
             };
             let (why, asked) = match &fault {
                 Fault::Passing { why, asked, .. } => (why.clone(), *asked),

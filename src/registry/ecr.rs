@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::types::{
-    EncryptionConfiguration, EncryptionType, EnhancedImageScanFinding, ImageDetail, ImageIdentifier, ImageScanFinding,
-    ImageScanningConfiguration, ImageTagMutability, ImageTagMutabilityExclusionFilter,
-    ImageTagMutabilityExclusionFilterType, Repository, ScanFrequency, Tag, VulnerablePackage,
+    DescribeImagesFilter, EncryptionConfiguration, EncryptionType, EnhancedImageScanFinding, ImageDetail,
+    ImageIdentifier, ImageScanFinding, ImageScanningConfiguration, ImageStatus, ImageStatusFilter, ImageTagMutability,
+    ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Repository, ScanFrequency, Tag,
+    VulnerablePackage,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -153,12 +154,12 @@ impl Ecr {
     /// Refused, with the IAM action, when we may not look.
     pub async fn scanned_by_registry(&self) -> Result<Scanned> {
         let request = self.client.batch_get_repository_scanning_configuration().repository_names(&self.name);
+        // It takes no registry: what it tells is of the caller's own, and of another account's repository nothing, or of one that has
+        // the same name here.
         let answer = request.send().await.map_err(|error| {
             let doing = format!("ECR does not tell how {} is scanned", self.name);
             self.refused(doing, "ecr:BatchGetRepositoryScanningConfiguration", &error)
         })?;
-        // It takes no registry: what it tells is of the caller's own, and of another account's repository nothing, or of one that has
-        // the same name here.
         let ours = answer.scanning_configurations().iter().find(|one| one.repository_arn() == Some(&self.arn()));
         Ok(match ours.map(|one| one.scan_frequency()) {
             Some(Some(ScanFrequency::ContinuousScan | ScanFrequency::ScanOnPush)) => Scanned::Yes,
@@ -347,7 +348,10 @@ impl Ecr {
         let (mut images, mut next) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             let request = self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
-            let page = request.max_results(1000).set_next_token(next).send().await.map_err(|error| {
+            // Without it, only what is active is told, and what is being brought back from the archive is not.
+            let any = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+            let request = request.filter(any).max_results(1000).set_next_token(next);
+            let page = request.send().await.map_err(|error| {
                 self.refused(format!("ECR does not tell the images of {}", self.name), "ecr:DescribeImages", &error)
             })?;
             images.extend(page.image_details().iter().map(listed));
@@ -539,6 +543,7 @@ fn listed(image: &ImageDetail) -> Image {
         pushed: image.image_pushed_at().and_then(|at| jiff::Timestamp::from_second(at.secs()).ok()),
         is_index: INDEXES.contains(&media_type),
         subject: image.subject_manifest_digest().map(str::to_string),
+        is_archived: image.image_status() == Some(&ImageStatus::Archived),
     }
 }
 

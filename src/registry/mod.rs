@@ -205,13 +205,15 @@ async fn warn_of_loss(
     }
 }
 
-/// Sees before a build that the tags are free for an image of the commit `revision` in `HOST[:PORT]/NAME`.
+/// Sees before a build that the tags are free for an image of the commit `revision` in `HOST[:PORT]/NAME`. Gives those that it may
+/// not look for.
 ///
 /// # Errors
 /// Refused, when one is taken by an image of another commit.
-pub async fn preflight(repository: &str, tags: &[String], revision: &str, report: &Report) -> Result<()> {
+pub async fn preflight(repository: &str, tags: &[String], revision: &str, report: &Report) -> Result<Vec<String>> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
-    let client = Client::open(Address::parse(repository)?, Identity::Anonymous, PATIENCE, None, report).await?;
+    let client =
+        Client::open(Address::parse(repository)?, Identity::Anonymous, Patience::DEFAULT, None, report).await?;
     free_for(&client, tags, revision, report).await
 }
 
@@ -226,21 +228,22 @@ pub async fn preflight_ecr(
     tags: &[String],
     revision: &str,
     report: &Report,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
     Settings::of(registry, owner)?;
     let name = repository_of(registry, &owner.service);
     let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
     let ecr = Arc::new(Ecr::new(session, registry, &name));
     if let There::No = ecr.repository(report).await? {
-        return Ok(());
+        return Ok(vec![]);
     }
-    let client = Client::open(address, Identity::Ecr(ecr), PATIENCE, None, report).await?;
+    let client = Client::open(address, Identity::Ecr(ecr), Patience::DEFAULT, None, report).await?;
     free_for(&client, tags, revision, report).await
 }
 
-async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Report) -> Result<()> {
-    let mut refused = Vec::new();
+/// Gives the tags of which it is not known.
+async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Report) -> Result<Vec<String>> {
+    let (mut refused, mut unknown) = (Vec::new(), Vec::new());
     for tag in tags {
         let mut there = match preflight::look(client, tag).await {
             Ok(Some(there)) => there,
@@ -248,6 +251,7 @@ async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Rep
             Err(error) if error.kind == Kind::Refused => {
                 let fix = error.fix.or(error.why).unwrap_or_default();
                 report.warn(format!("{}: whether {tag} is free, the push will tell; {fix}", error.message));
+                unknown.push(tag.clone());
                 continue;
             }
             Err(error) => return Err(error),
@@ -259,7 +263,7 @@ async fn free_for(client: &Client, tags: &[String], revision: &str, report: &Rep
             Err(error) => refused.push(error),
         }
     }
-    preflight::together(refused).map_or(Ok(()), Err)
+    preflight::together(refused).map_or(Ok(unknown), Err)
 }
 
 /// A push that ends in time, one way or the other.

@@ -84,12 +84,12 @@ pub fn drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
     let told = |rules: &mut dyn Iterator<Item = &Value>| {
         rules.filter_map(|rule| rule["description"].as_str()?.strip_prefix(OURS)).collect::<Vec<_>>().join("; ")
     };
+    let (is, should) = (told(&mut found.iter().copied()), told(&mut wanted.iter()));
     (!same).then(|| Drift {
-        what: format!(
-            "its lifecycle policy is `{}` and should be `{}`",
-            told(&mut found.iter().copied()),
-            told(&mut wanted.iter())
-        ),
+        what: match is == should {
+            true => format!("its lifecycle policy says that it is `{is}`, and its rules do something else"),
+            false => format!("its lifecycle policy is `{is}` and should be `{should}`"),
+        },
         fix: repair,
     })
 }
@@ -134,6 +134,8 @@ pub struct Image {
     pub is_index: bool,
     /// The image that it is about, when it is an SBOM or a signature.
     pub subject: Option<String>,
+    /// In ECR's archive, where our rules take nothing.
+    pub is_archived: bool,
 }
 
 /// All that is in a repository.
@@ -144,6 +146,13 @@ pub struct Images {
     pub children: BTreeSet<String>,
     /// When they were looked at.
     pub at: Timestamp,
+}
+
+impl Images {
+    /// Those that our rules speak of, with their places.
+    fn standard(&self) -> impl Iterator<Item = (usize, &Image)> {
+        self.all.iter().enumerate().filter(|(_, image)| !image.is_archived)
+    }
 }
 
 /// The indexes whose children matter: without images that have no tag, none does.
@@ -197,14 +206,16 @@ enum Rule {
     Untagged { days: i64 },
 }
 
-/// The rules of a policy. One that is not made as ours are is left out: it protects nobody in what follows.
-fn read(policy: &str) -> Vec<Rule> {
-    let parsed: Value = serde_json::from_str(policy).unwrap_or_default();
-    let mut rules: Vec<&Value> = parsed["rules"].as_array().into_iter().flatten().collect();
+/// The rules of a policy; none, when one of them is not made as ours are.
+fn read(policy: &str) -> Option<Vec<Rule>> {
+    let parsed: Value = serde_json::from_str(policy).ok()?;
+    let mut rules: Vec<&Value> = parsed["rules"].as_array()?.iter().collect();
     rules.sort_by_key(|rule| rule["rulePriority"].as_i64());
     let rule = |rule: &&Value| {
-        let selection = &rule["selection"];
-        let number = selection["countNumber"].as_i64()?;
+        // One that archives, or takes from the archive, ends nothing of what ours ends.
+        let selection = Some(&rule["selection"])
+            .filter(|selection| selection["storageClass"].as_str().is_none_or(|class| class == "standard"))?;
+        let number = selection["countNumber"].as_i64().filter(|_| rule["action"]["type"] == "expire")?;
         match (selection["tagStatus"].as_str()?, selection["countType"].as_str()?) {
             ("tagged", "imageCountMoreThan") => match selection["tagPatternList"].as_array()?.as_slice() {
                 [one] => Some(Rule::Newest { pattern: one.as_str()?.into(), stay: usize::try_from(number).ok()? }),
@@ -214,24 +225,23 @@ fn read(policy: &str) -> Vec<Rule> {
             _ => None,
         }
     };
-    rules.iter().filter_map(rule).collect()
+    rules.iter().map(rule).collect()
 }
 
-/// How each image ends by a policy. An image belongs to the first rule that it matches, by any of its tags; the rules behind
+/// How each image ends by the rules of a policy. An image belongs to the first rule that it matches, by any of its tags; the rules behind
 /// it count it, and do not take it.
-fn ends(policy: &str, images: &Images) -> Vec<End> {
+fn ends(rules: &[Rule], images: &Images) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; images.all.len()];
-    let rules = read(policy);
     let is_snapshots = |tag: &String| {
         rules.iter().any(|rule| matches!(rule, Rule::Newest { pattern, .. } if pattern::matches(pattern, tag)))
     };
-    for rule in &rules {
+    for rule in rules {
         let mut end = |at: usize, how: End| ends[at] = ends[at].take().or(Some(how));
         match rule {
             Rule::Newest { pattern, stay } => {
                 let is_of = |tag: &String| pattern::matches(pattern, tag);
                 let mut matching: Vec<(usize, &Image)> =
-                    images.all.iter().enumerate().filter(|(_, image)| image.tags.iter().any(is_of)).collect();
+                    images.standard().filter(|(_, image)| image.tags.iter().any(is_of)).collect();
                 matching.sort_by_key(|(_, image)| std::cmp::Reverse(image.pushed));
                 for (place, (at, image)) in matching.into_iter().enumerate() {
                     end(
@@ -245,7 +255,7 @@ fn ends(policy: &str, images: &Images) -> Vec<End> {
                 }
             }
             Rule::Untagged { days } => {
-                for (at, image) in images.all.iter().enumerate().filter(|(_, image)| image.tags.is_empty()) {
+                for (at, image) in images.standard().filter(|(_, image)| image.tags.is_empty()) {
                     let until = image.pushed.and_then(|at| {
                         Timestamp::from_second(at.as_second().saturating_add(days.saturating_mul(DAY))).ok()
                     });
@@ -272,7 +282,9 @@ pub fn losses<'a>(before: Option<&str>, after: &str, images: &'a Images) -> Vec<
         images.children.contains(&image.digest)
             || image.subject.as_deref().is_some_and(|subject| there.contains(subject))
     };
-    let (before, after) = (ends(before.unwrap_or_default(), images), ends(after, images));
+    // A policy that cannot be followed is taken to keep everything.
+    let ends = |policy: Option<&str>| ends(&policy.and_then(read).unwrap_or_default(), images);
+    let (before, after) = (ends(before), ends(Some(after)));
     let sooner = images.all.iter().zip(before.iter().zip(&after)).filter(|(_, (before, after))| after < before);
     // Whatever has a tag is somebody's, whoever refers to it.
     let own = sooner.filter(|(image, _)| !image.tags.is_empty() || !belongs(image));
@@ -282,7 +294,7 @@ pub fn losses<'a>(before: Option<&str>, after: &str, images: &'a Images) -> Vec<
 /// Why the policy of the repository `name` is not changed; none when nothing is lost. `aws` makes an `aws ecr` command for the repository of
 /// a verb.
 pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Option<Error> {
-    let first = losses.first()?;
+    losses.first()?;
     let shown = losses.iter().take(MOST_NAMED).map(|Loss { image, end }| {
         let tags = if image.tags.is_empty() { "no tag".into() } else { image.tags.join(", ") };
         let pushed = image.pushed.map_or("at an unknown time".into(), |at| at.to_string());
@@ -310,9 +322,8 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
         untagged,
         released,
         Some(format!(
-            "what nobody needs can go at once: {} --image-ids imageDigest={}",
-            aws("batch-delete-image"),
-            first.image.digest
+            "what nobody needs can go at once: {} --image-ids imageDigest=DIGEST",
+            aws("batch-delete-image")
         )),
         Some(
             "or keep more: `lifecycle: {snapshots: …, untagged: …}` below `registry` in platform.yaml, or `lifecycle: off`; \
@@ -337,12 +348,13 @@ pub fn deployed_untagged(name: &str, digest: &str, keep: &Keep, aws: impl Fn(&st
     )
 }
 
-/// The command that gives an image a tag.
+/// The command that gives an image a tag. It says the digest, too: a shell drops the newline that a manifest may end with, and what
+/// is left would be another image.
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html>
 fn tagging(digest: &str, aws: &impl Fn(&str) -> String) -> String {
     let image = format!("--image-ids imageDigest={digest}");
     let manifest = format!("{} {image} --query 'images[0].imageManifest' --output text", aws("batch-get-image"));
-    format!("{} --image-tag TAG --image-manifest \"$({manifest})\"", aws("put-image"))
+    format!("{} --image-tag TAG --image-digest {digest} --image-manifest \"$({manifest})\"", aws("put-image"))
 }
 
 #[cfg(test)]

@@ -152,6 +152,12 @@ async fn spare_images(ecr: &Ecr, facts: &Facts, repairs: &[Repair<'_>]) -> Resul
     let children = ecr.children(&lifecycle::indexes(&all)).await?;
     let images = Images { all, children, at: jiff::Timestamp::now() };
     let before = facts.lifecycle.as_ref().and_then(|before| before.as_deref());
+    // Asking the registry in between can take minutes.
+    if ecr.lifecycle_policy().await?.as_deref() != before {
+        return Err(Error::refused(format!("somebody else just changed the lifecycle policy of {}", ecr.name()))
+            .why("it is not what it was when this began to look")
+            .fix("run this again"));
+    }
     lifecycle::refusal(ecr.name(), &lifecycle::losses(before, after, &images), |verb| ecr.command(verb))
         .map_or(Ok(()), Err)
 }

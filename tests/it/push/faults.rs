@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::layouts::{Layout, random};
 use super::proxy::{Act, Proxy, Rule};
-use super::{assert_arrived, assert_no_tag, push, repository};
+use super::{assert_arrived, assert_no_tag, get, push, repository, url};
 use crate::support::stack;
 
 const PUSHES: u64 = 500;
@@ -29,6 +29,9 @@ fn faults(seed: u64) -> Vec<Rule> {
         ("PUT", "/uploads/"),
         ("PUT", "/manifests/sha256"),
         ("PUT", "/manifests/1.0.0"),
+        ("GET", "/referrers/"),
+        ("GET", "/manifests/sha256-"),
+        ("PUT", "/manifests/sha256-"),
     ];
     let acts = [
         Act::Cut(0),
@@ -84,11 +87,11 @@ fn one(seed: u64, upstream: &str, whole: &AtomicUsize) {
     let proxy = Proxy::before(upstream, &rules);
     let repository = repository(&proxy.host);
     // Every shape meets every roll of the dice.
-    let layout = match seed % 4 {
-        0 => Layout::image(&[random(20_000), random(50)]),
-        1 => Layout::index(&[random(500), random(20_000), random(50)]),
-        2 => Layout::with_referrers(&[random(20_000)], 2).0,
-        _ => Layout::image(&(0..6).map(|layer| random(100 + layer)).collect::<Vec<_>>()),
+    let (layout, referrers) = match seed % 4 {
+        0 => (Layout::image(&[random(20_000), random(50)]), vec![]),
+        1 => (Layout::index(&[random(500), random(20_000), random(50)]), vec![]),
+        2 => Layout::with_referrers(&[random(20_000)], 2),
+        _ => (Layout::image(&(0..6).map(|layer| random(100 + layer)).collect::<Vec<_>>()), vec![]),
     };
     let ended = push(&layout, &repository, &["--tag", "1.0.0"]);
     // What is there is asked of the registry itself.
@@ -96,6 +99,11 @@ fn one(seed: u64, upstream: &str, whole: &AtomicUsize) {
     if ended.code == 0 {
         assert_eq!(ended.json()["digest"], layout.digest, "{seed}: {rules:?}");
         assert_arrived(&layout, &there, &["1.0.0"]);
+        if !referrers.is_empty() {
+            let (_, list) = get(&format!("{}/manifests/{}", url(&there), layout.digest.replace(':', "-")));
+            let list = String::from_utf8_lossy(&list);
+            assert!(referrers.iter().all(|one| list.contains(one)), "{seed}: {rules:?}: {list}");
+        }
         whole.fetch_add(1, Ordering::Relaxed);
     } else {
         assert!(matches!(ended.code, 1 | 3 | 6), "{seed}: {rules:?}: {ended}");
