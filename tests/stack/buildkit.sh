@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# BuildKit in an image of its own, for builds on an engine whose store writes no layout: built from its Go module
+# (tests/stack/buildkit/go.mod), as there need be no container registry to pull moby/buildkit from.
+
+BUILDKIT_SOURCES=$STACK_SOURCES/buildkit
+BUILDKIT_IMAGE=cicd/buildkit:tests
+
+buildkit_version() { sed -nE 's/^.*github.com\/moby\/buildkit (v[0-9.]+)( .*)?$/\1/p' "$BUILDKIT_SOURCES/go.mod"; }
+
+# Without the version it would not say which it is; buildx asks.
+buildkit_linker_flags() { printf -- '-s -w -X github.com/moby/buildkit/version.Version=%s' "$(buildkit_version)"; }
+
+setup_buildkit() {
+  local key
+  key=$(hash_of "$BUILDKIT_SOURCES/go.mod" "$BUILDKIT_SOURCES/go.sum" "$(buildkit_linker_flags)")
+  if [[ ! -d $CACHE/buildkit/$key ]]; then
+    need_go "$(sed -nE 's/^go ([0-9.]+)$/\1/p' "$BUILDKIT_SOURCES/go.mod")"
+    say "  builds BuildKit $(buildkit_version) from source; this takes about four minutes on two cores, once"
+  fi
+  cached buildkit "$key" step "BuildKit $(buildkit_version)" build_buildkit
+  key=$(hash_of "$key" "$BUILDKIT_SOURCES/Dockerfile" "$(docker image inspect --format '{{.Id}}' debian:trixie-slim)")
+  # shellcheck disable=SC2154 # set by `cached`
+  image_has_key "$BUILDKIT_IMAGE" "$key" ||
+    step "$BUILDKIT_IMAGE" build_local_image "$BUILDKIT_IMAGE" "$key" "$BUILDKIT_SOURCES/Dockerfile" "$BUILDKIT_SOURCES" --build-context "binaries=$cached/"
+}
+
+build_buildkit() {
+  CGO_ENABLED=0 nice -n 5 go build -C "$BUILDKIT_SOURCES" -mod=readonly -trimpath -ldflags "$(buildkit_linker_flags)" -o "$1/" tool
+}
