@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::values::{Cache, ImageName, Span};
+use crate::config::values::{BuilderImage, Cache, ImageName, Span};
 use crate::error::{Error, Result};
 use crate::report::Format;
 
@@ -132,6 +132,9 @@ pub struct BuildImageArgs {
     /// Where the build's steps are kept from run to run, instead of image.cache: auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER
     #[arg(long, value_name = "CACHE", value_parser = cache)]
     pub cache: Option<Cache>,
+    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of moby/buildkit, or off to pack what the engine itself builds
+    #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
+    pub builder_image: BuilderImage,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "60m")]
     pub timeout: Span,
@@ -211,6 +214,9 @@ pub struct RunArgs {
     /// Build without any cache
     #[arg(long)]
     pub no_cache: bool,
+    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of moby/buildkit, or off to pack what the engine itself builds
+    #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
+    pub builder_image: BuilderImage,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,
@@ -271,6 +277,10 @@ fn version(text: &str) -> Result<String, String> {
 
 fn cache(text: &str) -> Result<Cache, String> {
     Cache::try_from(text.to_string())
+}
+
+fn builder_image(text: &str) -> Result<BuilderImage, String> {
+    BuilderImage::try_from(text.to_string())
 }
 
 fn span(text: &str) -> Result<Span, String> {

@@ -243,6 +243,8 @@ async fn build_sources(
         version,
         layout: arguments.layout.clone(),
         no_cache: arguments.no_cache,
+        builder_image: arguments.builder_image.clone(),
+        from_fork: github::runner::from_fork(&context.environ),
         timeout: arguments.timeout.0,
     };
     if context.shared.plan {
@@ -548,6 +550,7 @@ async fn run_all(context: &Context, arguments: &RunArgs) -> Result<()> {
         skip_contract: arguments.skip_contract,
         no_cache: arguments.no_cache,
         cache: None,
+        builder_image: arguments.builder_image.clone(),
         timeout: BUILD_TIMEOUT,
     };
     let digest = build_image(context, &build).await?;

@@ -446,7 +446,7 @@ impl JsonSchema for Memory {
 }
 
 mod image;
-pub use image::{BuildContext, Cache, HostAddress, HostName, ImageName, LabelName};
+pub use image::{BuildContext, BuilderImage, Cache, HostAddress, HostName, ImageName, LabelName};
 
 #[cfg(test)]
 mod tests {

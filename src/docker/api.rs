@@ -22,7 +22,7 @@ use bollard::query_parameters::{
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::inside::{FILES, Inside, PS, Processes};
-use super::{Answer, Container, Page, Spec, State, Stopped, archive, diagnosis};
+use super::{Answer, Container, Page, Spec, State, Stopped, Version, archive, diagnosis};
 use crate::error::{Error, Result, chain};
 use crate::layout::Layout;
 
@@ -357,6 +357,13 @@ impl Drop for Removal {
         });
         let _ = finished.recv_timeout(REMOVAL_TIMEOUT);
     }
+}
+
+/// Which engine answers; none when nobody does in time. `docker_host` is the value of `DOCKER_HOST`.
+pub async fn version(docker_host: Option<&str>) -> Option<Version> {
+    let docker = open(docker_host.unwrap_or(HOST)).ok()?;
+    let found = tokio::time::timeout(ANSWER_TIMEOUT, docker.version()).await.ok()?.ok()?;
+    Some(Version { engine: found.version.unwrap_or_default(), api: found.api_version.unwrap_or_default() })
 }
 
 /// What a container wrote, as far as it came in time.

@@ -12,7 +12,7 @@ pub mod inside;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use api::Engine;
+pub use api::{Engine, version};
 
 use crate::error::{Error, Result};
 
@@ -21,6 +21,13 @@ pub const GRACE: Duration = Duration::from_secs(10);
 
 /// How many of a container's last log lines a failure shows.
 pub const LOG_TAIL: usize = 20;
+
+/// An engine's version, `28.0.4`, and its API's, `1.48`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub engine: String,
+    pub api: String,
+}
 
 /// A container to run. It holds values of secrets, so it is never shown.
 #[derive(Clone)]

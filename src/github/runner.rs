@@ -44,6 +44,18 @@ pub fn pull_request(environ: &Environ) -> Option<u64> {
     of_ref().or_else(of_event)
 }
 
+/// Whether a run is for a pull request from another repository: such a run gets no secrets and no OIDC token.
+pub fn from_fork(environ: &Environ) -> bool {
+    let of_pull_request = || {
+        environ.get("GITHUB_EVENT_NAME").filter(|name| name.starts_with("pull_request"))?;
+        event(environ)
+    };
+    // A fork that was deleted meanwhile is null.
+    of_pull_request().is_some_and(|event| {
+        event.pointer("/pull_request/head/repo/full_name") != event.pointer("/repository/full_name")
+    })
+}
+
 /// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks out a detached HEAD, so
 /// git cannot tell.
 pub fn branch(environ: &Environ) -> Option<String> {
@@ -141,6 +153,26 @@ mod tests {
             ];
             let environ = Environ::new(values.map(|(key, value)| (key.to_string(), value)));
             assert_eq!(pull_request(&environ), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pull_request_from_a_fork_is_told_from_one_of_the_repository() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("event.json");
+        let repository = r#""repository": {"full_name": "clinicult/patients"}"#;
+        let head = |repo: &str| format!(r#"{{{repository}, "pull_request": {{"head": {{"repo": {repo}}}}}}}"#);
+        let cases = [
+            ("pull_request", head(r#"{"full_name": "clinicult/patients"}"#), false),
+            ("pull_request", head(r#"{"full_name": "somebody/patients"}"#), true),
+            ("pull_request", head("null"), true),
+            ("push", format!("{{{repository}}}"), false),
+        ];
+        for (name, event, expected) in cases {
+            std::fs::write(&file, &event).expect("written");
+            let values = [("GITHUB_EVENT_NAME", name.to_string()), ("GITHUB_EVENT_PATH", file.display().to_string())];
+            let environ = Environ::new(values.map(|(key, value)| (key.to_string(), value)));
+            assert_eq!(from_fork(&environ), expected, "{event}");
         }
     }
 

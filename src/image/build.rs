@@ -2,10 +2,12 @@
 //!
 //! [`plan`] says with which arguments, [`buildx`] runs it, [`progress`] reads what it says, [`diagnosis`] says why it failed;
 //! [`attestations`] takes what the build says of itself out of the image. Here is what is looked at before, and which way it goes:
-//! most builders write a layout; an engine with an older store gets the image itself, and we pack what it saves.
+//! most builders write a layout; beside an engine with an older store a builder runs in a [`container`]; where there is none, that engine
+//! gets the image itself, and we pack what it saves.
 
 mod attestations;
 mod buildx;
+mod container;
 mod diagnosis;
 mod plan;
 mod progress;
@@ -15,16 +17,17 @@ use std::time::Duration;
 
 use crate::cli::Environ;
 use crate::config::service;
-use crate::config::service::Provenance;
-use crate::config::values::{Cache, Span};
+use crate::config::values::{BuilderImage, Cache, Span};
 use crate::docker;
 use crate::error::{Error, Kind, Result};
 use crate::git::Head;
-use crate::image::destination::{Built, Destination, Fresh, full, unwritable};
+use crate::image::destination::{BUILDX, Built, Destination, Fresh, IDENTIFIER, SAVED, full, unwritable};
 use crate::image::import;
 use crate::report::Report;
-use buildx::Builder;
+use buildx::Buildx;
+use container::Container;
 use plan::{Backend, SecretSource, Way};
+use progress::Progress;
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ pub struct Request {
     /// Where the OCI layout is written.
     pub layout: PathBuf,
     pub no_cache: bool,
+    /// For an engine whose store writes no layout.
+    pub builder_image: BuilderImage,
+    /// It is for a pull request from a fork, which GitHub gives no secrets.
+    pub from_fork: bool,
     /// A build that takes longer hangs.
     pub timeout: Duration,
 }
@@ -56,11 +63,17 @@ pub async fn build(request: &Request, environ: &Environ, report: &Report) -> Res
     warn_of_layout_in_context(request, destination.path(), report);
     let secrets = secrets(request, environ, report)?;
     let way = way(request, environ, report);
-    let builder = Builder::new(environ, buildx::environment(request, environ, &way, &secrets), report)?;
+    let buildx = Buildx::new(environ, buildx::environment(request, environ, &way, &secrets), report)?;
+    // An engine that does not answer need not be: the builder that buildx selects may have none.
+    let engine = docker::version(environ.get("DOCKER_HOST")).await;
+    if let Some(error) = engine.as_ref().and_then(diagnosis::too_old) {
+        return Err(error);
+    }
+    destination.sweep(|left| container::remove_all(&buildx, &left.part(BUILDX)));
 
     let fresh = destination.fresh()?;
     let begun = Begun::of(request, &way);
-    let building = written(&builder, request, environ, &fresh, way, report);
+    let building = written(&buildx, request, environ, &fresh, way, report);
     tokio::time::timeout(request.timeout, building).await.unwrap_or_else(|_| {
         let time = String::from(Span(request.timeout));
         Err(Error::new(Kind::TimedOut, format!("the build took longer than {time}"))
@@ -76,49 +89,58 @@ pub async fn build(request: &Request, environ: &Environ, report: &Report) -> Res
 
 /// Builds, and writes the layout.
 async fn written(
-    builder: &Builder<'_>,
+    buildx: &Buildx<'_>,
     request: &Request,
     environ: &Environ,
     fresh: &Fresh,
     mut way: Way,
     report: &Report,
 ) -> Result<()> {
-    let (mut engine, mut earlier) = (None, None);
+    let mut container = None;
     loop {
-        let (progress, status) = builder.run(&plan::arguments(request, fresh.folder(), &way)?, request).await?;
+        let runs = container.as_ref().map_or(buildx, |container: &Container<'_>| &container.buildx);
+        let (progress, status) = runs.run(&plan::arguments(request, &fresh.folder(), &way)?, request).await?;
         if status.success() {
-            break;
+            return attestations::take_out(&fresh.folder());
         }
-        if way.engine.is_none() && diagnosis::writes_no_layout(&progress) {
-            way = into_engine(request, fresh, report)?;
-            engine = Some(docker::Engine::connect(environ.get("DOCKER_HOST")).await?);
-            if let (Some(engine), Some(built)) = (&engine, &way.engine) {
-                earlier = engine.identifier(&built.tag).await?;
+        if container.is_none() && diagnosis::writes_no_layout(&progress) {
+            let image = match &request.builder_image {
+                BuilderImage::Pinned(image) => image,
+                BuilderImage::Off => {
+                    return in_engine(buildx, request, environ, fresh, way, "--builder-image is off", report).await;
+                }
+            };
+            match Container::start(buildx, image, &fresh.part(BUILDX), request, environ, report).await {
+                Ok(started) => {
+                    way.builder = Some(started.name.clone());
+                    container = Some(started);
+                }
+                Err(why) => return in_engine(buildx, request, environ, fresh, way, &why, report).await,
             }
+        } else if container.is_some() && diagnosis::not_pulled(&progress) && plan::impossible(&request.image).is_empty()
+        {
+            // The engine may have it, or reach it by another way.
+            drop(container.take());
+            let why = diagnosis::last_error(&progress).unwrap_or_default();
+            return in_engine(buildx, request, environ, fresh, way, why, report).await;
         } else if let Some(why) = diagnosis::cache_refused(&progress).filter(|_| way.cache.is_some()) {
             report.warn(format!("the cache is left out: {why}"));
             way.cache = None;
         } else {
-            let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
-            let target = request.image.target.as_deref();
-            // BuildKit says the same of its disk and of ours.
-            if diagnosis::disk_full(&progress) && !has_room(fresh.folder()) {
-                let parent = fresh.folder().parent().unwrap_or(fresh.folder());
-                return Err(full(parent).why("buildx could not write the layout"));
-            }
-            return Err(diagnosis::diagnose(&progress, &dockerfile, target, &format!("buildx ended with {status}")));
+            return Err(failed(request, fresh, &progress, status));
         }
     }
-    match (&way.engine, &engine) {
-        (Some(built), Some(engine)) => {
-            let now = out_of_engine(engine, built, request, fresh, report).await?;
-            if let Some(earlier) = earlier.filter(|earlier| *earlier != now) {
-                engine.remove_image(&earlier).await;
-            }
-        }
-        _ => attestations::take_out(fresh.folder())?,
+}
+
+/// Why a build failed.
+fn failed(request: &Request, fresh: &Fresh, progress: &Progress, status: std::process::ExitStatus) -> Error {
+    // BuildKit says the same of its disk and of ours.
+    if diagnosis::disk_full(progress) && !has_room(&fresh.folder()) {
+        return full(fresh.parent()).why("buildx could not write the layout");
     }
-    Ok(())
+    let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
+    let target = request.image.target.as_deref();
+    diagnosis::diagnose(progress, &dockerfile, target, &format!("buildx ended with {status}"))
 }
 
 /// Whether the disk takes another MiB, now that what buildx wrote is still there.
@@ -129,56 +151,47 @@ fn has_room(folder: &Path) -> bool {
     written.is_ok()
 }
 
-/// What an engine with an older store cannot do is left out where the image is the same without it, and refused where not.
-fn into_engine(request: &Request, fresh: &Fresh, report: &Report) -> Result<Way> {
-    let image = &request.image;
-    let [platform] = image.platforms.as_slice() else {
-        return Err(Error::refused("this Docker engine cannot build for several platforms")
-            .why("it keeps images in its older store")
-            .fix(diagnosis::OTHER_BUILDER));
-    };
-    report.detail(format!(
-        "this engine keeps images in its older store: it builds for {platform}, and the layers are packed here"
-    ));
-    // What is wanted and cannot be had; what is on by default is not missed.
-    let mut left_out = Vec::new();
-    if image.sbom.is_some() {
-        left_out.push("image.sbom");
-    }
-    if image.provenance == Provenance::Max {
-        left_out.push("image.provenance");
-    }
-    if !matches!(image.cache, Cache::Auto | Cache::Off) && !request.no_cache {
-        left_out.push("image.cache");
-    }
-    if !left_out.is_empty() {
-        report.warn(format!("{} is left out: {}", left_out.join(" and "), diagnosis::OTHER_BUILDER));
-    }
-    let folder = fresh.folder();
-    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
-    let engine =
-        plan::Engine { tag: format!("cicd.local/{}:latest", request.name), identifier: folder.join("identifier") };
-    Ok(Way { cache: None, engine: Some(engine) })
-}
-
-/// Takes the image that was just built out of the engine, and packs it; gives the engine's identifier of it.
-async fn out_of_engine(
-    engine: &docker::Engine,
-    built: &plan::Engine,
+/// Has an engine with an older store build the image itself, takes it out of there, and packs it. `why` says why there is no other
+/// builder. What such an engine cannot do is refused when it was asked for, but for a cache, without which the image is the same.
+async fn in_engine(
+    buildx: &Buildx<'_>,
     request: &Request,
+    environ: &Environ,
     fresh: &Fresh,
+    way: Way,
+    why: &str,
     report: &Report,
-) -> Result<String> {
-    let read = |error| Error::unexpected("buildx does not say which image it built").why(error);
-    let identifier = std::fs::read_to_string(&built.identifier).map_err(read)?.trim().to_string();
-    let archive = fresh.folder().join("saved.tar");
-    let file = std::fs::File::create_new(&archive).map_err(|error| unwritable(&archive, &error))?;
-    engine.save(&identifier, file, |error| unwritable(&archive, &error)).await?;
-    import::pack(archive.clone(), fresh.folder().to_path_buf(), plan::annotations(request)?, report).await?;
-    for file in [&archive, &built.identifier] {
-        std::fs::remove_file(file).map_err(|error| unwritable(file, &error))?;
+) -> Result<()> {
+    let impossible = plan::impossible(&request.image);
+    if !impossible.is_empty() {
+        return Err(Error::refused(format!("this Docker engine cannot do {}", impossible.join(" and ")))
+            .why(format!("it keeps images in its older store, and {why}"))
+            .fix(diagnosis::OTHER_BUILDER));
     }
-    Ok(identifier)
+    report.warn(format!(
+        "{why}; so the engine builds the image itself, without {}. To have all: {}",
+        plan::left_out(&request.image, &way).join(" and "),
+        diagnosis::OTHER_BUILDER
+    ));
+    let built = plan::Engine { tag: format!("cicd.local/{}:latest", request.name), identifier: fresh.part(IDENTIFIER) };
+    let engine = docker::Engine::connect(environ.get("DOCKER_HOST")).await?;
+    let earlier = engine.identifier(&built.tag).await?;
+    let identifier = built.identifier.clone();
+    let way = Way { engine: Some(built), ..Way::default() };
+    let (progress, status) = buildx.run(&plan::arguments(request, &fresh.folder(), &way)?, request).await?;
+    if !status.success() {
+        return Err(failed(request, fresh, &progress, status));
+    }
+    let read = |error| Error::unexpected("buildx does not say which image it built").why(error);
+    let now = std::fs::read_to_string(identifier).map_err(read)?.trim().to_string();
+    let archive = fresh.part(SAVED);
+    let file = std::fs::File::create_new(&archive).map_err(|error| unwritable(&archive, &error))?;
+    engine.save(&now, file, |error| unwritable(&archive, &error)).await?;
+    import::pack(archive, fresh.folder(), plan::annotations(request)?, report).await?;
+    if let Some(earlier) = earlier.filter(|earlier| *earlier != now) {
+        engine.remove_image(&earlier).await;
+    }
+    Ok(())
 }
 
 /// The command that a build would run, and nothing is run.
@@ -199,9 +212,12 @@ fn way(request: &Request, environ: &Environ, report: &Report) -> Way {
         return Way::default();
     }
     if request.image.cache == Cache::Gha && !has_gha {
-        report.detail("no step is taken from GitHub's cache: this is not GitHub Actions");
+        report.warn(format!(
+            "the cache is left out: `gha` is GitHub's, and {} say nothing of it here; with `auto` it is taken only where it is",
+            GHA.join(" and ")
+        ));
     }
-    Way { cache: plan::backend(&request.image.cache, has_gha), engine: None }
+    Way { cache: plan::backend(&request.image.cache, has_gha), ..Way::default() }
 }
 
 /// A local cache that is being written; what is left of it is removed at the end.
@@ -300,8 +316,15 @@ fn warn_of_layout_in_context(request: &Request, layout: &Path, report: &Report) 
     }
 }
 
+/// Where a workflow hands over the secrets of a build: one variable, as nobody knows their names before service.yaml is read.
+const HANDED_OVER: &str = "CICD_BUILD_SECRETS";
+
 /// The variables that build secrets are read from, with their values.
 fn secrets(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<(String, String)>> {
+    // Before anything is said of them.
+    let text = environ.get(HANDED_OVER).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_once('=')).for_each(|(_, value)| report.mask(value.trim()));
+    let handed_over = plan::handed_over(text)?;
     let mut variables = Vec::new();
     for entry in &request.image.build_secrets {
         let missing = |what: String, fix: String| {
@@ -309,32 +332,46 @@ fn secrets(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<
         };
         match plan::secret(entry)? {
             SecretSource::Variable(name) => {
-                let value = environ.get(&name).ok_or_else(|| {
-                    missing(
+                let handed = handed_over.iter().find(|(handed, _)| *handed == name).map(|(_, value)| *value);
+                let value = environ.get(&name).or(handed).ok_or_else(|| match request.from_fork {
+                    true => missing(
+                        format!("{name} is not set: a pull request from a fork runs without secrets"),
+                        "take its commits to a branch of this repository once they are read, and open a pull request from there"
+                            .into(),
+                    ),
+                    false => missing(
                         format!("the environment variable {name} is not set"),
                         format!(
-                            "set it for this step: `env: {{{name}: ${{{{ secrets.{name} }}}}}}`, or `export {name}=…`"
+                            "set it for this step: `env: {{{name}: ${{{{ secrets.{name} }}}}}}`, or `export {name}=…`; where a job calls \
+                             service.yml: `secrets: {{build-secrets: \"{name}=${{{{ secrets.{name} }}}}\"}}`"
                         ),
-                    )
+                    ),
                 })?;
                 report.mask(value);
                 variables.push((name, value.to_string()));
             }
             SecretSource::File(file) => {
                 let path = request.folder.join(&file);
-                let value = std::fs::read_to_string(&path).map_err(|error| {
+                let value = std::fs::read(&path).map_err(|error| {
                     missing(
                         format!("{}: {error}", path.display()),
                         "write the file before this step, relative to service.yaml".into(),
                     )
                 })?;
-                report.mask(value.trim());
-                // A step may write it line by line.
-                value.lines().map(str::trim).filter(|line| line.len() >= 8).for_each(|line| report.mask(line));
+                mask_bytes(&value, report);
             }
         }
     }
     Ok(variables)
+}
+
+/// Masks a file that need be no text: as a whole if it is, and what of it a step may write as a line.
+fn mask_bytes(value: &[u8], report: &Report) {
+    if let Ok(text) = std::str::from_utf8(value) {
+        report.mask(text.trim());
+    }
+    let lines = value.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    lines.map(str::trim).filter(|line| line.len() >= 8).for_each(|line| report.mask(line));
 }
 
 #[cfg(test)]

@@ -1,14 +1,25 @@
 //! Where a layout is written: beside its place first, and into it when it is whole.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::docker::unique;
 use crate::error::{Doing, Error, Result};
 use crate::layout::Layout;
+
+/// What lies in the folder beside a layout while a new one is made: the new one, the one it takes the place of, the state of buildx
+/// for a builder of our own, and what an engine saves.
+const LAYOUT: &str = "layout";
+const EARLIER: &str = "earlier";
+pub const BUILDX: &str = "buildx";
+pub const SAVED: &str = "saved.tar";
+pub const IDENTIFIER: &str = "identifier";
+const PARTS: [&str; 5] = [LAYOUT, EARLIER, BUILDX, SAVED, IDENTIFIER];
 
 /// What was built, or taken in.
 #[derive(Clone, Debug, Serialize)]
@@ -63,27 +74,105 @@ impl Destination {
     /// # Errors
     /// Bad input when the folder can have no neighbour.
     pub fn fresh(&self) -> Result<Fresh> {
-        let name = self.layout.file_name().ok_or_else(|| {
+        let prefix = self.prefix().ok_or_else(|| {
             Error::input(format!("{} is no folder that can be replaced", self.shown))
                 .fix("name one: --layout target/image")
         })?;
-        let parent = self.layout.parent().unwrap_or(Path::new("/"));
+        let parent = self.parent();
         std::fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
-        let fresh = crate::docker::unique(&format!(".{}", name.to_string_lossy()))?;
-        Ok(Fresh { folder: parent.join(fresh), destination: self.clone() })
+        // Somebody who sweeps here may take it before it is locked; then another one is made.
+        for _ in 0..3 {
+            let scratch = parent.join(unique(&prefix)?);
+            std::fs::create_dir(&scratch).map_err(|error| unwritable(&scratch, &error))?;
+            let Ok(lock) = File::open(&scratch) else { continue };
+            // Where the file system has no locks, nobody sweeps either.
+            let _ = lock.lock();
+            if scratch.is_dir() {
+                return Ok(Fresh { scratch, destination: self.clone(), _lock: lock });
+            }
+        }
+        Err(Error::unexpected(format!("folders that are made in {} vanish", parent.display())))
+    }
+
+    /// Removes what runs left beside the layout that were killed in the middle, when `ended` says of one that nothing of it goes on.
+    pub fn sweep(&self, ended: impl Fn(&Leftover) -> bool) {
+        for left in self.leftovers().iter().filter(|left| ended(left)) {
+            remove(&left.scratch);
+        }
+    }
+
+    /// Folders of ours that nobody holds. A layout that was taken out of its place for a new one goes back there.
+    fn leftovers(&self) -> Vec<Leftover> {
+        let Some(prefix) = self.prefix() else { return Vec::new() };
+        let entries = std::fs::read_dir(self.parent()).into_iter().flatten().flatten();
+        let found = entries.filter(|entry| {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_prefix('-'));
+            number.is_some_and(|number| number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        });
+        found.filter_map(|entry| self.leftover(entry.path())).collect()
+    }
+
+    fn leftover(&self, scratch: PathBuf) -> Option<Leftover> {
+        let lock = File::open(&scratch).ok()?;
+        lock.try_lock().ok()?;
+        let mut parts = std::fs::read_dir(&scratch).ok()?.flatten();
+        if !parts.all(|part| PARTS.iter().any(|own| part.file_name() == *own)) {
+            return None;
+        }
+        if !self.layout.exists() {
+            let _ = std::fs::rename(scratch.join(EARLIER), &self.layout);
+        }
+        Some(Leftover { scratch, _lock: lock })
+    }
+
+    /// How the names of folders beside the layout begin.
+    fn prefix(&self) -> Option<String> {
+        Some(format!(".{}", self.layout.file_name()?.to_string_lossy()))
+    }
+
+    fn parent(&self) -> &Path {
+        self.layout.parent().unwrap_or(Path::new("/"))
     }
 }
 
-/// A folder beside a layout that is written to first; what is left of it is removed at the end.
+/// What a run left beside a layout that was killed; it is held, so that nobody else removes it at the same time.
+pub struct Leftover {
+    scratch: PathBuf,
+    _lock: File,
+}
+
+impl Leftover {
+    /// A file or folder of it, by one of the names above.
+    pub fn part(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+}
+
+/// A folder beside a layout that is written to first; what is left of it is removed at the end, or by the next run when this one is
+/// killed.
 pub struct Fresh {
-    folder: PathBuf,
+    scratch: PathBuf,
     destination: Destination,
+    /// Says to others that this run is alive: the system lets go of it when the process ends, however it does.
+    _lock: File,
 }
 
 impl Fresh {
-    /// Where to write. It does not exist yet.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Where to write the layout. It does not exist yet.
+    pub fn folder(&self) -> PathBuf {
+        self.scratch.join(LAYOUT)
+    }
+
+    /// Where something else lies meanwhile, by one of the names above.
+    pub fn part(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// The folder that the layout will be in.
+    pub fn parent(&self) -> &Path {
+        self.destination.parent()
     }
 
     /// Checks what was written as strictly as what others hand in, leaves nothing in it that is no part of the image, and puts it
@@ -92,7 +181,7 @@ impl Fresh {
     /// # Errors
     /// Bad input when it is no whole layout; then the earlier one stays.
     pub fn finish(self) -> Result<Built> {
-        let built = Layout::open(&self.folder)?;
+        let built = Layout::open(&self.folder())?;
         self.sweep(&built)?;
         let built = Built {
             layout: self.destination.shown.clone(),
@@ -109,7 +198,7 @@ impl Fresh {
         let referring = layout.referrers().iter().flat_map(|one| one.blobs.iter().chain([&one.descriptor]));
         let parts: BTreeSet<&str> =
             layout.blobs().chain(layout.documents()).chain(referring).map(|part| part.digest.hex()).collect();
-        for entry in std::fs::read_dir(self.folder.join("blobs/sha256")).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(self.folder().join("blobs/sha256")).into_iter().flatten().flatten() {
             if !entry.file_name().to_str().is_some_and(|name| parts.contains(name)) {
                 std::fs::remove_file(entry.path()).map_err(|error| unwritable(&entry.path(), &error))?;
             }
@@ -120,20 +209,15 @@ impl Fresh {
     fn replace(&self) -> Result<()> {
         let layout = &self.destination.layout;
         let doing = || format!("putting the new layout in the place of {}", layout.display());
-        let mut earlier = self.folder.clone().into_os_string();
-        earlier.push(".earlier");
-        let earlier = PathBuf::from(earlier);
+        let earlier = self.part(EARLIER);
         let had = match std::fs::rename(layout, &earlier) {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(error).doing(doing),
         };
-        let replaced = std::fs::rename(&self.folder, layout);
-        if had {
-            match &replaced {
-                Ok(()) => remove(&earlier),
-                Err(_) => std::fs::rename(&earlier, layout).doing(doing)?,
-            }
+        let replaced = std::fs::rename(self.folder(), layout);
+        if had && replaced.is_err() {
+            std::fs::rename(&earlier, layout).doing(doing)?;
         }
         replaced.doing(doing)
     }
@@ -141,7 +225,7 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        remove(&self.folder);
+        remove(&self.scratch);
     }
 }
 
@@ -211,6 +295,46 @@ mod tests {
 
         fresh().replace().expect_err("nothing was built");
         assert_eq!((read().as_str(), left()), ("second", 1));
+    }
+
+    /// As SIGKILL leaves it: nothing was undone, and the system has let go of the lock.
+    fn killed(fresh: Fresh) -> PathBuf {
+        let scratch = fresh.scratch.clone();
+        let fresh = std::mem::ManuallyDrop::new(fresh);
+        fresh._lock.unlock().expect("unlocked");
+        scratch
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = folder.path().join("image");
+        let destination = Destination::of(&layout).expect("a place");
+        let sweep = || destination.sweep(|_| true);
+        let make = |name: &str| std::fs::create_dir_all(folder.path().join(name)).expect("a folder");
+
+        let running = destination.fresh().expect("a folder");
+        let left = killed(destination.fresh().expect("a folder"));
+        std::fs::create_dir_all(left.join(LAYOUT).join("blobs")).expect("half a layout");
+        destination.sweep(|left| left.part(BUILDX).exists());
+        assert!(left.is_dir(), "something of it goes on");
+        // Of another layout, of somebody else, and a link that leads elsewhere.
+        let others = [".other-01234567/layout", ".image-0123456/layout", ".image-01234567/sources", "elsewhere/layout"];
+        others.iter().for_each(|name| make(name));
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join(".image-76543210"))
+            .expect("linked");
+        sweep();
+        assert!(!left.exists());
+        assert!(running.scratch.is_dir(), "its run is alive");
+        others.iter().for_each(|name| assert!(folder.path().join(name).is_dir(), "{name}"));
+
+        // It had taken the earlier layout out of its place.
+        let left = killed(destination.fresh().expect("a folder"));
+        std::fs::create_dir_all(left.join(EARLIER)).expect("a folder");
+        std::fs::write(left.join(EARLIER).join("oci-layout"), "earlier").expect("written");
+        sweep();
+        assert_eq!(std::fs::read_to_string(layout.join("oci-layout")).expect("back"), "earlier");
+        assert!(!left.exists());
     }
 
     #[test]

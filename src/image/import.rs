@@ -14,7 +14,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::image::destination::{Built, Destination, unwritable};
+use crate::image::destination::{BUILDX, Built, Destination, unwritable};
 use crate::image::work::{self, Stop};
 use crate::layout::{Digest, JSON_LIMIT};
 use crate::report::{Bar, Report};
@@ -30,12 +30,15 @@ const BLOBS: &str = "blobs/sha256";
 /// # Errors
 /// Bad input for whatever is not one whole image, with the name of what is wrong in it.
 pub async fn import(from: &Path, layout: &Path, report: &Report) -> Result<Built> {
-    let fresh = Destination::of(layout)?.fresh()?;
+    let destination = Destination::of(layout)?;
+    // What has a builder is left to a build, which knows how to end it.
+    destination.sweep(|left| !left.part(BUILDX).exists());
+    let fresh = destination.fresh()?;
     let (from, report) = (from.to_path_buf(), report.clone());
     work::run(move |stop| {
         let source = Source::open(&from)?;
-        take(&source, fresh.folder(), &report, stop)?;
-        let folder = fresh.folder().to_path_buf();
+        let folder = fresh.folder();
+        take(&source, &folder, &report, stop)?;
         fresh.finish().map_err(|error| named(error, &folder, &from))
     })
     .await

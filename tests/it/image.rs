@@ -4,8 +4,10 @@
 mod beside;
 mod cache;
 mod classic;
+mod container;
 mod engine;
 mod settings;
+mod tools;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -271,6 +273,61 @@ fn a_build_secret_reaches_the_step_and_no_output() {
     assert!(log.contains("/run/secrets/npm") && log.contains("***"), "the step read the secret: {ended}");
     assert!(!format!("{ended}").contains(secret), "{ended}");
     assert!(!format!("{ended}").contains(sum));
+}
+
+#[test]
+fn a_workflow_hands_build_secrets_over_in_one_variable() {
+    let more = "image: {build-secrets: ['id=npm,env=NPM_TOKEN']}\n";
+    let repository = service(&unique("handed"), &server("", EVERYWHERE), more);
+    // Another secret is none of this build's business, and no step finds the variable that held both.
+    let step = "RUN --mount=type=secret,id=npm test \"$(cat /run/secrets/npm)\" = hunter2-and-a-half && ! env | grep -i secret";
+    repository.write("Dockerfile", &format!("FROM debian:trixie-slim\n{step}\nRUN echo it says other-secret\n"));
+    let event = repository.path().join("event.json");
+    let build = |secrets: &str, head: &str| {
+        let repo = |name: &str| format!("{{\"full_name\": \"{name}\"}}");
+        let pull_request = format!("{{\"head\": {{\"repo\": {}}}}}", repo(head));
+        let text = format!("{{\"repository\": {}, \"pull_request\": {pull_request}}}", repo("clinicult/patients"));
+        std::fs::write(&event, text).expect("written");
+        run(cicd(repository.path())
+            .args([
+                "build-image",
+                "--skip-contract",
+                "--no-cache",
+                "--verbose",
+                "--version",
+                "1.0.0",
+                "--output",
+                "json",
+            ])
+            .env("CICD_BUILD_SECRETS", secrets)
+            .env("GITHUB_EVENT_NAME", "pull_request")
+            .env("GITHUB_EVENT_PATH", &event))
+    };
+    let ended = build("NPM_TOKEN=hunter2-and-a-half\nOTHER=other-secret\n", "clinicult/patients").ended(0);
+    assert!(!format!("{ended}").contains("hunter2") && !format!("{ended}").contains("other-secret"), "{ended}");
+    let missing = build("NPM_TOKEN=\n", "clinicult/patients").ended(3);
+    assert!(missing.stderr.contains("secrets: {build-secrets: \"NPM_TOKEN=${{ secrets.NPM_TOKEN }}\"}"), "{missing}");
+    let fork = build("NPM_TOKEN=\n", "somebody/patients").ended(3);
+    assert!(fork.stderr.contains("a pull request from a fork runs without secrets"), "{fork}");
+    let wrong = build("NPM_TOKEN=hunter2-and-a-half\nand-a-half", "clinicult/patients").ended(2);
+    assert!(wrong.stderr.contains("line 2 of the secret build-secrets"), "{wrong}");
+    assert!(!format!("{wrong}").contains("and-a-half"), "{wrong}");
+}
+
+#[test]
+fn a_build_secret_may_be_any_bytes() {
+    let repository = service(&unique("bytes"), &server("", EVERYWHERE), "");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("key.p12");
+    std::fs::write(&file, b"\x00\xff\xfe\nhunter2-and-a-half\n\x80").expect("written");
+    let yaml = format!("name: bytes\nport: 8000\nimage: {{build-secrets: ['id=key,src={}']}}\n", file.display());
+    repository.write("service.yaml", &yaml);
+    let step = "RUN --mount=type=secret,id=key cat /run/secrets/key; wc -c </run/secrets/key; exit 3";
+    repository.write("Dockerfile", &format!("FROM debian:trixie-slim\n{step}\n"));
+    let ended = build(&repository, &["--skip-contract", "--no-cache"]).ended(2);
+    let log = ended.json()["error"]["causes"][0]["log-tail"].to_string();
+    assert!(log.contains("24") && log.contains("***"), "every byte reached the step: {ended}");
+    assert!(!format!("{ended}").contains("hunter2"), "{ended}");
 }
 
 #[test]

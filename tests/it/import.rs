@@ -322,7 +322,7 @@ fn an_interrupted_import_leaves_nothing_behind() {
     let target = repository.path().join("target");
     let writing = || {
         let folders = if target.exists() { entries(&target) } else { Vec::new() };
-        folders.iter().any(|folder| target.join(folder).join("blobs/sha256/layer").exists())
+        folders.iter().any(|folder| target.join(folder).join("layout/blobs/sha256/layer").exists())
     };
     let mut command = cicd(repository.path());
     let (code, took) = interrupted(command.args(["build-image", "--from", "classic.tar"]), writing);

@@ -80,6 +80,44 @@ text_value!(
     }
 );
 
+/// BuildKit's image for a builder in a container of its own, which an engine needs whose store writes no layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuilderImage {
+    /// No such builder: what that engine builds is taken out of it and packed.
+    Off,
+    /// `NAME@sha256:…`: the builder sees the sources and the build secrets, so that it is never somebody's latest.
+    Pinned(String),
+}
+
+impl BuilderImage {
+    /// The index of v0.31.2 for all its platforms, as Docker Hub has it.
+    pub const DEFAULT: &str =
+        "moby/buildkit:v0.31.2@sha256:2f5adac4ecd194d9f8c10b7b5d7bceb5186853db1b26e5abd3a657af0b7e26ec";
+}
+
+impl Default for BuilderImage {
+    fn default() -> Self {
+        BuilderImage::Pinned(BuilderImage::DEFAULT.into())
+    }
+}
+
+impl TryFrom<String> for BuilderImage {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(BuilderImage::Off);
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:[]".contains(c);
+        let pinned = text.split_once("@sha256:").is_some_and(|(name, hex)| {
+            !name.is_empty() && name.chars().all(plain) && hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        match pinned {
+            true => Ok(BuilderImage::Pinned(text)),
+            false => Err(format!("`{text}` is no builder image: write NAME@sha256:… with its whole digest, or off")),
+        }
+    }
+}
+
 /// Where a build's steps are kept from one run to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]

@@ -77,19 +77,47 @@ fn find_buildx(environ: &Environ) -> Result<PathBuf> {
 }
 
 /// buildx as it is run here.
-pub struct Builder<'a> {
+pub struct Buildx<'a> {
     program: PathBuf,
     environment: Vec<(String, String)>,
     report: &'a Report,
 }
 
-impl<'a> Builder<'a> {
+/// buildx for a builder's end only: it goes on where nothing can be reported any more.
+pub struct Remover {
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Remover {
+    /// Removes a builder with its container and its volume; whether that went well.
+    #[expect(clippy::disallowed_methods, reason = "buildx starts the builder, so it ends it")]
+    pub fn remove(&self, name: &str) -> bool {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(["rm", name]).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        ended.is_ok_and(|status| status.success())
+    }
+}
+
+impl<'a> Buildx<'a> {
     /// Finds buildx.
     ///
     /// # Errors
     /// Refused, when there is none.
-    pub fn new(environ: &Environ, environment: Vec<(String, String)>, report: &'a Report) -> Result<Builder<'a>> {
-        Ok(Builder { program: find_buildx(environ)?, environment, report })
+    pub fn new(environ: &Environ, environment: Vec<(String, String)>, report: &'a Report) -> Result<Buildx<'a>> {
+        Ok(Buildx { program: find_buildx(environ)?, environment, report })
+    }
+
+    /// The same, with what it knows of builders in a folder of its own.
+    pub fn with_state(&self, folder: &Path) -> Buildx<'a> {
+        let mut environment = self.environment.clone();
+        environment.push(("BUILDX_CONFIG".into(), folder.to_string_lossy().into_owned()));
+        Buildx { program: self.program.clone(), environment, report: self.report }
+    }
+
+    pub fn remover(&self) -> Remover {
+        Remover { program: self.program.clone(), environment: self.environment.clone() }
     }
 
     /// Runs buildx to its end, or kills it when this is dropped; BuildKit ends a build whose client is gone.
@@ -117,7 +145,10 @@ impl<'a> Builder<'a> {
         let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
         let mut progress = Progress::default();
         let mut reader = BufReader::new(stderr);
-        let activity = report.activity("docker buildx build");
+        let activity = report.activity(match arguments.first().map(String::as_str) {
+            Some("create") => "docker buildx create",
+            _ => "docker buildx build",
+        });
         loop {
             let line = read_line(&mut reader).await.doing(|| "reading what buildx says".into())?;
             let Some(line) = line else { break };
@@ -202,7 +233,7 @@ mod tests {
         let mut request = plan::tests::request(service::Image::default());
         assert_eq!(seen(&request, &Way::default()), always);
         request.image.ssh = vec!["default".into()];
-        let more = seen(&request, &Way { cache: Some(Backend::Gha), engine: None });
+        let more = seen(&request, &Way { cache: Some(Backend::Gha), ..Way::default() });
         let more: Vec<&str> = more.iter().map(String::as_str).filter(|name| !always.contains(name)).collect();
         let expected = ["ACTIONS_CACHE_SERVICE_V2", "ACTIONS_RESULTS_URL", "ACTIONS_RUNTIME_TOKEN", "SSH_AUTH_SOCK"];
         assert_eq!(more, expected);

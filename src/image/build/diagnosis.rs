@@ -3,19 +3,59 @@
 use std::path::Path;
 
 use super::progress::Progress;
+use crate::docker::Version;
 use crate::error::{Cause, Error, Kind, Place};
 
 /// As buildx says it of whatever an engine with an older store cannot do.
 const NO_LAYOUT: &str = "is not supported for the docker driver";
 
 /// What can do all of it.
-pub const OTHER_BUILDER: &str = "switch on the containerd image store: in /etc/docker/daemon.json {\"features\": {\"containerd-snapshotter\": true}}, \
-     then `sudo systemctl restart docker`; it is the default of a fresh Docker Engine 29. Or build in a container: \
-     `docker buildx create --use --driver docker-container`";
+pub const OTHER_BUILDER: &str = "name an image of BuildKit that this engine can pull, `--builder-image HOST/NAME@sha256:…`; or switch on the \
+     containerd image store, in /etc/docker/daemon.json {\"features\": {\"containerd-snapshotter\": true}}, then \
+     `sudo systemctl restart docker`: it is the default of a fresh Docker Engine 29";
+
+/// The API of Docker Engine 20.10: earlier ones build without BuildKit, and buildx would start somebody's latest beside them.
+const OLDEST_API: (u32, u32) = (1, 41);
+
+/// The refusal of an engine that is too old to build. What has a version that nobody can read is not judged.
+pub fn too_old(found: &Version) -> Option<Error> {
+    let (major, minor) = found.api.split_once('.')?;
+    ((major.parse().ok()?, minor.parse().ok()?) < OLDEST_API).then(|| {
+        old_engine(format!(
+            "this is Docker Engine {} with API {}; it takes 20.10 with API 1.41",
+            found.engine, found.api
+        ))
+    })
+}
+
+fn old_engine(why: impl std::fmt::Display) -> Error {
+    Error::refused("this Docker engine is too old").why(why).fix(
+        "install a current one: https://docs.docker.com/engine/install; in GitHub Actions: `runs-on: ubuntu-24.04`",
+    )
+}
 
 /// Whether the builder is an engine that writes no layout. It says so before it begins.
 pub fn writes_no_layout(progress: &Progress) -> bool {
     progress.text.iter().any(|line| line.starts_with("ERROR:") && line.contains(NO_LAYOUT))
+}
+
+/// As BuildKit says it of a base image, or whatever else it has to pull.
+const NOT_PULLED: [&str; 5] = [
+    "failed to resolve source metadata",
+    "pull access denied",
+    "toomanyrequests",
+    "failed to authorize",
+    "failed to copy: httpReadSeeker",
+];
+
+/// Whether an image that the build needs could not be pulled.
+pub fn not_pulled(progress: &Progress) -> bool {
+    last_error(progress).is_some_and(|line| NOT_PULLED.iter().any(|text| line.contains(text)))
+}
+
+/// The last thing that went wrong, in buildx's words.
+pub fn last_error(progress: &Progress) -> Option<&str> {
+    progress.text.iter().rev().find_map(|line| line.strip_prefix("ERROR: "))
 }
 
 /// Whether some disk was full.
@@ -61,6 +101,9 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
             .why(why)
             .fix(OTHER_BUILDER);
     }
+    if has(&["is too new. Maximum supported API version"]) {
+        return old_engine(why);
+    }
     if has(&["unknown flag", "unknown output type"]) {
         return Error::refused("this buildx is too old")
             .why(why)
@@ -86,13 +129,7 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
             "build on a runner of that platform, or let it emulate: docker run --privileged --rm tonistiigi/binfmt --install all",
         ));
     }
-    if has(&[
-        "failed to resolve source metadata",
-        "pull access denied",
-        "toomanyrequests",
-        "failed to authorize",
-        "failed to copy: httpReadSeeker",
-    ]) {
+    if has(&NOT_PULLED) {
         let fix = if has(&["pull access denied", "failed to authorize", "unauthorized", "403 Forbidden", "not found"]) {
             "see that the name and tag in FROM are right, and log in to its registry first: `docker login HOST`"
         } else if has(&["toomanyrequests", "429"]) {
@@ -201,6 +238,12 @@ mod tests {
                 "does not build",
                 "correct",
             ),
+            (
+                "ERROR: failed to build: Error response from daemon: client version 1.52 is too new. Maximum supported API version is 1.43",
+                3,
+                "engine is too old",
+                "install a current one",
+            ),
             ("ERROR: unknown flag: --sbom", 3, "too old", "docker-buildx-plugin"),
             ("ERROR: failed to build: failed to solve: write /x: no space left on device", 3, "full", "prune"),
             ("ERROR: failed to build: failed to solve: secret npm: not found", 2, "does not build", "correct"),
@@ -212,6 +255,25 @@ mod tests {
             assert_eq!(error.kind.exit_code(), *code, "{text}: {error}");
             assert!(error.message.contains(message), "{text}: {error}");
             assert!(error.fix.as_deref().unwrap_or_default().contains(fix), "{text}: {:?}", error.fix);
+        }
+    }
+
+    #[test]
+    fn an_engine_is_judged_by_its_api() {
+        let cases = [
+            ("1.24", true),
+            ("1.40", true),
+            ("1.41", false),
+            ("1.52", false),
+            ("2.0", false),
+            ("", false),
+            ("x.y", false),
+        ];
+        for (api, old) in cases {
+            let found = Version { engine: "19.03.15".into(), api: api.into() };
+            let error = too_old(&found);
+            assert_eq!(error.is_some(), old, "{api}");
+            assert!(error.is_none_or(|error| error.kind.exit_code() == 3 && error.to_string().contains("19.03.15")));
         }
     }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Request;
-use crate::config::service::{Provenance, Pull};
+use crate::cli::Environ;
+use crate::config::service::{Image, Provenance, Pull};
 use crate::config::values::Cache;
 use crate::error::{Error, Result};
 
@@ -27,6 +28,8 @@ pub fn plan(request: &Request, way: &Way) -> Result<Vec<String>> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Way {
     pub cache: Option<Backend>,
+    /// The builder that is used instead of the one that buildx selects.
+    pub builder: Option<String>,
     /// The image is built into the engine and taken from there, for engines that write no layout. They write no attestations
     /// either, and build for one platform.
     pub engine: Option<Engine>,
@@ -67,6 +70,9 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
     let labels = annotations(request)?;
     let mut arguments = vec!["build".to_string(), "--progress".into(), "rawjson".into()];
     let mut add = |flag: &str, value: String| arguments.extend([flag.to_string(), value]);
+    if let Some(builder) = &way.builder {
+        add("--builder", builder.clone());
+    }
 
     // Timestamps in layers are the commit's, so that one commit makes one digest.
     match &way.engine {
@@ -136,6 +142,43 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
     }
     arguments.extend(["--file".into(), text(&dockerfile(request)), text(&here(&image.context))]);
     Ok(arguments)
+}
+
+/// The arguments that start a builder in a container. `settings` is a file for its daemon.
+///
+/// <https://docs.docker.com/reference/cli/docker/buildx/create/>
+pub fn create(name: &str, image: &str, settings: Option<&Path>, environ: &Environ) -> Vec<String> {
+    let mut arguments: Vec<String> =
+        ["create", "--bootstrap", "--name", name, "--driver", "docker-container"].map(str::to_string).into();
+    let mut add = |flag: &str, value: String| arguments.extend([flag.to_string(), value]);
+    add("--driver-opt", format!("image={image}"));
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"] {
+        // Arguments are seen by everybody on the machine: none with a password.
+        if let Some(value) = environ.get(proxy).filter(|value| !value.contains('@')) {
+            add("--driver-opt", quoted(format!("env.{proxy}={value}")));
+        }
+    }
+    if let Some(settings) = settings {
+        add("--buildkitd-config", text(settings));
+    }
+    arguments
+}
+
+/// What an engine with an older store cannot do of what service.yaml asks for, when it builds the image itself.
+pub fn impossible(image: &Image) -> Vec<&'static str> {
+    let asked = [
+        ("image.platforms (more than one)", image.platforms.len() > 1),
+        ("image.provenance", image.provenance != Provenance::Off),
+        ("image.sbom", image.sbom.is_some()),
+    ];
+    asked.into_iter().filter_map(|(what, is_asked)| is_asked.then_some(what)).collect()
+}
+
+/// What is left out of a build by such an engine that is done all the same.
+pub fn left_out(image: &Image, way: &Way) -> Vec<String> {
+    let cache = way.cache.is_some().then(|| format!("image.cache ({})", String::from(image.cache.clone())));
+    let digest = "one digest for one commit (a build from scratch has another one)".to_string();
+    cache.into_iter().chain([digest]).collect()
 }
 
 fn provenance(provenance: Provenance) -> &'static str {
@@ -216,7 +259,10 @@ fn text(path: &Path) -> String {
 
 /// `key=value` as one field of a flag that is read as CSV.
 fn field(key: &str, path: &Path) -> String {
-    let field = format!("{key}={}", text(path));
+    quoted(format!("{key}={}", text(path)))
+}
+
+fn quoted(field: String) -> String {
     if field.contains([',', '"']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
 }
 
@@ -255,10 +301,33 @@ pub fn secret(entry: &str) -> Result<SecretSource> {
     }
 }
 
+/// The secrets that a workflow hands over in one text, a line `NAME=VALUE` each. Those without a value are left out: what is no secret of
+/// the repository, and every secret in a pull request from a fork, is the empty text there.
+///
+/// # Errors
+/// Bad input with the number of a line that is none; never with what stands there.
+pub fn handed_over(text: &str) -> Result<Vec<(&str, &str)>> {
+    let mut secrets = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let is_name = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        let secret = line.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        let (name, value) = secret.filter(|(name, _)| is_name(name)).ok_or_else(|| {
+            Error::input(format!("line {number} of the secret build-secrets is not NAME=VALUE"))
+                .fix("write a line for each: NPM_TOKEN=${{ secrets.NPM_TOKEN }}; a value of several lines as base64")
+        })?;
+        if !value.is_empty() {
+            secrets.push((name, value));
+        }
+    }
+    Ok(secrets)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::service::Image;
     use crate::git::Head;
 
     pub fn request(image: Image) -> Request {
@@ -276,6 +345,8 @@ pub(super) mod tests {
             version: "1.4.0".into(),
             layout: "target/image".into(),
             no_cache: false,
+            builder_image: crate::config::values::BuilderImage::Off,
+            from_fork: false,
             timeout: std::time::Duration::from_secs(60),
         }
     }
@@ -350,7 +421,7 @@ pub(super) mod tests {
             serde_json::from_value(serde_json::json!({ "sbom": "scanner@sha256:0", "provenance": "min" }))
                 .expect("an image");
         let engine = Some(Engine { tag: "cicd.local/patients:latest".into(), identifier: "id".into() });
-        let planned = plan(&request(image.clone()), &Way { cache: None, engine }).expect("a plan");
+        let planned = plan(&request(image.clone()), &Way { engine, ..Way::default() }).expect("a plan");
         assert!(has(&planned, &["--output", "type=docker,name=cicd.local/patients:latest", "--iidfile", "id"]));
         assert!(has(&planned, &["--provenance", "false", "--sbom", "false"]), "{planned:?}");
         let planned = plan(&request(image), &Way::default()).expect("a plan");
@@ -375,7 +446,7 @@ pub(super) mod tests {
             let cache = Cache::try_from(text.to_string()).expect("a cache");
             let backend = backend(&cache, has_gha);
             assert_eq!(backend, expected, "{text}");
-            let planned = plan(&request(Image::default()), &Way { cache: backend, engine: None }).expect("a plan");
+            let planned = plan(&request(Image::default()), &Way { cache: backend, ..Way::default() }).expect("a plan");
             let value = |flag: &str| {
                 planned.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].clone()).unwrap_or_default()
             };
@@ -387,10 +458,71 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_builder_of_its_own_is_started_from_the_pinned_image_and_used() {
+        let proxies =
+            [("https_proxy", "http://proxy:3128"), ("NO_PROXY", "a,b"), ("HTTP_PROXY", "http://me:secret@proxy")];
+        let environ = Environ::new(proxies.map(|(name, value)| (name.to_string(), value.to_string())));
+        let created = create("cicd-1", "h/buildkit@sha256:0", Some(Path::new("/x/buildkitd.toml")), &environ);
+        let expected = "create --bootstrap --name cicd-1 --driver docker-container --driver-opt image=h/buildkit@sha256:0 \
+            --driver-opt \"env.NO_PROXY=a,b\" --driver-opt env.https_proxy=http://proxy:3128 \
+            --buildkitd-config /x/buildkitd.toml";
+        assert_eq!(created.join(" "), expected);
+        let way = Way { builder: Some("cicd-1".into()), ..Way::default() };
+        let planned = plan(&request(Image::default()), &way).expect("a plan");
+        assert!(has(&planned, &["--builder", "cicd-1"]) && has(&planned, &["--provenance", "false"]), "{planned:?}");
+    }
+
+    #[test]
+    fn what_an_older_store_cannot_do_is_told_from_what_it_leaves_out() {
+        let local = Some(Backend::Local { from: "c".into(), to: "c.new".into() });
+        let digest = "one digest for one commit (a build from scratch has another one)";
+        // service.yaml's image, the cache → what is refused, what is left out
+        let cases = [
+            (serde_json::json!({}), None, vec![], vec![digest]),
+            (serde_json::json!({ "cache": "local:c" }), local, vec![], vec!["image.cache (local:c)", digest]),
+            (serde_json::json!({}), Some(Backend::Gha), vec![], vec!["image.cache (auto)", digest]),
+            (
+                serde_json::json!({ "platforms": ["linux/amd64", "linux/arm64"], "provenance": "min", "sbom": "s" }),
+                None,
+                vec!["image.platforms (more than one)", "image.provenance", "image.sbom"],
+                vec![digest],
+            ),
+        ];
+        for (image, cache, refused, left) in cases {
+            let image: Image = serde_json::from_value(image).expect("an image");
+            assert_eq!(impossible(&image), refused, "{image:?}");
+            assert_eq!(left_out(&image, &Way { cache, ..Way::default() }), left, "{image:?}");
+        }
+    }
+
+    #[test]
     fn a_commit_without_a_possible_time_is_bad_input() {
         let mut request = request(Image::default());
         request.head.time = i64::MAX;
         assert_eq!(plan(&request, &Way::default()).expect_err("no time").kind.exit_code(), 2);
+    }
+
+    #[test]
+    fn secrets_are_handed_over_line_by_line() {
+        let cases: [(&str, Result<&[(&str, &str)], u32>); 7] = [
+            ("NPM_TOKEN=abc==\n\n  PIP=a b \n", Ok(&[("NPM_TOKEN", "abc=="), ("PIP", "a b")])),
+            ("A=1\r\nB=2\r\n", Ok(&[("A", "1"), ("B", "2")])),
+            ("NPM_TOKEN=\n", Ok(&[])),
+            ("", Ok(&[])),
+            ("A=1\nhunter2", Err(2)),
+            ("=hunter2", Err(1)),
+            ("1A=hunter2", Err(1)),
+        ];
+        for (text, expected) in cases {
+            match (handed_over(text), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text:?}"),
+                (Err(error), Err(line)) => {
+                    assert_eq!(error.message, format!("line {line} of the secret build-secrets is not NAME=VALUE"));
+                    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+                }
+                (found, expected) => panic!("{text:?}: {found:?} instead of {expected:?}"),
+            }
+        }
     }
 
     #[test]

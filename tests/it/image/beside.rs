@@ -17,7 +17,7 @@ fn blob(layout: &Path, descriptor: &Value) -> Value {
 }
 
 /// What refers to the image in a layout: predicate type → the statement.
-fn statements(layout: &Path) -> Vec<(String, Value)> {
+pub fn statements(layout: &Path) -> Vec<(String, Value)> {
     let index = read(&layout.join("index.json"));
     let entries = index["manifests"].as_array().expect("entries");
     let referring = entries[1..].iter().map(|entry| {

@@ -33,20 +33,7 @@ fn build(repository: &Repository, host: Option<&str>, arguments: &[&str]) -> Run
 fn a_builder_that_forgot_all_takes_the_steps_from_the_cache() {
     let mut engine = Engine::start(Store::Containerd);
     let host = engine.host();
-    // A registry in the engine's own network.
-    let home = std::env::var("XDG_CACHE_HOME")
-        .unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").expect("a home")));
-    let unpacked = format!("{home}/cicd/registry/current/usr/bin/docker-registry");
-    let registry = if std::path::Path::new(&unpacked).exists() { unpacked } else { "docker-registry".into() };
-    let settings = engine.folder().join("registry.yaml");
-    let data = engine.folder().join("data/registry");
-    let text = format!(
-        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:5000'}}\n",
-        data.display()
-    );
-    std::fs::write(&settings, text).expect("written");
-    engine.beside(&format!("{registry} serve {}", settings.display()));
-
+    engine.registry();
     for cache in ["registry:127.0.0.1:5000/cache/patients:main", "local:../cache"] {
         let parent = tempfile::tempdir().expect("a folder");
         let repository = random(&unique("cached"), cache);
@@ -88,6 +75,12 @@ fn a_cache_that_does_not_work_is_warned_of_and_fails_no_build() {
     assert!(unreachable.stderr.contains("warning: importing cache manifest from 127.0.0.1:1/"), "{unreachable}");
     assert!(unreachable.stderr.contains("warning: exporting cache to registry"), "{unreachable}");
     assert!(!build(&repository, None, &["--no-cache"]).ended(0).stderr.contains("cache manifest"), "it is not asked");
+
+    // Asked for by name where it is not.
+    let nowhere = build(&repository, None, &["--cache", "gha", "--no-cache"]).ended(0);
+    assert!(!nowhere.stderr.contains("warning"), "no cache is wanted: {nowhere}");
+    let nowhere = build(&repository, None, &["--cache", "gha"]).ended(0);
+    assert!(nowhere.stderr.contains("ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN say nothing"), "{nowhere}");
 
     // A token that is none: BuildKit would not even begin.
     let mut command = cicd(repository.path());

@@ -81,25 +81,29 @@ fn an_older_store_gives_the_same_image_packed_here() {
         .expect("skopeo runs");
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
 
-    // What it cannot do is said, and done without where the image is the same.
-    repository.write(
-        "service.yaml",
-        &format!("name: {name}\nport: 8000\nimage: {{cache: 'local:cache', labels: {{org.example.team: clinic}}}}\n"),
-    );
+    // No builder's image can be pulled here. That is said, and what cannot be done without one.
+    let yaml =
+        |image: &str| repository.write("service.yaml", &format!("name: {name}\nport: 8000\nimage: {{{image}}}\n"));
+    yaml("cache: 'local:cache', labels: {org.example.team: clinic}");
     let without = build(&engine, &repository, &[]).ended(0);
-    assert!(without.stderr.contains("image.cache is left out"), "{without}");
+    for said in
+        ["no builder of moby/buildkit:v", "without image.cache (local:cache) and one digest for", "--builder-image"]
+    {
+        assert!(without.stderr.contains(said), "{said}: {without}");
+    }
     assert_eq!(without.json()["digest"], first["digest"]);
-    let gha = build(&engine, &repository, &["--cache", "gha"]).ended(0);
-    assert!(gha.stderr.contains("image.cache is left out"), "{gha}");
-    repository.write(
-        "service.yaml",
-        &format!("name: {name}\nport: 8000\nimage: {{platforms: [linux/amd64, linux/arm64]}}\n"),
-    );
-    let refused = build(&engine, &repository, &[]).ended(3);
-    assert!(
-        refused.stderr.contains("several platforms") && refused.stderr.contains("containerd-snapshotter"),
-        "{refused}"
-    );
+    let off = build(&engine, &repository, &["--builder-image", "off"]).ended(0);
+    assert!(off.stderr.contains("--builder-image is off; so the engine builds"), "{off}");
+    for (image, said) in [
+        ("platforms: [linux/amd64, linux/arm64]", "image.platforms (more than one)"),
+        ("provenance: max, sbom: 'generator:1'", "image.provenance and image.sbom"),
+    ] {
+        yaml(image);
+        let refused = build(&engine, &repository, &[]).ended(3);
+        let fix = refused.json()["error"]["fix"].to_string();
+        assert!(refused.stderr.contains(said) && refused.stderr.contains("no builder of"), "{refused}");
+        assert!(fix.contains("--builder-image") && fix.contains("containerd-snapshotter"), "{refused}");
+    }
     // A failing step is named as everywhere.
     repository.write("service.yaml", &format!("name: {name}\nport: 8000\n"));
     repository.write("Dockerfile", "FROM debian:trixie-slim\nRUN echo so far; exit 7\n");

@@ -78,8 +78,39 @@ impl Engine {
         self.beside.push(child);
     }
 
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+    /// Starts a registry in its network, which this engine reaches as `127.0.0.1:5000`; gives the address by which containers of this
+    /// engine do.
+    pub fn registry(&mut self) -> String {
+        let home = std::env::var("XDG_CACHE_HOME")
+            .unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").expect("a home")));
+        let unpacked = format!("{home}/cicd/registry/current/usr/bin/docker-registry");
+        let registry = if std::path::Path::new(&unpacked).exists() { unpacked } else { "docker-registry".into() };
+        let settings = self.folder.path().join("registry.yaml");
+        let data = self.folder.path().join("data/registry");
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '0.0.0.0:5000'}}\n",
+            data.display()
+        );
+        std::fs::write(&settings, text).expect("written");
+        self.beside(&format!("{registry} serve {}", settings.display()));
+        let gateway = ["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"];
+        format!("{}:5000", run(self.docker().args(gateway)).ended(0).stdout.trim())
+    }
+
+    /// Puts an image of the stack's engine into that registry; gives its digest.
+    pub fn publish(&self, image: &str, name: &str) -> String {
+        let (digest, saved) = (self.folder.path().join("digest"), self.folder.path().join("saved.tar"));
+        run(Command::new("docker").arg("save").arg("--output").arg(&saved).arg(image)).ended(0);
+        let copy = format!(
+            "nsenter --net=/proc/{}/ns/net skopeo --insecure-policy copy --quiet --retry-times 5 --dest-tls-verify=false \
+             --digestfile {} docker-archive:{} docker://127.0.0.1:5000/{name}",
+            self.process(),
+            digest.display(),
+            saved.display()
+        );
+        let ended = as_root(&copy).output().expect("skopeo runs");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        std::fs::read_to_string(digest).expect("a digest").trim().to_string()
     }
 
     fn process(&self) -> String {
