@@ -12,8 +12,8 @@ use crate::error::Result;
 /// The repository whose reusable workflows are meant.
 const PIPELINE: &str = "clinicult/cicd/";
 
-/// What the jobs of service.yml may ask for at most: a caller that grants less is refused by GitHub before any job runs.
-const PERMISSIONS: [(&str, &str); 3] = [("contents", "write"), ("id-token", "write"), ("pull-requests", "write")];
+/// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub before any job runs.
+const PERMISSIONS: [(&str, &str); 2] = [("contents", "write"), ("id-token", "write")];
 
 /// What the rules find in a workflow; nothing when it does not call the pipeline. `exists` says whether the repository has a file.
 ///
@@ -100,8 +100,9 @@ fn caller(
             "secrets-inherit",
             Level::Warn,
             line_of(text, &["secrets:", "inherit"]),
-            "every secret of the repository is handed over, and the pipeline takes none".into(),
-            "take the line `secrets: inherit` away".into(),
+            "every secret of the repository is handed over, and the pipeline takes build-secrets alone".into(),
+            "take the line away, or name what the build reads: secrets: {build-secrets: \"NAME=${{ secrets.NAME }}\"}"
+                .into(),
         );
     }
     let service = job["with"]["service"].as_str().unwrap_or("service.yaml");
@@ -163,7 +164,7 @@ fn line_of(text: &str, words: &[&str]) -> u64 {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, id-token: write, pull-requests: write}\n";
+    const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, id-token: write}\n";
 
     fn found(text: &str) -> Vec<(&'static str, u64)> {
         let findings = lint(text, Path::new(".github/workflows/ci.yml"), |file| file == "service.yaml").expect("YAML");
@@ -180,7 +181,8 @@ mod tests {
             ("@v1", "@0123456789012345678901234567890123456789", &[]),
             ("contents: write, ", "", &[("permissions", 4)]),
             ("id-token: write", "id-token: read", &[("permissions", 4)]),
-            ("{contents: write, id-token: write, pull-requests: write}", "write-all", &[]),
+            ("{contents: write, id-token: write}", "write-all", &[]),
+            ("id-token: write}", "id-token: write, pull-requests: write}", &[]),
             ("pull_request: {}", "pull_request_target: {}", &[("trigger-missing", 1), ("pull-request-target", 1)]),
             ("    permissions", "    secrets: inherit\n    permissions", &[("secrets-inherit", 5)]),
             ("    permissions", "    with: {service: nope/service.yaml}\n    permissions", &[("service-missing", 4)]),
@@ -193,6 +195,29 @@ mod tests {
             seen.sort_by_key(|(rule, _)| expected.iter().position(|(own, _)| own == rule));
             assert_eq!(seen, *expected, "{text}");
         }
+    }
+
+    /// What a caller has to grant is what the jobs really ask for, no less and no more.
+    #[test]
+    fn the_permissions_are_those_of_the_jobs() {
+        let text = include_str!("../../.github/workflows/service.yml");
+        let workflow: Value = crate::config::parse(text, Path::new("service.yml")).expect("YAML");
+        let mut asked = std::collections::BTreeMap::new();
+        for (name, job) in workflow["jobs"].as_object().expect("jobs") {
+            // Without a map of its own a job would have what the caller's token has.
+            for (scope, access) in job["permissions"].as_object().unwrap_or_else(|| panic!("{name}")) {
+                let access = access.as_str().expect("read or write");
+                asked
+                    .entry(scope.as_str())
+                    .and_modify(|most| {
+                        if access == "write" {
+                            *most = access
+                        }
+                    })
+                    .or_insert(access);
+            }
+        }
+        assert_eq!(asked.into_iter().collect::<Vec<_>>(), PERMISSIONS);
     }
 
     #[test]
