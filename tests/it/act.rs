@@ -126,6 +126,40 @@ fn a_pull_request_from_a_fork_plans_nothing() {
     assert_eq!(github.writes(), Vec::<String>::new());
 }
 
+/// The caller names a secret, and the step of the Dockerfile that asks for it reads it. A fork has none, and is told so.
+#[test]
+fn a_build_secret_goes_from_the_caller_to_the_step_and_not_to_a_fork() {
+    let name = unique("act-secret");
+    let repository = service(&name);
+    let _removal = Removal::of(&name);
+    let edit = |file: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(repository.path().join(file)).expect("a file");
+        assert!(text.contains(from), "{file} has no {from}");
+        repository.write(file, &text.replacen(from, to, 1));
+    };
+    edit("service.yaml", "  context: .\n", "  context: .\n  build-secrets: ['id=npm,env=NPM_TOKEN']\n");
+    let step =
+        "RUN --mount=type=secret,id=npm cat /run/secrets/npm; test \"$(cat /run/secrets/npm)\" = hunter2-and-a-half\n";
+    edit("Dockerfile", "WORKDIR /app\n", &format!("{step}WORKDIR /app\n"));
+    let secrets = "    secrets:\n      build-secrets: |\n        NPM_TOKEN=${{ secrets.NPM_TOKEN }}\n";
+    edit(".github/workflows/ci.yml", "    permissions:\n", &format!("{secrets}    permissions:\n"));
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: a private dependency");
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+
+    let own = ["clinicult/patients", "--secret", "NPM_TOKEN=hunter2-and-a-half"];
+    let ended = act(&repository, "pull_request", &github, &own);
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!((ended.code, succeeded(&log).contains(&"image".to_string())), (0, true), "{log}");
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("hunter2") && !line.contains("add-mask")).collect();
+    assert!(said.is_empty(), "{said:?}");
+
+    let ended = act(&repository, "pull_request", &github, &["somebody/patients"]);
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    assert_ne!(ended.code, 0, "{log}");
+    assert!(log.contains("a pull request from a fork runs without secrets"), "{log}");
+}
+
 /// A merge that releases nothing is a snapshot: pushed, deployed to the first environment, and the release left out.
 #[test]
 fn a_snapshot_is_deployed_without_a_release() {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# act.sh SERVICE IMAGE EVENT GITHUB [FROM]: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with
+# act.sh SERVICE IMAGE EVENT GITHUB [FROM [OPTION...]]: runs the workflows of the service repository SERVICE for EVENT (push or pull_request) with
 # act, this repository's own action and reusable workflow standing in for clinicult/cicd@v1. IMAGE is the action's image,
-# GITHUB the address of GitHub's API, FROM the repository that a pull request comes from: by default the service's own.
+# GITHUB the address of GitHub's API, FROM the repository that a pull request comes from: by default the service's own. The options are
+# act's: --secret NAME=VALUE.
 #
 # act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
 # are written as a release writes them: the action by its full SHA, its image by digest.
@@ -43,4 +44,4 @@ act "$event" --platform ubuntu-latest=-self-hosted --pull=false --eventpath "$wo
   --env "ACTIONS_ID_TOKEN_REQUEST_URL=$CICD_STACK_OIDC_URL" \
   --env "ACTIONS_ID_TOKEN_REQUEST_TOKEN=$CICD_STACK_OIDC_BEARER" \
   --env "GITHUB_API_URL=$github" --env GITHUB_REPOSITORY=clinicult/patients --secret GITHUB_TOKEN=test-github-token \
-  --defaultbranch main
+  --defaultbranch main "${@:6}"
