@@ -93,10 +93,27 @@ async fn written(
     request: &Request,
     environ: &Environ,
     fresh: &Fresh,
-    mut way: Way,
+    way: Way,
     report: &Report,
 ) -> Result<()> {
     let mut container = None;
+    let ended = tried(buildx, request, environ, fresh, way, &mut container, report).await;
+    if let Some(container) = container {
+        container.end();
+    }
+    ended
+}
+
+/// Tries one way after the other; `container` is the builder that was started on the way.
+async fn tried<'a>(
+    buildx: &Buildx<'a>,
+    request: &Request,
+    environ: &Environ,
+    fresh: &Fresh,
+    mut way: Way,
+    container: &mut Option<Container<'a>>,
+    report: &Report,
+) -> Result<()> {
     loop {
         let runs = container.as_ref().map_or(buildx, |container: &Container<'_>| &container.buildx);
         let (progress, status) = runs.run(&plan::arguments(request, &fresh.folder(), &way)?, request).await?;
@@ -113,14 +130,16 @@ async fn written(
             match Container::start(buildx, image, &fresh.part(BUILDX), request, environ, report).await {
                 Ok(started) => {
                     way.builder = Some(started.name.clone());
-                    container = Some(started);
+                    *container = Some(started);
                 }
                 Err(why) => return in_engine(buildx, request, environ, fresh, way, &why, report).await,
             }
         } else if container.is_some() && diagnosis::not_pulled(&progress) && plan::impossible(&request.image).is_empty()
         {
             // The engine may have it, or reach it by another way.
-            drop(container.take());
+            if let Some(container) = container.take() {
+                container.end();
+            }
             let why = diagnosis::last_error(&progress).unwrap_or_default();
             return in_engine(buildx, request, environ, fresh, way, why, report).await;
         } else if let Some(why) = diagnosis::cache_refused(&progress).filter(|_| way.cache.is_some()) {

@@ -148,6 +148,15 @@ impl Leftover {
     pub fn part(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
     }
+
+    pub fn has_builder(&self) -> bool {
+        has_builder(&self.scratch)
+    }
+}
+
+/// Whether buildx knows of a builder by what it keeps in the folder: a file of its name.
+fn has_builder(scratch: &Path) -> bool {
+    std::fs::read_dir(scratch.join(BUILDX).join("instances")).is_ok_and(|mut names| names.next().is_some())
 }
 
 /// A folder beside a layout that is written to first; what is left of it is removed at the end, or by the next run when this one is
@@ -225,7 +234,11 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        remove(&self.scratch);
+        // A builder that did not end in time is known by this folder only: the next build ends it.
+        match has_builder(&self.scratch) {
+            true => remove(&self.folder()),
+            false => remove(&self.scratch),
+        }
     }
 }
 
@@ -316,8 +329,8 @@ mod tests {
         let running = destination.fresh().expect("a folder");
         let left = killed(destination.fresh().expect("a folder"));
         std::fs::create_dir_all(left.join(LAYOUT).join("blobs")).expect("half a layout");
-        destination.sweep(|left| left.part(BUILDX).exists());
-        assert!(left.is_dir(), "something of it goes on");
+        destination.sweep(Leftover::has_builder);
+        assert!(left.is_dir(), "it has none");
         // Of another layout, of somebody else, and a link that leads elsewhere.
         let others = [".other-01234567/layout", ".image-0123456/layout", ".image-01234567/sources", "elsewhere/layout"];
         others.iter().for_each(|name| make(name));
@@ -335,6 +348,22 @@ mod tests {
         sweep();
         assert_eq!(std::fs::read_to_string(layout.join("oci-layout")).expect("back"), "earlier");
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_builder_that_did_not_end_stays_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let destination = Destination::of(&folder.path().join("image")).expect("a place");
+        let fresh = destination.fresh().expect("a folder");
+        let (layout, instance) = (fresh.folder(), fresh.part(BUILDX).join("instances/cicd-1"));
+        std::fs::create_dir_all(&layout).expect("half a layout");
+        std::fs::create_dir_all(&instance).expect("a builder");
+        drop(fresh);
+        assert!(instance.exists() && !layout.exists());
+        destination.sweep(|left| !left.has_builder());
+        assert!(instance.exists());
+        destination.sweep(Leftover::has_builder);
+        assert!(!instance.exists());
     }
 
     #[test]

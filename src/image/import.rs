@@ -14,7 +14,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::image::destination::{BUILDX, Built, Destination, unwritable};
+use crate::image::destination::{Built, Destination, unwritable};
 use crate::image::work::{self, Stop};
 use crate::layout::{Digest, JSON_LIMIT};
 use crate::report::{Bar, Report};
@@ -32,7 +32,7 @@ const BLOBS: &str = "blobs/sha256";
 pub async fn import(from: &Path, layout: &Path, report: &Report) -> Result<Built> {
     let destination = Destination::of(layout)?;
     // What has a builder is left to a build, which knows how to end it.
-    destination.sweep(|left| !left.part(BUILDX).exists());
+    destination.sweep(|left| !left.has_builder());
     let fresh = destination.fresh()?;
     let (from, report) = (from.to_path_buf(), report.clone());
     work::run(move |stop| {

@@ -370,6 +370,15 @@ fn an_interrupted_contract_leaves_no_container() {
     assert_eq!(contract_containers(&name), Vec::<String>::new());
 }
 
+/// docker-buildx as it is installed here.
+fn buildx() -> String {
+    ["/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"]
+        .map(|folder| format!("{folder}/docker/cli-plugins/docker-buildx"))
+        .into_iter()
+        .find(|file| Path::new(file).exists())
+        .expect("docker-buildx is installed")
+}
+
 /// As GitHub's runner runs a container action: in a container of the same engine, in a network made for the job, where
 /// 127.0.0.1 is not the machine's.
 #[test]
@@ -377,11 +386,6 @@ fn inside_a_container_action_the_contract_is_checked_as_well() {
     let name = unique("inside");
     let _removal = Removal::of(&name);
     let repository = service(&name, &server("", EVERYWHERE), "");
-    let buildx = ["/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"]
-        .map(|folder| format!("{folder}/docker/cli-plugins/docker-buildx"))
-        .into_iter()
-        .find(|file| Path::new(file).exists())
-        .expect("docker-buildx is installed");
     let network = Network::new(&name);
     let work = repository.path().display();
     let job = format!("{name}-action");
@@ -390,7 +394,7 @@ fn inside_a_container_action_the_contract_is_checked_as_well() {
         .args(["-v", "/var/run/docker.sock:/var/run/docker.sock"])
         .args(["-v", &format!("{work}:/github/workspace"), "-w", "/github/workspace"])
         .args(["-v", &format!("{}:/cicd:ro", env!("CARGO_BIN_EXE_cicd"))])
-        .args(["-v", &format!("{buildx}:/usr/libexec/docker/cli-plugins/docker-buildx:ro")])
+        .args(["-v", &format!("{}:/usr/libexec/docker/cli-plugins/docker-buildx:ro", buildx())])
         .args(["-e", "HOME=/github/home", "debian:trixie-slim"])
         .args(["/cicd", "run", "--environment", "local", "--output", "json"]));
     let result = ended.ended(0).json();

@@ -1,7 +1,7 @@
 //! Docker's buildx: where it is, what it sees of the environment, and how it is run.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -83,6 +83,18 @@ pub struct Buildx<'a> {
     report: &'a Report,
 }
 
+/// buildx while it runs. It is killed when this is dropped, and when it writes to a stderr that nobody holds.
+pub struct Running {
+    child: tokio::process::Child,
+    stderr: BufReader<tokio::process::ChildStderr>,
+}
+
+impl Running {
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
 /// buildx for a builder's end only: it goes on where nothing can be reported any more.
 pub struct Remover {
     program: PathBuf,
@@ -124,10 +136,18 @@ impl<'a> Buildx<'a> {
     ///
     /// # Errors
     /// Refused, when it cannot be run. That a build fails is no error here.
+    pub async fn run(&self, arguments: &[String], request: &Request) -> Result<(Progress, ExitStatus)> {
+        self.listen(&mut self.begin(arguments, request)?, "docker buildx build", request).await
+    }
+
+    /// Starts buildx.
+    ///
+    /// # Errors
+    /// Refused, when it cannot be run.
     #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
-    pub async fn run(&self, arguments: &[String], request: &Request) -> Result<(Progress, std::process::ExitStatus)> {
-        let (buildx, report) = (&self.program, self.report);
-        report.trace(format!("{} {}", buildx.display(), arguments.join(" ")));
+    pub fn begin(&self, arguments: &[String], request: &Request) -> Result<Running> {
+        let buildx = &self.program;
+        self.report.trace(format!("{} {}", buildx.display(), arguments.join(" ")));
         let mut child = tokio::process::Command::new(buildx)
             .args(arguments)
             .current_dir(&request.folder)
@@ -142,15 +162,25 @@ impl<'a> Buildx<'a> {
                 Error::refused(format!("{} cannot be run", buildx.display())).why(error).fix("install it again")
             })?;
         let stderr = child.stderr.take().ok_or_else(|| Error::unexpected("buildx has no stderr"))?;
+        Ok(Running { child, stderr: BufReader::new(stderr) })
+    }
+
+    /// Reports what it says, as `activity`, until it ends.
+    ///
+    /// # Errors
+    /// Unexpected, when it cannot be read.
+    pub async fn listen(
+        &self,
+        running: &mut Running,
+        activity: &'static str,
+        request: &Request,
+    ) -> Result<(Progress, ExitStatus)> {
+        let report = self.report;
         let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
         let mut progress = Progress::default();
-        let mut reader = BufReader::new(stderr);
-        let activity = report.activity(match arguments.first().map(String::as_str) {
-            Some("create") => "docker buildx create",
-            _ => "docker buildx build",
-        });
+        let activity = report.activity(activity);
         loop {
-            let line = read_line(&mut reader).await.doing(|| "reading what buildx says".into())?;
+            let line = read_line(&mut running.stderr).await.doing(|| "reading what buildx says".into())?;
             let Some(line) = line else { break };
             for said in progress.line(&line) {
                 match said {
@@ -164,7 +194,7 @@ impl<'a> Buildx<'a> {
                 }
             }
         }
-        let status = child.wait().await.doing(|| "waiting for buildx".into())?;
+        let status = running.child.wait().await.doing(|| "waiting for buildx".into())?;
         Ok((progress, status))
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::buildx::Buildx;
+use super::buildx::{Buildx, Running};
 use super::{Request, diagnosis, plan};
 use crate::cli::Environ;
 use crate::docker::unique;
@@ -16,14 +16,23 @@ use crate::report::Report;
 /// An image of 100 MB is pulled within this time, or it is not worth waiting for.
 const START: Duration = Duration::from_secs(180);
 
-/// Dropping the builder may wait this long; GitHub's runner gives 7.5 s after SIGINT.
-const REMOVAL: Duration = Duration::from_secs(5);
+/// Its end may take this long on a busy engine; when it is dropped, this long, as GitHub's runner gives 7.5 s after SIGINT.
+const END: Duration = Duration::from_secs(60);
+const HURRIED_END: Duration = Duration::from_secs(6);
+
+/// As long is waited for a start that is under way. When it takes longer, the image is being pulled, and there is no container yet.
+const STARTING: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(50);
 
 /// A builder that runs. Dropping it removes its container and its volume.
 pub struct Container<'a> {
     pub name: String,
     /// buildx with a state of its own, which knows this builder only.
     pub buildx: Buildx<'a>,
+    /// buildx while it starts the builder.
+    starting: Option<Running>,
+    /// How long its end is waited for.
+    patience: Duration,
 }
 
 impl<'a> Container<'a> {
@@ -41,11 +50,12 @@ impl<'a> Container<'a> {
     ) -> Result<Container<'a>, String> {
         let name = unique("cicd").map_err(|error| error.to_string())?;
         let settings = settings(environ).filter(|file| file.is_file());
-        let container = Container { buildx: buildx.with_state(state), name };
+        let mut container = Container { buildx: buildx.with_state(state), name, starting: None, patience: HURRIED_END };
         let arguments = plan::create(&container.name, image, settings.as_deref(), environ);
         report.detail(format!("this engine keeps images in its older store: builds in a container of {image}"));
-        let starting = container.buildx.run(&arguments, request);
-        let ended = tokio::time::timeout(START, starting)
+        let running = container.buildx.begin(&arguments, request).map_err(|error| error.to_string())?;
+        let running = container.starting.insert(running);
+        let ended = tokio::time::timeout(START, container.buildx.listen(running, "docker buildx create", request))
             .await
             .map_err(|_| format!("a builder of {image} did not start within {} s", START.as_secs()))?;
         let (progress, status) = ended.map_err(|error| error.to_string())?;
@@ -60,16 +70,32 @@ impl<'a> Container<'a> {
     }
 }
 
+impl Container<'_> {
+    /// Removes it, when nobody is in a hurry.
+    pub fn end(mut self) {
+        self.patience = END;
+    }
+}
+
 impl Drop for Container<'_> {
     fn drop(&mut self) {
         let (buildx, name) = (self.buildx.remover(), self.name.clone());
+        let starting = self.starting.take();
         let (done, finished) = mpsc::channel();
         // Nobody can wait in a drop but by a thread of its own.
         std::thread::spawn(move || {
+            // Killed in the middle, buildx would leave what it made last: the engine makes it all the same.
+            if let Some(mut starting) = starting {
+                let mut waited = Duration::ZERO;
+                while !starting.has_ended() && waited < STARTING {
+                    std::thread::sleep(POLL);
+                    waited += POLL;
+                }
+            }
             buildx.remove(&name);
             let _ = done.send(());
         });
-        let _ = finished.recv_timeout(REMOVAL);
+        let _ = finished.recv_timeout(self.patience);
     }
 }
 

@@ -103,7 +103,7 @@ impl Engine {
         run(Command::new("docker").arg("save").arg("--output").arg(&saved).arg(image)).ended(0);
         let copy = format!(
             "nsenter --net=/proc/{}/ns/net skopeo --insecure-policy copy --quiet --retry-times 5 --dest-tls-verify=false \
-             --digestfile {} docker-archive:{} docker://127.0.0.1:5000/{name}",
+             --digestfile {} oci-archive:{} docker://127.0.0.1:5000/{name}",
             self.process(),
             digest.display(),
             saved.display()
@@ -127,14 +127,12 @@ impl Drop for Engine {
         let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
         let pid = pid.trim();
         let at = self.folder.path().display();
-        let end = format!(
-            "kill {pid}; for try in $(seq 150); do kill -0 {pid} 2>/dev/null || break; sleep 0.1; done; \
-             rm -rf {at}/data {at}/exec"
-        );
         if !pid.is_empty() {
-            let _ = as_root(&end).output();
+            let _ = as_root(&format!("kill {pid}")).output();
         }
+        // It ends its containers first.
         let _ = self.daemon.wait();
+        let _ = as_root(&format!("rm -rf {at}/data {at}/exec")).output();
         for child in &mut self.beside {
             let _ = as_root(&format!("kill {}", child.id())).output();
             let _ = child.wait();
