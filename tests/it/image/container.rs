@@ -175,12 +175,21 @@ fn in_a_container_action_a_builder_is_started_as_well() {
     let mounts = [
         (repository.path().display().to_string(), "/github/workspace"),
         (socket, "/var/run/docker.sock"),
-        (bench.config.path().display().to_string(), "/github/home/.docker"),
+        (bench.config.path().display().to_string(), "/docker-config"),
         (env!("CARGO_BIN_EXE_cicd").to_string(), "/cicd"),
         (buildx(), "/usr/libexec/docker/cli-plugins/docker-buildx"),
     ];
     let mut command = Command::new("docker");
-    command.args(["run", "--rm", "-w", "/github/workspace", "-e", "HOME=/github/home"]);
+    command.args([
+        "run",
+        "--rm",
+        "-w",
+        "/github/workspace",
+        "-e",
+        "HOME=/github/home",
+        "-e",
+        "DOCKER_CONFIG=/docker-config",
+    ]);
     for (from, to) in &mounts {
         command.args(["-v", &format!("{from}:{to}")]);
     }
