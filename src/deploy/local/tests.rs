@@ -192,6 +192,8 @@ services:
     - ALL
     security_opt:
     - no-new-privileges
+    healthcheck:
+      disable: true
     command:
     - alembic
     - upgrade
