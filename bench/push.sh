@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `cicd push-ecr --repository` beside crane and skopeo, to a registry on loopback whose storage is in memory: what is
+# `cicd push-ecr --repository` beside crane, skopeo and `docker push`, to a registry on loopback whose storage is in memory: what is
 # measured is the client and the registry, not a disk. Each push is to a repository of its own, so that nothing is there yet.
 set -euo pipefail
 binary=$1
@@ -71,9 +71,10 @@ END
 registry
 echo "## push-ecr"
 image large 4x160000,28000
-table "668 MB in five layers that do not compress, into a new repository. Target: 1.2 times as fast as crane, 2 times skopeo; 32 MiB."
+table "668 MB in five layers that do not compress, into a new repository. Target: 1.2 times as fast as crane, 2 times skopeo, 3 times docker; 32 MiB."
 against_crane 5 "668 MB"
 against_skopeo 3 "668 MB"
+for store in classic containerd; do bash bench/docker-push.sh "$store" 3 "$image" "$binary" "$storage"; done
 pair --runs 3 "four curl at a time, without any look or hash: what the registry takes" "bash bench/upload.sh $image $registry"
 
 table "The same again, into the repository that has it. Target: nothing moves, in crane's time."
