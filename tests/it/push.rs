@@ -1,4 +1,19 @@
 //! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
+//!
+//! What whoever pushes has to pass, and where it is shown:
+//!
+//! | case | tests |
+//! |---|---|
+//! | a layout with wrong digests and sizes, traversal, symlinks, missing blobs, cycles, unknown types, empty or double layers | `bad_input_is_refused_…`, `bytes_that_are_not_…`, the tables of `src/layout`, `src/registry/mutations.rs` |
+//! | a bad tag, region or account; no repository, no permission | `bad_input_is_refused_…`, `ecr::a_role_with_too_little_…`, `src/registry/cause.rs` |
+//! | a reset at 0, 50 and 100 %; a lost answer; 416 | `a_registry_that_stumbles_…`, `faults` |
+//! | 401 in the middle, an expired session, 403 | `a_token_…`, `ecr::a_token_that_is_over_…`, `a_refusal_is_final_…` |
+//! | 429, 503, 400 of ECR's throttling; Retry-After; a deadline | `a_registry_that_asks_for_time_…`, `patience_ends`, `a_push_ends_when_…`, `faults` |
+//! | an immutable tag, of the same image or another, also taken meanwhile | `a_taken_tag_…`, `a_tag_of_another_commit_…`, `a_tag_that_is_taken_meanwhile_…` |
+//! | several tags, one of them taken | `ecr::ecr_gets_…`, `src/registry/push.rs` |
+//! | a mount that is none; one PUT and never a PATCH; a session that is unknown for a moment | `what_another_repository_has_…`, `an_index_arrives_…`, `faults` |
+//! | a scan that is active, complete too early, unsupported, absent, late | `scan` |
+//! | an end in the middle | `an_interrupted_push_…` |
 
 mod accounts;
 mod api;
@@ -16,7 +31,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Repository, Run, cicd, run, stack, unique};
+use crate::image::{EVERYWHERE, build, docker, server, service};
+use crate::support::{Removal, Repository, Run, cicd, run, stack, unique};
 use ecr::EcrRepository;
 use layouts::{Layout, random, sha256};
 use proxy::{Act, Proxy, Rule};
@@ -139,6 +155,24 @@ fn what_the_registry_has_is_not_uploaded_again() {
     assert_eq!(result["skipped-bytes"], base.len());
     assert_eq!(result["uploaded-bytes"], next.size() - base.len() as u64);
     assert_arrived(&next, &repository, &["1.0.1"]);
+}
+
+/// The engine takes the image by its digest, checks each layer of it, and runs it.
+#[test]
+fn what_was_pushed_is_pulled_and_runs() {
+    let name = unique("pulled");
+    let _removal = Removal::of(&name);
+    let built = service(&name, &server("", EVERYWHERE), "");
+    build(&built, &["--skip-contract"]).ended(0);
+    let repository = repository(&stack("CICD_STACK_REGISTRY"));
+    let mut command = cicd(built.path());
+    command.args(["push-ecr", "--output", "json", "--tag", "1.0.0", "--repository", &repository]);
+    let digest = run(&mut command).ended(0).json()["digest"].as_str().expect("a digest").to_string();
+    let image = format!("{repository}@{digest}");
+    docker(&["pull", "--quiet", &image]);
+    let read = docker(&["run", "--rm", "--network", "none", "--entrypoint", "cat", &image, "/server.py"]);
+    docker(&["rmi", "--force", &image]);
+    assert_eq!(read.join("\n").trim_end(), server("", EVERYWHERE).trim_end());
 }
 
 /// Where a registry has no list of referrers, a tag stands for one; where it keeps the list, it says so and no tag is set.
