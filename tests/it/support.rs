@@ -49,6 +49,10 @@ impl Drop for Removal {
             format!("aws ecs delete-service --cluster clinicult --service {name} --force"),
             format!("docker ps -aq --filter name=^{name}- | xargs -r docker rm -f -v"),
             format!("docker images -q --filter reference=cicd.local/{name} | xargs -r docker rmi -f"),
+            // A version that a later one took the name from.
+            format!(
+                "docker images -q --filter dangling=true --filter label=org.opencontainers.image.title={name} | xargs -r docker rmi -f"
+            ),
         ];
         for command in commands {
             let _ = Command::new("sh").args(["-c", &command]).output();
