@@ -312,22 +312,17 @@ pub fn is_secret_name(name: &str) -> bool {
 /// Whether a value of such a variable is no secret after all: a switch, a small number, or a stand-in for a build that asks for
 /// some value. Also asked by the image contract.
 pub fn is_stand_in(value: &str) -> bool {
+    const LONGEST: usize = 24;
     let value = value.trim_matches(['"', '\'']).to_lowercase();
-    let words = ["true", "false", "yes", "no", "on", "off", "none", "null", "test", "build"];
-    let parts = [
-        "dummy",
-        "placeholder",
-        "changeme",
-        "change-me",
-        "change_me",
-        "not-set",
-        "not_set",
-        "fake",
-        "insecure",
-        "example",
-    ];
+    let switches = ["true", "false", "yes", "no", "on", "off", "none", "null"];
+    let stand_ins = ["dummy", "placeholder", "changeme", "fake", "example", "test", "build"];
+    let phrases = ["change-me", "change_me", "not-set", "not_set"];
     let number = value.len() < 6 && value.bytes().all(|byte| byte.is_ascii_digit());
-    number || words.contains(&value.as_str()) || parts.iter().any(|part| value.contains(part))
+    let letters =
+        value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_ ".contains(&byte));
+    let says = value.split(['-', '_', ' ']).any(|word| stand_ins.contains(&word))
+        || phrases.iter().any(|phrase| value.contains(phrase));
+    number || switches.contains(&value.as_str()) || letters && says
 }
 
 fn secret_in_image(facts: &Facts<'_>) -> Vec<Said> {
@@ -335,10 +330,9 @@ fn secret_in_image(facts: &Facts<'_>) -> Vec<Said> {
     for one in facts.all(&["ARG", "ENV", "LABEL"]) {
         for (name, value) in one.pairs() {
             // An ARG gets its value at the build, where `docker history` shows it; an ENV without value is none.
-            let has_value = match value.as_deref() {
-                None | Some("") => one.keyword == "ARG",
-                Some(value) => !is_stand_in(value),
-            };
+            let is_argument = one.keyword == "ARG";
+            let has_value =
+                value.as_deref().is_some_and(|value| !value.is_empty() && !is_stand_in(value)) || is_argument;
             if is_secret_name(&name) && has_value {
                 let fix = format!(
                     "for the build: `build-secrets: ['id={0},env={name}']` in service.yaml and `RUN --mount=type=secret,id={0} …`; \

@@ -64,12 +64,14 @@ pub async fn build(request: &Request, environ: &Environ, report: &Report) -> Res
     let secrets = secrets(request, environ, report)?;
     let way = way(request, environ, report);
     let buildx = Buildx::new(environ, buildx::environment(request, environ, &way, &secrets), report)?;
-    // An engine that does not answer need not be: the builder that buildx selects may have none.
-    let engine = docker::version(environ.get("DOCKER_HOST")).await;
-    if let Some(error) = engine.as_ref().and_then(diagnosis::too_old) {
-        return Err(error);
+    // One that does not answer need not be, and the builder that somebody chose may have another.
+    if environ.get("BUILDX_BUILDER").is_none() {
+        let engine = docker::version(environ.get("DOCKER_HOST")).await;
+        if let Some(error) = engine.as_ref().and_then(diagnosis::too_old) {
+            return Err(error);
+        }
     }
-    destination.sweep(|left| container::remove_all(&buildx, &left.part(BUILDX)));
+    container::sweep(&destination, &buildx, report).await;
 
     let fresh = destination.fresh()?;
     let begun = Begun::of(request, &way);
@@ -99,7 +101,7 @@ async fn written(
     let mut container = None;
     let ended = tried(buildx, request, environ, fresh, way, &mut container, report).await;
     if let Some(container) = container {
-        container.end();
+        container.end().await;
     }
     ended
 }
@@ -122,6 +124,11 @@ async fn tried<'a>(
         }
         if container.is_none() && diagnosis::writes_no_layout(&progress) {
             let image = match &request.builder_image {
+                // Whoever builds again and again has the steps of before in the engine, and nobody compares digests.
+                image if image.is_default() && !is_automatic(environ) && plan::needs_nothing(&request.image) => {
+                    let why = "outside of CI the steps that it keeps are worth more than a builder of its own";
+                    return in_engine(buildx, request, environ, fresh, way, why, report).await;
+                }
                 BuilderImage::Pinned(image) => image,
                 BuilderImage::Off => {
                     return in_engine(buildx, request, environ, fresh, way, "--builder-image is off", report).await;
@@ -138,7 +145,7 @@ async fn tried<'a>(
         {
             // The engine may have it, or reach it by another way.
             if let Some(container) = container.take() {
-                container.end();
+                container.end().await;
             }
             let why = diagnosis::last_error(&progress).unwrap_or_default();
             return in_engine(buildx, request, environ, fresh, way, why, report).await;
@@ -149,6 +156,11 @@ async fn tried<'a>(
             return Err(failed(request, fresh, &progress, status));
         }
     }
+}
+
+/// Whether nobody sits there. <https://docs.github.com/actions/reference/variables-reference#default-environment-variables>
+fn is_automatic(environ: &Environ) -> bool {
+    environ.get("CI").is_some_and(|value| value != "false")
 }
 
 /// Why a build failed.
@@ -327,12 +339,19 @@ fn warn_of_layout_in_context(request: &Request, layout: &Path, report: &Report) 
     let dockerfile = plan::dockerfile(request).into_os_string().into_string().unwrap_or_default();
     let ignore_files = [request.folder.join(format!("{dockerfile}.dockerignore")), context.join(".dockerignore")];
     let ignore = ignore_files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-    if !crate::check::rules::leaves_out(&ignore, first) {
-        report.warn(format!(
-            "{} is in the build context, so `COPY . .` puts earlier images into this one: add `{first}/` to .dockerignore",
-            request.layout.display()
-        ));
-    }
+    let out = |name: &str| crate::check::rules::leaves_out(&ignore, name);
+    // Right below the context, what is written to first lies in the context, too.
+    let scratch = format!(".{first}-");
+    let missing = match (out(first), inside.iter().count() > 1 || out(&format!("{scratch}00000000"))) {
+        (true, true) => return,
+        (false, true) => format!("`{first}/`"),
+        (true, false) => format!("`{scratch}*`"),
+        (false, false) => format!("`{first}/` and `{scratch}*`"),
+    };
+    report.warn(format!(
+        "{} is in the build context, so `COPY . .` puts it and what is written beside it meanwhile into the image: add {missing} to .dockerignore",
+        request.layout.display()
+    ));
 }
 
 /// Where a workflow hands over the secrets of a build: one variable, as nobody knows their names before service.yaml is read.
@@ -384,13 +403,11 @@ fn secrets(request: &Request, environ: &Environ, report: &Report) -> Result<Vec<
     Ok(variables)
 }
 
-/// Masks a file that need be no text: as a whole if it is, and what of it a step may write as a line.
+/// Masks a file that need be no text: as a whole, and what of it a step may write as a line, each as it is read from buildx.
 fn mask_bytes(value: &[u8], report: &Report) {
-    if let Ok(text) = std::str::from_utf8(value) {
-        report.mask(text.trim());
-    }
-    let lines = value.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    lines.map(str::trim).filter(|line| line.len() >= 8).for_each(|line| report.mask(line));
+    let text = String::from_utf8_lossy(value);
+    report.mask(text.trim());
+    text.lines().map(str::trim).filter(|line| line.len() >= 8).for_each(|line| report.mask(line));
 }
 
 #[cfg(test)]

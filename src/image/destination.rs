@@ -19,6 +19,10 @@ const EARLIER: &str = "earlier";
 pub const BUILDX: &str = "buildx";
 pub const SAVED: &str = "saved.tar";
 pub const IDENTIFIER: &str = "identifier";
+/// In buildx's state: a file for each builder, by which it can be ended; and what we keep of it, as buildx forgets a builder also
+/// when it cannot remove it.
+pub const INSTANCES: &str = "instances";
+pub const KEPT: &str = "kept";
 const PARTS: [&str; 5] = [LAYOUT, EARLIER, BUILDX, SAVED, IDENTIFIER];
 
 /// What was built, or taken in.
@@ -154,9 +158,18 @@ impl Leftover {
     }
 }
 
-/// Whether buildx knows of a builder by what it keeps in the folder: a file of its name.
+/// Whether a builder is known there that did not end.
 fn has_builder(scratch: &Path) -> bool {
-    std::fs::read_dir(scratch.join(BUILDX).join("instances")).is_ok_and(|mut names| names.next().is_some())
+    !builders(&scratch.join(BUILDX)).is_empty()
+}
+
+/// The builders that are known in the state of a buildx, or are kept there.
+pub fn builders(state: &Path) -> BTreeSet<String> {
+    let folders = [INSTANCES, KEPT].map(|folder| std::fs::read_dir(state.join(folder)));
+    let files = folders.into_iter().flatten().flatten().flatten();
+    let names = files.filter_map(|entry| entry.file_name().into_string().ok());
+    // What begins with a dot is a write of buildx that did not come to its end.
+    names.filter(|name| !name.starts_with('.')).collect()
 }
 
 /// A folder beside a layout that is written to first; what is left of it is removed at the end, or by the next run when this one is

@@ -93,6 +93,11 @@ impl BuilderImage {
     /// The index of v0.31.2 for all its platforms, as other public repositories pin and record it.
     pub const DEFAULT: &str =
         "moby/buildkit:v0.31.2@sha256:2f5adac4ecd194d9f8c10b7b5d7bceb5186853db1b26e5abd3a657af0b7e26ec";
+
+    /// Whether nobody asked for another one.
+    pub fn is_default(&self) -> bool {
+        *self == BuilderImage::default()
+    }
 }
 
 impl Default for BuilderImage {

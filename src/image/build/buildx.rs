@@ -1,7 +1,9 @@
 //! Docker's buildx: where it is, what it sees of the environment, and how it is run.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -14,6 +16,10 @@ use crate::report::Report;
 
 /// A line of buildx that is longer is cut: commands may write anything.
 const LINE: u64 = 1024 * 1024;
+
+/// A builder that is not removed by then is left to the next build.
+const REMOVAL: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
 
 /// What buildx sees of our environment: what it needs to find the engine, proxies and certificates, the build secrets, and only
 /// for GitHub's cache the token for that. Never AWS credentials, GitHub's other tokens or the action's inputs.
@@ -96,19 +102,31 @@ impl Running {
 }
 
 /// buildx for a builder's end only: it goes on where nothing can be reported any more.
+#[derive(Clone)]
 pub struct Remover {
     program: PathBuf,
     environment: Vec<(String, String)>,
 }
 
 impl Remover {
-    /// Removes a builder with its container and its volume; whether that went well.
+    /// Removes a builder with its container and its volume; whether that went well, and within a minute. `state` is what buildx
+    /// knows it by.
     #[expect(clippy::disallowed_methods, reason = "buildx starts the builder, so it ends it")]
-    pub fn remove(&self, name: &str) -> bool {
+    pub fn remove(&self, state: &Path, name: &str) -> bool {
         let mut command = std::process::Command::new(&self.program);
         command.args(["rm", name]).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        ended.is_ok_and(|status| status.success())
+        command.env("BUILDX_CONFIG", state).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Ctrl-C on a terminal is for us: interrupted, buildx forgets the builder and leaves it.
+        let Ok(mut child) = command.process_group(0).spawn() else { return false };
+        for _ in 0..REMOVAL.as_millis() / POLL.as_millis() {
+            match child.try_wait() {
+                Ok(None) => std::thread::sleep(POLL),
+                ended => return ended.is_ok_and(|status| status.is_some_and(|status| status.success())),
+            }
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        false
     }
 }
 
@@ -157,6 +175,7 @@ impl<'a> Buildx<'a> {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .map_err(|error| {
                 Error::refused(format!("{} cannot be run", buildx.display())).why(error).fix("install it again")

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::buildx::{Buildx, Running};
+use super::buildx::{Buildx, Remover, Running};
 use super::{Request, diagnosis, plan};
 use crate::cli::Environ;
 use crate::docker::unique;
+use crate::image::destination::{BUILDX, Destination, INSTANCES, KEPT, builders};
 use crate::report::Report;
 
 /// An image of 100 MB is pulled within this time, or it is not worth waiting for.
@@ -24,15 +25,21 @@ const HURRIED_END: Duration = Duration::from_secs(6);
 const STARTING: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
+/// Nobody is told of what takes less.
+const QUICK: Duration = Duration::from_secs(1);
+
 /// A builder that runs. Dropping it removes its container and its volume.
 pub struct Container<'a> {
     pub name: String,
     /// buildx with a state of its own, which knows this builder only.
     pub buildx: Buildx<'a>,
+    /// What buildx knows it by.
+    state: PathBuf,
     /// buildx while it starts the builder.
     starting: Option<Running>,
-    /// How long its end is waited for.
-    patience: Duration,
+    /// Says when it is gone; none as long as nobody ends it.
+    ending: Option<mpsc::Receiver<()>>,
+    has_ended: bool,
 }
 
 impl<'a> Container<'a> {
@@ -50,7 +57,14 @@ impl<'a> Container<'a> {
     ) -> Result<Container<'a>, String> {
         let name = unique("cicd").map_err(|error| error.to_string())?;
         let settings = settings(environ).filter(|file| file.is_file());
-        let mut container = Container { buildx: buildx.with_state(state), name, starting: None, patience: HURRIED_END };
+        let mut container = Container {
+            buildx: buildx.with_state(state),
+            name,
+            state: state.to_path_buf(),
+            starting: None,
+            ending: None,
+            has_ended: false,
+        };
         let arguments = plan::create(&container.name, image, settings.as_deref(), environ);
         report.detail(format!("this engine keeps images in its older store: builds in a container of {image}"));
         let running = container.buildx.begin(&arguments, request).map_err(|error| error.to_string())?;
@@ -72,17 +86,25 @@ impl<'a> Container<'a> {
 
 impl Container<'_> {
     /// Removes it, when nobody is in a hurry.
-    pub fn end(mut self) {
-        self.patience = END;
+    pub async fn end(mut self) {
+        self.begin_to_end();
+        let gone = async {
+            while matches!(self.ending.as_ref().map(mpsc::Receiver::try_recv), Some(Err(mpsc::TryRecvError::Empty))) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        self.has_ended = tokio::time::timeout(END, gone).await.is_ok();
     }
-}
 
-impl Drop for Container<'_> {
-    fn drop(&mut self) {
-        let (buildx, name) = (self.buildx.remover(), self.name.clone());
+    /// By a thread of its own: nobody can wait in a drop.
+    fn begin_to_end(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let (remover, state, name) = (self.buildx.remover(), self.state.clone(), self.name.clone());
         let starting = self.starting.take();
         let (done, finished) = mpsc::channel();
-        // Nobody can wait in a drop but by a thread of its own.
+        self.ending = Some(finished);
         std::thread::spawn(move || {
             // Killed in the middle, buildx would leave what it made last: the engine makes it all the same.
             if let Some(mut starting) = starting {
@@ -92,18 +114,51 @@ impl Drop for Container<'_> {
                     waited += POLL;
                 }
             }
-            buildx.remove(&name);
+            remove(&remover, &state, &name);
             let _ = done.send(());
         });
-        let _ = finished.recv_timeout(self.patience);
     }
 }
 
-/// Removes the builders that a killed run left; `state` is the folder that its buildx kept. Whether none is left.
-pub fn remove_all(buildx: &Buildx<'_>, state: &Path) -> bool {
-    let names = std::fs::read_dir(state.join("instances")).into_iter().flatten().flatten();
-    let remover = buildx.with_state(state).remover();
-    names.filter_map(|entry| entry.file_name().into_string().ok()).all(|name| remover.remove(&name))
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        self.begin_to_end();
+        let _ = self.ending.as_ref().map(|gone| gone.recv_timeout(HURRIED_END));
+    }
+}
+
+/// Removes a builder; whether it is gone. One that is not stays known.
+fn remove(remover: &Remover, state: &Path, name: &str) -> bool {
+    let (instance, kept) = (state.join(INSTANCES).join(name), state.join(KEPT).join(name));
+    let _ = match instance.is_file() {
+        true => std::fs::create_dir_all(state.join(KEPT)).and_then(|()| std::fs::copy(&instance, &kept)),
+        false => std::fs::copy(&kept, &instance),
+    };
+    let gone = remover.remove(state, name);
+    if gone {
+        let _ = std::fs::remove_file(kept);
+    }
+    gone
+}
+
+/// Ends what earlier runs left beside the layout that were killed, with their builders. One that cannot be ended is left to the next run.
+pub async fn sweep(destination: &Destination, buildx: &Buildx<'_>, report: &Report) {
+    let (destination, remover) = (destination.clone(), buildx.remover());
+    let (done, mut swept) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        destination.sweep(|left| {
+            let state = left.part(BUILDX);
+            builders(&state).iter().all(|name| remove(&remover, &state, name))
+        });
+        let _ = done.send(());
+    });
+    if tokio::time::timeout(QUICK, &mut swept).await.is_err() {
+        report.detail("ending the builder of an earlier build that was killed");
+        let _ = swept.await;
+    }
 }
 
 /// What the user says of builders in containers: mirrors, certificates. buildx reads it by itself only from its usual state.

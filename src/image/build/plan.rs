@@ -174,6 +174,11 @@ pub fn impossible(image: &Image) -> Vec<&'static str> {
     asked.into_iter().filter_map(|(what, is_asked)| is_asked.then_some(what)).collect()
 }
 
+/// Whether such an engine does all that service.yaml asks for by itself.
+pub fn needs_nothing(image: &Image) -> bool {
+    impossible(image).is_empty() && matches!(image.cache, Cache::Auto | Cache::Off)
+}
+
 /// What is left out of a build by such an engine that is done all the same.
 pub fn left_out(image: &Image, way: &Way) -> Vec<String> {
     let cache = way.cache.is_some().then(|| format!("image.cache ({})", String::from(image.cache.clone())));

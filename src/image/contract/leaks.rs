@@ -176,7 +176,7 @@ mod tests {
             (Image { env: vec![pair("API_TOKEN", "")], ..Image::default() }, &[]),
             (Image { env: vec![pair("TOKEN_BUCKET_SIZE", "4096")], ..Image::default() }, &[]),
             (Image { env: vec![pair("PASSWORD_RESET", "true")], ..Image::default() }, &[]),
-            (Image { env: vec![pair("SECRET_KEY", "django-insecure-for-collectstatic")], ..Image::default() }, &[]),
+            (Image { env: vec![pair("SECRET_KEY", "dummy-for-collectstatic")], ..Image::default() }, &[]),
             (
                 Image {
                     history: vec!["RUN /bin/sh -c SECRET_KEY=dummy python manage.py collectstatic".into()],

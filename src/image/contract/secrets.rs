@@ -16,6 +16,9 @@ pub const LOOKED_INTO: u64 = 256 * 1024;
 const PACKAGES: [&str; 7] =
     ["site-packages/", "dist-packages/", "node_modules/", "lib/python3", "usr/share/", "go/pkg/mod/", "lib/ruby/"];
 
+/// Those of them that nobody puts files of a service's own into: what is there came with a package.
+const PUBLISHED: [&str; 5] = ["site-packages/", "dist-packages/", "node_modules/", "go/pkg/mod/", "lib/ruby/"];
+
 /// Sources of programs that everybody can download, keys for their tests beside them.
 const TOOLCHAINS: [&str; 2] = ["usr/local/go/", "usr/lib/go-"];
 
@@ -87,12 +90,13 @@ fn regex(shape: &str) -> Option<Regex> {
 /// Whether a file is of a toolchain, or of a package that everybody can download and there no more than a test or an example.
 pub fn is_public(path: &str) -> bool {
     TOOLCHAINS.iter().any(|toolchain| path.starts_with(toolchain))
-        || in_package(path).is_some_and(|rest| rest.split('/').rev().skip(1).any(|folder| TESTS.contains(&folder)))
+        || below(path, &PACKAGES)
+            .is_some_and(|rest| rest.split('/').rev().skip(1).any(|folder| TESTS.contains(&folder)))
 }
 
-/// The rest of a path below the place of the packages; none for a file that is not there.
-fn in_package(path: &str) -> Option<&str> {
-    let below = PACKAGES.iter().filter_map(|packages| path.find(packages).map(|at| at + packages.len())).min();
+/// The rest of a path below the first of these places that is in it.
+fn below<'a>(path: &'a str, places: &[&str]) -> Option<&'a str> {
+    let below = places.iter().filter_map(|place| path.find(place).map(|at| at + place.len())).min();
     below.map(|at| &path[at..])
 }
 
@@ -105,7 +109,7 @@ pub fn by_name(path: &str) -> Option<&'static str> {
     match name {
         _ if path.ends_with(".git/config") || path.ends_with(".git/HEAD") => Some(REPOSITORY),
         // A package was published with it; what is in it is looked at all the same.
-        _ if settled_by_content || name.ends_with(".pub") || in_package(path).is_some() => None,
+        _ if settled_by_content || name.ends_with(".pub") || below(path, &PUBLISHED).is_some() => None,
         ".env" => Some("an environment file"),
         _ if name.starts_with(".env.") && is_secret_file(path) => Some("an environment file"),
         _ if path.ends_with(".aws/credentials") => Some("AWS credentials"),
@@ -171,6 +175,8 @@ mod tests {
             ("app/.git/HEAD", Some("a git repository")),
             ("app/.github/HEAD", None),
             ("app/node_modules/dotenv-x/.env", None),
+            ("usr/share/nginx/html/.env", Some("an environment file")),
+            ("usr/share/app/store.p12", Some("a key or credentials")),
             ("app/.venv/lib/python3.13/site-packages/store/keys.p12", None),
             ("app/node_modules/x/.git/HEAD", Some("a git repository")),
             ("root/.aws/credentials", Some("AWS credentials")),

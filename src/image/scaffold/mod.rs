@@ -22,7 +22,7 @@ const DEPTH: usize = 6;
 const MOST: usize = 5000;
 
 /// The hidden files that say something of how a service is built.
-const TOLD_BY: [&str; 4] = [".python-version", ".nvmrc", ".node-version", ".dockerignore"];
+const TOLD_BY: [&str; 5] = [".python-version", ".nvmrc", ".node-version", ".dockerignore", ".gitignore"];
 
 /// What `init` would do: plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,8 +160,10 @@ fn walk(folder: &Path, prefix: &str, depth: usize, tree: &mut facts::Tree) {
             let is_small = kind.len() <= LARGEST;
             match is_small.then(|| std::fs::read_to_string(entry.path())) {
                 Some(Ok(text)) => drop(tree.insert(path, text)),
-                // One stands for all of its folder.
-                _ if tree.range(prefix.to_string()..).next().is_none_or(|(path, _)| !path.starts_with(prefix)) => {
+                // One stands for all of its folder, but for the root's.
+                _ if prefix.is_empty()
+                    || tree.range(prefix.to_string()..).next().is_none_or(|(path, _)| !path.starts_with(prefix)) =>
+                {
                     drop(tree.insert(path, String::new()))
                 }
                 _ => {}

@@ -32,13 +32,18 @@ pub enum Around {
 fn around(package: &Value) -> Around {
     let script = |name: &str| package["scripts"][name].as_str();
     let sets_up_hooks = |prepare: &str| {
-        let tools = ["husky", "lefthook", "simple-git-hooks", "pre-commit"];
-        !prepare.contains("&&") && tools.iter().any(|tool| prepare.contains(tool))
+        let tools = ["husky", "lefthook", "simple-git-hooks", "pre-commit", "is-ci", "true", "exit"];
+        let parts = prepare.split(['&', '|', ';']).filter(|part| !part.trim().is_empty());
+        parts
+            .map(|part| part.split_whitespace().find(|word| *word != "npx"))
+            .all(|first| first.is_some_and(|first| tools.contains(&first)))
     };
     let hooks = script("prepare").is_some_and(sets_up_hooks);
     // `preinstall` sees to it that the right tool installs.
     let mut scripts = vec!["install", "postinstall", "prepare"];
     scripts.retain(|name| script(name).is_some() && !(hooks && *name == "prepare"));
+    // `npm run install` runs what comes before and after it, too.
+    scripts.retain(|name| *name != "postinstall" || script("install").is_none());
     match scripts.is_empty() {
         true if hooks => Around::Hooks,
         true => Around::Nothing,
@@ -234,6 +239,10 @@ mod tests {
             (r#"{"prepare":"husky"}"#, Around::Hooks),
             (r#"{"prepare":"husky install || true","test":"x"}"#, Around::Hooks),
             (r#"{"prepare":"husky && tsc"}"#, Around::Scripts(vec!["prepare"])),
+            (r#"{"prepare":"husky; npm run compile"}"#, Around::Scripts(vec!["prepare"])),
+            (r#"{"prepare":"node tools/pre-commit.js"}"#, Around::Scripts(vec!["prepare"])),
+            (r#"{"prepare":"is-ci || npx husky"}"#, Around::Hooks),
+            (r#"{"install":"node-gyp rebuild","postinstall":"x"}"#, Around::Scripts(vec!["install"])),
             (r#"{"prepare":"npm run build"}"#, Around::Scripts(vec!["prepare"])),
             (r#"{"preinstall":"npx only-allow npm"}"#, Around::Nothing),
             (r#"{"prepare":"husky","postinstall":"prisma generate"}"#, Around::Scripts(vec!["postinstall"])),

@@ -3,6 +3,7 @@
 use toml::Table;
 
 use super::facts::{Tree, sources};
+use crate::check::rules::{is_secret_file, leaves_out};
 
 /// The versions of the tools that the build stages install. Everything else comes from the project's own lock file. pdm says
 /// itself which versions it was tested with (`locked`); a later release of what it needs has broken it before.
@@ -104,10 +105,11 @@ pub fn read(tree: &Tree, old: bool, notes: &mut Vec<String>) -> Python {
 
     let start = start(tree);
     let sources = root_sources(tree);
-    let unread = unread(tree, &sources);
+    let unread = unread(tree, &sources, &manifests);
     if !unread.is_empty() {
         notes.push(format!(
-            "no source names {}, and the image has nothing of it: add a COPY, and a line to .dockerignore, when the service reads it",
+            "the image has nothing of {}, which no source names, or which may be private: when the service reads it and everybody may who has \
+             the image, add a COPY, and a line to .dockerignore",
             unread.join(", ")
         ));
     }
@@ -326,12 +328,41 @@ fn root_data(tree: &Tree) -> impl Iterator<Item = &str> {
     tops.into_iter().filter(move |name| !name.starts_with('.') && !aside.contains(name))
 }
 
+/// Whether what has this name at the root is not for an image: git leaves it out, or it may hold secrets or what people entrusted to
+/// the service.
+fn is_private(tree: &Tree, name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let folders = [
+        "backup", "backups", "dump", "dumps", "log", "logs", "media", "output", "outputs", "temp", "tmp", "upload",
+        "uploads", "var",
+    ];
+    let begins = ["secret", "credential", "private"];
+    let ends = [".key", ".pem", ".crt", ".db", ".sqlite", ".sqlite3", ".dump", ".log"];
+    let ignored = tree.get(".gitignore").is_some_and(|ignore| {
+        let by_end =
+            |line: &str| line.trim().strip_prefix('*').is_some_and(|end| !end.is_empty() && name.ends_with(end));
+        leaves_out(ignore, name) || ignore.lines().any(by_end)
+    });
+    ignored
+        || is_secret_file(name)
+        || folders.contains(&lower.as_str())
+        || begins.iter().any(|begin| lower.starts_with(begin))
+        || ends.iter().any(|end| lower.ends_with(end))
+}
+
 /// Whether the service reads what stands at the root under this name: a migration, or what a source says by `"data/x.csv"`,
 /// `Path("data")`, `/ "data"`, `directory="data"`, or a file's whole name.
 fn is_read(tree: &Tree, name: &str) -> bool {
     if ["alembic", "migrations", "alembic.ini"].contains(&name) {
         return true;
     }
+    // A Dockerfile takes a space for the end of a name.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    is_named(tree, name) && !is_private(tree, name) && name.chars().all(plain)
+}
+
+/// Whether a source says the name of what stands at the root.
+fn is_named(tree: &Tree, name: &str) -> bool {
     let is_file = tree.contains_key(name);
     let page = ["templates", "static"].contains(&name);
     modules(tree).any(|(_, text)| {
@@ -347,9 +378,11 @@ fn is_read(tree: &Tree, name: &str) -> bool {
     })
 }
 
-/// The folders at the root that hold no source and that no source names.
-fn unread<'a>(tree: &'a Tree, copied: &[String]) -> Vec<&'a str> {
-    root_data(tree).filter(|name| !tree.contains_key(*name) && copied.iter().all(|copied| copied != name)).collect()
+/// What stands at the root and is not copied: folders, and files that a source names.
+fn unread<'a>(tree: &'a Tree, copied: &[String], manifests: &[String]) -> Vec<&'a str> {
+    let told = |name: &&str| !tree.contains_key(*name) || is_named(tree, name);
+    let is_copied = |name: &str| copied.iter().chain(manifests).any(|copied| copied == name);
+    root_data(tree).filter(|name| told(name) && !is_copied(name)).collect()
 }
 
 /// The files that the project is built from, when it looks at run time for what only an installed project has: its version, its

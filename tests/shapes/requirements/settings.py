@@ -1,3 +1,5 @@
 """What the service is called."""
 
-TITLE = "visits"
+from pathlib import Path
+
+TITLE = (Path(__file__).parent / "texts" / "title.txt").read_text().strip()

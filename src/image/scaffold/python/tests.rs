@@ -119,10 +119,38 @@ fn what_runs_is_copied_and_nothing_else() {
         ("README.md", ""),
     ]);
     assert_eq!(python.sources, ["alembic.ini", "app", "data", "logging.yaml", "migrations", "rules", "templates"]);
-    let unread: Vec<_> = notes.iter().filter(|note| note.contains("no source names models, static, ")).collect();
+    let unread: Vec<_> =
+        notes.iter().filter(|note| note.contains("the image has nothing of models, static, which")).collect();
     assert_eq!(unread.len(), 1, "{notes:?}");
     assert_eq!(python.manifests, ["requirements.txt", "requirements/base.txt"]);
     assert_eq!(python.missing, [""; 0]);
+}
+
+#[test]
+fn what_may_be_private_is_told_and_not_copied() {
+    let names = [
+        "credentials.json",
+        "server.key",
+        "app.sqlite3",
+        "codes list.csv",
+        "patients.csv",
+        "export.parquet",
+        "secrets/token.txt",
+        "uploads/x.pdf",
+        "local/x.json",
+    ];
+    let source = names.map(|name| format!("open('{name}')\n")).concat();
+    let mut files = vec![("requirements.txt", "fastapi==1\nuvicorn==1"), ("icd.csv", ""), ("main.py", "")];
+    files.push((".gitignore", "patients.csv\n*.parquet\n/local/\n"));
+    files.extend(names.map(|name| (name, "")));
+    let source = format!("{APP}{source}open('icd.csv')\n");
+    files[2].1 = &source;
+    let (python, notes) = told(&files);
+    assert_eq!(python.sources, ["icd.csv", "main.py"]);
+    let told = notes.iter().find(|note| note.contains("may be private")).expect("it is told");
+    for name in names {
+        assert!(told.contains(name.split('/').next().expect("a name")), "{name}: {told}");
+    }
 }
 
 #[test]
