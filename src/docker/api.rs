@@ -167,7 +167,15 @@ impl Engine {
     pub async fn start(&self, spec: &Spec) -> Result<()> {
         let name = &spec.name;
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        let created = self.docker.create_container(Some(options), body(spec, self.network.as_deref())).await;
+        let create = || self.docker.create_container(Some(options.clone()), body(spec, self.network.as_deref()));
+        let created = match create().await {
+            // An engine that removes other images at this moment may lose what it has just unpacked of this one: it does so again.
+            Err(error) if lacks_a_snapshot(&error) => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                create().await
+            }
+            created => created,
+        };
         created.map_err(|error| failed(&format!("creating container {name}"), &error))?;
         let options = None::<bollard::query_parameters::StartContainerOptions>;
         if let Err(error) = self.docker.start_container(name, options).await {
@@ -418,6 +426,11 @@ fn failed(doing: &str, error: &ApiError) -> Error {
         _ => Box::new(chain(error)),
     };
     Error::unexpected(doing).why(why)
+}
+
+/// Whether the engine's containerd does not find a part of an image that it has.
+fn lacks_a_snapshot(error: &ApiError) -> bool {
+    matches!(error, ApiError::DockerResponseServerError { message, .. } if message.contains("snapshot") && message.contains("does not exist"))
 }
 
 /// What is not there is no error.

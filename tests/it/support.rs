@@ -110,7 +110,8 @@ pub fn cicd(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cicd"));
     command.current_dir(folder);
     for (name, _) in std::env::vars() {
-        let scrub = ["GITHUB_", "ACTIONS_", "RUNNER_", "INPUT_"].iter().any(|prefix| name.starts_with(prefix));
+        let scrub =
+            name == "CI" || ["GITHUB_", "ACTIONS_", "RUNNER_", "INPUT_"].iter().any(|prefix| name.starts_with(prefix));
         if scrub && name != "INPUT_PLATFORM" {
             command.env_remove(name);
         }

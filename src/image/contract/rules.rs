@@ -18,6 +18,9 @@ pub const PRODUCTION: &str = "production";
 pub const DEBUG: &str = "debug";
 pub const WITHOUT: &str = "without secrets";
 
+/// The exit code of a process that was killed: 128 and SIGKILL.
+const KILLED: i64 = 137;
+
 /// More paths than this are counted and not told.
 const TOLD: usize = 5;
 
@@ -159,9 +162,13 @@ fn modes(facts: &Facts) -> [(&'static str, &Run); 2] {
 
 fn starts(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     let mut said = Vec::new();
+    // A busy engine may miss in one mode what it saw in the other.
+    let memory =
+        modes(facts).into_iter().any(|(_, run)| matches!(run.outcome, Outcome::Ended { out_of_memory: true, .. }));
     for (mode, run) in modes(facts) {
         let Outcome::Ended { exit_code, out_of_memory, error } = &run.outcome else { continue };
         let log = tail(run);
+        let out_of_memory = &(*out_of_memory || memory && *exit_code == KILLED);
         let cause = diagnosis::ended(mode, *exit_code, *out_of_memory, error.as_deref(), log, &measures.expected);
         let mut one = Said::of(mode, cause);
         if !measures.without_value.is_empty() && !out_of_memory && error.is_none() {

@@ -92,6 +92,15 @@ fn an_older_store_gives_the_same_image_packed_here() {
         assert!(without.stderr.contains(said), "{said}: {without}");
     }
     assert_eq!(without.json()["digest"], first["digest"]);
+    // Who sits there keeps the engine's steps; in CI a builder is tried for.
+    yaml("labels: {org.example.team: clinic}");
+    let laptop = build(&engine, &repository, &[]).ended(0);
+    assert!(laptop.stderr.contains("outside of CI the steps that it keeps"), "{laptop}");
+    let mut command = cicd(repository.path());
+    command.args(["build-image", "--skip-contract", "--output", "json"]).env("CI", "true");
+    let automatic = run(command.env("DOCKER_HOST", engine.host())).ended(0);
+    assert!(automatic.stderr.contains("no builder of moby/buildkit:v"), "{automatic}");
+
     let off = build(&engine, &repository, &["--builder-image", "off"]).ended(0);
     assert!(off.stderr.contains("--builder-image is off; so the engine builds"), "{off}");
     for (image, said) in [

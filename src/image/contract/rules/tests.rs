@@ -423,3 +423,22 @@ fn what_differs_from_run_to_run_is_no_difference() {
         assert_eq!(settled(first, second), None);
     }
 }
+
+#[test]
+fn what_was_killed_in_both_modes_is_one_finding_also_when_the_engine_saw_why_in_one_only() {
+    let killed = |out_of_memory| Run {
+        outcome: Outcome::Ended { exit_code: 137, out_of_memory, error: None },
+        ..ended(137, "")
+    };
+    for (production, debug, evidence) in [
+        (false, true, "was killed: it needed more than its 512 MiB"),
+        (true, true, "was killed: it needed more than its 512 MiB"),
+        (false, false, "was killed, most often because"),
+    ] {
+        let facts = Facts { production: killed(production), debug: killed(debug), ..facts() };
+        let verdict = judged(&facts, &[], &[], &Levels::default());
+        let [finding] = &verdict.findings[..] else { panic!("{verdict:?}") };
+        assert!(finding.evidence.starts_with(evidence), "{finding:?}");
+        assert_eq!(finding.modes, [PRODUCTION, DEBUG]);
+    }
+}
