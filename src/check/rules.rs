@@ -391,7 +391,7 @@ fn secret_copied(facts: &Facts<'_>) -> Vec<Said> {
     said
 }
 
-/// Whether the patterns of a .dockerignore leave out the path `name` at the context's root.
+/// Whether the patterns of a .dockerignore, or a .gitignore, leave out the path `name` at the context's root.
 pub fn leaves_out(ignore: &str, name: &str) -> bool {
     let mut out = false;
     for pattern in ignore.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -401,9 +401,10 @@ pub fn leaves_out(ignore: &str, name: &str) -> bool {
         };
         let pattern = pattern.trim_start_matches("**/").trim_start_matches("./").trim_matches('/');
         let pattern = pattern.trim_end_matches("/**").trim_end_matches("/*");
-        let matches = match pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start.trim_end_matches('*')),
-            None => pattern == name,
+        let matches = match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
+            (Some(start), _) => name.starts_with(start.trim_end_matches('*')),
+            (None, Some(end)) => name.ends_with(end),
+            (None, None) => pattern == name,
         };
         if matches {
             out = !excepted;

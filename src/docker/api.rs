@@ -22,7 +22,7 @@ use bollard::query_parameters::{
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::inside::{FILES, Inside, PS, Processes};
-use super::{Answer, Container, Page, Spec, State, Stopped, Version, archive, diagnosis};
+use super::{Answer, Container, KILLED, Page, Spec, State, Stopped, Version, archive, diagnosis};
 use crate::error::{Error, Result, chain};
 use crate::layout::Layout;
 
@@ -40,9 +40,6 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What only explains a failure must not hold it up.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The exit code of what SIGKILL ended: 128 and the signal's number.
-const KILLED: i64 = 137;
 
 /// As much of an answer's body as is looked at, in bytes.
 const PAGE: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// An address and a port that something listens on.
 pub use std::net::SocketAddr as Socket;
 
-use super::Answer;
+use super::{Answer, KILLED};
 use crate::error::Cause;
 
 /// What a service had to do.
@@ -43,7 +43,7 @@ pub fn ended(
             Some("see that CMD and ENTRYPOINT of the Dockerfile name a program that is in the image".to_string()),
         ),
         // The kernel's word that it was the memory may come too late, or never.
-        (137, None) => (
+        (KILLED, None) => (
             format!("was killed, most often because it needs more than its {} MiB of memory", expected.memory),
             Some("look whether it needs more than `resources.memory` of service.yaml".to_string()),
         ),

@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 /// How long `docker stop` waits for a service to end by itself, as Docker does by default.
 pub const GRACE: Duration = Duration::from_secs(10);
 
+/// The exit code of what SIGKILL ended: 128 and the signal's number.
+pub const KILLED: i64 = 137;
+
 /// How many of a container's last log lines a failure shows.
 pub const LOG_TAIL: usize = 20;
 

@@ -101,7 +101,7 @@ async fn written(
     let mut container = None;
     let ended = tried(buildx, request, environ, fresh, way, &mut container, report).await;
     if let Some(container) = container {
-        container.end().await;
+        container.end(report).await;
     }
     ended
 }
@@ -126,12 +126,16 @@ async fn tried<'a>(
             let image = match &request.builder_image {
                 // Whoever builds again and again has the steps of before in the engine, and nobody compares digests.
                 image if image.is_default() && !is_automatic(environ) && plan::needs_nothing(&request.image) => {
-                    let why = "outside of CI the steps that it keeps are worth more than a builder of its own";
-                    return in_engine(buildx, request, environ, fresh, way, why, report).await;
+                    report.detail(
+                        "this engine keeps images in its older store, and builds the image itself: outside of CI the steps that it keeps \
+                         are worth more than one digest for one commit (--builder-image)",
+                    );
+                    return in_engine(buildx, request, environ, fresh, report).await;
                 }
                 BuilderImage::Pinned(image) => image,
                 BuilderImage::Off => {
-                    return in_engine(buildx, request, environ, fresh, way, "--builder-image is off", report).await;
+                    without_builder(request, &way, "--builder-image is off", report)?;
+                    return in_engine(buildx, request, environ, fresh, report).await;
                 }
             };
             match Container::start(buildx, image, &fresh.part(BUILDX), request, environ, report).await {
@@ -139,16 +143,19 @@ async fn tried<'a>(
                     way.builder = Some(started.name.clone());
                     *container = Some(started);
                 }
-                Err(why) => return in_engine(buildx, request, environ, fresh, way, &why, report).await,
+                Err(why) => {
+                    without_builder(request, &way, &why, report)?;
+                    return in_engine(buildx, request, environ, fresh, report).await;
+                }
             }
         } else if container.is_some() && diagnosis::not_pulled(&progress) && plan::impossible(&request.image).is_empty()
         {
             // The engine may have it, or reach it by another way.
             if let Some(container) = container.take() {
-                container.end().await;
+                container.end(report).await;
             }
-            let why = diagnosis::last_error(&progress).unwrap_or_default();
-            return in_engine(buildx, request, environ, fresh, way, why, report).await;
+            without_builder(request, &way, diagnosis::last_error(&progress).unwrap_or_default(), report)?;
+            return in_engine(buildx, request, environ, fresh, report).await;
         } else if let Some(why) = diagnosis::cache_refused(&progress).filter(|_| way.cache.is_some()) {
             report.warn(format!("the cache is left out: {why}"));
             way.cache = None;
@@ -182,17 +189,9 @@ fn has_room(folder: &Path) -> bool {
     written.is_ok()
 }
 
-/// Has an engine with an older store build the image itself, takes it out of there, and packs it. `why` says why there is no other
-/// builder. What such an engine cannot do is refused when it was asked for, but for a cache, without which the image is the same.
-async fn in_engine(
-    buildx: &Buildx<'_>,
-    request: &Request,
-    environ: &Environ,
-    fresh: &Fresh,
-    way: Way,
-    why: &str,
-    report: &Report,
-) -> Result<()> {
+/// Says what an engine with an older store leaves out, and why there is no other builder. What it cannot do is refused when it was asked
+/// for, but for a cache, without which the image is the same.
+fn without_builder(request: &Request, way: &Way, why: &str, report: &Report) -> Result<()> {
     let impossible = plan::impossible(&request.image);
     if !impossible.is_empty() {
         return Err(Error::refused(format!("this Docker engine cannot do {}", impossible.join(" and ")))
@@ -201,9 +200,20 @@ async fn in_engine(
     }
     report.warn(format!(
         "{why}; so the engine builds the image itself, without {}. To have all: {}",
-        plan::left_out(&request.image, &way).join(" and "),
+        plan::left_out(&request.image, way).join(" and "),
         diagnosis::OTHER_BUILDER
     ));
+    Ok(())
+}
+
+/// Has an engine with an older store build the image itself, takes it out of there, and packs it.
+async fn in_engine(
+    buildx: &Buildx<'_>,
+    request: &Request,
+    environ: &Environ,
+    fresh: &Fresh,
+    report: &Report,
+) -> Result<()> {
     let built = plan::Engine { tag: format!("cicd.local/{}:latest", request.name), identifier: fresh.part(IDENTIFIER) };
     let engine = docker::Engine::connect(environ.get("DOCKER_HOST")).await?;
     let earlier = engine.identifier(&built.tag).await?;
@@ -339,19 +349,25 @@ fn warn_of_layout_in_context(request: &Request, layout: &Path, report: &Report) 
     let dockerfile = plan::dockerfile(request).into_os_string().into_string().unwrap_or_default();
     let ignore_files = [request.folder.join(format!("{dockerfile}.dockerignore")), context.join(".dockerignore")];
     let ignore = ignore_files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-    let out = |name: &str| crate::check::rules::leaves_out(&ignore, name);
-    // Right below the context, what is written to first lies in the context, too.
+    if let Some(missing) = not_ignored(&ignore, first, inside.iter().count() == 1) {
+        report.warn(format!(
+            "{} is in the build context, so `COPY . .` puts it and what is written beside it meanwhile into the image: add {missing} to .dockerignore",
+            request.layout.display()
+        ));
+    }
+}
+
+/// What a .dockerignore lacks, so that neither the folder `first` nor what is written to before it gets into the image. The latter lies
+/// in the context when the layout `is_first` itself.
+fn not_ignored(ignore: &str, first: &str, is_first: bool) -> Option<String> {
+    let out = |name: &str| crate::check::rules::leaves_out(ignore, name);
     let scratch = format!(".{first}-");
-    let missing = match (out(first), inside.iter().count() > 1 || out(&format!("{scratch}00000000"))) {
-        (true, true) => return,
-        (false, true) => format!("`{first}/`"),
-        (true, false) => format!("`{scratch}*`"),
-        (false, false) => format!("`{first}/` and `{scratch}*`"),
-    };
-    report.warn(format!(
-        "{} is in the build context, so `COPY . .` puts it and what is written beside it meanwhile into the image: add {missing} to .dockerignore",
-        request.layout.display()
-    ));
+    match (out(first), !is_first || out(&format!("{scratch}00000000"))) {
+        (true, true) => None,
+        (false, true) => Some(format!("`{first}/`")),
+        (true, false) => Some(format!("`{scratch}*`")),
+        (false, false) => Some(format!("`{first}/` and `{scratch}*`")),
+    }
 }
 
 /// Where a workflow hands over the secrets of a build: one variable, as nobody knows their names before service.yaml is read.
@@ -413,6 +429,22 @@ fn mask_bytes(value: &[u8], report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_dockerignore_lacks_is_told() {
+        let cases = [
+            ("", false, Some("`target/`")),
+            ("target/\n", false, None),
+            ("", true, Some("`target/` and `.target-*`")),
+            ("target/\n", true, Some("`.target-*`")),
+            (".target-*\n", true, Some("`target/`")),
+            ("target/\n.target-*\n", true, None),
+            ("*\n!src\n", true, None),
+        ];
+        for (ignore, is_first, lacks) in cases {
+            assert_eq!(not_ignored(ignore, "target", is_first).as_deref(), lacks, "{ignore:?} {is_first}");
+        }
+    }
 
     #[test]
     fn a_local_cache_is_replaced_as_a_whole_and_leaves_nothing_behind() {

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::client::{Client, Fault, Task, body};
 use super::push::{MANIFEST_LIMIT, put};
 use crate::error::{Error, Result};
-use crate::layout::{Digest, Referrer};
+use crate::layout::{Digest, INDEX, Referrer};
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const LIST: &[&str] = &["ecr:ListImageReferrers", "ecr:BatchGetImage"];
 
 /// What a registry says refers to an image.

@@ -12,18 +12,9 @@ buildkit_linker_flags() { printf -- '-s -w -X github.com/moby/buildkit/version.V
 
 setup_buildkit() {
   local key
-  key=$(hash_of "$BUILDKIT_SOURCES/go.mod" "$BUILDKIT_SOURCES/go.sum" "$(buildkit_linker_flags)")
-  if [[ ! -d $CACHE/buildkit/$key ]]; then
-    need_go "$(sed -nE 's/^go ([0-9.]+)$/\1/p' "$BUILDKIT_SOURCES/go.mod")"
-    say "  builds BuildKit $(buildkit_version) from source; this takes about four minutes on two cores, once"
-  fi
-  cached buildkit "$key" step "BuildKit $(buildkit_version)" build_buildkit
-  key=$(hash_of "$key" "$BUILDKIT_SOURCES/Dockerfile" "$(docker image inspect --format '{{.Id}}' debian:trixie-slim)")
+  go_tools buildkit "BuildKit $(buildkit_version)" "$BUILDKIT_SOURCES" "$(buildkit_linker_flags)" "four minutes"
   # shellcheck disable=SC2154 # set by `cached`
+  key=$(hash_of "${cached##*/}" "$BUILDKIT_SOURCES/Dockerfile" "$(docker image inspect --format '{{.Id}}' debian:trixie-slim)")
   image_has_key "$BUILDKIT_IMAGE" "$key" ||
     step "$BUILDKIT_IMAGE" build_local_image "$BUILDKIT_IMAGE" "$key" "$BUILDKIT_SOURCES/Dockerfile" "$BUILDKIT_SOURCES" --build-context "binaries=$cached/"
-}
-
-build_buildkit() {
-  CGO_ENABLED=0 nice -n 5 go build -C "$BUILDKIT_SOURCES" -mod=readonly -trimpath -ldflags "$(buildkit_linker_flags)" -o "$1/" tool
 }

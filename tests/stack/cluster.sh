@@ -11,20 +11,10 @@ kubernetes_version() { sed -nE 's/^.*k8s.io\/kubernetes (v[0-9.]+)( .*)?$/\1/p' 
 LINKER_FLAGS="-s -w -X k8s.io/component-base/version.gitVersion=$(kubernetes_version)"
 
 setup_kubernetes() {
-  local key
-  key=$(hash_of "$CLUSTER_SOURCES/go.mod" "$CLUSTER_SOURCES/go.sum" "$LINKER_FLAGS")
-  if [[ ! -d $CACHE/kubernetes/$key ]]; then
-    need_go "$(sed -nE 's/^go ([0-9.]+)$/\1/p' "$CLUSTER_SOURCES/go.mod")"
-    say "  builds Kubernetes $(kubernetes_version) from source; this takes about eight minutes on two cores, once"
-  fi
-  cached kubernetes "$key" step "Kubernetes $(kubernetes_version)" build_kubernetes
+  go_tools kubernetes "Kubernetes $(kubernetes_version)" "$CLUSTER_SOURCES" "$LINKER_FLAGS" "eight minutes"
   # shellcheck disable=SC2154 # set by `cached`
   ln -sfn "$cached" "$CACHE/kubernetes/current"
   ln -sfn "$cached/kubectl" "$CACHE/bin/kubectl"
-}
-
-build_kubernetes() {
-  CGO_ENABLED=0 nice -n 5 go build -C "$CLUSTER_SOURCES" -mod=readonly -trimpath -ldflags "$LINKER_FLAGS" -o "$1/" tool
 }
 
 setup_node_image() {

@@ -30,6 +30,21 @@ need_go() {
   ln -sfn "$CACHE/python-go/current/bin/go" "$CACHE/bin/go"
 }
 
+# go_tools KIND NAME FOLDER LINKER-FLAGS TIME: the tools of FOLDER/go.mod, built from their source. They are in $cached.
+go_tools() {
+  local kind=$1 name=$2 sources=$3 flags=$4 time=$5 key
+  key=$(hash_of "$sources/go.mod" "$sources/go.sum" "$flags")
+  if [[ ! -d $CACHE/$kind/$key ]]; then
+    need_go "$(sed -nE 's/^go ([0-9.]+)$/\1/p' "$sources/go.mod")"
+    say "  builds $name from source; this takes about $time on two cores, once"
+  fi
+  cached "$kind" "$key" step "$name" build_go_tools "$sources" "$flags"
+}
+
+build_go_tools() {
+  CGO_ENABLED=0 nice -n 5 go build -C "$1" -mod=readonly -trimpath -ldflags "$2" -o "$3/" tool
+}
+
 # need_node VERSION: with npm.
 need_node() {
   local found

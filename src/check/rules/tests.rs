@@ -218,10 +218,12 @@ COPY ./app /app
 
 #[test]
 fn a_dockerignore_may_leave_a_path_out() {
-    for ignore in ["target", "/target", "target/", "**/target", "# x\ntarget/**\n", "*\n!patients", "./target"] {
+    for ignore in
+        ["target", "/target", "target/", "**/target", "# x\ntarget/**\n", "*\n!patients", "./target", "*get", "**/*get"]
+    {
         assert!(leaves_out(ignore, "target"), "{ignore}");
     }
-    for ignore in ["", "targets", "src", "# target", "!target", "target/debug"] {
+    for ignore in ["", "targets", "src", "# target", "!target", "target/debug", "*.get", "*\n!*get"] {
         assert!(!leaves_out(ignore, "target"), "{ignore}");
     }
 }

@@ -37,8 +37,8 @@ pub struct Container<'a> {
     state: PathBuf,
     /// buildx while it starts the builder.
     starting: Option<Running>,
-    /// Says when it is gone; none as long as nobody ends it.
-    ending: Option<mpsc::Receiver<()>>,
+    /// Says at the end whether it is gone; none as long as nobody ends it.
+    ending: Option<mpsc::Receiver<bool>>,
     has_ended: bool,
 }
 
@@ -86,14 +86,24 @@ impl<'a> Container<'a> {
 
 impl Container<'_> {
     /// Removes it, when nobody is in a hurry.
-    pub async fn end(mut self) {
+    pub async fn end(mut self, report: &Report) {
         self.begin_to_end();
-        let gone = async {
-            while matches!(self.ending.as_ref().map(mpsc::Receiver::try_recv), Some(Err(mpsc::TryRecvError::Empty))) {
-                tokio::time::sleep(POLL).await;
+        let ended = async {
+            loop {
+                match self.ending.as_ref().map(mpsc::Receiver::try_recv) {
+                    Some(Err(mpsc::TryRecvError::Empty)) => tokio::time::sleep(POLL).await,
+                    ended => return matches!(ended, Some(Ok(true))),
+                }
             }
         };
-        self.has_ended = tokio::time::timeout(END, gone).await.is_ok();
+        let ended = tokio::time::timeout(END, ended).await;
+        self.has_ended = ended.is_ok();
+        if ended != Ok(true) {
+            report.warn(format!(
+                "the builder {} could not be removed: the next build with this --layout tries again",
+                self.name
+            ));
+        }
     }
 
     /// By a thread of its own: nobody can wait in a drop.
@@ -114,8 +124,7 @@ impl Container<'_> {
                     waited += POLL;
                 }
             }
-            remove(&remover, &state, &name);
-            let _ = done.send(());
+            let _ = done.send(remove(&remover, &state, &name));
         });
     }
 }

@@ -10,16 +10,13 @@ use super::leaks;
 use crate::config::contract::{Level, Levels, Rule};
 use crate::docker::diagnosis::{self, Expected, Socket};
 use crate::docker::inside::Process;
-use crate::docker::{Answer, LOG_TAIL, Page};
+use crate::docker::{Answer, KILLED, LOG_TAIL, Page};
 use crate::error::Cause;
 
 /// The two modes, and what a container without its secrets is called.
 pub const PRODUCTION: &str = "production";
 pub const DEBUG: &str = "debug";
 pub const WITHOUT: &str = "without secrets";
-
-/// The exit code of a process that was killed: 128 and SIGKILL.
-const KILLED: i64 = 137;
 
 /// More paths than this are counted and not told.
 const TOLD: usize = 5;

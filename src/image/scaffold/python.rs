@@ -338,12 +338,7 @@ fn is_private(tree: &Tree, name: &str) -> bool {
     ];
     let begins = ["secret", "credential", "private"];
     let ends = [".key", ".pem", ".crt", ".db", ".sqlite", ".sqlite3", ".dump", ".log"];
-    let ignored = tree.get(".gitignore").is_some_and(|ignore| {
-        let by_end =
-            |line: &str| line.trim().strip_prefix('*').is_some_and(|end| !end.is_empty() && name.ends_with(end));
-        leaves_out(ignore, name) || ignore.lines().any(by_end)
-    });
-    ignored
+    tree.get(".gitignore").is_some_and(|ignore| leaves_out(ignore, name))
         || is_secret_file(name)
         || folders.contains(&lower.as_str())
         || begins.iter().any(|begin| lower.starts_with(begin))

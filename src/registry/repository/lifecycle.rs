@@ -212,10 +212,13 @@ fn read(policy: &str) -> Option<Vec<Rule>> {
     let mut rules: Vec<&Value> = parsed["rules"].as_array()?.iter().collect();
     rules.sort_by_key(|rule| rule["rulePriority"].as_i64());
     let rule = |rule: &&Value| {
+        let selection = &rule["selection"];
         // One that archives, or takes from the archive, ends nothing of what ours ends.
-        let selection = Some(&rule["selection"])
-            .filter(|selection| selection["storageClass"].as_str().is_none_or(|class| class == "standard"))?;
-        let number = selection["countNumber"].as_i64().filter(|_| rule["action"]["type"] == "expire")?;
+        let is_standard = selection["storageClass"].as_str().is_none_or(|class| class == "standard");
+        if !is_standard || rule["action"]["type"] != "expire" {
+            return None;
+        }
+        let number = selection["countNumber"].as_i64()?;
         match (selection["tagStatus"].as_str()?, selection["countType"].as_str()?) {
             ("tagged", "imageCountMoreThan") => match selection["tagPatternList"].as_array()?.as_slice() {
                 [one] => Some(Rule::Newest { pattern: one.as_str()?.into(), stay: usize::try_from(number).ok()? }),
