@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import time
 import urllib.parse
@@ -210,6 +211,62 @@ def add_other_registries():
             return await handle_request(method, path, headers, body, query_params)
 
     ecr.handle_request = handle
+
+
+# ---- Load balancing ----
+
+
+def add_target_health():
+    """Health checks of target groups, which ministack never makes: each target is `healthy` once it is registered.
+
+    A target is asked whenever somebody asks about it or sends it a request, and is `initial` until it answered 200. Requests
+    go to healthy ones only; to all when there is none, as an ALB does. Nobody stops a task that stays unhealthy.
+    """
+    from ministack.services import alb
+
+    handle_request, forward = alb.handle_request, alb._forward_to_tg
+
+    async def status(group, target):
+        port = target.get("Port") or group.get("Port", 80)
+        reader, writer = await asyncio.open_connection(target["Id"], port)
+        try:
+            writer.write(f"GET {group.get('HealthCheckPath', '/')} HTTP/1.0\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n".encode())
+            return (await reader.readline()).split()[1:2]
+        finally:
+            writer.close()
+
+    async def healthy(group, target):
+        try:
+            return await asyncio.wait_for(status(group, target), timeout=2) == [b"200"]
+        except (OSError, asyncio.TimeoutError):
+            return False
+
+    async def states(arn):
+        targets = list(alb._targets.get(arn, []))
+        return list(zip(targets, await asyncio.gather(*(healthy(alb._tgs[arn], target) for target in targets))))
+
+    async def handle(method, path, headers, body, query_params):
+        form = urllib.parse.parse_qs((body or b"").decode())
+        arn = form.get("TargetGroupArn", [""])[0]
+        if form.get("Action") != ["DescribeTargetHealth"] or arn not in alb._tgs:
+            return await handle_request(method, path, headers, body, query_params)
+        members = "".join(
+            f"<member><Target><Id>{target['Id']}</Id><Port>{target.get('Port', alb._tgs[arn].get('Port', 80))}</Port></Target>"
+            f"<TargetHealth><State>{'healthy' if well else 'initial'}</State></TargetHealth></member>"
+            for target, well in await states(arn)
+        )
+        return alb._xml(200, "DescribeTargetHealth", f"<TargetHealthDescriptions>{members}</TargetHealthDescriptions>")
+
+    async def forward_to_healthy(arn, method, path, headers, body, query_params, raw_query_string=None, raw_path=None):
+        group = alb._tgs.get(arn, {"TargetType": ""})
+        well = [target for target, well in await states(arn) if well] if group["TargetType"] == "ip" else []
+        if not well:
+            return await forward(arn, method, path, headers, body, query_params, raw_query_string, raw_path)
+        return await alb._proxy_http_target(
+            random.choice(well), group, method, raw_path or path, headers, body, query_params, raw_query_string
+        )
+
+    alb.handle_request, alb._forward_to_tg = handle, forward_to_healthy
 
 
 # ---- API Gateway: VPC links ----
@@ -503,6 +560,7 @@ def main():
     add_scanning_configuration()
     add_untagging()
     add_other_registries()
+    add_target_health()
     add_vpc_links(links)
     add_private_integrations(links)
     asyncio.run(serve(args, links))
