@@ -47,8 +47,12 @@ impl Place {
     }
 
     fn command(&self, version: &str) -> Command {
+        self.command_within("90s", version)
+    }
+
+    fn command_within(&self, timeout: &str, version: &str) -> Command {
         let mut command = cicd(self.repository.path());
-        command.args(["deploy", "--environment", "production", "--output", "json", "--timeout", "90s"]);
+        command.args(["deploy", "--environment", "production", "--output", "json", "--timeout", timeout]);
         command.args(["--version", version, "--digest", digest_of(version)]);
         // Every call says whose it is, so that the request log can be counted by test.
         command.env("AWS_SDK_UA_APP_ID", &self.name);
@@ -137,6 +141,20 @@ fn a_crash_goes_back_to_what_ran_and_says_why() {
     place.service("");
     let again = place.deploy("1.0.0").ended(0);
     assert_eq!(again.json()["status"], "unchanged", "going back left no trace: {again}");
+}
+
+#[test]
+fn a_version_that_never_gets_healthy_goes_back_when_its_time_is_over() {
+    let place = Place::new("ecs-ill");
+    place.service("");
+    let first = place.deploy("1.0.0").ended(0);
+
+    place.service("env: {STATUS: \"503\"}\n");
+    let ill = run(&mut place.command_within("10s", "2.0.0")).ended(6);
+    assert!(ill.stderr.contains("1 of 1 tasks run, 0 healthy in the load balancer"), "{ill}");
+    let message = ill.json()["error"]["message"].to_string();
+    assert!(message.contains("not ready after 10 s; revision 1 runs as before"), "{ill}");
+    assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says nothing");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::support::{run, stack};
 /// The name of its repository, below the platform's prefix.
 const NAME: &str = "probe";
 
-/// Says which version it is and what it was told to say; crashes with exit code 3 when it is told to.
+/// Says which version it is and what it was told to say, with the status that it was told; crashes with exit code 3 when it is told to.
 const SERVER: &str = r#"
 import os, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,7 +23,7 @@ if os.environ.get("CRASH"):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = f"version {os.environ['VERSION']} says {os.environ.get('GREETING', 'nothing')}".encode()
-        self.send_response(200)
+        self.send_response(int(os.environ.get('STATUS', '200')))
         self.end_headers()
         self.wfile.write(body)
 
