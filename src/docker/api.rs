@@ -214,12 +214,12 @@ impl Engine {
         Ok(containers)
     }
 
-    /// One GET of a path of a container.
-    pub async fn ask(&self, container: &Container, path: &str) -> Answer {
-        let Some(address) = &container.address else {
+    /// One GET of a path of a container that listens on `port` inside.
+    pub async fn ask(&self, container: &Container, port: u16, path: &str) -> Answer {
+        let Some(url) = url(container, port, path) else {
             return Answer::Silence("it has no address yet".into());
         };
-        match self.http.get(format!("http://{address}{path}")).send().await {
+        match self.http.get(url).send().await {
             Ok(response) => Answer::Status(response.status().as_u16()),
             Err(error) if error.is_timeout() => {
                 Answer::Silence(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
@@ -239,9 +239,8 @@ impl Engine {
     }
 
     /// The whole answer to one GET of a path of a container; none when there is no answer in time.
-    pub async fn page(&self, container: &Container, path: &str) -> Option<Page> {
-        let address = container.address.as_ref()?;
-        let mut response = self.http.get(format!("http://{address}{path}")).send().await.ok()?;
+    pub async fn page(&self, container: &Container, port: u16, path: &str) -> Option<Page> {
+        let mut response = self.http.get(url(container, port, path)?).send().await.ok()?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -442,7 +441,8 @@ fn present<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
 /// As Kubernetes runs it: no privilege beyond the image's user, and no swap beyond its memory.
 fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
     let memory = i64::from(spec.memory) * 1024 * 1024;
-    let port = spec.port.map(|port| format!("{port}/tcp"));
+    let published = spec.port.filter(|_| spec.published || network.is_none());
+    let port = published.map(|port| format!("{port}/tcp"));
     let loopback = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
     let logs = HashMap::from([("max-size".to_string(), "10m".to_string())]);
     let host = HostConfig {
@@ -471,31 +471,29 @@ fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
 fn container(found: ContainerInspectResponse, network: Option<&str>) -> Container {
     let config = found.config.unwrap_or_default();
     let settings = found.network_settings.unwrap_or_default();
-    let (inside, published) = settings
+    let published = settings
         .ports
         .iter()
         .flatten()
-        .find_map(|(port, bindings)| {
-            let published = bindings.as_ref()?.first()?.host_port.as_ref()?.parse().ok()?;
-            Some((port.split('/').next()?.to_string(), published))
-        })
-        .map_or((None, None), |(inside, published): (String, u16)| (Some(inside), Some(published)));
-    let address = match network {
-        None => published.map(|port| format!("127.0.0.1:{port}")),
-        Some(network) => settings
-            .networks
-            .as_ref()
-            .and_then(|networks| networks.get(network)?.ip_address.clone())
-            .filter(|address| !address.is_empty())
-            .and_then(|address| Some(format!("{address}:{}", inside?))),
-    };
+        .find_map(|(_, bindings)| bindings.as_ref()?.first()?.host_port.as_ref()?.parse().ok());
+    let networks = settings.networks.unwrap_or_default();
+    let address = network.and_then(|network| networks.get(network)?.ip_address.clone());
     Container {
         name: found.name.unwrap_or_default().trim_start_matches('/').to_string(),
         image: found.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         state: state(found.state.unwrap_or_default()),
         published,
-        address,
+        address: address.filter(|address| !address.is_empty()),
+    }
+}
+
+/// Where this process reaches a path of a container that listens on `port` inside.
+fn url(container: &Container, port: u16, path: &str) -> Option<String> {
+    match (&container.address, container.published) {
+        (Some(address), _) => Some(format!("http://{address}:{port}{path}")),
+        (None, Some(published)) => Some(format!("http://127.0.0.1:{published}{path}")),
+        (None, None) => None,
     }
 }
 
@@ -580,6 +578,54 @@ mod tests {
             ended(127, Some("no such file"))
         );
         assert_eq!(state(found(ContainerStateStatusEnum::EXITED, "", 3)), ended(3, None));
+    }
+
+    #[test]
+    fn a_port_is_published_for_others_or_where_nothing_else_reaches_it() {
+        let spec = |port, published| Spec {
+            name: "one".into(),
+            image: "sha256:0".into(),
+            command: None,
+            env: Default::default(),
+            labels: Default::default(),
+            port,
+            published,
+            memory: 64,
+        };
+        let bindings = |spec: &Spec, network| body(spec, network).host_config.and_then(|host| host.port_bindings);
+        for (port, published, network, is_published) in [
+            (Some(8000), true, None, true),
+            (Some(8000), true, Some("job"), true),
+            (Some(8000), false, None, true),
+            (Some(8000), false, Some("job"), false),
+            (None, false, None, false),
+        ] {
+            let found = bindings(&spec(port, published), network);
+            assert_eq!(found.is_some(), is_published, "{port:?} {published} {network:?}");
+            assert!(found.is_none_or(|found| found.contains_key("8000/tcp")));
+        }
+    }
+
+    #[test]
+    fn a_container_is_reached_by_its_own_address_or_where_it_is_published() {
+        let settings = |text: &str| ContainerInspectResponse {
+            network_settings: Some(serde_json::from_str(text).expect("the engine's words")),
+            ..Default::default()
+        };
+        let bound = r#""Ports": {"9000/tcp": null, "8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]}"#;
+        let unbound = r#""Ports": {"8000/tcp": null}"#;
+        let networks = r#""Networks": {"job": {"IPAddress": "172.18.0.3"}, "other": {"IPAddress": "172.19.0.3"}}"#;
+        let gone = r#""Networks": {"job": {"IPAddress": ""}}"#;
+        for (ports, networks, network, wanted) in [
+            (bound, networks, None, Some("http://127.0.0.1:32768/healthz")),
+            (bound, networks, Some("job"), Some("http://172.18.0.3:8000/healthz")),
+            (unbound, networks, Some("job"), Some("http://172.18.0.3:8000/healthz")),
+            (unbound, networks, None, None),
+            (unbound, gone, Some("job"), None),
+        ] {
+            let found = container(settings(&format!("{{{ports}, {networks}}}")), network);
+            assert_eq!(url(&found, 8000, "/healthz").as_deref(), wanted, "{ports} {networks} {network:?}");
+        }
     }
 
     #[test]

@@ -42,8 +42,11 @@ pub struct Spec {
     pub command: Option<Vec<String>>,
     pub env: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// The port inside the container; it is published on 127.0.0.1, on a free port that the engine chooses.
+    /// The port inside the container.
     pub port: Option<u16>,
+    /// Whether all of this machine reach the port: on 127.0.0.1, on a free port that the engine chooses. Otherwise it is published
+    /// only where this process reaches it in no other way, as publishing takes the engine its time.
+    pub published: bool,
     /// In MiB. What uses more is killed.
     pub memory: u32,
 }
@@ -58,7 +61,7 @@ pub struct Container {
     pub state: State,
     /// The port on 127.0.0.1 of the machine the engine runs on.
     pub published: Option<u16>,
-    /// Where this process reaches it: `host:port`.
+    /// Its own address, when this process is in one of its networks.
     pub address: Option<String>,
 }
 

@@ -110,7 +110,9 @@ impl Local {
 
     async fn answer(&self, container: &Container) -> Answer {
         match container.state {
-            State::Running => self.engine.ask(container, &self.order.settings.health.path).await,
+            State::Running => {
+                self.engine.ask(container, self.order.settings.port, &self.order.settings.health.path).await
+            }
             _ => Answer::Silence("it does not run".into()),
         }
     }

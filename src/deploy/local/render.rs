@@ -38,6 +38,7 @@ pub fn service(order: &Order, secrets: &Secrets, name: &str, image: &str, revisi
         env: env(order, secrets),
         labels: labels(order, &settings_hash(order, secrets), revision),
         port: Some(order.settings.port),
+        published: true,
         memory: order.settings.memory.mebibytes,
     }
 }
@@ -51,6 +52,7 @@ pub fn before_deploy(order: &Order, secrets: &Secrets, command: &[String], name:
         env: env(order, secrets),
         labels: BTreeMap::from([(TASK.to_string(), order.settings.name.clone())]),
         port: None,
+        published: false,
         memory: order.settings.memory.mebibytes,
     }
 }

@@ -138,6 +138,7 @@ pub async fn check(request: &Request<'_>, environ: &Environ, report: &Report) ->
             env,
             labels: BTreeMap::from([(LABEL.to_string(), settings.name.clone())]),
             port: Some(settings.port),
+            published: false,
             memory: settings.memory.mebibytes,
         })
     };
@@ -216,14 +217,14 @@ async fn run(engine: &Engine, spec: &Spec, settings: &Settings, stop: Option<Dur
     let name = spec.name.as_str();
     engine.start(spec).await?;
     let mut last = Answer::Silence("it was not asked yet".into());
-    let reached = reached(engine, spec, &settings.health.path, &mut last);
+    let reached = reached(engine, spec, settings, &mut last);
     let (outcome, running) = match tokio::time::timeout(settings.health.startup, reached).await {
         Ok(reached) => reached?,
         Err(_) => (Outcome::Silent { answer: last }, engine.inspect(name).await?),
     };
     let mut run = Run { outcome, log: vec![], look: None, stopped: None, changes: None };
     if let Some(container) = running.filter(|container| container.state == State::Running) {
-        run.look = Some(look(engine, &container, &settings.health.path, &run.outcome).await);
+        run.look = Some(look(engine, &container, settings, &run.outcome).await);
         // One that answers and then ends has not started to serve.
         match (ended(engine.inspect(name).await?), stop) {
             (Some(ended), _) => run.outcome = ended,
@@ -242,18 +243,25 @@ async fn run(engine: &Engine, spec: &Spec, settings: &Settings, stop: Option<Dur
             run.changes = engine.changes(name).await;
         }
     }
+    // Now and not with the others: the engine removes one at a time, and takes a while. What fails here is tried again at the end.
+    let _ = engine.remove(name).await;
     Ok(run)
 }
 
 /// Waits for the first 2xx or for the container's end.
-async fn reached(engine: &Engine, spec: &Spec, path: &str, last: &mut Answer) -> Result<(Outcome, Option<Container>)> {
+async fn reached(
+    engine: &Engine,
+    spec: &Spec,
+    settings: &Settings,
+    last: &mut Answer,
+) -> Result<(Outcome, Option<Container>)> {
     loop {
         let found = engine.inspect(&spec.name).await?;
         let container = found.ok_or_else(|| Error::unexpected(format!("somebody removed container {}", spec.name)))?;
         if let Some(ended) = ended(Some(container.clone())) {
             return Ok((ended, None));
         }
-        *last = engine.ask(&container, path).await;
+        *last = engine.ask(&container, settings.port, &settings.health.path).await;
         if last.is_well() {
             return Ok((Outcome::Answers, Some(container)));
         }
@@ -270,11 +278,12 @@ fn ended(container: Option<Container>) -> Option<Outcome> {
 }
 
 /// What a running container shows of itself.
-async fn look(engine: &Engine, container: &Container, health: &str, outcome: &Outcome) -> Look {
-    let name = container.name.as_str();
-    let paths = PATHS.into_iter().chain([health]).filter(|_| *outcome == Outcome::Answers);
+async fn look(engine: &Engine, container: &Container, settings: &Settings, outcome: &Outcome) -> Look {
+    let (name, port) = (container.name.as_str(), settings.port);
+    let paths = PATHS.into_iter().chain([settings.health.path.as_str()]).filter(|_| *outcome == Outcome::Answers);
     let pages = futures::future::join_all(paths.map(async |path| {
-        let (first, second) = futures::future::join(engine.page(container, path), engine.page(container, path)).await;
+        let (first, second) =
+            futures::future::join(engine.page(container, port, path), engine.page(container, port, path)).await;
         (path.to_string(), rules::settled(first, second))
     }));
     // One behind the other: what is run inside would be among the processes.
