@@ -5,7 +5,7 @@ set -euo pipefail
 binary=$1
 work=$(mktemp -d)
 network=cicd-bench-$$
-trap 'docker network rm "$network" >/dev/null 2>&1; rm -rf "$work"' EXIT
+trap 'docker network rm "$network" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 
 table() {
   printf '\n%s\n\n| what | time | memory |\n|---|---|---|\n' "$1"
@@ -36,20 +36,24 @@ python3 bench/pair.py --runs 7 \
 
 # As GitHub runs the action: in a container of its image, in a network of the job's own.
 container() {
-  ./dev image "$binary" >/dev/null 2>&1
+  ./dev image "$binary" >/dev/null
   docker network create "$network" >/dev/null
   printf '#!/bin/sh\nexec docker run --rm --network %q --volume %q:%q --volume %q:/var/run/docker.sock --workdir %q cicd:local "$@"\n' \
     "$network" "$work" "$work" "${DOCKER_HOST:-/var/run/docker.sock}" "$service" | sed 's#unix://##' >"$work/action"
   chmod +x "$work/action"
 }
 
+# contract CICD WHERE
+contract() {
+  table "The contract of examples/fastapi, $2. Target: 1.5 times the service's own start and 1 s."
+  python3 bench/contract.py "$1" "$service/service.yaml" "$work/layout" 8000 /healthz
+}
+
 # Once, so that the engine has the image.
 "$binary" build-image --quiet --service "$service/service.yaml" --layout "$work/layout" >/dev/null
 container
-for way in "$work/action" "$binary"; do
-  table "The contract of examples/fastapi, $([[ $way == "$binary" ]] && echo "on the machine itself" || echo "in the action's container"). Target: 1.5 times the service's own start and 1 s."
-  python3 bench/contract.py "$way" "$service/service.yaml" "$work/layout" 8000 /healthz
-done
+contract "$work/action" "in the action's container"
+contract "$binary" "on the machine itself"
 
 # What an engine with an older store saves is packed here: an archive as it writes it, with one layer of 400 MB of programs.
 image=$work/image

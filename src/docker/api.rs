@@ -35,8 +35,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// A service that is well answers its health path at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Dropping [`Removal`] may wait this long; GitHub's runner gives 7.5 s after SIGINT.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What removes containers waits this long for the engine; GitHub's runner gives 7.5 s after SIGINT.
+pub const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What only explains a failure must not hold it up.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -214,9 +214,9 @@ impl Engine {
         Ok(containers)
     }
 
-    /// One GET of a path of a container that listens on `port` inside.
+    /// One GET of a path of a container. One that publishes no port listens on `port`.
     pub async fn ask(&self, container: &Container, port: u16, path: &str) -> Answer {
-        let Some(url) = url(container, port, path) else {
+        let Some(url) = url(container, self.network.as_deref(), port, path) else {
             return Answer::Silence("it has no address yet".into());
         };
         match self.http.get(url).send().await {
@@ -240,7 +240,7 @@ impl Engine {
 
     /// The whole answer to one GET of a path of a container; none when there is no answer in time.
     pub async fn page(&self, container: &Container, port: u16, path: &str) -> Option<Page> {
-        let mut response = self.http.get(url(container, port, path)?).send().await.ok()?;
+        let mut response = self.http.get(url(container, self.network.as_deref(), port, path)?).send().await.ok()?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -386,10 +386,16 @@ async fn text(output: impl Stream<Item = Result<LogOutput, ApiError>>) -> String
 
 async fn kill(docker: &Docker, name: &str) -> Result<(), ApiError> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-    match present(docker.remove_container(name, Some(options)).await) {
-        // Somebody else is removing it.
-        Err(ApiError::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
-        removed => removed.map(|_| ()),
+    let ends = tokio::time::Instant::now() + REMOVAL_TIMEOUT;
+    loop {
+        match present(docker.remove_container(name, Some(options.clone())).await) {
+            // Somebody else is removing it, or we are: it is gone when they are done.
+            Err(ApiError::DockerResponseServerError { status_code: 409, .. }) if tokio::time::Instant::now() < ends => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(ApiError::DockerResponseServerError { status_code: 409, .. }) => return Ok(()),
+            removed => return removed.map(|_| ()),
+        }
     }
 }
 
@@ -471,11 +477,15 @@ fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
 fn container(found: ContainerInspectResponse, network: Option<&str>) -> Container {
     let config = found.config.unwrap_or_default();
     let settings = found.network_settings.unwrap_or_default();
-    let published = settings
+    let (port, published) = settings
         .ports
         .iter()
         .flatten()
-        .find_map(|(_, bindings)| bindings.as_ref()?.first()?.host_port.as_ref()?.parse().ok());
+        .find_map(|(port, bindings)| {
+            let published = bindings.as_ref()?.first()?.host_port.as_ref()?.parse().ok()?;
+            Some((port.split('/').next()?.parse().ok(), Some(published)))
+        })
+        .unwrap_or_default();
     let networks = settings.networks.unwrap_or_default();
     let address = network.and_then(|network| networks.get(network)?.ip_address.clone());
     Container {
@@ -484,17 +494,19 @@ fn container(found: ContainerInspectResponse, network: Option<&str>) -> Containe
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         state: state(found.state.unwrap_or_default()),
         published,
+        port,
         address: address.filter(|address| !address.is_empty()),
     }
 }
 
-/// Where this process reaches a path of a container that listens on `port` inside.
-fn url(container: &Container, port: u16, path: &str) -> Option<String> {
-    match (&container.address, container.published) {
-        (Some(address), _) => Some(format!("http://{address}:{port}{path}")),
-        (None, Some(published)) => Some(format!("http://127.0.0.1:{published}{path}")),
-        (None, None) => None,
-    }
+/// Where a process in `network`, or on the machine itself, reaches a path of a container.
+fn url(container: &Container, network: Option<&str>, port: u16, path: &str) -> Option<String> {
+    let place = match network {
+        // An older version may listen elsewhere than the one that is asked for now.
+        Some(_) => format!("{}:{}", container.address.as_ref()?, container.port.unwrap_or(port)),
+        None => format!("127.0.0.1:{}", container.published?),
+    };
+    Some(format!("http://{place}{path}"))
 }
 
 fn state(found: ContainerState) -> State {
@@ -618,13 +630,15 @@ mod tests {
         let gone = r#""Networks": {"job": {"IPAddress": ""}}"#;
         for (ports, networks, network, wanted) in [
             (bound, networks, None, Some("http://127.0.0.1:32768/healthz")),
+            // It was started when the service still listened on another port.
             (bound, networks, Some("job"), Some("http://172.18.0.3:8000/healthz")),
-            (unbound, networks, Some("job"), Some("http://172.18.0.3:8000/healthz")),
+            (bound, networks, Some("another"), None),
+            (unbound, networks, Some("job"), Some("http://172.18.0.3:8080/healthz")),
             (unbound, networks, None, None),
             (unbound, gone, Some("job"), None),
         ] {
             let found = container(settings(&format!("{{{ports}, {networks}}}")), network);
-            assert_eq!(url(&found, 8000, "/healthz").as_deref(), wanted, "{ports} {networks} {network:?}");
+            assert_eq!(url(&found, network, 8080, "/healthz").as_deref(), wanted, "{ports} {networks} {network:?}");
         }
     }
 

@@ -12,7 +12,7 @@ pub mod inside;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use api::{Engine, version};
+pub use api::{Engine, REMOVAL_TIMEOUT, version};
 
 use crate::error::{Error, Result};
 
@@ -44,8 +44,8 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
     /// The port inside the container.
     pub port: Option<u16>,
-    /// Whether all of this machine reach the port: on 127.0.0.1, on a free port that the engine chooses. Otherwise it is published
-    /// only where this process reaches it in no other way, as publishing takes the engine its time.
+    /// Whether everything on this machine reaches the port, on 127.0.0.1 and a free port that the engine chooses. Otherwise it is
+    /// published only where this process has no other way to it: publishing takes time.
     pub published: bool,
     /// In MiB. What uses more is killed.
     pub memory: u32,
@@ -61,7 +61,9 @@ pub struct Container {
     pub state: State,
     /// The port on 127.0.0.1 of the machine the engine runs on.
     pub published: Option<u16>,
-    /// Its own address, when this process is in one of its networks.
+    /// The port inside that is published.
+    pub port: Option<u16>,
+    /// Its address in this process's network, when it is in there.
     pub address: Option<String>,
 }
 

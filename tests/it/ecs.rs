@@ -146,7 +146,8 @@ fn a_crash_goes_back_to_what_ran_and_says_why() {
 #[test]
 fn a_version_that_never_gets_healthy_goes_back_when_its_time_is_over() {
     let place = Place::new("ecs-ill");
-    place.service("");
+    // Every 2xx is well.
+    place.service("env: {STATUS: \"201\"}\n");
     let first = place.deploy("1.0.0").ended(0);
 
     place.service("env: {STATUS: \"503\"}\n");

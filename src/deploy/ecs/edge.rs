@@ -20,7 +20,7 @@ pub struct Wanted {
     pub listener: String,
     pub target_group: String,
     pub port: u16,
-    pub health_path: String,
+    pub health: HealthCheck,
     /// Path patterns of the listener's rule.
     pub patterns: Vec<String>,
     /// None where the platform has no API Gateway: then only the load balancer knows the service.
@@ -52,8 +52,20 @@ pub struct Found {
 pub struct TargetGroup {
     pub arn: String,
     pub port: u16,
-    pub health_path: String,
+    pub health: HealthCheck,
 }
+
+/// How a load balancer finds out whether a target is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub path: String,
+    /// The statuses that say so, as ELB writes them: `200-299`.
+    pub codes: String,
+}
+
+/// What every target takes for well. A target group of its own accord takes 200 only.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_Matcher.html>
+const WELL: &str = "200-299";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -82,10 +94,10 @@ pub struct FoundGateway {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     CreateTargetGroup,
-    /// The health path changed.
+    /// Targets are to be asked differently.
     UpdateTargetGroup {
         arn: String,
-        before: String,
+        before: HealthCheck,
     },
     CreateRule {
         priority: u32,
@@ -148,7 +160,7 @@ pub fn wanted(order: &Order, ecs: &Ecs, api_gateway: Option<&ApiGateway>) -> Res
         listener,
         target_group: short_name(&format!("{}-{}", settings.name, settings.environment), 32),
         port: settings.port,
-        health_path: settings.health.path.clone(),
+        health: HealthCheck { path: settings.health.path.clone(), codes: WELL.into() },
         patterns,
         gateway,
     }))
@@ -166,8 +178,8 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
             return Err(Error::refused(format!("target group {} is for port {}, the service listens on {}", wanted.target_group, group.port, wanted.port))
                 .fix("a target group's port cannot be changed: delete the service's rule and target group, then deploy again"));
         }
-        Some(group) if group.health_path != wanted.health_path => {
-            steps.push(Step::UpdateTargetGroup { arn: group.arn.clone(), before: group.health_path.clone() });
+        Some(group) if group.health != wanted.health => {
+            steps.push(Step::UpdateTargetGroup { arn: group.arn.clone(), before: group.health.clone() });
         }
         Some(_) => {}
     }
@@ -273,12 +285,16 @@ impl Step {
 mod tests {
     use super::*;
 
+    fn health() -> HealthCheck {
+        HealthCheck { path: "/healthz".into(), codes: "200-299".into() }
+    }
+
     fn wanted() -> Wanted {
         Wanted {
             listener: "listener".into(),
             target_group: "patients-production".into(),
             port: 8000,
-            health_path: "/healthz".into(),
+            health: health(),
             patterns: vec!["/patients".into(), "/patients/*".into()],
             gateway: Some(WantedGateway {
                 api: "public".into(),
@@ -295,7 +311,7 @@ mod tests {
         let route = |id: &str| (id.to_string(), "integrations/i".to_string());
         Found {
             vpc: "vpc".into(),
-            target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health_path: "/healthz".into() }),
+            target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health: health() }),
             rules: vec![Rule { priority: 48_900, patterns: wanted().patterns, target_group: "tg".into() }],
             gateway: FoundGateway {
                 api: Some(("a".into(), "https://a".into())),
@@ -328,7 +344,8 @@ mod tests {
                 |found| *found = Found::default(),
                 "CreateTargetGroup CreateRule CreateApi CreateLink CreateIntegration CreateRoute CreateRoute CreateStage",
             ),
-            (|found| found.target_group.as_mut().expect("one").health_path = "/".into(), "UpdateTargetGroup"),
+            (|found| found.target_group.as_mut().expect("one").health.path = "/".into(), "UpdateTargetGroup"),
+            (|found| found.target_group.as_mut().expect("one").health.codes = "200".into(), "UpdateTargetGroup"),
             (
                 |found| found.target_group.as_mut().expect("one").port = 1,
                 "refused: target group patients-production is for port 1, the service listens on 8000",

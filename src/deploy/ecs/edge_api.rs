@@ -5,11 +5,13 @@ use std::time::Duration;
 use aws_sdk_apigatewayv2::error::ProvideErrorMetadata;
 use aws_sdk_apigatewayv2::types::{ConnectionType, IntegrationType, ProtocolType};
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, PathPatternConditionConfig, ProtocolEnum, RuleCondition, Tag, TargetHealthStateEnum,
-    TargetTypeEnum,
+    Action, ActionTypeEnum, Matcher, PathPatternConditionConfig, ProtocolEnum, RuleCondition, Tag,
+    TargetHealthStateEnum, TargetTypeEnum,
 };
 
-use super::edge::{Found, FoundGateway, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway, free_priority};
+use super::edge::{
+    Found, FoundGateway, HealthCheck, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway, free_priority,
+};
 use crate::aws::{Session, refusal};
 use crate::error::{Error, Kind, Result};
 
@@ -111,7 +113,10 @@ impl EdgeApi {
             Some(TargetGroup {
                 arn: group.target_group_arn()?.to_string(),
                 port: group.port().and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
-                health_path: group.health_check_path().unwrap_or_default().to_string(),
+                health: HealthCheck {
+                    path: group.health_check_path().unwrap_or_default().to_string(),
+                    codes: group.matcher().and_then(|matcher| matcher.http_code()).unwrap_or_default().to_string(),
+                },
             })
         }))
     }
@@ -255,7 +260,7 @@ impl EdgeApi {
     pub async fn apply(&self, step: &Step, wanted: &Wanted, vpc: &str, made: &mut Made) -> Result<()> {
         match (step, &wanted.gateway) {
             (Step::CreateTargetGroup, _) => made.target_group = Some(self.create_target_group(wanted, vpc).await?),
-            (Step::UpdateTargetGroup { arn, .. }, _) => self.set_health_path(arn, &wanted.health_path).await?,
+            (Step::UpdateTargetGroup { arn, .. }, _) => self.set_health(arn, &wanted.health).await?,
             (Step::CreateRule { priority }, _) => self.create_rule(wanted, *priority, made).await?,
             (step, Some(gateway)) => self.apply_gateway(step, gateway, &wanted.listener, made).await?,
             (_, None) => {}
@@ -263,18 +268,19 @@ impl EdgeApi {
         Ok(())
     }
 
-    /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it on the new health path.
+    /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it as the new one.
     pub async fn restore(&self, steps: &[Step]) -> Result<()> {
         for step in steps {
             if let Step::UpdateTargetGroup { arn, before } = step {
-                self.set_health_path(arn, before).await?;
+                self.set_health(arn, before).await?;
             }
         }
         Ok(())
     }
 
-    async fn set_health_path(&self, arn: &str, path: &str) -> Result<()> {
-        let answer = self.balancer.modify_target_group().target_group_arn(arn).health_check_path(path).send().await;
+    async fn set_health(&self, arn: &str, health: &HealthCheck) -> Result<()> {
+        let change = self.balancer.modify_target_group().target_group_arn(arn);
+        let answer = change.health_check_path(&health.path).matcher(matcher(health)).send().await;
         answer.map_err(|error| {
             refusal(format!("updating target group {arn}"), "elasticloadbalancing:ModifyTargetGroup", &error)
         })?;
@@ -291,7 +297,8 @@ impl EdgeApi {
             .port(wanted.port.into())
             .vpc_id(vpc)
             .target_type(TargetTypeEnum::Ip)
-            .health_check_path(&wanted.health_path)
+            .health_check_path(&wanted.health.path)
+            .matcher(matcher(&wanted.health))
             .health_check_interval_seconds(10)
             .healthy_threshold_count(2)
             .tags(Tag::builder().key(OWNER_TAG).value(name).build())
@@ -472,4 +479,8 @@ impl EdgeApi {
         });
         Ok(u32::try_from(healthy.count()).unwrap_or(u32::MAX))
     }
+}
+
+fn matcher(health: &HealthCheck) -> Matcher {
+    Matcher::builder().http_code(&health.codes).build()
 }

@@ -186,7 +186,11 @@ fn edge_change(step: &Step, wanted: Option<&Wanted>) -> Option<Change> {
     let wanted = wanted?;
     let (action, details) = match step {
         Step::UpdateTargetGroup { before, .. } => {
-            (Action::Update, vec![format!("health path: {before} → {}", wanted.health_path)])
+            let after = &wanted.health;
+            (
+                Action::Update,
+                vec![format!("health: {} ({}) → {} ({})", before.path, before.codes, after.path, after.codes)],
+            )
         }
         Step::UpdateRoute { .. } => (Action::Update, vec!["leads to this load balancer".into()]),
         Step::DeleteLink { .. } => (Action::Delete, vec!["it has failed".into()]),

@@ -38,6 +38,7 @@ fn seen(name: &str, revision: u64, digest: &str, settings: &str, state: State, w
         labels: labels.into_iter().map(|(label, value)| (label.to_string(), value)).collect(),
         state,
         published: None,
+        port: None,
         address: None,
     };
     Seen { container, well }
@@ -147,7 +148,7 @@ fn a_container_carries_what_the_next_deploy_asks_for() {
     let spec = render::service(&order, &secrets, "patients-1", "sha256:engine", 3);
     let env: Vec<(&str, &str)> = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(env, [("APP_MODE", "production"), ("DATABASE_URL", "postgres://secret"), ("LOG_LEVEL", "info")]);
-    assert_eq!((spec.port, spec.memory, spec.command), (Some(8000), 512, None));
+    assert_eq!((spec.port, spec.published, spec.memory, spec.command), (Some(8000), true, 512, None));
     let label = |label: &str| spec.labels.get(label).map(String::as_str);
     assert_eq!(label(render::DIGEST), Some("sha256:new"));
     assert_eq!(label(render::REVISION), Some("3"));

@@ -21,7 +21,7 @@ use crate::cli::Environ;
 use crate::config::contract::{self, Level};
 use crate::config::settings::Settings;
 use crate::docker::diagnosis::Expected;
-use crate::docker::{Answer, Container, Engine, Spec, State, unique};
+use crate::docker::{Answer, Container, Engine, REMOVAL_TIMEOUT, Spec, State, unique};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::report::Report;
@@ -244,7 +244,7 @@ async fn run(engine: &Engine, spec: &Spec, settings: &Settings, stop: Option<Dur
         }
     }
     // Now and not with the others: the engine removes one at a time, and takes a while. What fails here is tried again at the end.
-    let _ = engine.remove(name).await;
+    let _ = tokio::time::timeout(REMOVAL_TIMEOUT, engine.remove(name)).await;
     Ok(run)
 }
 
