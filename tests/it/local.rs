@@ -99,6 +99,8 @@ fn a_version_that_crashes_leaves_the_old_one_answering() {
     let before = containers(&name);
 
     repository.write("server.py", "import sys\nprint('cannot find the table')\nsys.exit(3)\n");
+    // The old one is judged by where it was asked, not by where the new one is.
+    repository.write("service.yaml", &format!("name: {name}\nport: 8000\nhealth: {{path: /well}}\n"));
     build(&repository, &["--skip-contract", "--version", "1.1.0"]).ended(0);
     let started = Instant::now();
     let failed = deploy(&repository, &["--version", "1.1.0"]).ended(4);

@@ -111,7 +111,9 @@ impl Local {
     async fn answer(&self, container: &Container) -> Answer {
         match container.state {
             State::Running => {
-                self.engine.ask(container, self.order.settings.port, &self.order.settings.health.path).await
+                let settings = &self.order.settings;
+                let path = container.labels.get(render::HEALTH).unwrap_or(&settings.health.path);
+                self.engine.ask(container, settings.port, path).await
             }
             _ => Answer::Silence("it does not run".into()),
         }

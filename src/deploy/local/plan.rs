@@ -105,7 +105,7 @@ fn create(order: &Order, replaced: Option<&Seen>, settings: &str) -> Change {
         .chain(differs("digest", DIGEST, &order.image.digest))
         .collect();
     if replaced.label(SETTINGS) != Some(settings) {
-        details.push("settings: env, secrets, port, memory or before-deploy differ".into());
+        details.push("settings: env, secrets, port, health, memory or before-deploy differ".into());
     }
     Change { action: Action::Update, object, details }
 }

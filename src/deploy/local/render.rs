@@ -15,6 +15,8 @@ pub const VERSION: &str = "cicd.clinicult.io/version";
 pub const DIGEST: &str = "cicd.clinicult.io/digest";
 /// Counts the deploys, from 1.
 pub const REVISION: &str = "cicd.clinicult.io/revision";
+/// Where it is asked whether it is well: the next version may be asked elsewhere.
+pub const HEALTH: &str = "cicd.clinicult.io/health";
 /// A hash of everything the container is made from but the image.
 pub const SETTINGS: &str = "cicd.clinicult.io/settings";
 /// The container of a before-deploy command; its value is the service's name.
@@ -64,6 +66,7 @@ fn labels(order: &Order, settings: &str, revision: u64) -> BTreeMap<String, Stri
         (VERSION, order.image.version.clone()),
         (DIGEST, order.image.digest.clone()),
         (REVISION, revision.to_string()),
+        (HEALTH, order.settings.health.path.clone()),
         (SETTINGS, settings.to_string()),
     ];
     labels.into_iter().map(|(label, value)| (label.to_string(), value)).collect()
@@ -73,7 +76,13 @@ fn labels(order: &Order, settings: &str, revision: u64) -> BTreeMap<String, Stri
 /// one digest restarts nothing.
 pub fn settings_hash(order: &Order, secrets: &Secrets) -> String {
     let settings = &order.settings;
-    let made_from = json!([env(order, secrets), settings.port, settings.memory.mebibytes, settings.before_deploy]);
+    let made_from = json!([
+        env(order, secrets),
+        settings.port,
+        settings.health.path,
+        settings.memory.mebibytes,
+        settings.before_deploy
+    ]);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, made_from.to_string().as_bytes());
     digest.as_ref().iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -133,7 +133,7 @@ fn a_plan_says_what_differs() {
     let expected = [
         "version: 1.3.0 → 1.4.0",
         "digest: sha256:old → sha256:new",
-        "settings: env, secrets, port, memory or before-deploy differ",
+        "settings: env, secrets, port, health, memory or before-deploy differ",
     ];
     assert_eq!(plan.changes()[0].details, expected);
     let plan = planned("before-deploy: {command: [alembic, upgrade, head]}\n", vec![]);
