@@ -36,10 +36,11 @@ python3 bench/pair.py --runs 7 \
 
 # As GitHub runs the action: in a container of its image, in a network of the job's own.
 container() {
+  local socket=${DOCKER_HOST:-/var/run/docker.sock}
   ./dev image "$binary" >/dev/null
   docker network create "$network" >/dev/null
   printf '#!/bin/sh\nexec docker run --rm --network %q --volume %q:%q --volume %q:/var/run/docker.sock --workdir %q cicd:local "$@"\n' \
-    "$network" "$work" "$work" "${DOCKER_HOST:-/var/run/docker.sock}" "$service" | sed 's#unix://##' >"$work/action"
+    "$network" "$work" "$work" "${socket#unix://}" "$service" >"$work/action"
   chmod +x "$work/action"
 }
 

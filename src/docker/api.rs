@@ -22,7 +22,7 @@ use bollard::query_parameters::{
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::inside::{FILES, Inside, PS, Processes};
-use super::{Answer, Container, KILLED, Page, Spec, State, Stopped, Version, archive, diagnosis};
+use super::{Answer, Container, KILLED, Page, REMOVAL_TIMEOUT, Spec, State, Stopped, Version, archive, diagnosis};
 use crate::error::{Error, Result, chain};
 use crate::layout::Layout;
 
@@ -34,9 +34,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A service that is well answers its health path at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What removes containers waits this long for the engine; GitHub's runner gives 7.5 s after SIGINT.
-pub const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What only explains a failure must not hold it up.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -388,14 +385,15 @@ async fn kill(docker: &Docker, name: &str) -> Result<(), ApiError> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let ends = tokio::time::Instant::now() + REMOVAL_TIMEOUT;
     loop {
-        match present(docker.remove_container(name, Some(options.clone())).await) {
-            // Somebody else is removing it, or we are: it is gone when they are done.
-            Err(ApiError::DockerResponseServerError { status_code: 409, .. }) if tokio::time::Instant::now() < ends => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(ApiError::DockerResponseServerError { status_code: 409, .. }) => return Ok(()),
-            removed => return removed.map(|_| ()),
+        let removed = present(docker.remove_container(name, Some(options.clone())).await);
+        // Somebody else is removing it, or an earlier request of ours: it is gone when that is done.
+        if !matches!(removed, Err(ApiError::DockerResponseServerError { status_code: 409, .. })) {
+            return removed.map(|_| ());
         }
+        if tokio::time::Instant::now() >= ends {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

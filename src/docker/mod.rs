@@ -12,12 +12,15 @@ pub mod inside;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use api::{Engine, REMOVAL_TIMEOUT, version};
+pub use api::{Engine, version};
 
 use crate::error::{Error, Result};
 
 /// How long `docker stop` waits for a service to end by itself, as Docker does by default.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long to wait for containers to be removed; GitHub's runner gives 7.5 s after SIGINT.
+pub const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The exit code of what SIGKILL ended: 128 and the signal's number.
 pub const KILLED: i64 = 137;

@@ -151,10 +151,14 @@ fn a_version_that_never_gets_healthy_goes_back_when_its_time_is_over() {
     let first = place.deploy("1.0.0").ended(0);
 
     place.service("env: {STATUS: \"503\"}\n");
-    let ill = run(&mut place.command_within("10s", "2.0.0")).ended(6);
-    assert!(ill.stderr.contains("1 of 1 tasks run, 0 healthy in the load balancer"), "{ill}");
+    let ill = run(&mut place.command_within("20s", "2.0.0")).ended(6);
+    assert!(
+        ill.stderr
+            .contains("1 of 1 tasks run, 0 healthy in the load balancer: Health checks failed with these codes: [503]"),
+        "{ill}"
+    );
     let message = ill.json()["error"]["message"].to_string();
-    assert!(message.contains("not ready after 10 s; revision 1 runs as before"), "{ill}");
+    assert!(message.contains("not ready after 20 s; revision 1 runs as before"), "{ill}");
     assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says nothing");
 }
 

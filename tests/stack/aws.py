@@ -219,48 +219,47 @@ def add_other_registries():
 def add_target_health():
     """Health checks of target groups, which ministack never makes: each target is `healthy` once it is registered.
 
-    Targets are asked when somebody asks about them or sends them a request, a few times a second at most, and are `initial` until they
-    answered well once, later `unhealthy`. Requests go to healthy ones only; to all when there is none, as an ALB does. Nobody
-    stops a task that stays unhealthy.
+    Targets are asked when somebody asks about them or sends them a request, a few times a second at most. One that does not
+    answer is `initial`, one that answers badly `unhealthy`, in an ALB's words. Requests go to healthy ones only; to all when
+    there is none, as an ALB does. Nobody stops a task that stays unhealthy.
     """
     from ministack.services import alb
 
     handle_request, forward = alb.handle_request, alb._forward_to_tg
-    asked, were_well = {}, set()
+    asked = {}
 
     def is_well(status, codes):
         bounds = [code.split("-") for code in codes.split(",")]
         return any(int(low) <= status <= int(high[0] if high else low) for low, *high in bounds)
 
-    async def healthy(group, target):
-        port = target.get("Port") or group.get("Port", 80)
+    async def status(group, target):
+        reader, writer = await asyncio.open_connection(target["Id"], target.get("Port") or group.get("Port", 80))
         try:
-            reader, writer = await asyncio.open_connection(target["Id"], port)
-            try:
-                writer.write(f"GET {group.get('HealthCheckPath', '/')} HTTP/1.0\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n".encode())
-                status = int((await reader.readline()).split()[1])
-            finally:
-                writer.close()
-        except (OSError, ValueError, IndexError):
-            return False
-        return is_well(status, group.get("Matcher", {}).get("HttpCode", "200"))
+            writer.write(f"GET {group.get('HealthCheckPath', '/')} HTTP/1.0\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n".encode())
+            return int((await reader.readline()).split()[1])
+        finally:
+            writer.close()
 
-    async def state(arn, group, target):
+    async def state_and_why(arn, group, target):
         key = (arn, target["Id"], target.get("Port"))
-        when, well = asked.get(key, (0, False))
+        when, found = asked.get(key, (0, None))
         if time.monotonic() - when > 0.2:  # less than the next task with this address takes to start
             try:
-                well = await asyncio.wait_for(healthy(group, target), timeout=2)
-            except asyncio.TimeoutError:
-                well = False
-            asked[key] = (time.monotonic(), well)
-        if well:
-            were_well.add(key)
-        return "healthy" if well else "unhealthy" if key in were_well else "initial"
+                found = await asyncio.wait_for(status(group, target), timeout=2)
+            except (OSError, ValueError, IndexError, asyncio.TimeoutError):
+                found = None
+            asked[key] = (time.monotonic(), found)
+        if found is None:
+            return "initial", "Initial health checks in progress"
+        if is_well(found, group.get("Matcher", {}).get("HttpCode", "200")):
+            return "healthy", ""
+        return "unhealthy", f"Health checks failed with these codes: [{found}]"
 
-    async def states(arn, group):
+    async def health(arn, group):
+        """Each target, its state, and why."""
         targets = list(alb._targets.get(arn, []))
-        return list(zip(targets, await asyncio.gather(*(state(arn, group, target) for target in targets))))
+        found = await asyncio.gather(*(state_and_why(arn, group, target) for target in targets))
+        return [(target, *state) for target, state in zip(targets, found)]
 
     async def handle(method, path, headers, body, query_params):
         form = urllib.parse.parse_qs(body.decode(errors="replace") if isinstance(body, bytes) else body or "")
@@ -270,15 +269,15 @@ def add_target_health():
             return await handle_request(method, path, headers, body, query_params)
         members = "".join(
             f"<member><Target><Id>{target['Id']}</Id><Port>{target.get('Port', group.get('Port', 80))}</Port></Target>"
-            f"<TargetHealth><State>{state}</State></TargetHealth></member>"
-            for target, state in await states(arn, group)
+            f"<TargetHealth><State>{state}</State><Description>{why}</Description></TargetHealth></member>"
+            for target, state, why in await health(arn, group)
         )
         return alb._xml(200, "DescribeTargetHealth", f"<TargetHealthDescriptions>{members}</TargetHealthDescriptions>")
 
     async def forward_to_healthy(arn, method, path, headers, body, query_params, raw_query_string=None, raw_path=None):
         group = alb._tgs.get(arn)
-        targets = await states(arn, group) if group and group.get("TargetType") == "ip" else []
-        well = [target for target, state in targets if state == "healthy"]
+        targets = await health(arn, group) if group and group.get("TargetType") == "ip" else []
+        well = [target for target, state, _ in targets if state == "healthy"]
         if not well:
             return await forward(arn, method, path, headers, body, query_params, raw_query_string, raw_path)
         return await alb._proxy_http_target(

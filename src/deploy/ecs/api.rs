@@ -299,6 +299,7 @@ impl Api {
             desired: count(service.desired_count()),
             running: primary.map_or(0, |primary| count(primary.running_count())),
             healthy_targets: None,
+            unhealthy: None,
             stopped: self.stopped(name, ours, since).await?,
             events,
         })

@@ -464,8 +464,8 @@ impl EdgeApi {
             .fix("look at it in API Gateway, then deploy again"))
     }
 
-    /// How many targets of a group are healthy.
-    pub async fn healthy(&self, target_group: &str) -> Result<u32> {
+    /// How many targets of a group are healthy, and what is said of one that is not.
+    pub async fn health(&self, target_group: &str) -> Result<(u32, Option<String>)> {
         let answer = self.balancer.describe_target_health().target_group_arn(target_group).send().await;
         let answer = answer.map_err(|error| {
             refusal(
@@ -474,10 +474,11 @@ impl EdgeApi {
                 &error,
             )
         })?;
-        let healthy = answer.target_health_descriptions().iter().filter(|target| {
-            target.target_health().and_then(|health| health.state()) == Some(&TargetHealthStateEnum::Healthy)
-        });
-        Ok(u32::try_from(healthy.count()).unwrap_or(u32::MAX))
+        let targets = || answer.target_health_descriptions().iter().filter_map(|target| target.target_health());
+        let healthy = targets().filter(|health| health.state() == Some(&TargetHealthStateEnum::Healthy)).count();
+        let unhealthy = targets().find(|health| health.state() == Some(&TargetHealthStateEnum::Unhealthy));
+        let why = unhealthy.and_then(|health| health.description()).map(str::to_string);
+        Ok((u32::try_from(healthy).unwrap_or(u32::MAX), why))
     }
 }
 

@@ -241,7 +241,8 @@ impl Backend for Ecs {
                 .fix("nothing to do if that one is newer; else deploy this version again"));
         }
         if let Some(target_group) = self.made().edge.target_group {
-            snapshot.healthy_targets = Some(self.edge.healthy(&target_group).await?);
+            let (healthy, unhealthy) = self.edge.health(&target_group).await?;
+            (snapshot.healthy_targets, snapshot.unhealthy) = (Some(healthy), unhealthy);
         }
         Ok(judge(&snapshot, &ours, &revision(&ours)))
     }

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub running: u32,
     /// Targets of the load balancer that are healthy; none without one.
     pub healthy_targets: Option<u32>,
+    /// The load balancer's words for one that is not.
+    pub unhealthy: Option<String>,
     /// Tasks of our task definition that ended since the deploy began, oldest first.
     pub stopped: Vec<Stopped>,
     /// The service's events since the deploy began, oldest first.
@@ -74,7 +76,8 @@ pub fn judge(snapshot: &Snapshot, ours: &str, revision: &str) -> Verdict {
     }
     let targets =
         snapshot.healthy_targets.map(|healthy| format!(", {healthy} healthy in the load balancer")).unwrap_or_default();
-    Verdict::Progressing(format!("{} of {} tasks run{targets}", snapshot.running, snapshot.desired))
+    let why = snapshot.unhealthy.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Verdict::Progressing(format!("{} of {} tasks run{targets}{why}", snapshot.running, snapshot.desired))
 }
 
 /// Who runs instead of us, when somebody deployed after us: not ours, and not what ran before, which ECS goes back to by itself.
