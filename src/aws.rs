@@ -1,5 +1,6 @@
-//! One AWS session per step: in GitHub Actions from the job's OIDC token and STS, elsewhere from the SDK's default chain.
-//! Credentials live in memory only; they are never written to the environment, to a file or to an argument.
+//! One AWS session per step: in GitHub Actions from the job's OIDC token and STS, elsewhere from
+//! the SDK's default chain. Credentials live in memory only; they are never written to the
+//! environment, to a file or to an argument.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::error::ProvideErrorMetadata;
 
 use crate::cli::Environ;
-use crate::error::{Error, Result, chain};
+use crate::error::{Code, Error, Result, chain};
 use crate::github::oidc;
 use crate::report::Report;
 
@@ -25,15 +26,25 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session in `region`. With `role` and a job that may ask for an OIDC token, the role is assumed by it;
-    /// outside GitHub the credentials of the SDK's default chain are used as they are.
+    /// Opens a session in `region`. With `role` and a job that may ask for an OIDC token, the role
+    /// is assumed by it; outside GitHub the credentials of the SDK's default chain are used as they
+    /// are.
     ///
     /// # Errors
-    /// Refused, with the YAML or the trust policy to add, when the job has no OIDC token or STS will not give the role.
-    pub async fn open(region: &str, role: Option<&str>, environ: &Environ, report: &Report) -> Result<Session> {
+    /// Refused, with the YAML or the trust policy to add, when the job has no OIDC token or STS
+    /// will not give the role.
+    pub async fn open(
+        region: &str,
+        role: Option<&str>,
+        environ: &Environ,
+        report: &Report,
+    ) -> Result<Session> {
         let region = Region::new(region.to_string());
-        let defaults =
-            || aws_config::defaults(BehaviorVersion::latest()).region(region.clone()).timeout_config(patience());
+        let defaults = || {
+            aws_config::defaults(BehaviorVersion::latest())
+                .region(region.clone())
+                .timeout_config(patience())
+        };
         let Some(role) = role else {
             return Ok(Session { config: defaults().load().await });
         };
@@ -56,27 +67,33 @@ impl Session {
         &self.config
     }
 
-    /// Who this session is to IAM, by ARN: the role behind it, else the user. None when STS does not say.
+    /// Who this session is to IAM, by ARN: the role behind it, else the user. None when STS does
+    /// not say.
     /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
     pub async fn principal(&self) -> Option<String> {
-        let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await.ok()?;
+        let answer =
+            aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await.ok()?;
         answer.arn().map(principal_of)
     }
 }
 
-/// `arn:aws:sts::1:assumed-role/NAME/SESSION` is the role `arn:aws:iam::1:role/NAME`; others are themselves.
+/// `arn:aws:sts::1:assumed-role/NAME/SESSION` is the role `arn:aws:iam::1:role/NAME`; others are
+/// themselves.
 fn principal_of(arn: &str) -> String {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     match parts.as_slice() {
-        ["arn", partition, "sts", _, account, resource] => match resource.split('/').collect::<Vec<_>>().as_slice() {
-            ["assumed-role", role, _] => format!("arn:{partition}:iam::{account}:role/{role}"),
-            _ => arn.to_string(),
-        },
+        ["arn", partition, "sts", _, account, resource] => {
+            match resource.split('/').collect::<Vec<_>>().as_slice() {
+                ["assumed-role", role, _] => format!("arn:{partition}:iam::{account}:role/{role}"),
+                _ => arn.to_string(),
+            }
+        }
         _ => arn.to_string(),
     }
 }
 
-/// How long a call may take: by itself the SDK bounds only connecting, and a silent endpoint would hold a deploy for ever.
+/// How long a call may take: by itself the SDK bounds only connecting, and a silent endpoint would
+/// hold a deploy for ever.
 fn patience() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
@@ -87,7 +104,12 @@ fn patience() -> TimeoutConfig {
 
 /// STS AssumeRoleWithWebIdentity.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
-async fn assume(config: &SdkConfig, role: &str, token: &oidc::Token, environ: &Environ) -> Result<Credentials> {
+async fn assume(
+    config: &SdkConfig,
+    role: &str,
+    token: &oidc::Token,
+    environ: &Environ,
+) -> Result<Credentials> {
     let run = environ.get("GITHUB_RUN_ID").unwrap_or("0");
     let answer = aws_sdk_sts::Client::new(config)
         .assume_role_with_web_identity()
@@ -102,11 +124,18 @@ async fn assume(config: &SdkConfig, role: &str, token: &oidc::Token, environ: &E
             Some(message) => format!("{code}: {message}"),
             None => chain(&error),
         };
-        let fix =
-            remedy(&code, &why, role, config.region().map_or("", |region| region.as_ref()), token.subject().as_deref());
+        let fix = remedy(
+            &code,
+            &why,
+            role,
+            config.region().map_or("", |region| region.as_ref()),
+            token.subject().as_deref(),
+        );
         Error::refused(format!("STS does not give {role} to this job")).why(why).fix(fix)
     })?;
-    let given = answer.credentials().ok_or_else(|| Error::unexpected("STS answered without credentials"))?;
+    let given = answer
+        .credentials()
+        .ok_or_else(|| Error::unexpected("STS answered without credentials"))?;
     let expiry = std::time::SystemTime::try_from(*given.expiration()).ok();
     Ok(Credentials::new(
         given.access_key_id(),
@@ -137,29 +166,50 @@ fn remedy(code: &str, why: &str, role: &str, region: &str, subject: Option<&str>
             "create the identity provider in account {account}, where the role is: aws iam create-open-id-connect-provider \
              --url https://token.actions.githubusercontent.com --client-id-list {AUDIENCE}"
         ),
-        "ExpiredTokenException" => "run the job again: the token was older than its five minutes".into(),
+        "ExpiredTokenException" => {
+            "run the job again: the token was older than its five minutes".into()
+        }
         "IDPCommunicationError" => {
-            "run the job again: STS could not reach GitHub for the keys that tokens are signed with".into()
+            "run the job again: STS could not reach GitHub for the keys that tokens are signed with"
+                .into()
         }
         "IDPRejectedClaim" => {
-            format!("the identity provider did not take the token: see that the role trusts {claims}")
+            format!(
+                "the identity provider did not take the token: see that the role trusts {claims}"
+            )
         }
         "RegionDisabledException" => format!(
             "activate STS for {region} in account {account} (IAM, account settings), or name a region in platform.yaml where it is"
         ),
-        "ValidationError" => format!("see that `role: {role}` in platform.yaml is the ARN of a role"),
-        _ => "see that the role exists and that its trust policy names GitHub's identity provider".into(),
+        "ValidationError" => {
+            format!("see that `role: {role}` in platform.yaml is the ARN of a role")
+        }
+        _ => "see that the role exists and that its trust policy names GitHub's identity provider"
+            .into(),
     }
 }
 
-/// What AWS said, as our error: a denial names the IAM action to allow, everything else is unexpected.
+/// The IAM statement that allows `actions` on `resource`, on one line.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_statement.html>
+pub fn allow_statement(actions: &[&str], resource: &str) -> String {
+    serde_json::json!({ "Effect": "Allow", "Action": actions, "Resource": resource }).to_string()
+}
+
+/// What AWS said, as our error: a denial names the IAM action to allow, everything else is
+/// unexpected.
 ///
-/// `doing` says what was being done; `action` is the IAM action of the call: `ecs:DescribeServices`.
-pub fn refusal<E, R>(doing: String, action: &str, error: &aws_sdk_sts::error::SdkError<E, R>) -> Error
+/// `attempt` is a verb and its object (`find ECS cluster c`); `action` is the IAM action of the call:
+/// `ecs:DescribeServices`.
+pub fn refusal<E, R>(
+    attempt: String,
+    action: &str,
+    error: &aws_sdk_sts::error::SdkError<E, R>,
+) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug + 'static,
 {
+    let headline = format!("cannot {attempt}");
     let code = error.code().unwrap_or_default();
     let why = match error.message() {
         Some(message) => format!("{code}: {message}"),
@@ -167,15 +217,21 @@ where
     };
     match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AccessDeniedError" => {
-            Error::refused(doing).why(why).fix(format!("allow `{action}` in the role's policy"))
+            Error::refused(format!("{headline}: access denied"))
+                .code(Code::AccessDenied)
+                .why(why)
+                .fix(format!("add to the role's policy: {}", allow_statement(&[action], "*")))
         }
         "ExpiredToken" | "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidClientTokenId" => {
-            Error::refused(doing).why(why).fix("the AWS credentials are not valid (any more): run the job again, or log in anew")
+            Error::refused(headline)
+                .code(Code::AccessDenied)
+                .why(why)
+                .fix("run the job again, or log in anew: the AWS credentials are not valid (any more)")
         }
         _ if matches!(error, aws_sdk_sts::error::SdkError::ConstructionFailure(_)) || why.contains("no providers in chain") => {
-            Error::refused(doing).why(why).fix("there are no AWS credentials: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
+            Error::refused(headline).why(why).fix("give AWS credentials, as there are none credentials: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
         }
-        _ => Error::unexpected(doing).why(why),
+        _ => Error::unexpected(headline).why(why),
     }
 }
 
@@ -191,7 +247,11 @@ mod tests {
                 "not authorized to perform sts:AssumeRoleWithWebIdentity",
                 "repo:clinicult/patients:pull_request",
             ),
-            ("InvalidIdentityToken", "Incorrect token audience", "add-client-id-to-open-id-connect-provider"),
+            (
+                "InvalidIdentityToken",
+                "Incorrect token audience",
+                "add-client-id-to-open-id-connect-provider",
+            ),
             (
                 "InvalidIdentityToken",
                 "No OpenIDConnect provider found in your account",
@@ -210,7 +270,8 @@ mod tests {
         ];
         for (code, why, part) in cases {
             let role = "arn:aws:iam::111122223333:role/cicd";
-            let fix = remedy(code, why, role, "eu-south-1", Some("repo:clinicult/patients:pull_request"));
+            let fix =
+                remedy(code, why, role, "eu-south-1", Some("repo:clinicult/patients:pull_request"));
             assert!(fix.contains(part), "{code}: {fix}");
         }
     }

@@ -1,8 +1,9 @@
-//! The command line and the action's inputs, as typed. Nothing is resolved here and nothing is read from disk.
+//! The command line and the action's inputs, as typed. Nothing is resolved here and nothing is read
+//! from disk.
 //!
-//! An input `name` of the action arrives as the variable `INPUT_NAME` (upper case, dashes stay) and means the flag `--name`
-//! of the command that runs. A flag beats an input; an empty input is no input. The inputs of action.yml are generated from
-//! these definitions by [`crate::generate`].
+//! An input `name` of the action arrives as the variable `INPUT_NAME` (upper case, dashes stay) and
+//! means the flag `--name` of the command that runs. A flag beats an input; an empty input is no
+//! input. The inputs of action.yml are generated from these definitions by [`crate::generate`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -55,7 +56,8 @@ pub struct Shared {
     /// The service's file
     #[arg(long, global = true, value_name = "FILE", default_value = "service.yaml")]
     pub service: PathBuf,
-    /// Where the organisation's environments live: a path, or owner/repo/path@ref read through the GitHub API
+    /// Where the organisation's environments live: a path, or owner/repo/path@ref read through the
+    /// GitHub API
     #[arg(long, global = true, value_name = "FILE|OWNER/REPO/PATH@REF")]
     pub platform: Option<String>,
     /// The environment of the platform, or `local` for the Docker engine of this machine
@@ -93,7 +95,8 @@ pub enum Command {
     Status,
     /// The manifests or the task definition that deploy would apply
     Render(RenderArgs),
-    /// Write service.yaml, Dockerfile, .dockerignore and the workflow for the repository it stands in
+    /// Write service.yaml, Dockerfile, .dockerignore and the workflow for the repository it stands
+    /// in
     Init(InitArgs),
     /// Check service.yaml, platform.yaml, the Dockerfile and the calling workflows, offline
     Check,
@@ -107,7 +110,8 @@ pub struct VersionArgs {
     /// Say of every commit why it counts or not
     #[arg(long)]
     pub explain: bool,
-    /// Number of the pull request to preview a version for; on pull_request events it is read from the event
+    /// Number of the pull request to preview a version for; on pull_request events it is read from
+    /// the event
     #[arg(long, value_name = "NUMBER")]
     pub pull_request: Option<u64>,
 }
@@ -117,10 +121,12 @@ pub struct BuildImageArgs {
     /// The folder of the OCI layout
     #[arg(long, value_name = "DIR", default_value = "target/image")]
     pub layout: PathBuf,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
+    /// The image's version; to build, the next one from git history when not given; to deploy
+    /// without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
-    /// Take an image that was built elsewhere instead of building: what `docker save` wrote, an OCI archive, or the folder of an OCI layout
+    /// Take an image that was built elsewhere instead of building: what `docker save` wrote, an OCI
+    /// archive, or the folder of an OCI layout
     #[arg(long, value_name = "FILE-OR-FOLDER")]
     pub from: Option<PathBuf>,
     /// Leave the image's contract unchecked
@@ -129,10 +135,12 @@ pub struct BuildImageArgs {
     /// Build without any cache
     #[arg(long)]
     pub no_cache: bool,
-    /// Where the build's steps are kept from run to run, instead of image.cache: auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER
+    /// Where the build's steps are kept from run to run, instead of image.cache: auto, off, gha,
+    /// registry:HOST/NAME:TAG or local:FOLDER
     #[arg(long, value_name = "CACHE", value_parser = cache)]
     pub cache: Option<Cache>,
-    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of moby/buildkit, or off to pack what the engine itself builds
+    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of
+    /// moby/buildkit, or off to pack what the engine itself builds
     #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
     pub builder_image: BuilderImage,
     /// Give up after this time
@@ -151,13 +159,16 @@ pub struct PushEcrArgs {
     /// Push to this registry and repository instead of ECR; no AWS call is made
     #[arg(long, value_name = "HOST/NAME")]
     pub repository: Option<String>,
-    /// Bring the ECR repository to what platform.yaml says of it, where it differs, unless that would remove images; with --plan only say how
+    /// Bring the ECR repository to what platform.yaml says of it, where it differs, unless that
+    /// would remove images; with --plan only say how
     #[arg(long, conflicts_with_all = ["repository", "preflight"])]
     pub repair: bool,
-    /// Before the build: only see that no tag is taken by an image of another commit; no layout is needed
+    /// Before the build: only see that no tag is taken by an image of another commit; no layout is
+    /// needed
     #[arg(long, requires = "tags")]
     pub preflight: bool,
-    /// Another repository of the same registry, whose layers are mounted instead of being uploaded again
+    /// Another repository of the same registry, whose layers are mounted instead of being uploaded
+    /// again
     #[arg(long, value_name = "NAME")]
     pub mount_from: Option<String>,
     /// Give up after this time
@@ -173,7 +184,8 @@ pub struct DeployArgs {
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
+    /// The image's version; to build, the next one from git history when not given; to deploy
+    /// without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
     /// The folder of the OCI layout
@@ -192,10 +204,12 @@ pub struct ReleaseArgs {
     /// Publish this text instead of notes made from the commits
     #[arg(long, value_name = "FILE")]
     pub notes_file: Option<PathBuf>,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
+    /// The image's version; to build, the next one from git history when not given; to deploy
+    /// without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
-    /// Write the notes into this file too, above those of older versions; committing it is up to you
+    /// Write the notes into this file too, above those of older versions; committing it is up to
+    /// you
     #[arg(long, value_name = "FILE")]
     pub changelog: Option<PathBuf>,
     /// Give up after this time
@@ -214,7 +228,8 @@ pub struct RunArgs {
     /// Build without any cache
     #[arg(long)]
     pub no_cache: bool,
-    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of moby/buildkit, or off to pack what the engine itself builds
+    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of
+    /// moby/buildkit, or off to pack what the engine itself builds
     #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
     pub builder_image: BuilderImage,
     /// Give up after this time
@@ -227,7 +242,8 @@ pub struct RenderArgs {
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<String>,
-    /// The image's version; to build, the next one from git history when not given; to deploy without --digest, the one to find; to release, the one that was pushed
+    /// The image's version; to build, the next one from git history when not given; to deploy
+    /// without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub version: Option<String>,
 }
@@ -237,7 +253,8 @@ pub struct InitArgs {
     /// Write over files that are there already and say something else
     #[arg(long)]
     pub force: bool,
-    /// Image that the Dockerfile builds on, where an organisation has its own: registry.example.org/python:3.13-slim
+    /// Image that the Dockerfile builds on, where an organisation has its own:
+    /// registry.example.org/python:3.13-slim
     #[arg(long, value_name = "IMAGE", value_parser = image)]
     pub base: Option<ImageName>,
     /// Ask nothing; init never does, so this changes nothing
@@ -258,7 +275,9 @@ fn image(text: &str) -> Result<ImageName, String> {
 
 fn digest(text: &str) -> Result<String, String> {
     let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
-    match hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))) {
+    match hex
+        .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+    {
         true => Ok(text.to_string()),
         false => Err("a digest is `sha256:` and 64 hexadecimal digits".into()),
     }
@@ -272,7 +291,8 @@ fn version(text: &str) -> Result<String, String> {
     if first && rest && text.len() <= 128 {
         return Ok(text.to_string());
     }
-    Err("a version is letters, digits and `._-+`, at most 128, beginning with a letter or digit".into())
+    Err("a version is letters, digits and `._-+`, at most 128, beginning with a letter or digit"
+        .into())
 }
 
 fn cache(text: &str) -> Result<Cache, String> {
@@ -315,10 +335,13 @@ pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
 /// The format that arguments and inputs ask for which cannot be parsed as a whole.
 pub fn format_asked_for(arguments: &[OsString], environ: &Environ) -> Option<Format> {
     let texts: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let value = match texts.iter().position(|text| *text == "--output" || text.starts_with("--output=")) {
-        Some(position) => texts[position].strip_prefix("--output=").or_else(|| texts.get(position + 1).copied()),
-        None => environ.get("INPUT_OUTPUT"),
-    };
+    let value =
+        match texts.iter().position(|text| *text == "--output" || text.starts_with("--output=")) {
+            Some(position) => texts[position]
+                .strip_prefix("--output=")
+                .or_else(|| texts.get(position + 1).copied()),
+            None => environ.get("INPUT_OUTPUT"),
+        };
     <Format as clap::ValueEnum>::from_str(value?, false).ok()
 }
 
@@ -327,27 +350,41 @@ fn bad(error: &clap::Error) -> Error {
     let text = text.trim().trim_start_matches("error:").trim();
     let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let fix = rest.split("\n\n").map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+    let fix = rest
+        .split("\n\n")
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n");
     let fix = if fix.is_empty() { "see `cicd --help`".to_string() } else { fix };
     Error::input(message).fix(fix)
 }
 
-/// The arguments with each input that means a flag of the command written out as that flag, unless the flag stands there.
+/// The arguments with each input that means a flag of the command written out as that flag, unless
+/// the flag stands there.
 fn with_inputs(mut arguments: Vec<OsString>, environ: &Environ) -> Result<Vec<OsString>> {
     let definition = Cli::command();
-    let is_command = |text: &OsString| text.to_str().is_some_and(|text| definition.find_subcommand(text).is_some());
+    let is_command = |text: &OsString| {
+        text.to_str().is_some_and(|text| definition.find_subcommand(text).is_some())
+    };
     let position = match arguments.iter().position(is_command) {
         Some(position) => position,
         None => match environ.get("INPUT_COMMAND") {
             // Asking for help needs no command.
-            Some(command) if !arguments.iter().any(|argument| argument == "--help" || argument == "--version") => {
+            Some(command)
+                if !arguments
+                    .iter()
+                    .any(|argument| argument == "--help" || argument == "--version") =>
+            {
                 arguments.insert(0, command.into());
                 0
             }
             _ => return Ok(arguments),
         },
     };
-    let Some(command) = arguments[position].to_str().and_then(|name| definition.find_subcommand(name)) else {
+    let Some(command) =
+        arguments[position].to_str().and_then(|name| definition.find_subcommand(name))
+    else {
         return Ok(arguments);
     };
     let mut flags = Vec::new();
@@ -368,10 +405,9 @@ pub fn input_variable(name: &str) -> String {
 }
 
 fn given(arguments: &[OsString], name: &str) -> bool {
-    arguments
-        .iter()
-        .filter_map(|argument| argument.to_str()?.strip_prefix("--"))
-        .any(|argument| argument == name || argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
+    arguments.iter().filter_map(|argument| argument.to_str()?.strip_prefix("--")).any(|argument| {
+        argument == name || argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+    })
 }
 
 fn as_flags(flag: &Arg, name: &str, value: &str) -> Result<Vec<OsString>> {
@@ -380,7 +416,8 @@ fn as_flags(flag: &Arg, name: &str, value: &str) -> Result<Vec<OsString>> {
             "true" => vec![format!("--{name}")],
             "false" => vec![],
             _ => {
-                return Err(Error::input(format!("input `{name}` is `{value}`")).fix("write `true` or `false`"));
+                return Err(Error::input(format!("input `{name}` is `{value}`"))
+                    .fix("write `true` or `false`"));
             }
         },
         // One value a line, as every action that takes lists reads them.
@@ -400,9 +437,12 @@ mod tests {
     use super::*;
 
     fn expanded(arguments: &[&str], inputs: &[(&str, &str)]) -> String {
-        let environ = Environ::new(inputs.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        let environ =
+            Environ::new(inputs.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         match with_inputs(arguments.iter().map(OsString::from).collect(), &environ) {
-            Ok(arguments) => arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" "),
+            Ok(arguments) => {
+                arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+            }
             Err(error) => error.to_string(),
         }
     }
@@ -419,7 +459,11 @@ mod tests {
             (&[], &[("INPUT_COMMAND", "version")], "version"),
             (&["status"], &[("INPUT_COMMAND", "version")], "status"),
             (&["--help"], &[("INPUT_COMMAND", "version")], "--help"),
-            (&["push-ecr"], &[("INPUT_TAG", "1.0.0\n\n latest \n")], "push-ecr --tag=1.0.0 --tag=latest"),
+            (
+                &["push-ecr"],
+                &[("INPUT_TAG", "1.0.0\n\n latest \n")],
+                "push-ecr --tag=1.0.0 --tag=latest",
+            ),
             (&["push-ecr", "--tag", "2"], &[("INPUT_TAG", "1")], "push-ecr --tag 2"),
             (&["push-ecr", "--tag=2"], &[("INPUT_TAG", "1")], "push-ecr --tag=2"),
             (&["build-image"], &[("INPUT_NO-CACHE", "true")], "build-image --no-cache"),
@@ -465,16 +509,21 @@ mod tests {
             assert_eq!(version(text).is_ok(), ok, "{text}");
         }
         for command in ["deploy", "render", "push-ecr"] {
-            let parsed = parse(vec![command.into(), "--digest".into(), "garbage".into()], &Environ::default());
+            let parsed = parse(
+                vec![command.into(), "--digest".into(), "garbage".into()],
+                &Environ::default(),
+            );
             assert!(parsed.expect_err("bad").message.contains("64 hexadecimal digits"));
         }
     }
 
     #[test]
     fn a_misspelt_flag_is_bad_input_with_a_suggestion() {
-        let error = parse(vec!["deploy".into(), "--digset".into(), "x".into()], &Environ::default()).expect_err("bad");
+        let error =
+            parse(vec!["deploy".into(), "--digset".into(), "x".into()], &Environ::default())
+                .expect_err("bad");
         assert_eq!(error.kind.exit_code(), 2);
         assert!(error.message.contains("--digset"), "{error}");
-        assert!(error.fix.expect("a fix").contains("--digest"));
+        assert!(error.advice().contains("--digest"));
     }
 }

@@ -1,11 +1,13 @@
-//! The one error type of the product: what happened, where, why, and the fix, with the exit code it ends in.
+//! The one error type of the product: what happened, where, why, and the fix, with the exit code it
+//! ends in.
 //!
 //! Pure modules may have small enums of their own; whatever leaves a step is an [`Error`].
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -16,7 +18,8 @@ pub enum Kind {
     Unexpected,
     /// Flags, service.yaml, platform.yaml or manifests are wrong.
     Input,
-    /// Refused before anything changed: credentials, permission, a missing cluster, repository or secret, a tag conflict.
+    /// Refused before anything changed: credentials, permission, a missing cluster, repository or
+    /// secret, a tag conflict.
     Refused,
     /// The deploy failed and the last good state is back.
     RolledBack,
@@ -81,10 +84,55 @@ impl fmt::Display for Place {
     }
 }
 
+/// A stable word for a failure. Once published, a code keeps its name and its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The image, or its tag or platform, is not in the registry.
+    ImageNotFound,
+    /// The node or task may not pull the image.
+    ImagePullRefused,
+    /// A container ended although it should keep running.
+    ContainerExited,
+    /// A container was killed because it used more memory than it may.
+    OutOfMemory,
+    /// The container runs and does not answer its health check.
+    ProbeFailed,
+    /// No node, instance or capacity takes the workload.
+    Unschedulable,
+    /// A secret, or a key of it, is missing or unreadable.
+    SecretUnavailable,
+    /// Permission was denied.
+    AccessDenied,
+    /// A quota of the account or the namespace is used up.
+    QuotaExceeded,
+    /// The command `before-deploy` failed.
+    MigrationFailed,
+    /// The service does not answer at the address that users use.
+    SmokeCheckFailed,
+    /// Nothing of the above came within the deadline.
+    DeadlineExceeded,
+    /// Another run holds the lock.
+    LockHeld,
+    /// A person froze the environment.
+    Frozen,
+    /// A newer run deployed meanwhile, or before.
+    OlderRun,
+    /// The ledger cannot be read or written.
+    LedgerUnavailable,
+    /// The image contract is broken.
+    ContractBroken,
+    /// The scan of the image found what may not be deployed.
+    ScanFindings,
+}
+
 /// One reason why a deploy failed, as machine output shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Cause {
+    /// The stable word for it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// What failed: `Pod/patients-5d9…/patients`, `Task/1f2c…/patients`.
     pub object: String,
     /// Why, in the platform's own words: `CrashLoopBackOff`, `CannotPullContainerError: …`.
@@ -107,14 +155,27 @@ pub struct Error {
     pub place: Option<Place>,
     /// Why it happened: usually the words of whoever refused.
     pub why: Option<String>,
-    /// What to do: a command, the YAML to add, the IAM action to allow.
-    pub fix: Option<String>,
+    /// What to do, each begun with a verb: a command, the YAML or the IAM statement to add.
+    pub fixes: Vec<String>,
     pub causes: Vec<Cause>,
+    /// A stable word for this failure, which machines count by: see docs/errors.md.
+    pub code: Option<Code>,
+    /// The foreign error behind it.
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), place: None, why: None, fix: None, causes: Vec::new() }
+        Error {
+            kind,
+            message: message.into(),
+            place: None,
+            why: None,
+            fixes: Vec::new(),
+            causes: Vec::new(),
+            code: None,
+            source: None,
+        }
     }
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(Kind::Input, message)
@@ -133,9 +194,27 @@ impl Error {
         self.why = Some(why.to_string());
         self
     }
+    /// Adds a fix; an error may have several.
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix = Some(fix.into());
+        self.fixes.push(fix.into());
         self
+    }
+    /// Replaces the fixes by this one.
+    pub fn only_fix(mut self, fix: impl Into<String>) -> Self {
+        self.fixes = vec![fix.into()];
+        self
+    }
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
+    }
+    pub fn source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+    /// All fixes as one text, a line each; empty where there is none.
+    pub fn advice(&self) -> String {
+        self.fixes.join("\n")
     }
     pub fn causes(mut self, causes: Vec<Cause>) -> Self {
         self.causes = causes;
@@ -156,7 +235,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
 
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Self {
@@ -164,15 +247,18 @@ impl From<anyhow::Error> for Error {
     }
 }
 
-/// Names what was being done when a foreign error came up: `fs::read(p).doing(|| format!("reading {p}"))?`.
-pub trait Doing<T> {
-    /// An unexpected failure while doing `what`, with the whole chain of sources as the reason.
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+/// Turns a foreign error into ours: `fs::read(p).cannot(|| format!("read {p}"))?`.
+pub trait Cannot<T> {
+    /// An unexpected failure with the headline `cannot {attempt}: {the chain of sources}`. `attempt`
+    /// is a verb and its object: `read service.yaml`.
+    fn cannot(self, attempt: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T, E: std::error::Error> Doing<T> for std::result::Result<T, E> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::unexpected(what()).why(chain(&error)))
+impl<T, E: std::error::Error + Send + Sync + 'static> Cannot<T> for std::result::Result<T, E> {
+    fn cannot(self, attempt: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| {
+            Error::unexpected(format!("cannot {}", attempt())).why(chain(&error)).source(error)
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! The files of this repository that are made from the code: action.yml, the JSON schemas and the reference of the flags.
-//! `./dev fmt` writes them anew; a test holds them to the code.
+//! The files of this repository that are made from the code: action.yml, the JSON schemas and the
+//! reference of the flags. `./dev fmt` writes them anew; a test holds them to the code.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,7 +38,10 @@ pub const OUTPUTS: [(&str, &str); 28] = [
     ("tags", "The tags it was pushed under, as a JSON list"),
     ("uploaded-bytes", "Bytes that were sent to the registry"),
     ("skipped-bytes", "Bytes that the registry had already"),
-    ("status", "deployed, released, unchanged, planned, written, rolled-back, failed, superseded or interrupted"),
+    (
+        "status",
+        "deployed, released, unchanged, planned, written, rolled-back, failed, superseded or interrupted",
+    ),
     ("target", "eks, ecs or local"),
     ("url", "Where the service answers, or the page of the release"),
     ("revision", "The revision that runs now"),
@@ -57,13 +60,18 @@ pub const OUTPUTS: [(&str, &str); 28] = [
 pub fn file(path: &str) -> Result<String> {
     match path {
         "action.yml" => Ok(action("Dockerfile")),
-        "action/action.yml" => {
-            Ok(action("../Dockerfile # zizmor: ignore[unpinned-images] it is a Dockerfile, no image"))
-        }
+        "action/action.yml" => Ok(action(
+            "../Dockerfile # zizmor: ignore[unpinned-images] it is a Dockerfile, no image",
+        )),
         "docs/commands.md" => Ok(reference()),
-        "schema/service.schema.json" => Ok(schema(&schemars::schema_for!(crate::config::service::Service))),
-        "schema/platform.schema.json" => Ok(schema(&schemars::schema_for!(crate::config::platform::Platform))),
-        _ => Err(Error::input(format!("{path} is not generated")).fix(format!("these are: {}", FILES.join(", ")))),
+        "schema/service.schema.json" => {
+            Ok(schema(&schemars::schema_for!(crate::config::service::Service)))
+        }
+        "schema/platform.schema.json" => {
+            Ok(schema(&schemars::schema_for!(crate::config::platform::Platform)))
+        }
+        _ => Err(Error::input(format!("{path} is not generated"))
+            .fix(format!("these are: {}", FILES.join(", ")))),
     }
 }
 
@@ -89,7 +97,9 @@ fn inputs() -> BTreeMap<String, Input> {
     for command in definition.get_subcommands().filter(|command| !command.is_hide_set()) {
         for flag in command.get_arguments() {
             let Some(name) = flag.get_long().filter(|name| *name != "help") else { continue };
-            let input = inputs.entry(name.into()).or_insert_with(|| Input { help: help(flag), commands: Vec::new() });
+            let input = inputs
+                .entry(name.into())
+                .or_insert_with(|| Input { help: help(flag), commands: Vec::new() });
             input.commands.push(command.get_name().into());
         }
     }
@@ -99,9 +109,14 @@ fn inputs() -> BTreeMap<String, Input> {
 
 fn action(image: &str) -> String {
     let definition = Cli::command();
-    let commands: Vec<&str> =
-        definition.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name).collect();
-    let mut text = String::from("# Generated from the command line's definition; `./dev fmt` writes it anew.\n");
+    let commands: Vec<&str> = definition
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(clap::Command::get_name)
+        .collect();
+    let mut text = String::from(
+        "# Generated from the command line's definition; `./dev fmt` writes it anew.\n",
+    );
     let mut line = |content: String| {
         text.push_str(&content);
         text.push('\n');
@@ -114,10 +129,16 @@ fn action(image: &str) -> String {
     line(format!("    description: {}", quoted(&format!("What to do: {}", commands.join(", ")))));
     line("    required: true".into());
     line("  github-token:".into());
-    line("    description: \"Releases, and reads the platform file from another repository\"".into());
+    line(
+        "    description: \"Releases, and reads the platform file from another repository\"".into(),
+    );
     line("    default: ${{ github.token }}".into());
     for (name, input) in inputs() {
-        let of = if input.commands.is_empty() { String::new() } else { format!(" ({})", input.commands.join(", ")) };
+        let of = if input.commands.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", input.commands.join(", "))
+        };
         line(format!("  {name}:"));
         line(format!("    description: {}", quoted(&format!("{}{of}", input.help))));
     }
@@ -143,10 +164,16 @@ fn reference() -> String {
         "# Commands and flags\n\nGenerated from the command line's definition; `./dev fmt` writes it anew. Each flag is an input of the \
          action under the same name, and a flag beats an input. An input that takes several values takes one a line.\n",
     );
-    let about = |command: &clap::Command| command.get_about().map(ToString::to_string).unwrap_or_default();
+    let about =
+        |command: &clap::Command| command.get_about().map(ToString::to_string).unwrap_or_default();
     section(&mut text, "Every command", "", definition.get_arguments());
     for command in definition.get_subcommands().filter(|command| !command.is_hide_set()) {
-        section(&mut text, &format!("cicd {}", command.get_name()), &about(command), command.get_arguments());
+        section(
+            &mut text,
+            &format!("cicd {}", command.get_name()),
+            &about(command),
+            command.get_arguments(),
+        );
     }
     let _ = write!(
         text,
@@ -158,14 +185,21 @@ fn reference() -> String {
     text
 }
 
-fn section<'a>(text: &mut String, title: &str, about: &str, flags: impl Iterator<Item = &'a clap::Arg>) {
+fn section<'a>(
+    text: &mut String,
+    title: &str,
+    about: &str,
+    flags: impl Iterator<Item = &'a clap::Arg>,
+) {
     let _ = write!(text, "\n## {title}\n");
     if !about.is_empty() {
         let _ = write!(text, "\n{about}.\n");
     }
     let flags: Vec<&clap::Arg> = flags
         .filter(|flag| {
-            flag.get_long().is_some_and(|name| name != "help" && name != "version" || flag.get_short().is_none())
+            flag.get_long().is_some_and(|name| {
+                name != "help" && name != "version" || flag.get_short().is_none()
+            })
         })
         .collect();
     if flags.is_empty() {
@@ -175,11 +209,19 @@ fn section<'a>(text: &mut String, title: &str, about: &str, flags: impl Iterator
     for flag in flags {
         let name = flag.get_long().unwrap_or_default();
         let takes = flag.get_action().takes_values();
-        let value =
-            flag.get_value_names().filter(|_| takes).and_then(|names| names.first()).map(|name| format!(" {name}"));
-        let default: Vec<_> =
-            flag.get_default_values().iter().filter(|_| takes).map(|value| value.to_string_lossy()).collect();
-        let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(" ")) };
+        let value = flag
+            .get_value_names()
+            .filter(|_| takes)
+            .and_then(|names| names.first())
+            .map(|name| format!(" {name}"));
+        let default: Vec<_> = flag
+            .get_default_values()
+            .iter()
+            .filter(|_| takes)
+            .map(|value| value.to_string_lossy())
+            .collect();
+        let default =
+            if default.is_empty() { String::new() } else { format!("`{}`", default.join(" ")) };
         let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
         let flag = format!("--{name}{}", value.unwrap_or_default()).replace('|', "\\|");
         let _ = writeln!(text, "| `{flag}` | {default} | {help} |");

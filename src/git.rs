@@ -19,8 +19,8 @@ pub struct Head {
     pub root: PathBuf,
 }
 
-/// Opens the repository that holds `path`, also one that another user owns: container actions run as root in the runner's
-/// work tree, and reading needs no trust in its configuration.
+/// Opens the repository that holds `path`, also one that another user owns: container actions run
+/// as root in the runner's work tree, and reading needs no trust in its configuration.
 ///
 /// # Errors
 /// Bad input when `path` is in no repository; refused when it is one of SHA-256.
@@ -63,13 +63,17 @@ pub fn head(repository: &gix::Repository) -> Result<Head> {
     let source = repository
         .find_remote("origin")
         .ok()
-        .and_then(|remote| remote.url(gix::remote::Direction::Fetch).map(|url| url.to_bstring().to_string()))
+        .and_then(|remote| {
+            remote.url(gix::remote::Direction::Fetch).map(|url| url.to_bstring().to_string())
+        })
         .and_then(|url| web_address(&url));
-    let root = repository.workdir().map_or_else(|| repository.git_dir().to_path_buf(), Path::to_path_buf);
+    let root =
+        repository.workdir().map_or_else(|| repository.git_dir().to_path_buf(), Path::to_path_buf);
     Ok(Head { revision: commit.id().to_string(), time: time.seconds, branch, source, root })
 }
 
-/// The web address of a remote: `git@github.com:o/r.git` and `https://token@github.com/o/r.git` are `https://github.com/o/r`.
+/// The web address of a remote: `git@github.com:o/r.git` and `https://token@github.com/o/r.git` are
+/// `https://github.com/o/r`.
 fn web_address(url: &str) -> Option<String> {
     let url = url.strip_suffix(".git").unwrap_or(url);
     let rest = match url.split_once("://") {
@@ -93,13 +97,22 @@ mod tests {
     #[test]
     fn a_remote_has_a_web_address_without_credentials() {
         let cases = [
-            ("git@github.com:clinicult/patients.git", Some("https://github.com/clinicult/patients")),
+            (
+                "git@github.com:clinicult/patients.git",
+                Some("https://github.com/clinicult/patients"),
+            ),
             (
                 "https://x-access-token:secret@github.com/clinicult/patients",
                 Some("https://github.com/clinicult/patients"),
             ),
-            ("ssh://git@github.com:22/clinicult/patients.git", Some("https://github.com/clinicult/patients")),
-            ("https://github.com/clinicult/patients.git", Some("https://github.com/clinicult/patients")),
+            (
+                "ssh://git@github.com:22/clinicult/patients.git",
+                Some("https://github.com/clinicult/patients"),
+            ),
+            (
+                "https://github.com/clinicult/patients.git",
+                Some("https://github.com/clinicult/patients"),
+            ),
             ("/srv/patients.git", None),
             ("file:///srv/patients.git", None),
             ("", None),

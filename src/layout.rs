@@ -2,9 +2,9 @@
 //!
 //! <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>
 //!
-//! A layout may come from another job, so that nothing in it is believed: a file is read only when it is a regular file of
-//! the size that its descriptor gives, and JSON is parsed only after its digest was compared. What is large (layers) is
-//! hashed by who reads it.
+//! A layout may come from another job, so that nothing in it is believed: a file is read only when
+//! it is a regular file of the size that its descriptor gives, and JSON is parsed only after its
+//! digest was compared. What is large (layers) is hashed by who reads it.
 
 pub mod steps;
 
@@ -19,7 +19,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Place, Result};
 
-/// Manifests and configs are small; a larger one is a mistake or an attack. Registries have the same bound:
+/// Manifests and configs are small; a larger one is a mistake or an attack. Registries have the
+/// same bound:
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
 pub const JSON_LIMIT: u64 = 4 * 1024 * 1024;
 /// The containerd store nests an index in an index; nobody nests deeper than twice.
@@ -29,14 +30,16 @@ const DOCUMENT_LIMIT: usize = 256;
 /// No engine stacks as many; a manifest of 4 MiB could name thousands.
 const LAYER_LIMIT: usize = 1024;
 
-/// The media types that are written here: <https://github.com/opencontainers/image-spec/blob/main/media-types.md>. A layer that
-/// is packed has `+gzip` or `+zstd` behind it.
+/// The media types that are written here:
+/// <https://github.com/opencontainers/image-spec/blob/main/media-types.md>. A layer that is packed
+/// has `+gzip` or `+zstd` behind it.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// The media type of a statement about an image: <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>
+/// The media type of a statement about an image:
+/// <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>
 pub const STATEMENT: &str = "application/vnd.in-toto+json";
 
 /// The media types of an index, as OCI and as Docker have them.
@@ -113,7 +116,8 @@ pub struct Descriptor {
     pub digest: Digest,
     /// In bytes, compressed as it is stored.
     pub size: u64,
-    /// `linux/amd64`, `linux/arm64/v8`. An image has one always: where its descriptor says none, its config does.
+    /// `linux/amd64`, `linux/arm64/v8`. An image has one always: where its descriptor says none,
+    /// its config does.
     pub platform: Option<String>,
 }
 
@@ -149,17 +153,22 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Reads and checks a layout: one root in index.json and what refers to it, every digest, size and media type below them,
-    /// every file there and a regular one. Manifests and configs are hashed; layers are not, that is for who reads them.
+    /// Reads and checks a layout: one root in index.json and what refers to it, every digest, size
+    /// and media type below them, every file there and a regular one. Manifests and configs are
+    /// hashed; layers are not, that is for who reads them.
     ///
     /// # Errors
     /// Bad input that names the file and what is wrong with it.
     pub fn open(folder: &Path) -> Result<Layout> {
-        let header: oci::OciLayout = parse(&folder.join("oci-layout"), &entry(folder, "oci-layout")?)?;
+        let header: oci::OciLayout =
+            parse(&folder.join("oci-layout"), &entry(folder, "oci-layout")?)?;
         if header.image_layout_version() != "1.0.0" {
             return Err(broken(
                 &folder.join("oci-layout"),
-                format!("it is of version `{}`, and only 1.0.0 is known", header.image_layout_version()),
+                format!(
+                    "it is of version `{}`, and only 1.0.0 is known",
+                    header.image_layout_version()
+                ),
             ));
         }
         for part in ["blobs", "blobs/sha256"] {
@@ -170,16 +179,24 @@ impl Layout {
         }
         let path = folder.join("index.json");
         let index: oci::ImageIndex = parse(&path, &entry(folder, "index.json")?)?;
-        let mut reader =
-            Reader { folder, seen: HashMap::new(), manifests: vec![], documents: vec![], blobs: BTreeMap::new() };
+        let mut reader = Reader {
+            folder,
+            seen: HashMap::new(),
+            manifests: vec![],
+            documents: vec![],
+            blobs: BTreeMap::new(),
+        };
         let (referring, images) = reader.sorted(&path, &index)?;
         reader.document(&path, only_root(&path, &images)?, 0)?;
         // The root is read first and kept last, behind all that it refers to.
-        let root = reader.documents.last().cloned().ok_or_else(|| broken(&path, "it has no image"))?;
+        let root =
+            reader.documents.last().cloned().ok_or_else(|| broken(&path, "it has no image"))?;
         if reader.manifests.is_empty() {
             return Err(broken(&path, format!("there is no image below {}", root.digest)));
         }
-        let referrers = referring.into_iter().map(|(descriptor, written)| reader.referrer(descriptor, &written));
+        let referrers = referring
+            .into_iter()
+            .map(|(descriptor, written)| reader.referrer(descriptor, &written));
         let referrers = referrers.collect::<Result<Vec<_>>>()?;
         let Reader { manifests, documents, blobs, .. } = reader;
         Ok(Layout { folder: folder.to_path_buf(), root, manifests, documents, blobs, referrers })
@@ -200,7 +217,8 @@ impl Layout {
         self.manifests.iter().filter_map(|manifest| manifest.descriptor.platform.clone()).collect()
     }
 
-    /// Every manifest and index, attestations too: each behind all that it refers to, the root last.
+    /// Every manifest and index, attestations too: each behind all that it refers to, the root
+    /// last.
     pub fn documents(&self) -> &[Descriptor] {
         &self.documents
     }
@@ -215,11 +233,14 @@ impl Layout {
         &self.referrers
     }
 
-    /// All that a registry stores for this layout, in bytes: blobs compressed, as they are, each once, and manifests.
+    /// All that a registry stores for this layout, in bytes: blobs compressed, as they are, each
+    /// once, and manifests.
     pub fn size(&self) -> u64 {
-        let referring = self.referrers.iter().flat_map(|one| one.blobs.iter().chain([&one.descriptor]));
+        let referring =
+            self.referrers.iter().flat_map(|one| one.blobs.iter().chain([&one.descriptor]));
         let all = self.blobs.values().chain(&self.documents).chain(referring);
-        let each: HashMap<&Digest, u64> = all.map(|descriptor| (&descriptor.digest, descriptor.size)).collect();
+        let each: HashMap<&Digest, u64> =
+            all.map(|descriptor| (&descriptor.digest, descriptor.size)).collect();
         each.values().fold(0, |sum, size| sum.saturating_add(*size))
     }
 
@@ -252,18 +273,26 @@ impl Reader<'_> {
     fn document(&mut self, parent: &Path, written: &oci::Descriptor, nesting: usize) -> Result<()> {
         let mut descriptor = known(parent, written, &[&INDEXES, &MANIFESTS])?;
         let path = self.path(&descriptor);
-        if let Some(before) = self.seen.insert(descriptor.digest.clone(), descriptor.media_type.clone()) {
+        if let Some(before) =
+            self.seen.insert(descriptor.digest.clone(), descriptor.media_type.clone())
+        {
             regular(&path, Some(descriptor.size))?;
             return match before == descriptor.media_type {
                 true => Ok(()),
                 false => Err(broken(
                     parent,
-                    format!("{} is `{before}` and `{}` at once", descriptor.digest, descriptor.media_type),
+                    format!(
+                        "{} is `{before}` and `{}` at once",
+                        descriptor.digest, descriptor.media_type
+                    ),
                 )),
             };
         }
         if nesting >= NESTING_LIMIT {
-            return Err(broken(parent, format!("indexes are nested more than {NESTING_LIMIT} deep")));
+            return Err(broken(
+                parent,
+                format!("indexes are nested more than {NESTING_LIMIT} deep"),
+            ));
         }
         if self.seen.len() > DOCUMENT_LIMIT {
             return Err(broken(parent, format!("there are more than {DOCUMENT_LIMIT} manifests")));
@@ -278,7 +307,8 @@ impl Reader<'_> {
             }
         } else {
             let manifest: oci::ImageManifest = parse(&path, &bytes)?;
-            let attestation = written.annotations().as_ref().is_some_and(|notes| notes.contains_key(ATTESTATION));
+            let attestation =
+                written.annotations().as_ref().is_some_and(|notes| notes.contains_key(ATTESTATION));
             if attestation {
                 self.attestation(&path, &manifest)?;
             } else {
@@ -291,7 +321,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The entries of index.json, each digest once: manifests with a `subject` refer to an image, all others are one.
+    /// The entries of index.json, each digest once: manifests with a `subject` refer to an image,
+    /// all others are one.
     fn sorted<'i>(
         &self,
         path: &Path,
@@ -301,9 +332,14 @@ impl Reader<'_> {
         let mut seen: HashMap<&str, &oci::MediaType> = HashMap::new();
         for written in index.manifests() {
             if seen.len() > DOCUMENT_LIMIT {
-                return Err(broken(path, format!("there are more than {DOCUMENT_LIMIT} manifests")));
+                return Err(broken(
+                    path,
+                    format!("there are more than {DOCUMENT_LIMIT} manifests"),
+                ));
             }
-            if seen.insert(written.digest().as_ref(), written.media_type()) == Some(written.media_type()) {
+            if seen.insert(written.digest().as_ref(), written.media_type())
+                == Some(written.media_type())
+            {
                 continue;
             }
             let descriptor = known(path, written, &[&INDEXES, &MANIFESTS])?;
@@ -322,14 +358,23 @@ impl Reader<'_> {
         Ok((referring, images))
     }
 
-    /// Checks what refers to an image of this layout. What is in it is anybody's, so that any media type will do that is one.
+    /// Checks what refers to an image of this layout. What is in it is anybody's, so that any media
+    /// type will do that is one.
     fn referrer(&self, descriptor: Descriptor, written: &oci::ImageManifest) -> Result<Referrer> {
         let path = self.path(&descriptor);
-        let subject = written.subject().as_ref().map(|subject| known(&path, subject, &[&INDEXES, &MANIFESTS]));
+        let subject = written
+            .subject()
+            .as_ref()
+            .map(|subject| known(&path, subject, &[&INDEXES, &MANIFESTS]));
         let subject = subject.ok_or_else(|| broken(&path, "it has no subject"))??;
         let about = self.documents.iter().find(|document| document.digest == subject.digest);
-        if about.is_none_or(|about| about.size != subject.size || about.media_type != subject.media_type) {
-            return Err(broken(&path, format!("its subject {} is not in this layout", subject.digest)));
+        if about.is_none_or(|about| {
+            about.size != subject.size || about.media_type != subject.media_type
+        }) {
+            return Err(broken(
+                &path,
+                format!("its subject {} is not in this layout", subject.digest),
+            ));
         }
         if written.layers().len() > LAYER_LIMIT {
             return Err(broken(&path, format!("it has more than {LAYER_LIMIT} layers")));
@@ -339,7 +384,8 @@ impl Reader<'_> {
             self.there(&path, blob, &[&[&kind]])
         });
         let blobs = blobs.collect::<Result<Vec<_>>>()?;
-        let kind = written.artifact_type().as_ref().unwrap_or_else(|| written.config().media_type());
+        let kind =
+            written.artifact_type().as_ref().unwrap_or_else(|| written.config().media_type());
         let mut entry = serde_json::json!({
             "mediaType": descriptor.media_type, "digest": descriptor.digest.as_str(), "size": descriptor.size,
             "artifactType": media_type(&path, kind)?,
@@ -351,7 +397,12 @@ impl Reader<'_> {
         Ok(Referrer { descriptor, subject: subject.digest, blobs, entry })
     }
 
-    fn image(&mut self, path: &Path, descriptor: &Descriptor, written: &oci::ImageManifest) -> Result<Manifest> {
+    fn image(
+        &mut self,
+        path: &Path,
+        descriptor: &Descriptor,
+        written: &oci::ImageManifest,
+    ) -> Result<Manifest> {
         let config = self.keep(path, written.config(), &[&CONFIGS])?;
         let at = self.path(&config);
         let says: oci::ImageConfiguration = parse(&at, &json(&at, &config)?)?;
@@ -362,11 +413,15 @@ impl Reader<'_> {
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let unpacked = says.rootfs().diff_ids().len();
         if unpacked != layers.len() {
-            return Err(broken(path, format!("it has {} layers, and its config {unpacked}", layers.len())));
+            return Err(broken(
+                path,
+                format!("it has {} layers, and its config {unpacked}", layers.len()),
+            ));
         }
         let mut descriptor = descriptor.clone();
         if descriptor.platform.is_none() {
-            descriptor.platform = Some(platform(&at, says.os(), says.architecture(), says.variant().as_deref())?);
+            descriptor.platform =
+                Some(platform(&at, says.os(), says.architecture(), says.variant().as_deref())?);
         }
         Ok(Manifest { descriptor, config, layers })
     }
@@ -380,14 +435,24 @@ impl Reader<'_> {
     }
 
     /// Checks a blob of the image, and keeps it.
-    fn keep(&mut self, path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<Descriptor> {
+    fn keep(
+        &mut self,
+        path: &Path,
+        written: &oci::Descriptor,
+        allowed: &[&[&str]],
+    ) -> Result<Descriptor> {
         let descriptor = self.there(path, written, allowed)?;
         self.blobs.entry(descriptor.digest.clone()).or_insert_with(|| descriptor.clone());
         Ok(descriptor)
     }
 
     /// Checks a blob's descriptor and its file.
-    fn there(&self, path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<Descriptor> {
+    fn there(
+        &self,
+        path: &Path,
+        written: &oci::Descriptor,
+        allowed: &[&[&str]],
+    ) -> Result<Descriptor> {
         let descriptor = known(path, written, allowed)?;
         if descriptor.size == 0 {
             return Err(broken(
@@ -409,8 +474,10 @@ fn only_root<'a>(path: &Path, images: &[&'a oci::Descriptor]) -> Result<&'a oci:
     match images {
         [] => Err(broken(path, "it has no image")),
         [one] => Ok(one),
-        [one, other, ..] => Err(broken(path, format!("it has two images, {} and {}", one.digest(), other.digest()))
-            .fix("build one image at a time; several platforms of one image are one index")),
+        [one, other, ..] => {
+            Err(broken(path, format!("it has two images, {} and {}", one.digest(), other.digest()))
+                .fix("build one image at a time; several platforms of one image are one index"))
+        }
     }
 }
 
@@ -427,7 +494,10 @@ fn media_type(path: &Path, written: &oci::MediaType) -> Result<String> {
         part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
     };
-    match text.split_once('/').is_some_and(|(one, other)| part(one) && part(other) && text.len() <= 255) {
+    match text
+        .split_once('/')
+        .is_some_and(|(one, other)| part(one) && part(other) && text.len() <= 255)
+    {
         true => Ok(text),
         false => Err(broken(path, format!("`{}` is no media type", text.escape_default()))),
     }
@@ -441,8 +511,12 @@ fn known(path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<
         return Err(broken(path, format!("unknown media type `{}`", media_type.escape_default()))
             .fix(format!("known here: {}", types.join(", "))));
     }
-    let digest = Digest::parse(written.digest().as_ref())
-        .map_err(|_| broken(path, format!("`{}` is no sha256 digest", written.digest().as_ref().escape_default())))?;
+    let digest = Digest::parse(written.digest().as_ref()).map_err(|_| {
+        broken(
+            path,
+            format!("`{}` is no sha256 digest", written.digest().as_ref().escape_default()),
+        )
+    })?;
     let platform = match written.platform() {
         Some(of) => Some(platform(path, of.os(), of.architecture(), of.variant().as_deref())?),
         None => None,
@@ -450,12 +524,21 @@ fn known(path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<
     Ok(Descriptor { media_type, digest, size: written.size(), platform })
 }
 
-/// `linux/amd64`, `linux/arm64/v8`. It is shown and handed on, so that it may have no other characters than these have.
-fn platform(path: &Path, os: &oci::Os, architecture: &oci::Arch, variant: Option<&str>) -> Result<String> {
+/// `linux/amd64`, `linux/arm64/v8`. It is shown and handed on, so that it may have no other
+/// characters than these have.
+fn platform(
+    path: &Path,
+    os: &oci::Os,
+    architecture: &oci::Arch,
+    variant: Option<&str>,
+) -> Result<String> {
     let text = [Some(os.to_string()), Some(architecture.to_string()), variant.map(str::to_string)];
     let text = text.into_iter().flatten().collect::<Vec<_>>().join("/");
     let plain = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     };
     match text.split('/').all(plain) {
         true => Ok(text),
@@ -463,7 +546,8 @@ fn platform(path: &Path, os: &oci::Os, architecture: &oci::Arch, variant: Option
     }
 }
 
-/// A document that is an index to one reader and a manifest to another would let two readers see two images.
+/// A document that is an index to one reader and a manifest to another would let two readers see
+/// two images.
 /// <https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh>
 fn refuse_two_meanings(path: &Path, bytes: &[u8], media_type: &str, is_index: bool) -> Result<()> {
     #[derive(serde::Deserialize)]
@@ -478,7 +562,10 @@ fn refuse_two_meanings(path: &Path, bytes: &[u8], media_type: &str, is_index: bo
     if let Some(own) = meaning.media_type.filter(|own| own != media_type) {
         return Err(broken(
             path,
-            format!("it calls itself `{}`, and is referred to as `{media_type}`", own.escape_default()),
+            format!(
+                "it calls itself `{}`, and is referred to as `{media_type}`",
+                own.escape_default()
+            ),
         ));
     }
     let other = if is_index { meaning.layers.or(meaning.config) } else { meaning.manifests };
@@ -496,9 +583,14 @@ fn entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
             "give the folder that build-image wrote; an archive is unpacked first: mkdir DIR && tar -xf FILE -C DIR",
         ));
     }
-    if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return Err(Error::input(format!("{} is no OCI layout: it has no {name}", folder.display()))
-            .fix("build the image first: cicd build-image, or name its folder with --layout DIR"));
+    if std::fs::symlink_metadata(&path)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    {
+        return Err(Error::input(format!(
+            "{} is no OCI layout: it has no {name}",
+            folder.display()
+        ))
+        .fix("build the image first: cicd build-image, or name its folder with --layout DIR"));
     }
     let size = regular(&path, None)?;
     bounded(&path, size)
@@ -517,7 +609,10 @@ fn json(path: &Path, descriptor: &Descriptor) -> Result<Vec<u8>> {
 
 fn bounded(path: &Path, size: u64) -> Result<Vec<u8>> {
     if size > JSON_LIMIT {
-        return Err(broken(path, format!("{size} bytes of JSON are more than the {JSON_LIMIT} that registries take")));
+        return Err(broken(
+            path,
+            format!("{size} bytes of JSON are more than the {JSON_LIMIT} that registries take"),
+        ));
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| broken(path, error))?;
@@ -525,7 +620,8 @@ fn bounded(path: &Path, size: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The size of a regular file. A link could lead out of the layout, to anything that this process may read.
+/// The size of a regular file. A link could lead out of the layout, to anything that this process
+/// may read.
 fn regular(path: &Path, expected: Option<u64>) -> Result<u64> {
     let meta = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => broken(path, "it is missing"),
@@ -535,22 +631,28 @@ fn regular(path: &Path, expected: Option<u64>) -> Result<u64> {
         return Err(broken(path, "it is not a regular file"));
     }
     match expected.filter(|expected| *expected != meta.len()) {
-        Some(expected) => Err(broken(path, format!("it has {} bytes, and its descriptor says {expected}", meta.len()))),
+        Some(expected) => Err(broken(
+            path,
+            format!("it has {} bytes, and its descriptor says {expected}", meta.len()),
+        )),
         None => Ok(meta.len()),
     }
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let place = Place { file: path.to_path_buf(), line: error.line() as u64, column: error.column() as u64 };
+        let place = Place {
+            file: path.to_path_buf(),
+            line: error.line() as u64,
+            column: error.column() as u64,
+        };
         let text = error.to_string();
         let why = text.split(" at line ").next().unwrap_or(&text).to_string();
         Error::input("not what an OCI layout has here").at(place).why(why).fix(AGAIN)
     })
 }
 
-const AGAIN: &str =
-    "build the image again: cicd build-image; where it came from another job, hand over the whole folder";
+const AGAIN: &str = "build the image again: cicd build-image; where it came from another job, hand over the whole folder";
 
 fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::input(format!("the layout is broken at {}", path.display())).why(why).fix(AGAIN)

@@ -1,9 +1,10 @@
-//! `cicd`: from a commit to a service that answers. Snapshots the environment once, parses, runs, ends with an exit code.
+//! `cicd`: from a commit to a service that answers. Snapshots the environment once, parses, runs,
+//! ends with an exit code.
 
 mod aws;
 mod check;
 mod cli;
-mod commands;
+mod command;
 mod config;
 mod deploy;
 mod docker;
@@ -67,14 +68,19 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
         _ => Verbosity::Normal,
     };
     let report = Report::new(format, verbosity);
-    let context =
-        commands::Context { shared: cli.shared.clone(), environ, report: report.clone(), outputs: Default::default() };
-    let result = interruptible(commands::run(&cli.command, &context));
+    let context = command::Context {
+        shared: cli.shared.clone(),
+        environ,
+        report: report.clone(),
+        outputs: Default::default(),
+    };
+    let result = interruptible(command::run_command(&cli.command, &context));
     let mut outputs = context.outputs.take();
     if let Err(error) = &result {
         outputs.append(&mut failure(error));
         // Indented, so that whatever a log says stays text.
-        let words: String = human::explain(error).lines().map(|line| format!("    {line}\n")).collect();
+        let words: String =
+            human::explain(error).lines().map(|line| format!("    {line}\n")).collect();
         report.summarise(format!("**Failed**\n\n{words}"));
     }
     let outputs = report.masked(outputs);
@@ -89,8 +95,8 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
     }
 }
 
-/// Runs a command until it ends or a signal comes. GitHub's runner sends SIGINT, 7.5 s later SIGTERM, 2.5 s later KILL;
-/// dropping the command stops its writes at once.
+/// Runs a command until it ends or a signal comes. GitHub's runner sends SIGINT, 7.5 s later
+/// SIGTERM, 2.5 s later KILL; dropping the command stops its writes at once.
 fn interruptible(command: impl Future<Output = Result<()>>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -115,8 +121,13 @@ fn failure(error: &Error) -> Outputs {
         "message": error.to_string(),
         "causes": error.causes,
     });
-    if let (Some(fix), Some(details)) = (&error.fix, details.as_object_mut()) {
-        details.insert("fix".into(), fix.clone().into());
+    if let Some(details) = details.as_object_mut() {
+        if let Some(code) = error.code {
+            details.insert("code".into(), serde_json::json!(code));
+        }
+        if !error.fixes.is_empty() {
+            details.insert("fix".into(), error.advice().into());
+        }
     }
     let status = match error.kind {
         Kind::RolledBack => "rolled-back",

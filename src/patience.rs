@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::fmt::rfc2822;
 
-/// How often and how long we wait for a server that is not well. Every wait is bounded, and so is their number.
+/// How often and how long we wait for a server that is not well. Every wait is bounded, and so is
+/// their number.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Tries after the first one.
@@ -18,7 +19,8 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// About a quarter of a minute for a server that says nothing of time, and a minute a time for one that does.
+    /// About a quarter of a minute for a server that says nothing of time, and a minute a time for
+    /// one that does.
     pub const DEFAULT: Patience = Patience {
         again: 5,
         pause: Duration::from_millis(500),
@@ -26,13 +28,17 @@ impl Patience {
         still: Duration::from_secs(60),
     };
 
-    /// How long to wait before try number `again` (from 1), or not to try again. `asked` is what the server asked for;
-    /// `chance` is between 0 and 1, so that many runs that failed together do not come back together.
+    /// How long to wait before try number `again` (from 1), or not to try again. `asked` is what
+    /// the server asked for; `chance` is between 0 and 1, so that many runs that failed together do
+    /// not come back together.
     pub fn pause(&self, again: u32, asked: Option<Duration>, chance: f64) -> Option<Duration> {
         if again > self.again {
             return None;
         }
-        let doubled = self.pause.saturating_mul(2_u32.saturating_pow(again.saturating_sub(1))).min(self.longest);
+        let doubled = self
+            .pause
+            .saturating_mul(2_u32.saturating_pow(again.saturating_sub(1)))
+            .min(self.longest);
         let own = doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
         match asked {
             Some(asked) if asked > self.longest => None,
@@ -71,8 +77,10 @@ mod tests {
     #[test]
     fn pauses_grow_are_bounded_and_end() {
         let patience = Patience::DEFAULT;
-        let pauses: Vec<u128> =
-            (1..=5).filter_map(|again| patience.pause(again, None, 1.0)).map(|pause| pause.as_millis()).collect();
+        let pauses: Vec<u128> = (1..=5)
+            .filter_map(|again| patience.pause(again, None, 1.0))
+            .map(|pause| pause.as_millis())
+            .collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000]);
         assert_eq!(patience.pause(1, None, 0.0), Some(Duration::from_millis(250)));
         assert_eq!(patience.pause(6, None, 1.0), None);
@@ -87,7 +95,11 @@ mod tests {
         let patience = Patience::DEFAULT;
         assert_eq!(patience.pause(1, Some(seconds(7)), 1.0), Some(Duration::from_millis(7500)));
         assert_eq!(patience.pause(1, Some(seconds(7)), 0.0), Some(Duration::from_millis(7250)));
-        assert_eq!(patience.pause(5, Some(seconds(1)), 1.0), Some(seconds(9)), "never less than our own pause");
+        assert_eq!(
+            patience.pause(5, Some(seconds(1)), 1.0),
+            Some(seconds(9)),
+            "never less than our own pause"
+        );
         assert_eq!(patience.pause(1, Some(seconds(3600)), 1.0), None, "not an hour");
     }
 
@@ -106,7 +118,11 @@ mod tests {
             (None, date, None),
         ];
         for (retry_after, date, expected) in cases {
-            assert_eq!(asked(retry_after, date), expected.map(Duration::from_secs), "{retry_after:?}");
+            assert_eq!(
+                asked(retry_after, date),
+                expected.map(Duration::from_secs),
+                "{retry_after:?}"
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
-//! A Dockerfile taken apart as far as rules need it: instructions with their lines, stages, exec forms. Pure.
+//! A Dockerfile taken apart as far as rules need it: instructions with their lines, stages, exec
+//! forms. Pure.
 //!
-//! It never refuses a text: what BuildKit would refuse becomes an instruction that no rule knows as one.
+//! It never refuses a text: what BuildKit would refuse becomes an instruction that no rule knows as
+//! one.
 //! <https://docs.docker.com/reference/dockerfile/>
 
 use std::collections::BTreeMap;
@@ -39,7 +41,8 @@ pub struct Instruction {
     pub keyword: String,
     /// `--mount=…`, `--from=…`: what stands before the arguments.
     pub flags: Vec<String>,
-    /// Everything after keyword and flags; lines are joined by a space, those of a here-document by a newline.
+    /// Everything after keyword and flags; lines are joined by a space, those of a here-document by
+    /// a newline.
     pub text: String,
     /// The line it begins on, from 1.
     pub line: u64,
@@ -72,7 +75,12 @@ impl Dockerfile {
             let first = first.trim();
             if first.is_empty() || first.starts_with('#') {
                 ignored.extend(
-                    first.split("cicd: ignore=").nth(1).map(|rules| rules.split(',').map(word)).into_iter().flatten(),
+                    first
+                        .split("cicd: ignore=")
+                        .nth(1)
+                        .map(|rules| rules.split(',').map(word))
+                        .into_iter()
+                        .flatten(),
                 );
                 continue;
             }
@@ -115,9 +123,11 @@ impl Dockerfile {
 
     /// Its stages, in order.
     pub fn stages(&self) -> Vec<Stage<'_>> {
-        let starts: Vec<usize> =
-            (0..self.instructions.len()).filter(|at| self.instructions[*at].keyword == "FROM").collect();
-        let globals = self.instructions[..starts.first().copied().unwrap_or(self.instructions.len())].iter();
+        let starts: Vec<usize> = (0..self.instructions.len())
+            .filter(|at| self.instructions[*at].keyword == "FROM")
+            .collect();
+        let globals =
+            self.instructions[..starts.first().copied().unwrap_or(self.instructions.len())].iter();
         let arguments: BTreeMap<String, String> = globals
             .filter(|one| one.keyword == "ARG")
             .flat_map(|one| one.pairs())
@@ -130,8 +140,10 @@ impl Dockerfile {
             .map(|(start, end)| {
                 let from = &self.instructions[*start];
                 let words: Vec<&str> = from.text.split_whitespace().collect();
-                let name =
-                    words.iter().position(|word| word.eq_ignore_ascii_case("as")).and_then(|at| words.get(at + 1));
+                let name = words
+                    .iter()
+                    .position(|word| word.eq_ignore_ascii_case("as"))
+                    .and_then(|at| words.get(at + 1));
                 Stage {
                     from,
                     base: filled(words.first().copied().unwrap_or_default(), &arguments),
@@ -142,11 +154,14 @@ impl Dockerfile {
             .collect()
     }
 
-    /// The stage that is shipped, and those it begins with, the shipped one first: what holds in the result.
+    /// The stage that is shipped, and those it begins with, the shipped one first: what holds in
+    /// the result.
     pub fn shipped<'a>(&'a self, target: Option<&str>) -> Vec<Stage<'a>> {
         let stages = self.stages();
         let by_name = |name: &str| {
-            stages.iter().position(|stage| stage.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name)))
+            stages.iter().position(|stage| {
+                stage.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+            })
         };
         let mut next = match target {
             Some(target) => by_name(target),
@@ -226,16 +241,17 @@ fn push_line(joined: &mut String, line: &str, escape: char) -> bool {
     continued.is_some()
 }
 
-/// The words that end the here-documents of an instruction. Each begins with a word of its own, `<<END` or `3<<-"END"`: a shift
-/// in a program's text is none.
+/// The words that end the here-documents of an instruction. Each begins with a word of its own,
+/// `<<END` or `3<<-"END"`: a shift in a program's text is none.
 fn heredocs(text: &str) -> Vec<String> {
-    let begins = ["RUN", "COPY", "ADD"]
-        .iter()
-        .any(|keyword| text.get(..keyword.len()).is_some_and(|start| start.eq_ignore_ascii_case(keyword)));
+    let begins = ["RUN", "COPY", "ADD"].iter().any(|keyword| {
+        text.get(..keyword.len()).is_some_and(|start| start.eq_ignore_ascii_case(keyword))
+    });
     let ends = text.split_whitespace().filter(|_| begins).filter_map(|word| {
         let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
         let rest = rest.trim_start_matches('-').trim_start_matches(['"', '\'']);
-        let end: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let end: String =
+            rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
         (!end.is_empty() && !rest.starts_with('<')).then_some(end)
     });
     ends.collect()
@@ -271,17 +287,24 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// `$NAME`, `${NAME}` and `${NAME:-default}` filled in; what the file does not say stays as it stands.
+/// `$NAME`, `${NAME}` and `${NAME:-default}` filled in; what the file does not say stays as it
+/// stands.
 fn filled(text: &str, arguments: &BTreeMap<String, String>) -> String {
     let mut result = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         result.push_str(before);
-        let (name, remaining) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+        let (name, remaining) = match after
+            .strip_prefix('{')
+            .and_then(|inner| inner.split_once('}'))
+        {
             Some(braced) => braced,
-            None => after.split_at(after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len())),
+            None => after.split_at(
+                after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len()),
+            ),
         };
-        let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
+        let (name, default) =
+            name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
         match arguments.get(name).map(String::as_str).or(default) {
             Some(value) => result.push_str(value),
             None => result.push_str(&rest[before.len()..rest.len() - remaining.len()]),
@@ -299,8 +322,11 @@ mod tests {
     fn instructions_are_put_together() {
         let text = "# syntax=docker/dockerfile:1\n\nARG BASE=python:3.13\nfrom ${BASE} AS build\nRUN --mount=type=cache,target=/x a && \\\n  # said\n\n  b\nCOPY <<EOF /x\none # two\nEOF\nENV A=1 B=\"two words\"\nENV C three four\nCMD [\"a\", \"b\"]\n";
         let file = Dockerfile::parse(text);
-        let seen: Vec<(&str, &str, u64)> =
-            file.instructions.iter().map(|one| (one.keyword.as_str(), one.text.as_str(), one.line)).collect();
+        let seen: Vec<(&str, &str, u64)> = file
+            .instructions
+            .iter()
+            .map(|one| (one.keyword.as_str(), one.text.as_str(), one.line))
+            .collect();
         let expected = [
             ("ARG", "BASE=python:3.13", 3),
             ("FROM", "${BASE} AS build", 4),
@@ -329,16 +355,19 @@ mod tests {
         let file = Dockerfile::parse(
             "FROM x\nRUN python -c \"print(1<<20)\" && echo $((1<<2))\nRUN cat 3<<-\"END\"\nUSER 0\nEND\nUSER 1\n",
         );
-        let seen: Vec<(&str, u64)> = file.instructions.iter().map(|one| (one.keyword.as_str(), one.line)).collect();
+        let seen: Vec<(&str, u64)> =
+            file.instructions.iter().map(|one| (one.keyword.as_str(), one.line)).collect();
         assert_eq!(seen, [("FROM", 1), ("RUN", 2), ("RUN", 3), ("USER", 6)]);
     }
 
     #[test]
     fn the_shipped_stage_comes_with_those_it_begins_with() {
-        let file =
-            Dockerfile::parse("FROM a AS base\nUSER 1\nFROM b AS build\nFROM base AS runtime\nFROM runtime AS debug\n");
-        let names =
-            |target| -> Vec<String> { file.shipped(target).into_iter().filter_map(|stage| stage.name).collect() };
+        let file = Dockerfile::parse(
+            "FROM a AS base\nUSER 1\nFROM b AS build\nFROM base AS runtime\nFROM runtime AS debug\n",
+        );
+        let names = |target| -> Vec<String> {
+            file.shipped(target).into_iter().filter_map(|stage| stage.name).collect()
+        };
         assert_eq!(names(None), ["debug", "runtime", "base"]);
         assert_eq!(names(Some("build")), ["build"]);
         assert!(names(Some("nope")).is_empty());

@@ -1,4 +1,5 @@
-//! The rules a service's Dockerfile has to keep: those that matter for what the pipeline does with it. Pure.
+//! The rules a service's Dockerfile has to keep: those that matter for what the pipeline does with
+//! it. Pure.
 //!
 //! Style, and what only makes an image larger, is hadolint's.
 
@@ -24,8 +25,9 @@ impl Facts<'_> {
     /// The last instruction of that kind that holds in the shipped image.
     fn last(&self, keyword: &str) -> Option<&Instruction> {
         let stages = self.dockerfile.shipped(self.target);
-        let found =
-            stages.iter().find_map(|stage| stage.instructions.iter().rev().find(|one| one.keyword == keyword))?;
+        let found = stages
+            .iter()
+            .find_map(|stage| stage.instructions.iter().rev().find(|one| one.keyword == keyword))?;
         self.dockerfile.instructions.iter().find(|one| one.line == found.line)
     }
 
@@ -62,13 +64,23 @@ const RULES: [(&str, Level, Rule); 17] = [
 /// What the rules find, by line.
 pub fn lint(facts: &Facts<'_>) -> Vec<Finding> {
     let ignored = |line: u64, rule: &str| {
-        let one = facts.dockerfile.instructions.iter().find(|one| one.lines.iter().any(|(own, _)| *own == line));
+        let one = facts
+            .dockerfile
+            .instructions
+            .iter()
+            .find(|one| one.lines.iter().any(|(own, _)| *own == line));
         one.is_some_and(|one| one.ignored.iter().any(|ignored| ignored == rule))
     };
     let mut findings: Vec<Finding> = RULES
         .iter()
         .flat_map(|(rule, level, look)| {
-            look(facts).into_iter().map(|(line, message, fix)| Finding { rule, level: *level, line, message, fix })
+            look(facts).into_iter().map(|(line, message, fix)| Finding {
+                rule,
+                level: *level,
+                line,
+                message,
+                fix,
+            })
         })
         .filter(|finding| !ignored(finding.line, finding.rule))
         .collect();
@@ -83,13 +95,20 @@ fn broken_continuation(facts: &Facts<'_>) -> Vec<Said> {
             let fix = format!("end line {} with ` \\`", one.line.saturating_sub(1));
             said.push((
                 one.line,
-                format!("`{}` begins an instruction: the line before does not go on", one.lines[0].1),
+                format!(
+                    "`{}` begins an instruction: the line before does not go on",
+                    one.lines[0].1
+                ),
                 fix,
             ));
         }
         if one.continues {
             let last = one.lines.last().map_or(one.line, |(line, _)| *line);
-            said.push((last, "the last line ends with the sign that it goes on".into(), "take the `\\` away".into()));
+            said.push((
+                last,
+                "the last line ends with the sign that it goes on".into(),
+                "take the `\\` away".into(),
+            ));
         }
         // These take an instruction as their argument.
         let takes = ["HEALTHCHECK", "ONBUILD"].contains(&one.keyword.as_str());
@@ -104,8 +123,11 @@ fn broken_continuation(facts: &Facts<'_>) -> Vec<Said> {
                 said.push((*line, message, "take the `\\` before it away".into()));
             }
         }
-        for (line, text) in one.lines.iter().filter(|_| one.keyword == "RUN" && !one.text.contains("<<")) {
-            // A backslash inside a line is an escaped space for the shell: a line break was lost there.
+        for (line, text) in
+            one.lines.iter().filter(|_| one.keyword == "RUN" && !one.text.contains("<<"))
+        {
+            // A backslash inside a line is an escaped space for the shell: a line break was lost
+            // there.
             if text.contains("&& \\ ") || text.contains("| \\ ") || text.contains("; \\ ") {
                 said.push((
                     *line,
@@ -126,8 +148,10 @@ fn unknown_instruction(facts: &Facts<'_>) -> Vec<Said> {
     let unknown = facts.dockerfile.instructions.iter().filter(|one| !known(one));
     unknown
         .map(|one| {
-            let near =
-                KEYWORDS.iter().min_by_key(|known| strsim::damerau_levenshtein(&one.keyword, known)).unwrap_or(&"RUN");
+            let near = KEYWORDS
+                .iter()
+                .min_by_key(|known| strsim::damerau_levenshtein(&one.keyword, known))
+                .unwrap_or(&"RUN");
             (
                 one.line,
                 format!("there is no instruction `{}`", one.keyword),
@@ -143,7 +167,9 @@ fn unknown_target(facts: &Facts<'_>) -> Vec<Said> {
             let line = facts.all(&["FROM"]).last().map_or(1, |from| from.line);
             vec![(
                 line,
-                format!("no stage is named `{target}`, which `image.target` of service.yaml asks for"),
+                format!(
+                    "no stage is named `{target}`, which `image.target` of service.yaml asks for"
+                ),
                 format!("`FROM … AS {target}`"),
             )]
         }
@@ -157,7 +183,11 @@ fn on_images(facts: &Facts<'_>) -> Vec<(u64, String)> {
     let names: Vec<&str> = stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
     stages
         .iter()
-        .filter(|stage| stage.base != "scratch" && !names.contains(&stage.base.as_str()) && !stage.base.is_empty())
+        .filter(|stage| {
+            stage.base != "scratch"
+                && !names.contains(&stage.base.as_str())
+                && !stage.base.is_empty()
+        })
         .map(|stage| (stage.from.line, stage.base.clone()))
         .collect()
 }
@@ -218,14 +248,17 @@ fn ended(image: &str) -> Option<(String, String)> {
 
 fn base_deprecated(facts: &Facts<'_>) -> Vec<Said> {
     let found = on_images(facts).into_iter();
-    found.filter_map(|(line, image)| deprecated(&image).map(|(message, fix)| (line, message, fix))).collect()
+    found
+        .filter_map(|(line, image)| deprecated(&image).map(|(message, fix)| (line, message, fix)))
+        .collect()
 }
 
 fn base_ended(facts: &Facts<'_>) -> Vec<Said> {
     let found = on_images(facts).into_iter();
     found
         .filter_map(|(line, image)| {
-            ended(&image).map(|(what, fix)| (line, format!("{what} gets no security fixes any more"), fix))
+            ended(&image)
+                .map(|(what, fix)| (line, format!("{what} gets no security fixes any more"), fix))
         })
         .collect()
 }
@@ -246,13 +279,33 @@ fn base_unpinned(facts: &Facts<'_>) -> Vec<Said> {
 
 fn retired_installer(facts: &Facts<'_>) -> Vec<Said> {
     let retired = [
-        ("get-poetry.py", "Poetry's get-poetry.py is gone: it answers 404", "RUN pip install poetry==2.5.1"),
-        ("install.python-poetry.org", "an installer is run that may change any day", "RUN pip install poetry==2.5.1"),
-        ("install-poetry.py", "Poetry's install-poetry.py is retired", "RUN pip install poetry==2.5.1"),
-        ("bootstrap.pypa.io/2.", "pip for Python 2 is retired", "build on python:3.13-slim, which has pip"),
+        (
+            "get-poetry.py",
+            "Poetry's get-poetry.py is gone: it answers 404",
+            "RUN pip install poetry==2.5.1",
+        ),
+        (
+            "install.python-poetry.org",
+            "an installer is run that may change any day",
+            "RUN pip install poetry==2.5.1",
+        ),
+        (
+            "install-poetry.py",
+            "Poetry's install-poetry.py is retired",
+            "RUN pip install poetry==2.5.1",
+        ),
+        (
+            "bootstrap.pypa.io/2.",
+            "pip for Python 2 is retired",
+            "build on python:3.13-slim, which has pip",
+        ),
         ("easy_install", "easy_install is retired", "pip install"),
         ("setup.py install", "`setup.py install` is retired", "pip install ."),
-        ("apt-key ", "apt-key is retired", "put the key into /etc/apt/keyrings and name it by signed-by"),
+        (
+            "apt-key ",
+            "apt-key is retired",
+            "put the key into /etc/apt/keyrings and name it by signed-by",
+        ),
         (
             "deb.nodesource.com/setup_",
             "the script of NodeSource is run unseen",
@@ -302,15 +355,28 @@ pub fn is_secret_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
     let is = |word: &str| parts.contains(&word);
     let key = is("KEY")
-        && ["API", "SECRET", "PRIVATE", "ACCESS", "SIGNING", "ENCRYPTION", "SSH", "DEPLOY", "MASTER"]
-            .iter()
-            .any(|word| is(word));
-    let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIALS", "APIKEY"].iter().any(|word| is(word)) || key;
+        && [
+            "API",
+            "SECRET",
+            "PRIVATE",
+            "ACCESS",
+            "SIGNING",
+            "ENCRYPTION",
+            "SSH",
+            "DEPLOY",
+            "MASTER",
+        ]
+        .iter()
+        .any(|word| is(word));
+    let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIALS", "APIKEY"]
+        .iter()
+        .any(|word| is(word))
+        || key;
     name == "AWS_ACCESS_KEY_ID" || secret && !harmless.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a value of such a variable is no secret after all: a switch, a small number, or a stand-in for a build that asks for
-/// some value. Also asked by the image contract.
+/// Whether a value of such a variable is no secret after all: a switch, a small number, or a
+/// stand-in for a build that asks for some value. Also asked by the image contract.
 pub fn is_stand_in(value: &str) -> bool {
     const LONGEST: usize = 24;
     let value = value.trim_matches(['"', '\'']).to_lowercase();
@@ -318,8 +384,8 @@ pub fn is_stand_in(value: &str) -> bool {
     let stand_ins = ["dummy", "placeholder", "changeme", "fake", "example", "test", "build"];
     let phrases = ["change-me", "change_me", "not-set", "not_set"];
     let number = value.len() < 6 && value.bytes().all(|byte| byte.is_ascii_digit());
-    let letters =
-        value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_ ".contains(&byte));
+    let letters = value.len() <= LONGEST
+        && value.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_ ".contains(&byte));
     let says = value.split(['-', '_', ' ']).any(|word| stand_ins.contains(&word))
         || phrases.iter().any(|phrase| value.contains(phrase));
     number || switches.contains(&value.as_str()) || letters && says
@@ -329,27 +395,35 @@ fn secret_in_image(facts: &Facts<'_>) -> Vec<Said> {
     let mut said = Vec::new();
     for one in facts.all(&["ARG", "ENV", "LABEL"]) {
         for (name, value) in one.pairs() {
-            // An ARG gets its value at the build, where `docker history` shows it; an ENV without value is none.
+            // An ARG gets its value at the build, where `docker history` shows it; an ENV without
+            // value is none.
             let is_argument = one.keyword == "ARG";
             let has_value =
-                value.as_deref().is_some_and(|value| !value.is_empty() && !is_stand_in(value)) || is_argument;
+                value.as_deref().is_some_and(|value| !value.is_empty() && !is_stand_in(value))
+                    || is_argument;
             if is_secret_name(&name) && has_value {
                 let fix = format!(
                     "for the build: `build-secrets: ['id={0},env={name}']` in service.yaml and `RUN --mount=type=secret,id={0} …`; \
                      for the running service: `secrets: {{{name}: …}}` in service.yaml",
                     name.to_lowercase()
                 );
-                said.push((one.line, format!("{} {name} stays readable in the image's history", one.keyword), fix));
+                said.push((
+                    one.line,
+                    format!("{} {name} stays readable in the image's history", one.keyword),
+                    fix,
+                ));
             }
         }
     }
     said
 }
 
-/// Whether a file of this path holds a secret, as far as its name says. Also asked by the image contract.
+/// Whether a file of this path holds a secret, as far as its name says. Also asked by the image
+/// contract.
 pub fn is_secret_file(path: &str) -> bool {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
-    let sample = [".example", ".sample", ".template", ".dist"].iter().any(|end| name.ends_with(end));
+    let sample =
+        [".example", ".sample", ".template", ".dist"].iter().any(|end| name.ends_with(end));
     let names = [
         ".env",
         ".npmrc",
@@ -365,8 +439,9 @@ pub fn is_secret_file(path: &str) -> bool {
         "service-account.json",
     ];
     let ends = [".p12", ".pfx", ".jks", ".kdbx"];
-    let below =
-        path.ends_with(".aws/credentials") || path.ends_with(".docker/config.json") || path.ends_with(".kube/config");
+    let below = path.ends_with(".aws/credentials")
+        || path.ends_with(".docker/config.json")
+        || path.ends_with(".kube/config");
     !sample
         && (names.contains(&name)
             || name.starts_with(".env.")
@@ -380,21 +455,22 @@ pub fn is_secret_file(path: &str) -> bool {
 fn secret_copied(facts: &Facts<'_>) -> Vec<Said> {
     let mut said = Vec::new();
     for one in facts.all(&["COPY", "ADD"]) {
-        for source in one
-            .sources()
-            .into_iter()
-            .filter(|source| is_secret_file(source) || source.trim_end_matches('/').ends_with(".git"))
-        {
+        for source in one.sources().into_iter().filter(|source| {
+            is_secret_file(source) || source.trim_end_matches('/').ends_with(".git")
+        }) {
             said.push((one.line, format!("{source} stays in a layer, also when it is deleted later"), "take it as a build secret: `RUN --mount=type=secret,id=…`; .git is not needed: VERSION and REVISION are build arguments".into()));
         }
     }
     said
 }
 
-/// Whether the patterns of a .dockerignore, or a .gitignore, leave out the path `name` at the context's root.
+/// Whether the patterns of a .dockerignore, or a .gitignore, leave out the path `name` at the
+/// context's root.
 pub fn leaves_out(ignore: &str, name: &str) -> bool {
     let mut out = false;
-    for pattern in ignore.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for pattern in
+        ignore.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let (pattern, excepted) = match pattern.strip_prefix('!') {
             Some(pattern) => (pattern, true),
             None => (pattern, false),
@@ -426,7 +502,10 @@ fn context_unfiltered(facts: &Facts<'_>) -> Vec<Said> {
         [] => Vec::new(),
         left => vec![(
             one.line,
-            format!("the whole context is copied, and .dockerignore does not leave out {}", left.join(" and ")),
+            format!(
+                "the whole context is copied, and .dockerignore does not leave out {}",
+                left.join(" and ")
+            ),
             format!("add to .dockerignore:\n{}", left.join("\n")),
         )],
     }
@@ -435,16 +514,25 @@ fn context_unfiltered(facts: &Facts<'_>) -> Vec<Said> {
 fn shell_form(facts: &Facts<'_>) -> Vec<Said> {
     let mut said = Vec::new();
     for one in ["ENTRYPOINT", "CMD"].into_iter().filter_map(|keyword| facts.last(keyword)) {
-        let fix =
-            format!("{} [\"program\", \"argument\"], or [\"sh\", \"-c\", \"exec program $ARGUMENT\"]", one.keyword);
+        let fix = format!(
+            "{} [\"program\", \"argument\"], or [\"sh\", \"-c\", \"exec program $ARGUMENT\"]",
+            one.keyword
+        );
         match one.exec_form().as_deref() {
             None if !one.text.is_empty() => {
                 said.push((one.line, format!("{} is run by a shell, which keeps SIGTERM from the service: each stop takes until it is killed", one.keyword), fix));
             }
             Some([shell, option, script, ..])
-                if is_shell(shell) && option.starts_with('-') && option.contains('c') && !script.contains("exec ") =>
+                if is_shell(shell)
+                    && option.starts_with('-')
+                    && option.contains('c')
+                    && !script.contains("exec ") =>
             {
-                said.push((one.line, "the shell stays before the service and keeps SIGTERM from it".into(), fix));
+                said.push((
+                    one.line,
+                    "the shell stays before the service and keeps SIGTERM from it".into(),
+                    fix,
+                ));
             }
             _ => {}
         }
@@ -464,7 +552,9 @@ fn runs_as_root(facts: &Facts<'_>) -> Vec<Said> {
         Some(user) => {
             let name = user.text.split(':').next().unwrap_or_default();
             let root = ["root", "0"].contains(&name);
-            root.then(|| (user.line, "the service runs as root".to_string(), fix.to_string())).into_iter().collect()
+            root.then(|| (user.line, "the service runs as root".to_string(), fix.to_string()))
+                .into_iter()
+                .collect()
         }
         // Bases that say a user themselves say so in their tags.
         None if stage.base.contains("nonroot") || stage.base.contains("rootless") => Vec::new(),
@@ -475,7 +565,8 @@ fn runs_as_root(facts: &Facts<'_>) -> Vec<Said> {
 fn port_differs(facts: &Facts<'_>) -> Vec<Said> {
     let Some(one) = facts.last("EXPOSE") else { return Vec::new() };
     let stages = facts.shipped();
-    let exposed = || stages.iter().flat_map(|stage| stage.instructions).filter(|one| one.keyword == "EXPOSE");
+    let exposed =
+        || stages.iter().flat_map(|stage| stage.instructions).filter(|one| one.keyword == "EXPOSE");
     let ports: Vec<&str> = exposed()
         .flat_map(|one| one.text.split_whitespace())
         .map(|port| port.split('/').next().unwrap_or(port))
@@ -522,12 +613,18 @@ fn unlocked_install(facts: &Facts<'_>) -> Vec<Said> {
     let mut said = Vec::new();
     for one in facts.all(&["RUN"]) {
         let commands = one.commands();
-        for command in commands.split(['&', ';', '|', '\n']).map(|command| format!("{} ", command.trim())) {
-            let found = cases
-                .iter()
-                .find(|(start, but, _)| command.contains(start) && !but.iter().any(|flag| command.contains(flag)));
+        for command in
+            commands.split(['&', ';', '|', '\n']).map(|command| format!("{} ", command.trim()))
+        {
+            let found = cases.iter().find(|(start, but, _)| {
+                command.contains(start) && !but.iter().any(|flag| command.contains(flag))
+            });
             if let Some((start, _, fix)) = found {
-                said.push((one.line, format!("`{}` takes other versions tomorrow", start.trim()), (*fix).to_string()));
+                said.push((
+                    one.line,
+                    format!("`{}` takes other versions tomorrow", start.trim()),
+                    (*fix).to_string(),
+                ));
             }
         }
     }
@@ -555,14 +652,16 @@ fn sources_before_dependencies(facts: &Facts<'_>) -> Vec<Said> {
         });
         let Some(whole) = whole else { continue };
         // The first one counts: a second, after the sources, installs the project itself.
-        let install = stage
-            .instructions
-            .iter()
-            .find(|one| one.keyword == "RUN" && installs.iter().any(|install| one.text.contains(install)));
+        let install = stage.instructions.iter().find(|one| {
+            one.keyword == "RUN" && installs.iter().any(|install| one.text.contains(install))
+        });
         if let Some(install) = install.filter(|install| install.line > whole.line) {
             said.push((
                 whole.line,
-                format!("every change of a source installs all dependencies again (line {})", install.line),
+                format!(
+                    "every change of a source installs all dependencies again (line {})",
+                    install.line
+                ),
                 "copy the manifest and the lock file first, install, then copy the sources".into(),
             ));
         }
@@ -577,7 +676,11 @@ fn unverified_download(facts: &Facts<'_>) -> Vec<Said> {
             && one.text.contains("://")
             && !one.flags.iter().any(|flag| flag.starts_with("--checksum="))
         {
-            said.push((one.line, "what is downloaded may change any day".into(), "ADD --checksum=sha256:… URL".into()));
+            said.push((
+                one.line,
+                "what is downloaded may change any day".into(),
+                "ADD --checksum=sha256:… URL".into(),
+            ));
         }
     }
     for one in facts.all(&["RUN"]) {
@@ -585,7 +688,8 @@ fn unverified_download(facts: &Facts<'_>) -> Vec<Said> {
         let piped = commands.split("&&").find(|command| {
             let downloads = command.contains("curl ") || command.contains("wget ");
             let runs = command.split('|').skip(1).any(|next| {
-                let program = next.split_whitespace().find(|word| *word != "sudo").unwrap_or_default();
+                let program =
+                    next.split_whitespace().find(|word| *word != "sudo").unwrap_or_default();
                 is_shell(program) || program.starts_with("python")
             });
             downloads && runs
@@ -594,7 +698,8 @@ fn unverified_download(facts: &Facts<'_>) -> Vec<Said> {
             said.push((
                 one.line,
                 "a script from the network is run unseen".into(),
-                "install a package of a fixed version, or ADD --checksum=sha256:… and run that".into(),
+                "install a package of a fixed version, or ADD --checksum=sha256:… and run that"
+                    .into(),
             ));
         }
     }

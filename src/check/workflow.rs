@@ -1,4 +1,5 @@
-//! The rules for a workflow that calls the pipeline: what GitHub would refuse at its start, or run with other people's code. Pure.
+//! The rules for a workflow that calls the pipeline: what GitHub would refuse at its start, or run
+//! with other people's code. Pure.
 //!
 //! <https://docs.github.com/actions/how-tos/reuse-automations/reuse-workflows>
 
@@ -12,10 +13,12 @@ use crate::error::Result;
 /// The repository whose reusable workflows are meant.
 const PIPELINE: &str = "clinicult/cicd/";
 
-/// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub before any job runs.
+/// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub
+/// before any job runs.
 const PERMISSIONS: [(&str, &str); 2] = [("contents", "write"), ("id-token", "write")];
 
-/// What the rules find in a workflow; nothing when it does not call the pipeline. `exists` says whether the repository has a file.
+/// What the rules find in a workflow; nothing when it does not call the pipeline. `exists` says
+/// whether the repository has a file.
 ///
 /// # Errors
 /// Bad input with its place, when it is not YAML.
@@ -41,7 +44,9 @@ pub fn lint(text: &str, file: &Path, exists: impl Fn(&str) -> bool) -> Result<Ve
             rule: "pull-request-target",
             level: Level::Fail,
             line: line_of(text, &["pull_request_target"]),
-            message: "pull_request_target runs a stranger's code with this repository's permissions".into(),
+            message:
+                "pull_request_target runs a stranger's code with this repository's permissions"
+                    .into(),
             fix: "on: {pull_request: {}}".into(),
         });
     }
@@ -60,8 +65,9 @@ fn caller(
 ) {
     let uses = job["uses"].as_str().unwrap_or_default();
     let line = line_of(text, &["uses:", uses]);
-    let mut say =
-        |rule, level, line, message: String, fix: String| findings.push(Finding { rule, level, line, message, fix });
+    let mut say = |rule, level, line, message: String, fix: String| {
+        findings.push(Finding { rule, level, line, message, fix })
+    };
 
     let reference = uses.rsplit_once('@').map(|(_, reference)| reference).unwrap_or_default();
     if ["", "main", "master", "HEAD"].contains(&reference) {
@@ -73,7 +79,8 @@ fn caller(
             format!("uses: {}@v1, or a release's full SHA", uses.split('@').next().unwrap_or(uses)),
         );
     }
-    let given = if job["permissions"].is_null() { &workflow["permissions"] } else { &job["permissions"] };
+    let given =
+        if job["permissions"].is_null() { &workflow["permissions"] } else { &job["permissions"] };
     let grants = |scope: &str| match given {
         Value::String(all) => all == "write-all",
         given => given[scope] == "write",
@@ -88,7 +95,10 @@ fn caller(
             "permissions",
             Level::Fail,
             line,
-            format!("job `{name}` does not grant {}: GitHub refuses to start the pipeline", missing.join(", ")),
+            format!(
+                "job `{name}` does not grant {}: GitHub refuses to start the pipeline",
+                missing.join(", ")
+            ),
             format!(
                 "jobs:\n  {name}:\n    permissions: {{{}}}",
                 PERMISSIONS.map(|(scope, access)| format!("{scope}: {access}")).join(", ")
@@ -131,8 +141,9 @@ fn caller(
 /// An action of somebody else's, beside the pipeline's permissions.
 fn pinned(text: &str, uses: &str, findings: &mut Vec<Finding>) {
     let known = ["./", "$/", "docker://", PIPELINE].iter().any(|start| uses.starts_with(start));
-    let sha =
-        uses.rsplit_once('@').is_some_and(|(_, sha)| sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit()));
+    let sha = uses
+        .rsplit_once('@')
+        .is_some_and(|(_, sha)| sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit()));
     if !known && !sha {
         findings.push(Finding {
             rule: "action-unpinned",
@@ -156,7 +167,8 @@ fn triggers(workflow: &Value) -> Vec<String> {
 
 /// The first line that has all of `words`; the first line at all, when none has.
 fn line_of(text: &str, words: &[&str]) -> u64 {
-    let found = (1..).zip(text.lines()).find(|(_, line)| words.iter().all(|word| line.contains(word)));
+    let found =
+        (1..).zip(text.lines()).find(|(_, line)| words.iter().all(|word| line.contains(word)));
     found.map_or(1, |(line, _)| line)
 }
 
@@ -167,15 +179,25 @@ mod tests {
     const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, id-token: write}\n";
 
     fn found(text: &str) -> Vec<(&'static str, u64)> {
-        let findings = lint(text, Path::new(".github/workflows/ci.yml"), |file| file == "service.yaml").expect("YAML");
+        let findings =
+            lint(text, Path::new(".github/workflows/ci.yml"), |file| file == "service.yaml")
+                .expect("YAML");
         findings.into_iter().map(|finding| (finding.rule, finding.line)).collect()
     }
 
     #[test]
     fn each_rule_has_what_breaks_it() {
         assert_eq!(found(GOOD), []);
-        assert_eq!(found(include_str!("../../workflows/ci.yml")), [], "what we give to copy keeps every rule");
-        assert_eq!(found("on: push\njobs: {x: {uses: ./x}}\n"), [], "it does not call the pipeline");
+        assert_eq!(
+            found(include_str!("../../workflows/ci.yml")),
+            [],
+            "what we give to copy keeps every rule"
+        );
+        assert_eq!(
+            found("on: push\njobs: {x: {uses: ./x}}\n"),
+            [],
+            "it does not call the pipeline"
+        );
         let cases: &[(&str, &str, &[(&str, u64)])] = &[
             ("@v1", "@main", &[("pipeline-unpinned", 4)]),
             ("@v1", "@0123456789012345678901234567890123456789", &[]),
@@ -183,10 +205,22 @@ mod tests {
             ("id-token: write", "id-token: read", &[("permissions", 4)]),
             ("{contents: write, id-token: write}", "write-all", &[]),
             ("id-token: write}", "id-token: write, pull-requests: write}", &[]),
-            ("pull_request: {}", "pull_request_target: {}", &[("trigger-missing", 1), ("pull-request-target", 1)]),
+            (
+                "pull_request: {}",
+                "pull_request_target: {}",
+                &[("trigger-missing", 1), ("pull-request-target", 1)],
+            ),
             ("    permissions", "    secrets: inherit\n    permissions", &[("secrets-inherit", 5)]),
-            ("    permissions", "    with: {service: nope/service.yaml}\n    permissions", &[("service-missing", 4)]),
-            ("jobs:\n", "jobs:\n  other:\n    runs-on: x\n    steps: [{uses: a/b@v1}]\n", &[("action-unpinned", 5)]),
+            (
+                "    permissions",
+                "    with: {service: nope/service.yaml}\n    permissions",
+                &[("service-missing", 4)],
+            ),
+            (
+                "jobs:\n",
+                "jobs:\n  other:\n    runs-on: x\n    steps: [{uses: a/b@v1}]\n",
+                &[("action-unpinned", 5)],
+            ),
         ];
         for (from, to, expected) in cases {
             let text = GOOD.replace(from, to);
@@ -205,7 +239,9 @@ mod tests {
         let mut asked = std::collections::BTreeMap::new();
         for (name, job) in workflow["jobs"].as_object().expect("jobs") {
             // Without a map of its own a job would have what the caller's token has.
-            for (scope, access) in job["permissions"].as_object().unwrap_or_else(|| panic!("{name}")) {
+            for (scope, access) in
+                job["permissions"].as_object().unwrap_or_else(|| panic!("{name}"))
+            {
                 let access = access.as_str().expect("read or write");
                 asked
                     .entry(scope.as_str())
@@ -222,7 +258,8 @@ mod tests {
 
     #[test]
     fn what_is_not_yaml_is_said_with_its_place() {
-        let error = lint("jobs: [clinicult/cicd/\n", Path::new("ci.yml"), |_| true).expect_err("not YAML");
+        let error =
+            lint("jobs: [clinicult/cicd/\n", Path::new("ci.yml"), |_| true).expect_err("not YAML");
         assert_eq!((error.kind.exit_code(), error.place.is_some()), (2, true));
     }
 }

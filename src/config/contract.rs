@@ -1,4 +1,5 @@
-//! `contract:` of service.yaml: what an image has to keep, how much each rule weighs, and the measures.
+//! `contract:` of service.yaml: what an image has to keep, how much each rule weighs, and the
+//! measures.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ pub struct Contract {
     pub size: Memory,
     /// The longest time from SIGTERM to the end of the service.
     pub stop: Span,
-    /// Stand-ins for `secrets` and buckets while the image is checked. No secret: they are readable in this file.
+    /// Stand-ins for `secrets` and buckets while the image is checked. No secret: they are readable
+    /// in this file.
     pub env: IndexMap<Variable, String>,
 }
 
@@ -33,7 +35,9 @@ impl Default for Contract {
 }
 
 /// What becomes of an image that breaks a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// It is not looked for.
@@ -100,7 +104,8 @@ rules! {
     Mode, mode, "mode", Fail;
     /// What the service answers or logs differs between the two modes.
     ModeDiffers, mode_differs, "mode-differs", Warn;
-    /// Without its `secrets` the service names what is missing and ends with an error, instead of half-starting.
+    /// Without its `secrets` the service names what is missing and ends with an error, instead of
+    /// half-starting.
     RequiredVariables, required_variables, "required-variables", Fail;
     /// No process is root.
     NonRoot, non_root, "non-root", Fail;

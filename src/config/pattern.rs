@@ -1,4 +1,5 @@
-//! Wildcard patterns for image tags, as ECR has them: what they match, and whether a release is among it. Pure.
+//! Wildcard patterns for image tags, as ECR has them: what they match, and whether a release is
+//! among it. Pure.
 
 use std::collections::HashSet;
 
@@ -41,7 +42,8 @@ fn number() -> Vec<Piece> {
     vec![Piece::Digit, Piece::Digits]
 }
 
-/// Whether some tag of `family` matches `pattern`: the places in both are walked through together, each pair of them once.
+/// Whether some tag of `family` matches `pattern`: the places in both are walked through together,
+/// each pair of them once.
 fn meet(pattern: &[u8], family: &[Piece]) -> bool {
     let (mut seen, mut next) = (HashSet::new(), vec![(0, 0)]);
     while let Some((p, f)) = next.pop() {
@@ -52,7 +54,9 @@ fn meet(pattern: &[u8], family: &[Piece]) -> bool {
             (None, None) => return true,
             (Some(b'*'), None) => next.push((p + 1, f)),
             (Some(b'*'), Some(_)) => next.extend([(p + 1, f), (p, f + 1)]),
-            (Some(byte), Some(Piece::Digits)) if byte.is_ascii_digit() => next.extend([(p + 1, f), (p, f + 1)]),
+            (Some(byte), Some(Piece::Digits)) if byte.is_ascii_digit() => {
+                next.extend([(p + 1, f), (p, f + 1)])
+            }
             (_, Some(Piece::Digits)) => next.push((p, f + 1)),
             (Some(byte), Some(Piece::Digit)) if byte.is_ascii_digit() => next.push((p + 1, f + 1)),
             (Some(byte), Some(Piece::Byte(wanted))) if byte == wanted => next.push((p + 1, f + 1)),
@@ -109,6 +113,9 @@ mod tests {
             assert_eq!(matches_a_release(pattern), releases, "{pattern}");
             assert_eq!(matches_a_prerelease(pattern, "beta"), betas, "{pattern}");
         }
-        assert!(matches_a_prerelease("*-main.*", "next-main"), "a channel may end in a branch's name");
+        assert!(
+            matches_a_prerelease("*-main.*", "next-main"),
+            "a channel may end in a branch's name"
+        );
     }
 }

@@ -32,16 +32,19 @@ pub struct Registry {
     pub prefix: String,
     /// The role that pushes. Without it the credentials of the environment are used.
     pub role: Option<String>,
-    /// Where the registry is reached instead of its own host name: a VPC endpoint or an emulator. Plain HTTP on loopback only.
+    /// Where the registry is reached instead of its own host name: a VPC endpoint or an emulator.
+    /// Plain HTTP on loopback only.
     pub endpoint: Option<String>,
-    /// The KMS key that repositories are encrypted with: its ARN, its id or an alias. It is set when they are created, for good.
-    /// Without it, as the account does by default.
+    /// The KMS key that repositories are encrypted with: its ARN, its id or an alias. It is set
+    /// when they are created, for good. Without it, as the account does by default.
     pub kms_key: Option<String>,
-    /// Tags that may be moved to another image all the same: those of build caches, or `latest` of another tool. At most five.
+    /// Tags that may be moved to another image all the same: those of build caches, or `latest` of
+    /// another tool. At most five.
     #[serde(default, deserialize_with = "up_to_five")]
     #[schemars(length(max = 5))]
     pub mutable_tags: Vec<TagPattern>,
-    /// When ECR removes images of repositories: releases never. `off`: it is not this program's business.
+    /// When ECR removes images of repositories: releases never. `off`: it is not this program's
+    /// business.
     #[serde(default)]
     pub lifecycle: Lifecycle,
     /// AWS tags of repositories, beside `service` and `source`: who owns them, who pays.
@@ -62,7 +65,8 @@ pub enum Lifecycle {
 pub struct Keep {
     /// The newest of each kind of snapshot.
     pub snapshots: NonZeroU32,
-    /// The tags that snapshots have, each a kind of its own: the names of the branches that they are made from.
+    /// The tags that snapshots have, each a kind of its own: the names of the branches that they
+    /// are made from.
     pub snapshot_tags: Vec<TagPattern>,
     /// How long an image without any tag stays: what the scan gate stopped, for one.
     pub untagged: Days,
@@ -70,7 +74,8 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        let pattern = |text: &str| TagPattern::try_from(text.to_string()).expect("a constant pattern");
+        let pattern =
+            |text: &str| TagPattern::try_from(text.to_string()).expect("a constant pattern");
         Keep {
             snapshots: const { NonZeroU32::new(100).expect("not zero") },
             snapshot_tags: vec![pattern("*-main.*"), pattern("*-master.*")],
@@ -95,7 +100,11 @@ impl<'de> Deserialize<'de> for Lifecycle {
                 f.write_str("`off` or a map like `{snapshots: 100, untagged: 14d}`")
             }
             fn visit_bool<E: Error>(self, on: bool) -> Result<Lifecycle, E> {
-                if on { Err(E::invalid_type(serde::de::Unexpected::Bool(on), &self)) } else { Ok(Lifecycle::Off) }
+                if on {
+                    Err(E::invalid_type(serde::de::Unexpected::Bool(on), &self))
+                } else {
+                    Ok(Lifecycle::Off)
+                }
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Lifecycle, E> {
                 if text == "off" {
@@ -128,16 +137,20 @@ fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TagPatte
     let patterns = Vec::deserialize(deserializer)?;
     match patterns.len() {
         0..=5 => Ok(patterns),
-        many => Err(D::Error::custom(format!("there are {many} patterns, and ECR takes at most five"))),
+        many => {
+            Err(D::Error::custom(format!("there are {many} patterns, and ECR takes at most five")))
+        }
     }
 }
 
 impl Registry {
-    /// The registry's host name, as images are addressed: `111122223333.dkr.ecr.eu-west-1.amazonaws.com`.
+    /// The registry's host name, as images are addressed:
+    /// `111122223333.dkr.ecr.eu-west-1.amazonaws.com`.
     ///
     /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html>
     pub fn host(&self) -> String {
-        let suffix = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let suffix =
+            if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         format!("{}.dkr.ecr.{}.{suffix}", self.account, self.region)
     }
 }
@@ -167,7 +180,8 @@ pub enum TargetName {
 pub struct Eks {
     pub cluster: String,
     pub namespace: Name,
-    /// Where the API server is reached, instead of what DescribeCluster says (a tunnel to a private cluster).
+    /// Where the API server is reached, instead of what DescribeCluster says (a tunnel to a private
+    /// cluster).
     pub endpoint: Option<String>,
     /// The API server's CA as a PEM file, instead of what DescribeCluster says.
     pub ca: Option<std::path::PathBuf>,
@@ -191,7 +205,8 @@ pub struct Ecs {
     /// What the service itself may do. Empty: nothing.
     #[serde(default)]
     pub task_role: String,
-    /// The listener of the (internal) load balancer that exposed services are attached to, by its ARN.
+    /// The listener of the (internal) load balancer that exposed services are attached to, by its
+    /// ARN.
     pub listener: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! service.yaml as it is written: what the service is. Nothing is resolved here; see [`super::settings`].
+//! service.yaml as it is written: what the service is. Nothing is resolved here; see
+//! [`super::settings`].
 
 use std::path::PathBuf;
 
@@ -8,8 +9,8 @@ use serde::Deserialize;
 
 use super::contract::Contract;
 use super::values::{
-    BuildContext, Cache, Cpu, Day, HostAddress, HostName, Identifier, ImageName, LabelName, Memory, Name, Platform,
-    Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
+    BuildContext, Cache, Cpu, Day, HostAddress, HostName, Identifier, ImageName, LabelName, Memory,
+    Name, Platform, Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
 };
 
 /// What a service is: read from service.yaml.
@@ -79,7 +80,8 @@ impl Default for Health {
     }
 }
 
-/// The environment variable that tells the service to run in debug or in production mode, and its two values.
+/// The environment variable that tells the service to run in debug or in production mode, and its
+/// two values.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Mode {
@@ -119,23 +121,27 @@ pub struct Image {
     pub target: Option<String>,
     pub platforms: Vec<Platform>,
     pub build_args: IndexMap<Variable, String>,
-    /// BuildKit secrets: `id=npm,env=NPM_TOKEN` or `id=npm,src=FILE`. Never in a layer, never in an argument's value.
+    /// BuildKit secrets: `id=npm,env=NPM_TOKEN` or `id=npm,src=FILE`. Never in a layer, never in an
+    /// argument's value.
     pub build_secrets: Vec<String>,
-    /// SSH agents or keys for `RUN --mount=type=ssh`: `default` is the agent in SSH_AUTH_SOCK, or `id=path` of a key.
+    /// SSH agents or keys for `RUN --mount=type=ssh`: `default` is the agent in SSH_AUTH_SOCK, or
+    /// `id=path` of a key.
     pub ssh: Vec<String>,
-    /// More sources for `COPY --from=name`, or in the place of an image of that name: a folder relative to service.yaml,
-    /// `docker-image://…`, `https://…`, `oci-layout://…`.
+    /// More sources for `COPY --from=name`, or in the place of an image of that name: a folder
+    /// relative to service.yaml, `docker-image://…`, `https://…`, `oci-layout://…`.
     pub contexts: IndexMap<String, BuildContext>,
     /// Host → address, known to the build's steps only.
     pub extra_hosts: IndexMap<HostName, HostAddress>,
     pub pull: Pull,
     /// Labels of the image, and annotations of its manifest, beside those that every image gets.
     pub labels: IndexMap<LabelName, String>,
-    /// Where the build's steps are kept from run to run: `auto`, `off`, `gha`, `registry:HOST/NAME:TAG` or `local:FOLDER`.
+    /// Where the build's steps are kept from run to run: `auto`, `off`, `gha`,
+    /// `registry:HOST/NAME:TAG` or `local:FOLDER`.
     pub cache: Cache,
     /// How much is written down of how the image was built, beside the image.
     pub provenance: Provenance,
-    /// The image that lists what is in the built one, beside it: a generator as BuildKit runs them, by digest. None: no list.
+    /// The image that lists what is in the built one, beside it: a generator as BuildKit runs them,
+    /// by digest. None: no list.
     pub sbom: Option<ImageName>,
 }
 
@@ -149,11 +155,13 @@ pub enum Pull {
     Missing,
 }
 
-/// How much a build writes down of itself (<https://docs.docker.com/build/metadata/attestations/slsa-provenance/>).
+/// How much a build writes down of itself
+/// (<https://docs.docker.com/build/metadata/attestations/slsa-provenance/>).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Provenance {
-    /// Each build's is another one, so that a commit that is built and pushed again would write to the registry again.
+    /// Each build's is another one, so that a commit that is built and pushed again would write to
+    /// the registry again.
     #[default]
     Off,
     /// When, from which base images, for which platform; no build arguments.
@@ -168,7 +176,9 @@ impl Default for Image {
             context: ".".into(),
             dockerfile: "Dockerfile".into(),
             target: None,
-            platforms: vec![Platform::try_from("linux/amd64".to_string()).expect("a constant platform")],
+            platforms: vec![
+                Platform::try_from("linux/amd64".to_string()).expect("a constant platform"),
+            ],
             build_args: IndexMap::new(),
             build_secrets: Vec::new(),
             ssh: Vec::new(),
@@ -242,7 +252,8 @@ pub struct Version {
     pub bumps: IndexMap<String, BumpName>,
     /// A breaking change takes 0.x to 1.0.0 instead of to the next minor.
     pub allow_1_0: bool,
-    /// Branch → identifier of the prereleases that are made from it: `2.0.0-beta.1`, `2.0.0-beta.2`.
+    /// Branch → identifier of the prereleases that are made from it: `2.0.0-beta.1`,
+    /// `2.0.0-beta.2`.
     pub channels: IndexMap<String, Identifier>,
     /// Move `v1` and `v1.4` along with each release; never back, and never to a prerelease.
     pub floating: bool,
@@ -257,7 +268,12 @@ impl Default for Version {
             bumps: IndexMap::new(),
             allow_1_0: false,
             channels: ["alpha", "beta", "next", "rc"]
-                .map(|name| (name.into(), Identifier::try_from(name.to_string()).expect("a constant identifier")))
+                .map(|name| {
+                    (
+                        name.into(),
+                        Identifier::try_from(name.to_string()).expect("a constant identifier"),
+                    )
+                })
                 .into_iter()
                 .collect(),
             floating: false,
@@ -368,6 +384,7 @@ pub struct Overlay {
     pub replicas: Option<u32>,
     pub autoscale: Option<Autoscale>,
     pub expose: Option<Expose>,
-    /// Deploy versions that are not releases here too. By default only the first environment takes them.
+    /// Deploy versions that are not releases here too. By default only the first environment takes
+    /// them.
     pub snapshots: Option<bool>,
 }

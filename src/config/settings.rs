@@ -1,4 +1,5 @@
-//! What service.yaml and platform.yaml mean for one environment. Pure: no file, no clock, no network.
+//! What service.yaml and platform.yaml mean for one environment. Pure: no file, no clock, no
+//! network.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,8 +94,12 @@ pub struct Destination {
 }
 
 impl Settings {
-    /// The container's plain environment: what service.yaml says, the mode variable, and the bucket names `bucket` gives.
-    pub fn container_env(&self, bucket: impl Fn(&Storage) -> Option<String>) -> IndexMap<String, String> {
+    /// The container's plain environment: what service.yaml says, the mode variable, and the bucket
+    /// names `bucket` gives.
+    pub fn container_env(
+        &self,
+        bucket: impl Fn(&Storage) -> Option<String>,
+    ) -> IndexMap<String, String> {
         let mut env = self.env.clone();
         env.insert(self.mode.variable.clone(), self.mode.value.clone());
         for storage in &self.storage {
@@ -129,7 +134,8 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
     let env = merged(&service.env, &overlay.env);
     let secrets = merged(&service.secrets, &overlay.secrets);
 
-    let replicas = match (overlay.replicas, overlay.autoscale, service.replicas, service.autoscale) {
+    let replicas = match (overlay.replicas, overlay.autoscale, service.replicas, service.autoscale)
+    {
         (Some(_), Some(_), _, _) => return Err(both(&format!("environments.{environment}"))),
         (None, None, Some(_), Some(_)) => return Err(both("service.yaml")),
         (Some(count), None, _, _) | (None, None, Some(count), None) => Replicas::Fixed(count),
@@ -153,7 +159,11 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         name: service.name.to_string(),
         port: service.port.get(),
         health: Health { path: service.health.path.to_string(), startup: service.health.startup.0 },
-        mode: Mode { name: mode, variable: service.mode.variable.to_string(), value: value.clone() },
+        mode: Mode {
+            name: mode,
+            variable: service.mode.variable.to_string(),
+            value: value.clone(),
+        },
         env,
         secrets,
         cpu: resources.cpu,
@@ -165,12 +175,17 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         expose: overlay.expose.or_else(|| service.expose.clone()),
         manifests: service.manifests.clone(),
         environment: environment.to_string(),
-        snapshots: overlay.snapshots.unwrap_or(environment == LOCAL || position.is_some() && position == first),
+        snapshots: overlay
+            .snapshots
+            .unwrap_or(environment == LOCAL || position.is_some() && position == first),
     })
 }
 
 /// Both maps; where a key stands in both, the second one's value.
-fn merged<V: Clone>(base: &IndexMap<Variable, V>, over: &IndexMap<Variable, V>) -> IndexMap<String, V> {
+fn merged<V: Clone>(
+    base: &IndexMap<Variable, V>,
+    over: &IndexMap<Variable, V>,
+) -> IndexMap<String, V> {
     base.iter().chain(over).map(|(key, value)| (key.to_string(), value.clone())).collect()
 }
 
@@ -178,11 +193,16 @@ fn both(place: &str) -> Error {
     Error::input(format!("{place} has both `replicas` and `autoscale`")).fix("keep one of them")
 }
 
-/// The most copies that anybody means: a larger number is a mistake, and the platforms refuse it in their own words later.
+/// The most copies that anybody means: a larger number is a mistake, and the platforms refuse it in
+/// their own words later.
 const MOST_REPLICAS: u32 = 10_000;
 
 /// What is well formed, and cannot work.
-fn refuse_nonsense(service: &Service, env: &IndexMap<String, String>, replicas: Replicas) -> Result<()> {
+fn refuse_nonsense(
+    service: &Service,
+    env: &IndexMap<String, String>,
+    replicas: Replicas,
+) -> Result<()> {
     let wrong = |message: String, fix: &str| Err(Error::input(message).fix(fix));
     if let Replicas::Fixed(count) | Replicas::Auto(Autoscale { max: count, .. }) = replicas
         && count > MOST_REPLICAS
@@ -209,11 +229,19 @@ fn refuse_nonsense(service: &Service, env: &IndexMap<String, String>, replicas: 
         );
     }
     let platforms = &service.image.platforms;
-    if platforms.is_empty() || platforms.iter().enumerate().any(|(at, one)| platforms[..at].contains(one)) {
-        return wrong("image.platforms is empty or names one twice".into(), "image: {platforms: [linux/amd64]}");
+    if platforms.is_empty()
+        || platforms.iter().enumerate().any(|(at, one)| platforms[..at].contains(one))
+    {
+        return wrong(
+            "image.platforms is empty or names one twice".into(),
+            "image: {platforms: [linux/amd64]}",
+        );
     }
     for (at, storage) in service.storage.iter().enumerate() {
-        if service.storage[..at].iter().any(|other| other.name == storage.name || other.env == storage.env) {
+        if service.storage[..at]
+            .iter()
+            .any(|other| other.name == storage.name || other.env == storage.env)
+        {
             return wrong(
                 format!("storage has `{}` or `{}` twice", storage.name, storage.env),
                 "give each bucket a name and a variable of its own",
@@ -221,12 +249,20 @@ fn refuse_nonsense(service: &Service, env: &IndexMap<String, String>, replicas: 
         }
     }
     refuse_contract(service)?;
-    if let Some(variable) = env.iter().find(|(_, value)| value.contains('\0')).map(|(variable, _)| variable) {
-        return wrong(format!("env.{variable} has a NUL in it, which no environment can hold"), "remove it");
+    if let Some(variable) =
+        env.iter().find(|(_, value)| value.contains('\0')).map(|(variable, _)| variable)
+    {
+        return wrong(
+            format!("env.{variable} has a NUL in it, which no environment can hold"),
+            "remove it",
+        );
     }
     if let Err(error) = semver::Version::parse(&service.version.initial) {
         return wrong(
-            format!("version.initial `{}` is not a semantic version: {error}", service.version.initial),
+            format!(
+                "version.initial `{}` is not a semantic version: {error}",
+                service.version.initial
+            ),
             "version: {initial: 0.1.0}",
         );
     }
@@ -242,7 +278,8 @@ fn refuse_contract(service: &Service) -> Result<()> {
     let overlays = service.environments.values().flat_map(|overlay| overlay.secrets.keys());
     let secrets: Vec<&str> = service.secrets.keys().chain(overlays).map(Variable::as_str).collect();
     let stands_in = |variable: &str| {
-        secrets.contains(&variable) || service.storage.iter().any(|storage| storage.env.as_str() == variable)
+        secrets.contains(&variable)
+            || service.storage.iter().any(|storage| storage.env.as_str() == variable)
     };
     match contract.env.keys().find(|variable| !stands_in(variable.as_str())) {
         Some(variable) => Err(Error::input(format!(
@@ -263,12 +300,15 @@ fn refuse_contradictions(
     let buckets = service.storage.iter().map(|storage| (storage.env.as_str(), "storage"));
     for (variable, owner) in std::iter::once((mode, "mode.variable")).chain(buckets) {
         if env.contains_key(variable) || secrets.contains_key(variable) {
-            return Err(Error::input(format!("`{variable}` is set by `{owner}` and in `env` or `secrets` too"))
-                .fix(format!("remove `{variable}` from `env` and `secrets`")));
+            return Err(Error::input(format!(
+                "`{variable}` is set by `{owner}` and in `env` or `secrets` too"
+            ))
+            .fix(format!("remove `{variable}` from `env` and `secrets`")));
         }
     }
     if let Some(variable) = env.keys().find(|variable| secrets.contains_key(*variable)) {
-        return Err(Error::input(format!("`{variable}` stands in both `env` and `secrets`")).fix("keep one of them"));
+        return Err(Error::input(format!("`{variable}` stands in both `env` and `secrets`"))
+            .fix("keep one of them"));
     }
     Ok(())
 }
@@ -279,7 +319,12 @@ fn refuse_contradictions(
 /// Bad input when the platform has no such environment or leaves out what its target needs.
 pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Destination> {
     if environment == LOCAL {
-        return Ok(Destination { target: Target::Local, region: String::new(), role: None, registry: None });
+        return Ok(Destination {
+            target: Target::Local,
+            region: String::new(),
+            role: None,
+            registry: None,
+        });
     }
     let platform = platform.ok_or_else(|| {
         Error::input(format!("environment `{environment}` needs a platform.yaml"))
@@ -289,30 +334,37 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
     let Some((_, found)) = found else {
         let known: Vec<&str> = platform.environments.keys().map(|name| name.as_str()).collect();
         let near = nearest(environment, &known).map(|near| format!("did you mean `{near}`? "));
-        return Err(Error::input(format!("platform.yaml has no environment `{environment}`")).fix(format!(
-            "{}it has: {}",
-            near.unwrap_or_default(),
-            known.join(", ")
-        )));
+        return Err(Error::input(format!("platform.yaml has no environment `{environment}`"))
+            .fix(format!("{}it has: {}", near.unwrap_or_default(), known.join(", "))));
     };
     let region = found.region.as_str();
-    if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        return Err(Error::input(format!("environments.{environment}.region `{region}` is no AWS region"))
-            .fix("region: eu-west-1"));
+    if region.is_empty()
+        || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
+        return Err(Error::input(format!(
+            "environments.{environment}.region `{region}` is no AWS region"
+        ))
+        .fix("region: eu-west-1"));
     }
-    if let Some(role) = found.role.as_ref().filter(|role| !role.starts_with("arn:") || !role.contains(":role/")) {
-        return Err(Error::input(format!("environments.{environment}.role `{role}` is not the ARN of a role"))
-            .fix("role: arn:aws:iam::111122223333:role/cicd-staging"));
+    if let Some(role) =
+        found.role.as_ref().filter(|role| !role.starts_with("arn:") || !role.contains(":role/"))
+    {
+        return Err(Error::input(format!(
+            "environments.{environment}.role `{role}` is not the ARN of a role"
+        ))
+        .fix("role: arn:aws:iam::111122223333:role/cicd-staging"));
     }
     let lacks = |key: &str| {
-        Error::input(format!("environment `{environment}` has target `{key}` and no `{key}:`"))
-            .fix(format!("add `{key}: {{cluster: …}}` to environments.{environment} in platform.yaml"))
+        Error::input(format!("environment `{environment}` has target `{key}` and no `{key}:`")).fix(
+            format!("add `{key}: {{cluster: …}}` to environments.{environment} in platform.yaml"),
+        )
     };
     let target = match found.target {
         TargetName::Eks => Target::Eks(found.eks.clone().ok_or_else(|| lacks("eks"))?),
-        TargetName::Ecs => {
-            Target::Ecs { ecs: found.ecs.clone().ok_or_else(|| lacks("ecs"))?, api_gateway: found.api_gateway.clone() }
-        }
+        TargetName::Ecs => Target::Ecs {
+            ecs: found.ecs.clone().ok_or_else(|| lacks("ecs"))?,
+            api_gateway: found.api_gateway.clone(),
+        },
     };
     Ok(Destination {
         target,
@@ -330,7 +382,8 @@ mod tests {
     use crate::config::yaml::parse;
 
     fn service(text: &str) -> Service {
-        parse(&format!("name: patients\nport: 8000\n{text}"), Path::new("service.yaml")).expect("a service")
+        parse(&format!("name: patients\nport: 8000\n{text}"), Path::new("service.yaml"))
+            .expect("a service")
     }
 
     #[test]
@@ -355,7 +408,10 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         let cases = [
-            ("replicas: 2\nautoscale: {min: 1, max: 2, cpu: 50}\n", "both `replicas` and `autoscale`"),
+            (
+                "replicas: 2\nautoscale: {min: 1, max: 2, cpu: 50}\n",
+                "both `replicas` and `autoscale`",
+            ),
             ("autoscale: {min: 3, max: 2, cpu: 50}\n", "makes no sense"),
             ("autoscale: {min: 0, max: 2, cpu: 50}\n", "makes no sense"),
             ("env: {APP_MODE: debug}\n", "set by `mode.variable`"),
@@ -378,7 +434,7 @@ mod tests {
         for (text, expected) in cases {
             let error = resolve(&service(text), "staging").expect_err(text);
             assert!(error.message.contains(expected), "{text}: {error}");
-            assert!(error.fix.is_some(), "{text}");
+            assert!(!error.fixes.is_empty(), "{text}");
         }
     }
 
@@ -393,15 +449,21 @@ mod tests {
         ];
         for (environment, fix) in cases {
             let error = destination(Some(&platform), environment).expect_err(environment);
-            assert_eq!(error.fix.as_deref(), Some(fix));
+            assert_eq!(error.advice(), fix);
         }
-        for (from, to) in
-            [("region: x", "region: 'not a region/../'"), ("region: x", "region: eu-west-1, role: banana")]
-        {
-            let text = text.replace("target: eks, region: eu-west-1", "target: eks, region: x").replace(from, to);
+        for (from, to) in [
+            ("region: x", "region: 'not a region/../'"),
+            ("region: x", "region: eu-west-1, role: banana"),
+        ] {
+            let text = text
+                .replace("target: eks, region: eu-west-1", "target: eks, region: x")
+                .replace(from, to);
             let platform: Platform = parse(&text, Path::new("platform.yaml")).expect("a platform");
             assert!(
-                destination(Some(&platform), "staging").expect_err(to).message.contains("environments.staging."),
+                destination(Some(&platform), "staging")
+                    .expect_err(to)
+                    .message
+                    .contains("environments.staging."),
                 "{to}"
             );
         }

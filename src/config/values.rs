@@ -1,5 +1,5 @@
-//! Small typed values of service.yaml and platform.yaml. Each one checks itself while it is read, so that an error carries
-//! the line and column of the value.
+//! Small typed values of service.yaml and platform.yaml. Each one checks itself while it is read,
+//! so that an error carries the line and column of the value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -70,7 +70,8 @@ text_value!(
 );
 
 text_value!(
-    /// What names the prereleases of a channel in a semantic version (<https://semver.org/#spec-item-9>): `beta`.
+    /// What names the prereleases of a channel in a semantic version
+    /// (<https://semver.org/#spec-item-9>): `beta`.
     Identifier,
     "^[A-Za-z][-A-Za-z0-9]{0,39}$",
     |text| {
@@ -161,7 +162,8 @@ text_value!(
 );
 
 text_value!(
-    /// Image tags by a wildcard, as ECR takes them. None of them may be a release's: those keep their image for ever.
+    /// Image tags by a wildcard, as ECR takes them. None of them may be a release's: those keep
+    /// their image for ever.
     ///
     /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html>
     TagPattern,
@@ -188,7 +190,8 @@ pub struct Days(pub u32);
 impl TryFrom<String> for Days {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let days = text.strip_suffix('d').filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        let days =
+            text.strip_suffix('d').filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
         match days.and_then(|number| number.parse().ok()) {
             Some(days @ 1..=36_500) => Ok(Days(days)),
             _ => Err(format!("`{text}` is no number of days: write 1d to 36500d, like 14d")),
@@ -270,11 +273,14 @@ impl TryFrom<String> for SecretRef {
         let filled = |part: &str| Some(part.to_string()).filter(|part| !part.is_empty());
         match scheme {
             "secretsmanager" => {
-                let (name, key) = rest.split_once('#').map_or((rest, None), |(name, key)| (name, Some(key)));
+                let (name, key) =
+                    rest.split_once('#').map_or((rest, None), |(name, key)| (name, Some(key)));
                 let key = key.map(|key| filled(key).ok_or_else(wrong)).transpose()?;
                 Ok(SecretRef::SecretsManager { name: filled(name).ok_or_else(wrong)?, key })
             }
-            "ssm" if rest.starts_with('/') && rest.len() > 1 => Ok(SecretRef::Ssm { path: rest.to_string() }),
+            "ssm" if rest.starts_with('/') && rest.len() > 1 => {
+                Ok(SecretRef::Ssm { path: rest.to_string() })
+            }
             "k8s" => {
                 let (secret, key) = rest.split_once('/').ok_or_else(wrong)?;
                 Ok(SecretRef::Kubernetes {
@@ -296,7 +302,9 @@ impl From<SecretRef> for String {
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SecretRef::SecretsManager { name, key: Some(key) } => write!(f, "secretsmanager:{name}#{key}"),
+            SecretRef::SecretsManager { name, key: Some(key) } => {
+                write!(f, "secretsmanager:{name}#{key}")
+            }
             SecretRef::SecretsManager { name, key: None } => write!(f, "secretsmanager:{name}"),
             SecretRef::Ssm { path } => write!(f, "ssm:{path}"),
             SecretRef::Kubernetes { secret, key } => write!(f, "k8s:{secret}/{key}"),
@@ -324,7 +332,9 @@ pub struct Span(pub Duration);
 impl TryFrom<String> for Span {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a time span: write a whole number and ms, s, m or h, like 60s");
+        let wrong = || {
+            format!("`{text}` is not a time span: write a whole number and ms, s, m or h, like 60s")
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
         let milliseconds = match &text[digits..] {
@@ -422,7 +432,8 @@ impl TryFrom<String> for Memory {
             (_, Some(number)) => (number, 1024),
             _ => return Err(wrong()),
         };
-        let mebibytes = number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)?;
+        let mebibytes =
+            number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)?;
         if mebibytes == 0 { Err(wrong()) } else { Ok(Memory { mebibytes }) }
     }
 }
@@ -537,7 +548,11 @@ mod tests {
             (cache, "auto", Some("auto")),
             (cache, "off", Some("off")),
             (cache, "gha", Some("gha")),
-            (cache, "registry:localhost:5000/cache/patients:main", Some("registry:localhost:5000/cache/patients:main")),
+            (
+                cache,
+                "registry:localhost:5000/cache/patients:main",
+                Some("registry:localhost:5000/cache/patients:main"),
+            ),
             (cache, "local:../a, b", Some("local:../a, b")),
             (cache, "inline", None),
             (cache, "registry:patients", None),

@@ -26,30 +26,39 @@ fn explain(error: &Yaml, text: &str, file: &Path) -> Error {
         }
         Yaml::SerdeUnknownVariant { variant, expected, .. } => {
             Error::input(format!("`{variant}` is not one of {}", list(expected))).fix(
-                nearest(variant, expected)
-                    .map_or_else(|| "use one of these".into(), |near| format!("did you mean `{near}`?")),
+                nearest(variant, expected).map_or_else(
+                    || "use one of these".into(),
+                    |near| format!("did you mean `{near}`?"),
+                ),
             )
         }
         Yaml::DuplicateMappingKey { key, .. } => {
-            Error::input(format!("key `{}` stands twice", key.as_deref().unwrap_or("?"))).fix("keep one of them")
+            Error::input(format!("key `{}` stands twice", key.as_deref().unwrap_or("?")))
+                .fix("keep one of them")
         }
         Yaml::InvalidScalar { ty, location } => wrong_type(ty, text, location.line()),
         Yaml::Unexpected { expected, location } => wrong_type(expected, text, location.line()),
-        Yaml::SerdeInvalidValue { expected, location, .. } | Yaml::SerdeInvalidType { expected, location, .. } => {
+        Yaml::SerdeInvalidValue { expected, location, .. }
+        | Yaml::SerdeInvalidType { expected, location, .. } => {
             wrong_type(expected, text, location.line())
         }
-        Yaml::Eof { .. } => {
-            Error::input("the file is empty, or ends too early").fix("see docs/service.md for what it may say")
-        }
-        other => Error::input(message(other)).fix("see docs/service.md and docs/platform.md for what stands where"),
+        Yaml::Eof { .. } => Error::input("the file is empty, or ends too early")
+            .fix("see docs/service.md for what it may say"),
+        other => Error::input(message(other))
+            .fix("see docs/service.md and docs/platform.md for what stands where"),
     };
     match error.location() {
-        Some(location) => explained.at(Place { file: file.into(), line: location.line(), column: location.column() }),
+        Some(location) => explained.at(Place {
+            file: file.into(),
+            line: location.line(),
+            column: location.column(),
+        }),
         None => explained.at(Place { file: file.into(), line: 1, column: 1 }),
     }
 }
 
-/// A value of a wrong type, in the words of who writes YAML; `wanted` is the parser's name of the type.
+/// A value of a wrong type, in the words of who writes YAML; `wanted` is the parser's name of the
+/// type.
 fn wrong_type(wanted: &str, text: &str, line: u64) -> Error {
     let wanted = match wanted {
         "u16" | "a nonzero u16" => "a whole number from 1 to 65535",
@@ -61,18 +70,27 @@ fn wrong_type(wanted: &str, text: &str, line: u64) -> Error {
         "string scalar" | "string" => "a text",
         other => other,
     };
-    let line = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?)).unwrap_or_default();
-    let key = line.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default().trim();
+    let line = usize::try_from(line)
+        .ok()
+        .and_then(|line| text.lines().nth(line.checked_sub(1)?))
+        .unwrap_or_default();
+    let key =
+        line.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default().trim();
     let error = Error::input(format!("this must be {wanted}"));
     match key {
         "" => error.fix(format!("write {wanted}")),
-        _ if line.contains(['{', '[']) && !line.trim_end().ends_with(['[', '{']) && line.contains(": {") => {
+        _ if line.contains(['{', '['])
+            && !line.trim_end().ends_with(['[', '{'])
+            && line.contains(": {") =>
+        {
             error.fix(format!("write {wanted} there"))
         }
-        key => error.fix(match wanted.contains("number") || wanted.contains("true") || wanted.contains("text") {
-            true => format!("like `{}`", example(key)),
-            false => format!("write `{key}` as {wanted}"),
-        }),
+        key => error.fix(
+            match wanted.contains("number") || wanted.contains("true") || wanted.contains("text") {
+                true => format!("like `{}`", example(key)),
+                false => format!("write `{key}` as {wanted}"),
+            },
+        ),
     }
 }
 
@@ -129,7 +147,7 @@ mod tests {
             Ok(()) => "ok".into(),
             Err(error) => {
                 assert_eq!(error.kind, Kind::Input);
-                format!("{error} | {}", error.fix.as_deref().unwrap_or_default())
+                format!("{error} | {}", error.advice())
             }
         }
     }
@@ -138,7 +156,11 @@ mod tests {
     fn errors_name_the_place_and_the_fix() {
         let cases: &[(fn(&str) -> String, &str, &str)] = &[
             (service, "name: patients\nport: 8000\n", "ok"),
-            (service, "name: patients\nprot: 8000\n", "service.yaml:2:1: unknown key `prot` | did you mean `port`?"),
+            (
+                service,
+                "name: patients\nprot: 8000\n",
+                "service.yaml:2:1: unknown key `prot` | did you mean `port`?",
+            ),
             (service, "name: patients\n", "service.yaml:1:1: `port` is missing | add `port: 8000`"),
             (
                 service,
@@ -206,9 +228,15 @@ mod tests {
                 "name: p\nport: 1\nmanifests: a.yaml\n",
                 "service.yaml:3:12: this must be a list: `[a, b]`, or `[]` for none",
             ),
-            ("name: p\nport: 1\nversion: {allow-1-0: maybe}\n", "service.yaml:3:22: this must be true or false"),
+            (
+                "name: p\nport: 1\nversion: {allow-1-0: maybe}\n",
+                "service.yaml:3:22: this must be true or false",
+            ),
             ("name: Patients\nport: 8000\n", "service.yaml:1:7: `Patients` is not a DNS label"),
-            ("name: p\nport: 1\nresources: {memory: 5}\n", "service.yaml:3:21: `5` is not an amount of memory"),
+            (
+                "name: p\nport: 1\nresources: {memory: 5}\n",
+                "service.yaml:3:21: `5` is not an amount of memory",
+            ),
             ("name: p\nport: 1\nsecrets: {A: hunter2}\n", "service.yaml:3:14: "),
             ("name: p\nport: 1\nenv: [a]\n", "service.yaml:3:6: "),
             ("name: p\nport: 1\nenv: {A: [b]}\n", "service.yaml:3:10: "),

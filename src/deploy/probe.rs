@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::error::{Doing, Error, Kind, Result, chain};
+use crate::error::{Cannot, Error, Kind, Result, chain};
 
 /// Time between two requests.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,14 +27,16 @@ pub async fn answers(url: &str, within: Duration) -> Result<()> {
     Err(Error::new(Kind::Broken, format!("{url} does not answer")).why(last).fix("see that the service answers its health path with the whole path in front of it, and that security groups let the request through"))
 }
 
-/// Names below `.localhost` are this machine by definition (RFC 6761, section 6.3), and not every resolver knows.
+/// Names below `.localhost` are this machine by definition (RFC 6761, section 6.3), and not every
+/// resolver knows.
 fn client(url: &str) -> Result<reqwest::Client> {
-    let mut builder =
-        reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::none());
-    let parsed = url::Url::parse(url).doing(|| format!("reading {url}"))?;
+    let mut builder = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::none());
+    let parsed = url::Url::parse(url).cannot(|| format!("read {url}"))?;
     if let Some(host) = parsed.host_str().filter(|host| host.ends_with(".localhost")) {
         let port = parsed.port_or_known_default().unwrap_or(80);
         builder = builder.resolve(host, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     }
-    builder.build().doing(|| "making an HTTP client".into())
+    builder.build().cannot(|| "make an HTTP client".into())
 }

@@ -1,11 +1,12 @@
-//! The S3 buckets a service writes to. Made when missing, with safe settings; never deleted, and an existing one is left as
-//! it is.
+//! The S3 buckets a service writes to. Made when missing, with safe settings; never deleted, and an
+//! existing one is left as it is.
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, ObjectOwnership, OwnershipControls,
-    OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
-    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, ObjectOwnership,
+    OwnershipControls, OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption,
+    ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
+    VersioningConfiguration,
 };
 
 use super::{Action, Change, Order};
@@ -20,13 +21,18 @@ pub struct Bucket {
     pub exists: bool,
 }
 
-/// A bucket's name: `SERVICE-STORAGE-ENVIRONMENT-ACCOUNT`, as names are shared by all of AWS. Where that is longer than the
-/// 63 characters a name may have, the service's part is cut and a hash of the whole keeps it unique.
+/// A bucket's name: `SERVICE-STORAGE-ENVIRONMENT-ACCOUNT`, as names are shared by all of AWS. Where
+/// that is longer than the 63 characters a name may have, the service's part is cut and a hash of
+/// the whole keeps it unique.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
 pub fn bucket_name(order: &Order, storage: &Storage) -> String {
-    let account = order.destination.registry.as_ref().map_or("local", |registry| registry.account.as_str());
-    let whole = format!("{}-{}-{}-{account}", order.settings.name, storage.name, order.settings.environment);
+    let account =
+        order.destination.registry.as_ref().map_or("local", |registry| registry.account.as_str());
+    let whole = format!(
+        "{}-{}-{}-{account}",
+        order.settings.name, storage.name, order.settings.environment
+    );
     super::short_name(&whole, 63)
 }
 
@@ -40,7 +46,12 @@ pub async fn observe(order: &Order, session: &Session) -> Result<Vec<Bucket>> {
     let mut buckets = Vec::new();
     for storage in &order.settings.storage {
         let name = bucket_name(order, storage);
-        let answer = client.head_bucket().bucket(&name).set_expected_bucket_owner(account.clone()).send().await;
+        let answer = client
+            .head_bucket()
+            .bucket(&name)
+            .set_expected_bucket_owner(account.clone())
+            .send()
+            .await;
         let exists = match answer {
             Ok(_) => true,
             Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
@@ -52,7 +63,9 @@ pub async fn observe(order: &Order, session: &Session) -> Result<Vec<Bucket>> {
                             "allow `s3:ListBucket` on arn:aws:s3:::{name}; if another account has it, rename `storage`"
                         )));
                 }
-                _ => return Err(refusal(format!("looking for bucket {name}"), "s3:ListBucket", &error)),
+                _ => {
+                    return Err(refusal(format!("find bucket {name}"), "s3:ListBucket", &error));
+                }
             },
         };
         buckets.push(Bucket { name, exists });
@@ -75,8 +88,8 @@ pub fn plan(buckets: &[Bucket]) -> Vec<Change> {
 /// Makes the buckets that are missing.
 ///
 /// # Errors
-/// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays, and is not touched again: the
-/// error says how to remove it.
+/// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays, and is
+/// not touched again: the error says how to remove it.
 pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
     let client = client(session);
     let region = session.config().region().map(ToString::to_string).unwrap_or_default();
@@ -90,22 +103,27 @@ pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
 async fn create(client: &aws_sdk_s3::Client, name: &str, region: &str) -> Result<()> {
     // us-east-1 is the one region that may not be named.
     let location = (region != "us-east-1").then(|| {
-        CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build()
+        CreateBucketConfiguration::builder()
+            .location_constraint(BucketLocationConstraint::from(region))
+            .build()
     });
-    let created = client.create_bucket().bucket(name).set_create_bucket_configuration(location).send().await;
+    let created =
+        client.create_bucket().bucket(name).set_create_bucket_configuration(location).send().await;
     if let Err(error) = created
         // Another run was quicker: what follows is the same.
         && error.code() != Some("BucketAlreadyOwnedByYou")
     {
-        return Err(refusal(format!("creating bucket {name}"), "s3:CreateBucket", &error));
+        return Err(refusal(format!("create bucket {name}"), "s3:CreateBucket", &error));
     }
     Ok(())
 }
 
 /// A bucket that is there is taken for finished by the next run.
 fn half_made(name: &str, error: Error) -> Error {
-    let first = error.fix.as_ref().map(|fix| format!("{fix}; then ")).unwrap_or_default();
-    let fix = format!("{first}remove the empty bucket (`aws s3api delete-bucket --bucket {name}`) and deploy again");
+    let first = error.fixes.first().map(|fix| format!("{fix}; then ")).unwrap_or_default();
+    let fix = format!(
+        "{first}remove the empty bucket (`aws s3api delete-bucket --bucket {name}`) and deploy again"
+    );
     error.fix(fix)
 }
 
@@ -116,15 +134,19 @@ async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
         .ignore_public_acls(true)
         .restrict_public_buckets(true)
         .build();
-    let what = |part: &str| format!("setting {part} of bucket {name}");
+    let what = |part: &str| format!("set {part} of bucket {name}");
     client
         .put_public_access_block()
         .bucket(name)
         .public_access_block_configuration(block)
         .send()
         .await
-        .map_err(|error| refusal(what("the public access block"), "s3:PutBucketPublicAccessBlock", &error))?;
-    let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced).build();
+        .map_err(|error| {
+            refusal(what("the public access block"), "s3:PutBucketPublicAccessBlock", &error)
+        })?;
+    let rule = OwnershipControlsRule::builder()
+        .object_ownership(ObjectOwnership::BucketOwnerEnforced)
+        .build();
     let ownership = rule.and_then(|rule| OwnershipControls::builder().rules(rule).build());
     let ownership = ownership.map_err(|error| Error::unexpected(what("ownership")).why(error))?;
     client
@@ -134,14 +156,18 @@ async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
         .send()
         .await
         .map_err(|error| refusal(what("ownership"), "s3:PutBucketOwnershipControls", &error))?;
-    let by_default = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::AwsKms).build();
-    let by_default = by_default.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
+    let by_default = ServerSideEncryptionByDefault::builder()
+        .sse_algorithm(ServerSideEncryption::AwsKms)
+        .build();
+    let by_default =
+        by_default.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
     let rule = ServerSideEncryptionRule::builder()
         .apply_server_side_encryption_by_default(by_default)
         .bucket_key_enabled(true)
         .build();
     let encryption = ServerSideEncryptionConfiguration::builder().rules(rule).build();
-    let encryption = encryption.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
+    let encryption =
+        encryption.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
     client
         .put_bucket_encryption()
         .bucket(name)
@@ -149,7 +175,8 @@ async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
         .send()
         .await
         .map_err(|error| refusal(what("encryption"), "s3:PutEncryptionConfiguration", &error))?;
-    let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    let versioning =
+        VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
     client
         .put_bucket_versioning()
         .bucket(name)
@@ -160,10 +187,12 @@ async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A client that addresses buckets by path where an endpoint is given: an emulator on loopback has no host per bucket.
+/// A client that addresses buckets by path where an endpoint is given: an emulator on loopback has
+/// no host per bucket.
 fn client(session: &Session) -> aws_sdk_s3::Client {
     let own_endpoint = session.config().endpoint_url().is_some();
-    let config = aws_sdk_s3::config::Builder::from(session.config()).force_path_style(own_endpoint).build();
+    let config =
+        aws_sdk_s3::config::Builder::from(session.config()).force_path_style(own_endpoint).build();
     aws_sdk_s3::Client::from_conf(config)
 }
 
@@ -174,15 +203,21 @@ mod tests {
     #[test]
     fn buckets_have_names_that_s3_takes() {
         let order = |service: &str| {
-            let text = format!("name: {service}\nport: 8000\nstorage: [{{name: history, env: H}}]\n");
+            let text =
+                format!("name: {service}\nport: 8000\nstorage: [{{name: history, env: H}}]\n");
             let service = serde_saphyr::from_str(&text).expect("a service");
             let platform = "registry: {account: '111122223333', region: eu-west-1}\nenvironments: {staging: {target: eks, region: eu-west-1, \
                             eks: {cluster: c, namespace: n}}}\n";
             let platform = serde_saphyr::from_str(platform).expect("a platform");
             Order {
                 settings: crate::config::settings::resolve(&service, "staging").expect("settings"),
-                destination: crate::config::settings::destination(Some(&platform), "staging").expect("a place"),
-                image: crate::deploy::Image { repository: "r".into(), digest: "d".into(), version: "1".into() },
+                destination: crate::config::settings::destination(Some(&platform), "staging")
+                    .expect("a place"),
+                image: crate::deploy::Image {
+                    repository: "r".into(),
+                    digest: "d".into(),
+                    version: "1".into(),
+                },
                 timeout: std::time::Duration::ZERO,
             }
         };
@@ -191,7 +226,8 @@ mod tests {
             bucket_name(&order, &order.settings.storage[0])
         };
         assert_eq!(name("patients"), "patients-history-staging-111122223333");
-        let (one, two) = (name(&format!("{}a", "p".repeat(62))), name(&format!("{}b", "p".repeat(62))));
+        let (one, two) =
+            (name(&format!("{}a", "p".repeat(62))), name(&format!("{}b", "p".repeat(62))));
         assert!(one.len() == 63 && two.len() == 63 && one != two, "{one} {two}");
     }
 
@@ -199,6 +235,9 @@ mod tests {
     fn only_missing_buckets_are_made() {
         let bucket = |name: &str, exists| Bucket { name: name.into(), exists };
         let changes = plan(&[bucket("a", true), bucket("b", false)]);
-        assert_eq!(changes.iter().map(|change| change.object.as_str()).collect::<Vec<_>>(), ["Bucket/b"]);
+        assert_eq!(
+            changes.iter().map(|change| change.object.as_str()).collect::<Vec<_>>(),
+            ["Bucket/b"]
+        );
     }
 }

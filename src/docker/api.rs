@@ -12,17 +12,21 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HealthConfig, HostConfig,
-    HostConfigLogConfig, PortBinding,
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
+    HealthConfig, HostConfig, HostConfigLogConfig, PortBinding,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, TopOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    TopOptionsBuilder,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::inside::{FILES, Inside, PS, Processes};
-use super::{Answer, Container, KILLED, Page, REMOVAL_TIMEOUT, Spec, State, Stopped, Version, archive, diagnosis};
+use super::{
+    Answer, Container, KILLED, Page, REMOVAL_TIMEOUT, Spec, State, Stopped, Version, archive,
+    diagnosis,
+};
 use crate::error::{Error, Result, chain};
 use crate::layout::Layout;
 
@@ -67,20 +71,29 @@ impl Engine {
         let (os, arch) = (version.os.unwrap_or_default(), version.arch.unwrap_or_default());
         let docker = docker.negotiate_version().await.map_err(|error| unreachable(host, &error))?;
         let network = own_network(&docker).await;
-        // A proxy must not stand between this process and a container on the same machine, and a redirect is no 2xx.
+        // A proxy must not stand between this process and a container on the same machine, and a
+        // redirect is no 2xx.
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            // As a kubelet asks: a connection that is kept, or was opened to spare, holds up the end of a server that waits for it.
+            // As a kubelet asks: a connection that is kept, or was opened to spare, holds up the
+            // end of a server that waits for it.
             .pool_max_idle_per_host(0)
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(|error| Error::unexpected("cannot make an HTTP client").why(chain(&error)))?;
-        Ok(Engine { docker, host: host.to_string(), platform: format!("{os}/{arch}"), network, http })
+        Ok(Engine {
+            docker,
+            host: host.to_string(),
+            platform: format!("{os}/{arch}"),
+            network,
+            http,
+        })
     }
 
-    /// Loads a layout's image, unless the engine has it already; gives the engine's identifier of it, which is a digest of
-    /// the layout. The engine shows it as `cicd.local/NAME`; what had that name before is removed when nothing uses it.
+    /// Loads a layout's image, unless the engine has it already; gives the engine's identifier of
+    /// it, which is a digest of the layout. The engine shows it as `cicd.local/NAME`; what had that
+    /// name before is removed when nothing uses it.
     ///
     /// # Errors
     /// Bad input when the layout is for other platforms.
@@ -96,9 +109,15 @@ impl Engine {
         let tar = archive::stream(archive::files(layout, image, &tag));
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
         let loading = self.docker.import_image_stream(options, tar, None);
-        loading.try_collect::<Vec<_>>().await.map_err(|error| failed("loading the image into the engine", &error))?;
+        loading
+            .try_collect::<Vec<_>>()
+            .await
+            .map_err(|error| failed("load the image into the engine", &error))?;
         let loaded = self.known(&identifiers).await?.ok_or_else(|| {
-            Error::unexpected(format!("the engine took the image and does not know {}", identifiers[0]))
+            Error::unexpected(format!(
+                "the engine took the image and does not know {}",
+                identifiers[0]
+            ))
         })?;
         if let Some(before) = before.filter(|before| *before != loaded) {
             self.remove_image(&before).await;
@@ -109,7 +128,8 @@ impl Engine {
     /// Writes an image into `file` as `docker save` does.
     ///
     /// # Errors
-    /// Unexpected, when the engine does not give it; what writing fails with is told to `unwritable`.
+    /// Unexpected, when the engine does not give it; what writing fails with is told to
+    /// `unwritable`.
     pub async fn save(
         &self,
         image: &str,
@@ -119,7 +139,7 @@ impl Engine {
         let mut file = tokio::fs::File::from_std(file);
         let mut saved = std::pin::pin!(self.docker.export_image(image));
         while let Some(bytes) = saved.next().await {
-            let bytes = bytes.map_err(|error| failed(&format!("saving image {image}"), &error))?;
+            let bytes = bytes.map_err(|error| failed(&format!("save image {image}"), &error))?;
             tokio::io::AsyncWriteExt::write_all(&mut file, &bytes).await.map_err(&unwritable)?;
         }
         tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(&unwritable)
@@ -140,7 +160,9 @@ impl Engine {
     /// Unexpected, when the engine does not answer.
     pub async fn identifier(&self, image: &str) -> Result<Option<String>> {
         let found = self.docker.inspect_image(image).await;
-        Ok(present(found).map_err(|error| failed(&format!("looking for image {image}"), &error))?.and_then(|i| i.id))
+        Ok(present(found)
+            .map_err(|error| failed(&format!("find image {image}"), &error))?
+            .and_then(|i| i.id))
     }
 
     /// The digest that an image's registry says for it now; none when it cannot be asked.
@@ -150,34 +172,42 @@ impl Engine {
 
     /// Removes an image that nothing uses; what is used stays.
     pub async fn remove_image(&self, image: &str) {
-        let _ = self.docker.remove_image(image, None::<bollard::query_parameters::RemoveImageOptions>, None).await;
+        let _ = self
+            .docker
+            .remove_image(image, None::<bollard::query_parameters::RemoveImageOptions>, None)
+            .await;
     }
 
-    /// Makes a container and starts it. A command that cannot be started is a container that has [`State::Ended`], not an
-    /// error: it is the image's fault, and its container tells why.
+    /// Makes a container and starts it. A command that cannot be started is a container that has
+    /// [`State::Ended`], not an error: it is the image's fault, and its container tells why.
     ///
     /// # Errors
     /// Unexpected, when the engine refuses; then no container is left.
     pub async fn start(&self, spec: &Spec) -> Result<()> {
         let name = &spec.name;
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        let create = || self.docker.create_container(Some(options.clone()), body(spec, self.network.as_deref()));
+        let create = || {
+            self.docker.create_container(Some(options.clone()), body(spec, self.network.as_deref()))
+        };
         let created = match create().await {
-            // An engine that removes other images at this moment may lose what it has just unpacked of this one: it does so again.
+            // An engine that removes other images at this moment may lose what it has just unpacked
+            // of this one: it does so again.
             Err(error) if lacks_a_snapshot(&error) => {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 create().await
             }
             created => created,
         };
-        created.map_err(|error| failed(&format!("creating container {name}"), &error))?;
+        created.map_err(|error| failed(&format!("create container {name}"), &error))?;
         let options = None::<bollard::query_parameters::StartContainerOptions>;
         if let Err(error) = self.docker.start_container(name, options).await {
-            let told =
-                self.inspect(name).await?.is_some_and(|container| matches!(container.state, State::Ended { .. }));
+            let told = self
+                .inspect(name)
+                .await?
+                .is_some_and(|container| matches!(container.state, State::Ended { .. }));
             if !told {
                 self.remove(name).await?;
-                return Err(failed(&format!("starting container {name}"), &error));
+                return Err(failed(&format!("start container {name}"), &error));
             }
         }
         Ok(())
@@ -190,7 +220,7 @@ impl Engine {
     pub async fn inspect(&self, name: &str) -> Result<Option<Container>> {
         let options = None::<bollard::query_parameters::InspectContainerOptions>;
         let found = present(self.docker.inspect_container(name, options).await);
-        let found = found.map_err(|error| failed(&format!("looking at container {name}"), &error))?;
+        let found = found.map_err(|error| failed(&format!("inspect container {name}"), &error))?;
         Ok(found.map(|found| container(found, self.network.as_deref())))
     }
 
@@ -203,7 +233,7 @@ impl Engine {
         let filters = HashMap::from([("label".to_string(), labels)]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = self.docker.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| failed("listing containers", &error))?;
+        let listed = listed.map_err(|error| failed("list containers", &error))?;
         let mut containers = Vec::new();
         for id in listed.into_iter().filter_map(|summary| summary.id) {
             containers.extend(self.inspect(&id).await?);
@@ -221,23 +251,37 @@ impl Engine {
             Err(error) if error.is_timeout() => {
                 Answer::Silence(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
             }
-            // The engine's proxy takes a connection and closes it again when nobody listens behind it.
+            // The engine's proxy takes a connection and closes it again when nobody listens behind
+            // it.
             Err(error) if error.is_connect() => Answer::Silence("connection refused".into()),
             Err(_) => Answer::Silence("the connection was closed without an answer".into()),
         }
     }
 
-    /// A container's last `lines` log lines, oldest first. What cannot be read is left out: logs only explain.
+    /// A container's last `lines` log lines, oldest first. What cannot be read is left out: logs
+    /// only explain.
     pub async fn log_tail(&self, name: &str, lines: usize) -> Vec<String> {
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .tail(&lines.to_string())
+            .build();
         let text = text(self.docker.logs(name, Some(options))).await;
         let all: Vec<&str> = text.lines().map(str::trim_end).collect();
-        all[all.len().saturating_sub(lines)..].iter().map(|line| line.chars().take(LINE).collect()).collect()
+        all[all.len().saturating_sub(lines)..]
+            .iter()
+            .map(|line| line.chars().take(LINE).collect())
+            .collect()
     }
 
     /// The whole answer to one GET of a path of a container; none when there is no answer in time.
     pub async fn page(&self, container: &Container, port: u16, path: &str) -> Option<Page> {
-        let mut response = self.http.get(url(container, self.network.as_deref(), port, path)?).send().await.ok()?;
+        let mut response = self
+            .http
+            .get(url(container, self.network.as_deref(), port, path)?)
+            .send()
+            .await
+            .ok()?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -258,8 +302,14 @@ impl Engine {
     /// What a running container's /proc tells, as far as there is a `cat` in it.
     pub async fn inside(&self, name: &str) -> Inside {
         let command = std::iter::once("cat").chain(FILES).collect();
-        let options = CreateExecOptions { attach_stdout: Some(true), cmd: Some(command), ..Default::default() };
-        let Ok(exec) = self.docker.create_exec(name, options).await else { return Inside::default() };
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            cmd: Some(command),
+            ..Default::default()
+        };
+        let Ok(exec) = self.docker.create_exec(name, options).await else {
+            return Inside::default();
+        };
         match self.docker.start_exec(&exec.id, None::<StartExecOptions>).await {
             Ok(StartExecResults::Attached { output, .. }) => Inside::read(&text(output).await),
             _ => Inside::default(),
@@ -279,15 +329,18 @@ impl Engine {
         Some(Processes::read(found.state?.pid?, &top.processes?))
     }
 
-    /// The paths of a container's file system that are not as the image has them: written, added or removed. Of a folder that
-    /// is listed for what is in it, only that.
+    /// The paths of a container's file system that are not as the image has them: written, added or
+    /// removed. Of a folder that is listed for what is in it, only that.
     pub async fn changes(&self, name: &str) -> Option<Vec<String>> {
         let changes = self.docker.container_changes(name).await.ok()?;
-        let mut paths: Vec<String> = changes.unwrap_or_default().into_iter().map(|change| change.path).collect();
+        let mut paths: Vec<String> =
+            changes.unwrap_or_default().into_iter().map(|change| change.path).collect();
         paths.sort();
         let is_parent = |path: &String| {
             let below = format!("{}/", path.trim_end_matches('/'));
-            paths.binary_search(&below).is_err_and(|at| paths.get(at).is_some_and(|next| next.starts_with(&below)))
+            paths
+                .binary_search(&below)
+                .is_err_and(|at| paths.get(at).is_some_and(|next| next.starts_with(&below)))
         };
         Some(paths.iter().filter(|path| !is_parent(path)).cloned().collect())
     }
@@ -303,11 +356,12 @@ impl Engine {
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
         let started = std::time::Instant::now();
         let stopped = self.docker.stop_container(name, Some(options)).await;
-        stopped.map_err(|error| failed(&format!("stopping container {name}"), &error))?;
+        stopped.map_err(|error| failed(&format!("stop container {name}"), &error))?;
         let after = started.elapsed();
         let ended = self.inspect(name).await?.map(|container| container.state);
         // A busy engine may take longer than the service: what was killed says so by its exit code.
-        let killed = after >= grace && matches!(ended, Some(State::Ended { exit_code: KILLED, .. }));
+        let killed =
+            after >= grace && matches!(ended, Some(State::Ended { exit_code: KILLED, .. }));
         Ok(Stopped { after, killed })
     }
 
@@ -319,7 +373,7 @@ impl Engine {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
         let stopped = present(self.docker.stop_container(name, Some(options)).await);
-        stopped.map_err(|error| failed(&format!("stopping container {name}"), &error))?;
+        stopped.map_err(|error| failed(&format!("stop container {name}"), &error))?;
         self.remove(name).await
     }
 
@@ -328,7 +382,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::stop`].
     pub async fn remove(&self, name: &str) -> Result<()> {
-        kill(&self.docker, name).await.map_err(|error| failed(&format!("removing container {name}"), &error))
+        kill(&self.docker, name)
+            .await
+            .map_err(|error| failed(&format!("remove container {name}"), &error))
     }
 
     /// Containers that are removed when this is dropped, whatever happened until then.
@@ -337,7 +393,8 @@ impl Engine {
     }
 }
 
-/// Removes containers when it is dropped: at the end of a check, on an error, and when a signal ends the run.
+/// Removes containers when it is dropped: at the end of a check, on an error, and when a signal
+/// ends the run.
 pub struct Removal {
     host: String,
     names: Vec<String>,
@@ -347,12 +404,15 @@ impl Drop for Removal {
     fn drop(&mut self) {
         let (host, names) = (self.host.clone(), std::mem::take(&mut self.names));
         let (done, finished) = std::sync::mpsc::channel();
-        // A runtime of its own: the one this is dropped on may be ending, and nobody can wait in a drop.
+        // A runtime of its own: the one this is dropped on may be ending, and nobody can wait in a
+        // drop.
         std::thread::spawn(move || {
             if let (Ok(docker), Ok(runtime)) =
                 (open(&host), tokio::runtime::Builder::new_current_thread().enable_all().build())
             {
-                runtime.block_on(futures::future::join_all(names.iter().map(|name| kill(&docker, name))));
+                runtime.block_on(futures::future::join_all(
+                    names.iter().map(|name| kill(&docker, name)),
+                ));
             }
             let _ = done.send(());
         });
@@ -360,11 +420,15 @@ impl Drop for Removal {
     }
 }
 
-/// Which engine answers; none when nobody does in time. `docker_host` is the value of `DOCKER_HOST`.
+/// Which engine answers; none when nobody does in time. `docker_host` is the value of
+/// `DOCKER_HOST`.
 pub async fn version(docker_host: Option<&str>) -> Option<Version> {
     let docker = open(docker_host.unwrap_or(HOST)).ok()?;
     let found = tokio::time::timeout(ANSWER_TIMEOUT, docker.version()).await.ok()?.ok()?;
-    Some(Version { engine: found.version.unwrap_or_default(), api: found.api_version.unwrap_or_default() })
+    Some(Version {
+        engine: found.version.unwrap_or_default(),
+        api: found.api_version.unwrap_or_default(),
+    })
 }
 
 /// What a container wrote, as far as it came in time.
@@ -386,7 +450,8 @@ async fn kill(docker: &Docker, name: &str) -> Result<(), ApiError> {
     let ends = tokio::time::Instant::now() + REMOVAL_TIMEOUT;
     loop {
         let removed = present(docker.remove_container(name, Some(options.clone())).await);
-        // Somebody else is removing it, or an earlier request of ours: it is gone when that is done.
+        // Somebody else is removing it, or an earlier request of ours: it is gone when that is
+        // done.
         if !matches!(removed, Err(ApiError::DockerResponseServerError { status_code: 409, .. })) {
             return removed.map(|_| ());
         }
@@ -420,12 +485,12 @@ fn unreachable(host: &str, error: &ApiError) -> Error {
     Error::refused(format!("no Docker engine answers at {host}")).why(why).fix(fix)
 }
 
-fn failed(doing: &str, error: &ApiError) -> Error {
+fn failed(attempt: &str, error: &ApiError) -> Error {
     let why: Box<dyn Display> = match error {
         ApiError::DockerResponseServerError { message, .. } => Box::new(message.clone()),
         _ => Box::new(chain(error)),
     };
-    Error::unexpected(doing).why(why)
+    Error::unexpected(format!("cannot {attempt}")).why(why)
 }
 
 /// Whether the engine's containerd does not find a part of an image that it has.
@@ -447,7 +512,8 @@ fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
     let memory = i64::from(spec.memory) * 1024 * 1024;
     let published = spec.port.filter(|_| spec.published || network.is_none());
     let port = published.map(|port| format!("{port}/tcp"));
-    let loopback = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
+    let loopback =
+        PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
     let logs = HashMap::from([("max-size".to_string(), "10m".to_string())]);
     let host = HostConfig {
         memory: Some(memory),
@@ -466,7 +532,8 @@ fn body(spec: &Spec, network: Option<&str>) -> ContainerCreateBody {
         labels: Some(spec.labels.clone().into_iter().collect()),
         exposed_ports: port.map(|port| vec![port]),
         host_config: Some(host),
-        // We ask from outside, as Kubernetes and a load balancer do; the image's own look would start programs beside the service.
+        // We ask from outside, as Kubernetes and a load balancer do; the image's own look would
+        // start programs beside the service.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         ..Default::default()
     }
@@ -511,7 +578,9 @@ fn state(found: ContainerState) -> State {
     let error = found.error.filter(|error| !error.is_empty());
     match found.status {
         Some(ContainerStateStatusEnum::CREATED) | None if error.is_none() => State::Created,
-        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED) => State::Running,
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED) => {
+            State::Running
+        }
         _ => State::Ended {
             exit_code: found.exit_code.unwrap_or_default(),
             out_of_memory: found.oom_killed.unwrap_or_default(),
@@ -520,23 +589,29 @@ fn state(found: ContainerState) -> State {
     }
 }
 
-/// The engine's network this process is in. None when it shares the machine's own, where published ports are reached.
+/// The engine's network this process is in. None when it shares the machine's own, where published
+/// ports are reached.
 ///
-/// Container actions run in a network that GitHub's runner makes for the job: there 127.0.0.1 is the action's own container.
+/// Container actions run in a network that GitHub's runner makes for the job: there 127.0.0.1 is
+/// the action's own container.
 async fn own_network(docker: &Docker) -> Option<String> {
     let mounts = std::fs::read_to_string(Path::new("/proc/self/mountinfo")).unwrap_or_default();
     let mut id = own_container(&mounts)?;
     // `container:ID` borrows another one's network; three borrowings are more than anybody makes.
     for _ in 0..3 {
         let options = None::<bollard::query_parameters::InspectContainerOptions>;
-        // Another engine's container, or none: then this engine is reached as from the machine itself.
+        // Another engine's container, or none: then this engine is reached as from the machine
+        // itself.
         let found = docker.inspect_container(&id, options).await.ok()?;
         let mode = found.host_config.and_then(|host| host.network_mode).unwrap_or_default();
         match mode.strip_prefix("container:") {
             Some(other) => id = other.to_string(),
             None if mode == "host" || mode == "none" => return None,
             None => {
-                let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+                let networks = found
+                    .network_settings
+                    .and_then(|settings| settings.networks)
+                    .unwrap_or_default();
                 return networks.into_keys().min();
             }
         }
@@ -544,7 +619,8 @@ async fn own_network(docker: &Docker) -> Option<String> {
     None
 }
 
-/// The identifier of the container this process runs in: the engine mounts /etc/hostname from a folder of that name.
+/// The identifier of the container this process runs in: the engine mounts /etc/hostname from a
+/// folder of that name.
 fn own_container(mounts: &str) -> Option<String> {
     mounts.lines().find_map(|line| {
         let (_, rest) = line.split_once("/containers/")?;
@@ -565,7 +641,10 @@ mod tests {
         );
         assert_eq!(own_container(&inside), Some(id));
         assert_eq!(own_container("1 2 8:1 / / rw - ext4 /dev/sda1 rw\n"), None);
-        assert_eq!(own_container("1 2 8:1 /x/containers/storage/y /z rw - ext4 /dev/sda1 rw\n"), None);
+        assert_eq!(
+            own_container("1 2 8:1 /x/containers/storage/y /z rw - ext4 /dev/sda1 rw\n"),
+            None
+        );
     }
 
     #[test]
@@ -602,7 +681,9 @@ mod tests {
             published,
             memory: 64,
         };
-        let bindings = |spec: &Spec, network| body(spec, network).host_config.and_then(|host| host.port_bindings);
+        let bindings = |spec: &Spec, network| {
+            body(spec, network).host_config.and_then(|host| host.port_bindings)
+        };
         for (port, published, network, is_published) in [
             (Some(8000), true, None, true),
             (Some(8000), true, Some("job"), true),
@@ -636,7 +717,11 @@ mod tests {
             (unbound, gone, Some("job"), None),
         ] {
             let found = container(settings(&format!("{{{ports}, {networks}}}")), network);
-            assert_eq!(url(&found, network, 8080, "/healthz").as_deref(), wanted, "{ports} {networks} {network:?}");
+            assert_eq!(
+                url(&found, network, 8080, "/healthz").as_deref(),
+                wanted,
+                "{ports} {networks} {network:?}"
+            );
         }
     }
 
@@ -645,7 +730,7 @@ mod tests {
         for host in ["tcp://10.0.0.1:2375", "ssh://me@build", "nonsense"] {
             let error = open(host).expect_err(host);
             assert_eq!(error.kind.exit_code(), 3);
-            assert!(error.fix.expect("a fix").contains("unix://"));
+            assert!(error.advice().contains("unix://"));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A layout as the tar that `docker load` takes.
 //!
-//! The containerd store reads `index.json` (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>), the
-//! older graphdriver stores read `manifest.json` (<https://github.com/moby/docker-image-spec>); the tar has both. It is made
-//! while it is sent: never more than a few blocks of it are in memory.
+//! The containerd store reads `index.json`
+//! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>), the older
+//! graphdriver stores read `manifest.json` (<https://github.com/moby/docker-image-spec>); the tar
+//! has both. It is made while it is sent: never more than a few blocks of it are in memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,8 +34,9 @@ const BLOCK: usize = 256 * 1024;
 pub fn image_for<'a>(layout: &'a Layout, platform: &str) -> Result<&'a Manifest> {
     let images = layout.manifests();
     // An engine does not say its variant: `linux/arm64` runs `linux/arm64/v8`.
-    let runs =
-        |built: &str| built == platform || built.strip_prefix(platform).is_some_and(|rest| rest.starts_with('/'));
+    let runs = |built: &str| {
+        built == platform || built.strip_prefix(platform).is_some_and(|rest| rest.starts_with('/'))
+    };
     let fits = |image: &&Manifest| image.descriptor.platform.as_deref().is_none_or(runs);
     images.iter().find(fits).ok_or_else(|| {
         let built: Vec<&str> = images.iter().filter_map(|image| image.descriptor.platform.as_deref()).collect();
@@ -63,7 +65,10 @@ pub fn files(layout: &Layout, image: &Manifest, tag: &str) -> BTreeMap<String, C
         "Layers": image.layers.iter().map(|layer| path(&layer.digest)).collect::<Vec<_>>(),
     }]);
     let mut files = BTreeMap::from([
-        ("oci-layout".to_string(), Content::Text(json!({ "imageLayoutVersion": "1.0.0" }).to_string())),
+        (
+            "oci-layout".to_string(),
+            Content::Text(json!({ "imageLayoutVersion": "1.0.0" }).to_string()),
+        ),
         ("index.json".to_string(), Content::Text(index.to_string())),
         ("manifest.json".to_string(), Content::Text(manifest.to_string())),
     ]);
@@ -77,20 +82,22 @@ fn path(digest: &Digest) -> String {
 }
 
 /// The tar of `files`, as it is read.
-pub fn stream(files: BTreeMap<String, Content>) -> impl Stream<Item = IoResult<Bytes>> + Send + 'static {
+pub fn stream(
+    files: BTreeMap<String, Content>,
+) -> impl Stream<Item = IoResult<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(8);
     tokio::task::spawn_blocking(move || {
         let mut blocks = Blocks { sender, block: Vec::with_capacity(BLOCK) };
         let written = write(files, &mut blocks).and_then(|()| blocks.flush());
         if let Err(error) = written {
-            // Whoever reads the tar learns that it is not whole; when nobody reads any more, nobody needs to.
+            // Whoever reads the tar learns that it is not whole; when nobody reads any more, nobody
+            // needs to.
             let _ = blocks.sender.blocking_send(Err(error));
         }
     });
-    futures::stream::unfold(
-        receiver,
-        |mut receiver| async move { receiver.recv().await.map(|block| (block, receiver)) },
-    )
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|block| (block, receiver))
+    })
 }
 
 fn write(files: BTreeMap<String, Content>, to: &mut impl Write) -> IoResult<()> {
@@ -99,7 +106,9 @@ fn write(files: BTreeMap<String, Content>, to: &mut impl Write) -> IoResult<()> 
         let (size, mut bytes): (u64, Box<dyn Read>) = match content {
             Content::Text(text) => (text.len() as u64, Box::new(std::io::Cursor::new(text))),
             Content::Blob(file) => {
-                let named = |error: IoError| IoError::new(error.kind(), format!("{}: {error}", file.display()));
+                let named = |error: IoError| {
+                    IoError::new(error.kind(), format!("{}: {error}", file.display()))
+                };
                 let open = File::open(&file).map_err(named)?;
                 let size = open.metadata().map_err(named)?.len();
                 (size, Box::new(open.take(size)))
@@ -150,7 +159,8 @@ mod tests {
         std::fs::create_dir_all(&blobs).expect("a folder");
         let put = |media_type: &str, bytes: &[u8]| {
             let digest = Digest::of(bytes);
-            std::fs::write(blobs.join(digest.to_string().trim_start_matches("sha256:")), bytes).expect("written");
+            std::fs::write(blobs.join(digest.to_string().trim_start_matches("sha256:")), bytes)
+                .expect("written");
             json!({ "mediaType": media_type, "digest": digest.to_string(), "size": bytes.len() })
         };
         let (os, architecture) = platform.split_once('/').expect("os/architecture");
@@ -158,10 +168,12 @@ mod tests {
         let config = json!({ "os": os, "architecture": architecture, "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] } });
         let config = put("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
         let kind = "application/vnd.oci.image.manifest.v1+json";
-        let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] });
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] });
         let index = json!({ "schemaVersion": 2, "manifests": [put(kind, manifest.to_string().as_bytes())] });
         std::fs::write(folder.join("index.json"), index.to_string()).expect("written");
-        std::fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").expect("written");
+        std::fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}")
+            .expect("written");
         Layout::open(folder).expect("a layout")
     }
 
@@ -171,18 +183,24 @@ mod tests {
         let layout = layout(folder.path(), "linux/amd64", b"layer");
         image_for(&layout, "linux/amd64").expect("its image");
         let error = image_for(&layout, "linux/arm64").expect_err("none for it");
-        assert_eq!(error.message, "the image is for linux/amd64, and this machine's engine runs linux/arm64");
-        assert!(error.fix.expect("a fix").contains("add linux/arm64 to image.platforms"));
+        assert_eq!(
+            error.message,
+            "the image is for linux/amd64, and this machine's engine runs linux/arm64"
+        );
+        assert!(error.advice().contains("add linux/arm64 to image.platforms"));
     }
 
     /// Both kinds of store find in the tar what they read, and every blob is in it byte by byte.
     #[tokio::test]
     async fn the_tar_is_the_layout_with_a_manifest_for_older_stores() {
         let folder = tempfile::tempdir().expect("a folder");
-        let layer: Vec<u8> = (0..3 * BLOCK + 7).map(|at| u8::try_from(at % 251).expect("small")).collect();
+        let layer: Vec<u8> =
+            (0..3 * BLOCK + 7).map(|at| u8::try_from(at % 251).expect("small")).collect();
         let layout = layout(folder.path(), "linux/amd64", &layer);
         let image = &layout.manifests()[0];
-        let blocks = stream(files(&layout, image, "cicd.local/patients:latest")).try_collect::<Vec<_>>().await;
+        let blocks = stream(files(&layout, image, "cicd.local/patients:latest"))
+            .try_collect::<Vec<_>>()
+            .await;
         let bytes = blocks.expect("a tar").concat();
 
         let mut archive = tar::Archive::new(bytes.as_slice());
@@ -194,13 +212,18 @@ mod tests {
             entry.read_to_end(&mut content).expect("read");
             found.insert(path, content);
         }
-        let json = |path: &str| serde_json::from_slice::<serde_json::Value>(&found[path]).expect("JSON");
+        let json =
+            |path: &str| serde_json::from_slice::<serde_json::Value>(&found[path]).expect("JSON");
         assert_eq!(json("index.json")["manifests"][0]["digest"], layout.root().digest.to_string());
         let layers = json("manifest.json")[0]["Layers"].clone();
         assert_eq!(found[layers[0].as_str().expect("a path")], layer);
         let config = json("manifest.json")[0]["Config"].as_str().expect("a path").to_string();
         assert_eq!(json(&config)["architecture"], "amd64");
-        assert_eq!(found.len(), 3 + 3, "index.json, manifest.json, oci-layout, and the three blobs");
+        assert_eq!(
+            found.len(),
+            3 + 3,
+            "index.json, manifest.json, oci-layout, and the three blobs"
+        );
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use std::net::SocketAddr as Socket;
 
 use super::{Answer, KILLED};
-use crate::error::Cause;
+use crate::error::{Cause, Code};
 
 /// What a service had to do.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +53,19 @@ pub fn ended(
         ),
         _ => ("ended while it should keep running".to_string(), None),
     };
-    Cause { object: object.to_string(), reason, exit_code: Some(exit_code), log_tail, fix }
+    let code = if out_of_memory { Code::OutOfMemory } else { Code::ContainerExited };
+    Cause {
+        code: Some(code),
+        object: object.to_string(),
+        reason,
+        exit_code: Some(exit_code),
+        log_tail,
+        fix,
+    }
 }
 
-/// The cause for a container that runs and does not answer well. `listening` is where it listens, when that could be seen.
+/// The cause for a container that runs and does not answer well. `listening` is where it listens,
+/// when that could be seen.
 pub fn silent(
     object: &str,
     answer: &Answer,
@@ -65,7 +74,9 @@ pub fn silent(
     expected: &Expected<'_>,
 ) -> Cause {
     let Expected { port, path, .. } = expected;
-    let everywhere = format!("have it listen on 0.0.0.0:{port}, where requests from outside the container arrive");
+    let everywhere = format!(
+        "have it listen on 0.0.0.0:{port}, where requests from outside the container arrive"
+    );
     let (saw, fix) = match (answer, listening) {
         (Answer::Status(404), _) => (
             "it answers 404 there".to_string(),
@@ -79,19 +90,30 @@ pub fn silent(
         ),
         (Answer::Silence(_), Some([])) => ("it listens on no port".to_string(), everywhere),
         (Answer::Silence(why), Some(sockets)) => {
-            let on_port: Vec<&Socket> = sockets.iter().filter(|socket| socket.port() == *port).collect();
-            let list =
-                |sockets: &[&Socket]| sockets.iter().map(|socket| socket.to_string()).collect::<Vec<_>>().join(", ");
+            let on_port: Vec<&Socket> =
+                sockets.iter().filter(|socket| socket.port() == *port).collect();
+            let list = |sockets: &[&Socket]| {
+                sockets.iter().map(|socket| socket.to_string()).collect::<Vec<_>>().join(", ")
+            };
             if on_port.is_empty() {
                 let all = list(&sockets.iter().collect::<Vec<_>>());
-                (format!("it listens on {all}"), format!("{everywhere}, or say `port:` in service.yaml as it is"))
+                (
+                    format!("it listens on {all}"),
+                    format!("{everywhere}, or say `port:` in service.yaml as it is"),
+                )
             } else if on_port.iter().all(|socket| socket.ip().is_loopback()) {
                 (
-                    format!("it listens on {} only, where nobody outside the container reaches it", list(&on_port)),
+                    format!(
+                        "it listens on {} only, where nobody outside the container reaches it",
+                        list(&on_port)
+                    ),
                     everywhere,
                 )
             } else {
-                (why.clone(), format!("`{path}` has to answer 2xx as soon as requests can be taken"))
+                (
+                    why.clone(),
+                    format!("`{path}` has to answer 2xx as soon as requests can be taken"),
+                )
             }
         }
         (Answer::Silence(why), None) => (
@@ -102,6 +124,7 @@ pub fn silent(
         ),
     };
     Cause {
+        code: Some(Code::ProbeFailed),
         object: object.to_string(),
         reason: format!("does not answer GET {path} on port {port} with 2xx: {saw}"),
         exit_code: None,
@@ -110,7 +133,8 @@ pub fn silent(
     }
 }
 
-/// The sockets that listen, from the text of `/proc/net/tcp` and `/proc/net/tcp6`, without the engine's own name server.
+/// The sockets that listen, from the text of `/proc/net/tcp` and `/proc/net/tcp6`, without the
+/// engine's own name server.
 ///
 /// <https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>
 pub fn listening(table: &str) -> Vec<Socket> {
@@ -170,31 +194,60 @@ mod tests {
 nonsense
 ";
         let seen: Vec<String> = listening(table).iter().map(Socket::to_string).collect();
-        assert_eq!(seen, ["0.0.0.0:9000", "127.0.0.1:8000", "127.0.0.1:8082", "[::]:8080", "[::1]:8081"]);
+        assert_eq!(
+            seen,
+            ["0.0.0.0:9000", "127.0.0.1:8000", "127.0.0.1:8082", "[::]:8080", "[::1]:8081"]
+        );
         assert_eq!(listening(""), []);
     }
 
     #[test]
     fn a_silent_container_is_told_what_it_does_instead() {
         let sockets = |text: &str| -> Vec<Socket> {
-            text.split(' ').filter(|text| !text.is_empty()).map(|socket| socket.parse().expect("a socket")).collect()
+            text.split(' ')
+                .filter(|text| !text.is_empty())
+                .map(|socket| socket.parse().expect("a socket"))
+                .collect()
         };
         let silence = || Answer::Silence("connection refused".into());
         let cases = [
             (Answer::Status(404), None, "it answers 404 there", "add a route `/healthz`"),
             (Answer::Status(503), None, "it answers 503 there", "has to answer 2xx"),
             (silence(), Some(""), "it listens on no port", "0.0.0.0:8000"),
-            (silence(), Some("127.0.0.1:8000"), "it listens on 127.0.0.1:8000 only", "0.0.0.0:8000"),
+            (
+                silence(),
+                Some("127.0.0.1:8000"),
+                "it listens on 127.0.0.1:8000 only",
+                "0.0.0.0:8000",
+            ),
             (silence(), Some("[::1]:8000 127.0.0.1:8000"), "only, where nobody", "0.0.0.0:8000"),
-            (silence(), Some("0.0.0.0:9000"), "it listens on 0.0.0.0:9000", "say `port:` in service.yaml"),
+            (
+                silence(),
+                Some("0.0.0.0:9000"),
+                "it listens on 0.0.0.0:9000",
+                "say `port:` in service.yaml",
+            ),
             (silence(), Some("0.0.0.0:8000"), "connection refused", "has to answer 2xx"),
-            (silence(), Some("127.0.0.1:8000 0.0.0.0:8000"), "connection refused", "has to answer 2xx"),
-            (silence(), None, "connection refused", "127.0.0.1 only, or on a port other than `port: 8000`"),
+            (
+                silence(),
+                Some("127.0.0.1:8000 0.0.0.0:8000"),
+                "connection refused",
+                "has to answer 2xx",
+            ),
+            (
+                silence(),
+                None,
+                "connection refused",
+                "127.0.0.1 only, or on a port other than `port: 8000`",
+            ),
         ];
         for (answer, seen, reason, fix) in cases {
             let seen = seen.map(sockets);
             let cause = silent("production", &answer, seen.as_deref(), vec![], &EXPECTED);
-            assert!(cause.reason.starts_with("does not answer GET /healthz on port 8000 with 2xx: "), "{cause:?}");
+            assert!(
+                cause.reason.starts_with("does not answer GET /healthz on port 8000 with 2xx: "),
+                "{cause:?}"
+            );
             assert!(cause.reason.contains(reason), "{cause:?}");
             assert!(cause.fix.as_deref().unwrap_or_default().contains(fix), "{cause:?}");
         }
@@ -204,7 +257,11 @@ nonsense
     fn an_ended_container_is_told_why() {
         let cases = [
             ((137, true, None), "more than its 512 MiB", Some("resources.memory")),
-            ((127, false, Some("exec: \"nope\": not found")), "cannot be started: exec: \"nope\"", Some("CMD")),
+            (
+                (127, false, Some("exec: \"nope\": not found")),
+                "cannot be started: exec: \"nope\"",
+                Some("CMD"),
+            ),
             (
                 (128, false, Some("unable to find user app: no matching entries")),
                 "unable to find user app",

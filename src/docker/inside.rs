@@ -1,4 +1,5 @@
-//! What can be seen of a running container: its processes, and what /proc tells inside it. Pure: from text to small types.
+//! What can be seen of a running container: its processes, and what /proc tells inside it. Pure:
+//! from text to small types.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,8 @@ use super::diagnosis::{self, Socket};
 
 /// What `cat` reads in a container. The environment stands first: it is what ends with a NUL.
 /// <https://www.kernel.org/doc/html/latest/filesystems/proc.html>
-pub const FILES: [&str; 4] = ["/proc/1/environ", "/proc/1/status", "/proc/net/tcp", "/proc/net/tcp6"];
+pub const FILES: [&str; 4] =
+    ["/proc/1/environ", "/proc/1/status", "/proc/net/tcp", "/proc/net/tcp6"];
 
 /// What `ps` is asked for; the engine wants the process's number among it.
 pub const PS: &str = "-eo pid,ppid,uid,args";
@@ -45,7 +47,12 @@ impl Processes {
         let read = |row: &Vec<String>| {
             let [pid, parent, uid, command @ ..] = row.as_slice() else { return None };
             let command = command.join(" ");
-            Some(Process { pid: pid.parse().ok()?, parent: parent.parse().ok()?, uid: uid.parse().ok()?, command })
+            Some(Process {
+                pid: pid.parse().ok()?,
+                parent: parent.parse().ok()?,
+                uid: uid.parse().ok()?,
+                command,
+            })
         };
         Processes { first, all: rows.iter().filter_map(read).collect() }
     }
@@ -64,9 +71,11 @@ pub struct Inside {
 impl Inside {
     /// From the text of [`FILES`], one behind the other.
     pub fn read(text: &str) -> Inside {
-        let (environment, rest) = text.rsplit_once('\0').map_or((None, text), |(before, rest)| (Some(before), rest));
+        let (environment, rest) =
+            text.rsplit_once('\0').map_or((None, text), |(before, rest)| (Some(before), rest));
         let pairs = |text: &str| {
-            let pairs: BTreeMap<_, _> = text.split('\0').filter_map(|pair| pair.split_once('=')).map(owned).collect();
+            let pairs: BTreeMap<_, _> =
+                text.split('\0').filter_map(|pair| pair.split_once('=')).map(owned).collect();
             // Who writes a title over it, as nginx does, leaves nothing that can be read.
             Some(pairs).filter(|pairs| !pairs.is_empty())
         };
@@ -90,7 +99,8 @@ mod tests {
 
     #[test]
     fn files_are_told_apart() {
-        let tables = "  sl  local_address rem_address   st\n   0: 00000000:1F40 00000000:0000 0A 0 0 0 0\n";
+        let tables =
+            "  sl  local_address rem_address   st\n   0: 00000000:1F40 00000000:0000 0A 0 0 0 0\n";
         let status = "Name:\tpython3\nUid:\t10001\t10002\t10001\t10001\n";
         let whole = Inside::read(&format!("APP_MODE=debug\0KEY=a\nb=c\0{status}{tables}"));
         let environment = whole.environment.expect("an environment");
@@ -99,9 +109,17 @@ mod tests {
         assert_eq!(whole.uid, Some(10002), "the effective one");
         assert_eq!(whole.listening, Some(vec!["0.0.0.0:8000".parse().expect("a socket")]));
         let partly = Inside::read(&format!("{status}{tables}"));
-        assert_eq!((partly.environment, partly.uid), (None, Some(10002)), "the environment was not readable");
+        assert_eq!(
+            (partly.environment, partly.uid),
+            (None, Some(10002)),
+            "the environment was not readable"
+        );
         let titled = Inside::read(&format!("\0\0\0\0{status}{tables}"));
-        assert_eq!((titled.environment, titled.uid), (None, Some(10002)), "its title stands over it");
+        assert_eq!(
+            (titled.environment, titled.uid),
+            (None, Some(10002)),
+            "its title stands over it"
+        );
         assert_eq!(Inside::read("sh: cat: not found\n"), Inside::default());
         assert_eq!(Inside::read(""), Inside::default());
     }
@@ -117,7 +135,10 @@ mod tests {
         ];
         let found = Processes::read(50, &rows);
         assert_eq!(found.first().map(|one| one.command.as_str()), Some("/bin/sh /start.sh"));
-        assert_eq!(found.children().map(|one| one.command.as_str()).collect::<Vec<_>>(), ["python3 /server.py"]);
+        assert_eq!(
+            found.children().map(|one| one.command.as_str()).collect::<Vec<_>>(),
+            ["python3 /server.py"]
+        );
         assert_eq!(Processes::read(1, &rows).first(), None);
     }
 }

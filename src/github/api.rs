@@ -2,7 +2,7 @@
 
 use super::client::{Client, Request};
 use crate::cli::Environ;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Cannot, Error, Result};
 use crate::report::Report;
 
 /// `owner/repo/path@ref`: a file in a repository on GitHub.
@@ -19,10 +19,19 @@ impl Location {
     pub fn parse(text: &str) -> Option<Location> {
         let (file, reference) = text.rsplit_once('@')?;
         let mut parts = file.splitn(3, '/');
-        let mut part =
-            || parts.next().filter(|part| !part.is_empty() && *part != "." && *part != "..").map(str::to_string);
+        let mut part = || {
+            parts
+                .next()
+                .filter(|part| !part.is_empty() && *part != "." && *part != "..")
+                .map(str::to_string)
+        };
         let (owner, repository, path) = (part()?, part()?, part()?);
-        (!reference.is_empty()).then(|| Location { owner, repository, path, reference: reference.to_string() })
+        (!reference.is_empty()).then(|| Location {
+            owner,
+            repository,
+            path,
+            reference: reference.to_string(),
+        })
     }
 }
 
@@ -37,10 +46,11 @@ pub async fn file(location: &Location, environ: &Environ, report: &Report) -> Re
     let segments = ["repos", owner, repository, "contents"].into_iter().chain(path.split('/'));
     let url = client.url(segments, &[("ref", reference)]);
     let name = format!("{owner}/{repository}/{path}@{reference}");
-    let doing = format!("reading {name}");
-    let request = Request { accept: "application/vnd.github.raw+json", ..Request::get(url, &doing) };
+    let attempt = format!("read {name}");
+    let request =
+        Request { accept: "application/vnd.github.raw+json", ..Request::get(url, &attempt) };
     match client.send(&request).await? {
-        Ok(answer) => String::from_utf8(answer.body).doing(|| doing.clone()),
+        Ok(answer) => String::from_utf8(answer.body).cannot(|| attempt.clone()),
         Err(said) => Err(Error::refused(format!("cannot read {name}"))
             .why(format!("GitHub answered {}", said.status))
             .fix("see that the file is there and that the job's token may read that repository (contents: read)")),
@@ -67,9 +77,9 @@ mod tests {
         ];
         for (text, expected) in cases {
             let found = Location::parse(text);
-            let found = found
-                .as_ref()
-                .map(|l| (l.owner.as_str(), l.repository.as_str(), l.path.as_str(), l.reference.as_str()));
+            let found = found.as_ref().map(|l| {
+                (l.owner.as_str(), l.repository.as_str(), l.path.as_str(), l.reference.as_str())
+            });
             assert_eq!(found, expected, "{text}");
         }
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::refusal::{Limits, Said};
 use crate::cli::Environ;
-use crate::error::{Doing, Error, Kind, Result, chain};
+use crate::error::{Cannot, Error, Kind, Result, chain};
 use crate::patience::{Patience, chance};
 use crate::report::Report;
 
@@ -44,11 +44,12 @@ pub struct Request<'a> {
     pub accept: &'a str,
     pub body: Option<&'a Value>,
     /// What it is for, for messages: `creating the tag v1.4.0`.
-    pub doing: &'a str,
+    pub attempt: &'a str,
 }
 
 impl Client {
-    /// A client of GITHUB_API_URL with the token that the job was given: the input `github-token`, else GITHUB_TOKEN.
+    /// A client of GITHUB_API_URL with the token that the job was given: the input `github-token`,
+    /// else GITHUB_TOKEN.
     ///
     /// # Errors
     /// Bad input, when GITHUB_API_URL is no web address.
@@ -65,8 +66,11 @@ impl Client {
             .redirect(Policy::none())
             .user_agent(concat!("cicd/", env!("CARGO_PKG_VERSION")))
             .build()
-            .doing(|| "making an HTTP client".into())?;
-        let token = environ.get("INPUT_GITHUB-TOKEN").or_else(|| environ.get("GITHUB_TOKEN")).map(str::to_string);
+            .cannot(|| "make an HTTP client".into())?;
+        let token = environ
+            .get("INPUT_GITHUB-TOKEN")
+            .or_else(|| environ.get("GITHUB_TOKEN"))
+            .map(str::to_string);
         if let Some(token) = &token {
             report.mask(token);
         }
@@ -78,7 +82,11 @@ impl Client {
     }
 
     /// The address of a path; each segment is escaped as a whole, slashes in it too.
-    pub fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>, query: &[(&str, &str)]) -> Url {
+    pub fn url<'a>(
+        &self,
+        segments: impl IntoIterator<Item = &'a str>,
+        query: &[(&str, &str)],
+    ) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
@@ -89,13 +97,14 @@ impl Client {
         url
     }
 
-    /// Sends a request until it is answered for good: what may pass (5xx, rate limits, a lost connection) is tried again, with
-    /// the pauses that GitHub asks for. Whoever writes must be able to stand that the first try was done already.
+    /// Sends a request until it is answered for good: what may pass (5xx, rate limits, a lost
+    /// connection) is tried again, with the pauses that GitHub asks for. Whoever writes must be
+    /// able to stand that the first try was done already.
     ///
     /// # Errors
     /// When nobody answers, or not in time. What GitHub refuses is the inner result.
     pub async fn send(&self, request: &Request<'_>) -> Result<Result<Answer, Said>> {
-        let (mut again, doing) = (0, request.doing);
+        let (mut again, attempt) = (0, request.attempt);
         loop {
             again += 1;
             let (error, asked) = match self.once(request).await {
@@ -105,8 +114,11 @@ impl Client {
                 Once::Unreachable(error) if again <= SELDOM => (error, None),
                 Once::Unreachable(error) => return Err(error),
             };
-            let Some(pause) = self.patience.pause(again, asked, chance()) else { return Err(error) };
-            self.report.trace(format!("{doing}: {error}; again in {:.1} s", pause.as_secs_f64()));
+            let Some(pause) = self.patience.pause(again, asked, chance()) else {
+                return Err(error);
+            };
+            self.report
+                .trace(format!("cannot {attempt}: {error}; again in {:.1} s", pause.as_secs_f64()));
             tokio::time::sleep(pause).await;
         }
     }
@@ -115,12 +127,20 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::send`]; refused, when GitHub says no.
-    pub async fn list<T: DeserializeOwned>(&self, url: Url, pages: usize, doing: &str) -> Result<Vec<T>> {
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        pages: usize,
+        attempt: &str,
+    ) -> Result<Vec<T>> {
         let (mut found, mut next) = (Vec::new(), Some(url));
         for _ in 0..pages {
             let Some(url) = next else { break };
-            let answer = self.send(&Request::get(url, doing)).await?.map_err(|said| said.into_error(doing))?;
-            found.extend(read::<Vec<T>>(&answer.body, doing)?);
+            let answer = self
+                .send(&Request::get(url, attempt))
+                .await?
+                .map_err(|said| said.into_error(attempt))?;
+            found.extend(read::<Vec<T>>(&answer.body, attempt)?);
             next = answer.next;
         }
         Ok(found)
@@ -131,7 +151,7 @@ impl Client {
         let answer = loop {
             let answer = match self.ask(request, &url).await {
                 Ok(answer) => answer,
-                Err(error) => return unanswered(error, request.doing),
+                Err(error) => return unanswered(error, request.attempt),
             };
             match self.moved(request, &url, &answer) {
                 Some(to) if moves < MOVES => (url, moves) = (to, moves + 1),
@@ -141,10 +161,10 @@ impl Client {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = match answer.bytes().await {
             Ok(body) => body.to_vec(),
-            Err(error) => return unanswered(error, request.doing),
+            Err(error) => return unanswered(error, request.attempt),
         };
         if status.is_success() {
-            let next = self.next(&headers).map_err(|url| elsewhere(&url, request.doing));
+            let next = self.next(&headers).map_err(|url| elsewhere(&url, request.attempt));
             return match next {
                 Ok(next) => Once::Answered(Ok(Answer { body, next })),
                 Err(error) => Once::Lost(error),
@@ -160,9 +180,9 @@ impl Client {
         };
         match said.passing(&limits) {
             Some(asked) if matches!(said.status, 403 | 429) => {
-                Once::Passing { error: limits.into_error(request.doing, &said.words), asked }
+                Once::Passing { error: limits.into_error(request.attempt, &said.words), asked }
             }
-            Some(asked) => Once::Passing { error: said.into_error(request.doing), asked },
+            Some(asked) => Once::Passing { error: said.into_error(request.attempt), asked },
             None => Once::Answered(Err(said)),
         }
     }
@@ -182,8 +202,9 @@ impl Client {
         sent.send().await
     }
 
-    /// Where a repository that was renamed is now: GitHub answers 301 to who reads and 307 to who writes. A write that is answered
-    /// anything else was not done, so it is never turned into a read.
+    /// Where a repository that was renamed is now: GitHub answers 301 to who reads and 307 to who
+    /// writes. A write that is answered anything else was not done, so it is never turned into a
+    /// read.
     /// <https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects>
     fn moved(&self, request: &Request<'_>, from: &Url, answer: &reqwest::Response) -> Option<Url> {
         let follows = match answer.status().as_u16() {
@@ -215,12 +236,18 @@ impl Client {
 }
 
 impl<'a> Request<'a> {
-    pub fn get(url: Url, doing: &'a str) -> Request<'a> {
-        Request { method: Method::GET, url, accept: "application/vnd.github+json", body: None, doing }
+    pub fn get(url: Url, attempt: &'a str) -> Request<'a> {
+        Request {
+            method: Method::GET,
+            url,
+            accept: "application/vnd.github+json",
+            body: None,
+            attempt,
+        }
     }
 
-    pub fn write(method: Method, url: Url, body: &'a Value, doing: &'a str) -> Request<'a> {
-        Request { method, url, accept: "application/vnd.github+json", body: Some(body), doing }
+    pub fn write(method: Method, url: Url, body: &'a Value, attempt: &'a str) -> Request<'a> {
+        Request { method, url, accept: "application/vnd.github+json", body: Some(body), attempt }
     }
 }
 
@@ -236,28 +263,36 @@ enum Once {
     Unreachable(Error),
 }
 
-fn unanswered(error: reqwest::Error, doing: &str) -> Once {
+fn unanswered(error: reqwest::Error, attempt: &str) -> Once {
     let (timed_out, unreachable) = (error.is_timeout(), error.is_connect());
     let kind = if timed_out { Kind::TimedOut } else { Kind::Unexpected };
     let why = chain(&error.without_url());
-    let error = Error::new(kind, format!("{doing} failed")).why(why);
+    let error = Error::new(kind, format!("cannot {attempt}")).why(why);
     match unreachable {
-        true => Once::Unreachable(error.fix("see that GITHUB_API_URL is right and reachable from here")),
-        false => Once::Passing { error: error.fix("run it again: it goes on from what is there"), asked: None },
+        true => {
+            Once::Unreachable(error.fix("see that GITHUB_API_URL is right and reachable from here"))
+        }
+        false => Once::Passing {
+            error: error.fix("run it again: it goes on from what is there"),
+            asked: None,
+        },
     }
 }
 
 /// Half a list would be a wrong answer.
-fn elsewhere(url: &Url, doing: &str) -> Error {
-    Error::refused(format!("{doing}: the next page is said to be at {}", url.origin().ascii_serialization()))
-        .why("the token is for GITHUB_API_URL only, and goes nowhere else")
-        .fix("set GITHUB_API_URL to the address that this GitHub calls itself")
+fn elsewhere(url: &Url, attempt: &str) -> Error {
+    Error::refused(format!(
+        "cannot {attempt}: the next page is said to be at {}",
+        url.origin().ascii_serialization()
+    ))
+    .why("the token is for GITHUB_API_URL only, and goes nowhere else")
+    .fix("set GITHUB_API_URL to the address that this GitHub calls itself")
 }
 
 /// An answer's body as what it should be.
 ///
 /// # Errors
 /// Unexpected, when it is something else.
-pub fn read<T: DeserializeOwned>(body: &[u8], doing: &str) -> Result<T> {
-    serde_json::from_slice(body).doing(|| format!("{doing}: reading GitHub's answer"))
+pub fn read<T: DeserializeOwned>(body: &[u8], attempt: &str) -> Result<T> {
+    serde_json::from_slice(body).cannot(|| format!("{attempt}: read the answer"))
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::cli::Environ;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Cannot, Error, Result};
 use crate::report::Report;
 
 /// A token as GitHub signed it. Shows itself as `***`.
@@ -18,7 +18,8 @@ impl Token {
         &self.0
     }
 
-    /// The `sub` claim, which trust policies are written against. Read without checking the signature: STS does that.
+    /// The `sub` claim, which trust policies are written against. Read without checking the
+    /// signature: STS does that.
     pub fn subject(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Claims {
@@ -45,26 +46,32 @@ pub async fn token(environ: &Environ, audience: &str, report: &Report) -> Result
     struct Answer {
         value: String,
     }
-    let (Some(url), Some(bearer)) =
-        (environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"), environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN"))
-    else {
+    let (Some(url), Some(bearer)) = (
+        environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"),
+        environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
+    ) else {
         return Ok(None);
     };
     report.mask(bearer);
-    let mut url = url::Url::parse(url).doing(|| "reading ACTIONS_ID_TOKEN_REQUEST_URL".into())?;
+    let mut url = url::Url::parse(url).cannot(|| "read ACTIONS_ID_TOKEN_REQUEST_URL".into())?;
     url.query_pairs_mut().append_pair("audience", audience);
     let client = reqwest::Client::builder()
         .timeout(std::time::Duration::from_secs(10))
         .build()
-        .doing(|| "making an HTTP client".into())?;
+        .cannot(|| "make an HTTP client".into())?;
     let mut last = None;
     for attempt in 0..3_u64 {
         tokio::time::sleep(std::time::Duration::from_millis(500 * attempt)).await;
-        let answer =
-            client.get(url.clone()).bearer_auth(bearer).send().await.and_then(reqwest::Response::error_for_status);
+        let answer = client
+            .get(url.clone())
+            .bearer_auth(bearer)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status);
         match answer {
             Ok(answer) => {
-                let answer: Answer = answer.json().await.doing(|| "reading GitHub's OIDC token".into())?;
+                let answer: Answer =
+                    answer.json().await.cannot(|| "read GitHub's OIDC token".into())?;
                 report.mask(&answer.value);
                 return Ok(Some(Token(answer.value)));
             }
@@ -72,7 +79,9 @@ pub async fn token(environ: &Environ, audience: &str, report: &Report) -> Result
         }
     }
     let why = last.map(|error| crate::error::chain(&error)).unwrap_or_default();
-    Err(Error::unexpected("GitHub gave no OIDC token in three tries").why(why).fix("run the job again"))
+    Err(Error::unexpected("GitHub gave no OIDC token in three tries")
+        .why(why)
+        .fix("run the job again"))
 }
 
 #[cfg(test)]
@@ -81,9 +90,10 @@ mod tests {
 
     #[test]
     fn the_subject_is_read_in_both_forms() {
-        for subject in
-            ["repo:clinicult/patients:environment:staging", "repo:clinicult@7/patients@9:ref:refs/heads/main"]
-        {
+        for subject in [
+            "repo:clinicult/patients:environment:staging",
+            "repo:clinicult@7/patients@9:ref:refs/heads/main",
+        ] {
             let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{subject}","aud":"x"}}"#));
             assert_eq!(Token(format!("h.{payload}.s")).subject().as_deref(), Some(subject));
         }

@@ -1,4 +1,5 @@
-//! What GitHub's answers mean: pass in a moment, done before, a name that is used up, or no, with the fix. Pure.
+//! What GitHub's answers mean: pass in a moment, done before, a name that is used up, or no, with
+//! the fix. Pure.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub struct Said {
     pub status: u16,
     /// GitHub's message and those of its errors, on one line.
     pub words: String,
-    /// `already_exists`, `custom`: <https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api>
+    /// `already_exists`, `custom`:
+    /// <https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api>
     pub codes: Vec<String>,
 }
 
@@ -41,8 +43,8 @@ pub enum Meaning {
     Burned,
     /// A ref would not go forward but aside.
     NotForward,
-    /// A ref of that name may not be made: a ruleset forbids it, or the name belonged to an immutable release. Only who
-    /// publishes a release is told which.
+    /// A ref of that name may not be made: a ruleset forbids it, or the name belonged to an
+    /// immutable release. Only who publishes a release is told which.
     Restricted,
     /// No; see [`Said::into_error`].
     No,
@@ -81,7 +83,8 @@ impl Said {
         Said { status, words, codes }
     }
 
-    /// Whether the same request may get another answer in a moment, and after how long GitHub wants to be asked again.
+    /// Whether the same request may get another answer in a moment, and after how long GitHub wants
+    /// to be asked again.
     /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
     pub fn passing(&self, limits: &Limits<'_>) -> Option<Option<Duration>> {
         let limited = limits.retry_after.is_some()
@@ -100,14 +103,17 @@ impl Said {
             // First: GitHub says it of refs and of releases, with different codes.
             403 | 422 if self.says(&["immutable release"]) => Meaning::Burned,
             422 if self.says(&["already exists"]) || code("already_exists") => Meaning::Exists,
-            422 if self.says(&["creations being restricted"]) && !self.says(&["pre_receive"]) => Meaning::Restricted,
+            422 if self.says(&["creations being restricted"]) && !self.says(&["pre_receive"]) => {
+                Meaning::Restricted
+            }
             422 if self.says(&["not a fast forward", "not a fast-forward"]) => Meaning::NotForward,
             _ => Meaning::No,
         }
     }
 
-    /// The refusal of `doing` (`creating the tag v1.4.0 in clinicult/patients`) as our error, with the fix.
-    pub fn into_error(self, doing: &str) -> Error {
+    /// The refusal of `attempt` (`create the tag v1.4.0 in clinicult/patients`) as our error, with
+    /// the fix.
+    pub fn into_error(self, attempt: &str) -> Error {
         let fix = match self.status {
             401 => {
                 "the token is wrong or has expired: in a workflow leave out `github-token`; on a laptop set GITHUB_TOKEN anew"
@@ -121,11 +127,20 @@ impl Said {
             403 if self.says(&["ip allow list"]) => {
                 "the organisation lets in known addresses only: put this runner's on its list of allowed addresses"
             }
-            403 | 422 if self.says(&["rule violation", "repository rule", "being restricted", "protected"]) => {
+            403 | 422
+                if self.says(&[
+                    "rule violation",
+                    "repository rule",
+                    "being restricted",
+                    "protected",
+                ]) =>
+            {
                 "a ruleset forbids it (Settings → Rules → Rulesets, those that target tags): leave the service's tags out of it, or put a GitHub App on \
                  its bypass list and hand that app's token in as `github-token`; a tag of an immutable release can never be moved, with no ruleset at all"
             }
-            403 if self.says(&["archived"]) => "the repository is archived: unarchive it to release from it",
+            403 if self.says(&["archived"]) => {
+                "the repository is archived: unarchive it to release from it"
+            }
             403 | 404 if self.says(&["`workflows` permission"]) => {
                 "the job's own token may not tag a commit with other workflow files than the default branch has: release from the default branch, or hand \
                  in the token of a GitHub App with `workflows: write` as `github-token`"
@@ -148,10 +163,10 @@ impl Said {
             false => format!("GitHub answered HTTP {}: {}", self.status, self.words),
         };
         match fix {
-            "" => {
-                Error::unexpected(format!("{doing} failed")).why(why).fix("run it again: it goes on from what is there")
-            }
-            fix => Error::refused(format!("{doing} was refused")).why(why).fix(fix),
+            "" => Error::unexpected(format!("cannot {attempt}"))
+                .why(why)
+                .fix("run it again: it goes on from what is there"),
+            fix => Error::refused(format!("cannot {attempt}: refused")).why(why).fix(fix),
         }
     }
 
@@ -162,7 +177,8 @@ impl Said {
 }
 
 impl Limits<'_> {
-    /// What GitHub asks for: Retry-After, else the reset of the limit that is used up, else the minute that its guide names.
+    /// What GitHub asks for: Retry-After, else the reset of the limit that is used up, else the
+    /// minute that its guide names.
     fn wait(&self) -> Duration {
         let reset = || {
             let reset: i64 = self.reset.filter(|_| self.remaining == Some("0"))?.parse().ok()?;
@@ -174,13 +190,16 @@ impl Limits<'_> {
     }
 
     /// The limit is used up for longer than anybody waits.
-    pub fn into_error(self, doing: &str, words: &str) -> Error {
-        let until = self.reset.and_then(|reset| reset.parse().ok()).and_then(|at| Timestamp::from_second(at).ok());
+    pub fn into_error(self, attempt: &str, words: &str) -> Error {
+        let until = self
+            .reset
+            .and_then(|reset| reset.parse().ok())
+            .and_then(|at| Timestamp::from_second(at).ok());
         let fix = match until {
             Some(until) => format!("run it again after {until}: it goes on from what is there"),
             None => "run it again in a few minutes: it goes on from what is there".into(),
         };
-        Error::new(Kind::TimedOut, format!("{doing} failed"))
+        Error::new(Kind::TimedOut, format!("cannot {attempt}"))
             .why(format!("GitHub limits the rate of requests: {words}"))
             .fix(fix)
     }
@@ -214,7 +233,11 @@ mod tests {
         ];
         for (body, words, codes) in cases {
             let said = said(422, body);
-            assert_eq!((said.words.as_str(), said.codes.join(" ").as_str()), (words, codes), "{body}");
+            assert_eq!(
+                (said.words.as_str(), said.codes.join(" ").as_str()),
+                (words, codes),
+                "{body}"
+            );
         }
         assert_eq!(said(500, &"ä".repeat(9000)).words.chars().count(), SHOWN);
     }
@@ -237,7 +260,12 @@ mod tests {
             (502, "", none, Some(None)),
             (503, "", after("3"), Some(Some(3))),
             (403, "Resource not accessible by integration", none, None),
-            (403, "Resource not accessible by integration", Limits { remaining: Some("59"), ..none }, None),
+            (
+                403,
+                "Resource not accessible by integration",
+                Limits { remaining: Some("59"), ..none },
+                None,
+            ),
             (422, "Reference already exists", none, None),
             (404, "Not Found", none, None),
             (501, "", none, None),
@@ -247,9 +275,9 @@ mod tests {
             let expected = expected.map(|wait| wait.map(Duration::from_secs));
             assert_eq!(said.passing(limits), expected, "{status} {words} {limits:?}");
         }
-        let error = used_up.into_error("creating the tag v1", "API rate limit exceeded");
+        let error = used_up.into_error("create the tag v1", "API rate limit exceeded");
         assert_eq!(
-            (error.kind, error.fix.is_some_and(|fix| fix.contains("2026-11-23T03:26:23Z"))),
+            (error.kind, error.advice().contains("2026-11-23T03:26:23Z")),
             (Kind::TimedOut, true)
         );
     }
@@ -309,8 +337,20 @@ mod tests {
                 "allowed addresses",
             ),
             (301, r#"{"message":"Moved Permanently"}"#, No, Kind::Refused, "--github-repository"),
-            (403, r#"{"message":"Protected tag: creation is not allowed"}"#, No, Kind::Refused, "Rulesets"),
-            (403, r#"{"message":"Repository was archived so is read-only."}"#, No, Kind::Refused, "unarchive"),
+            (
+                403,
+                r#"{"message":"Protected tag: creation is not allowed"}"#,
+                No,
+                Kind::Refused,
+                "Rulesets",
+            ),
+            (
+                403,
+                r#"{"message":"Repository was archived so is read-only."}"#,
+                No,
+                Kind::Refused,
+                "unarchive",
+            ),
             (
                 403,
                 r#"{"message":"refusing to allow a GitHub App to create or update workflow `.github/workflows/ci.yml` without `workflows` permission"}"#,
@@ -336,15 +376,21 @@ mod tests {
                 Kind::Unexpected,
                 "again",
             ),
-            (422, r#"{"message":"Update is not a fast forward"}"#, NotForward, Kind::Unexpected, "again"),
+            (
+                422,
+                r#"{"message":"Update is not a fast forward"}"#,
+                NotForward,
+                Kind::Unexpected,
+                "again",
+            ),
             (418, "", No, Kind::Unexpected, "again"),
         ];
         for (status, body, meaning, kind, fix) in cases {
             let said = said(*status, body);
             assert_eq!(said.meaning(), *meaning, "{body}");
-            let error = said.into_error("creating the tag v1");
+            let error = said.into_error("create the tag v1");
             assert_eq!(error.kind, *kind, "{body}: {error}");
-            assert!(error.fix.as_deref().unwrap_or_default().contains(fix), "{body}: {:?}", error.fix);
+            assert!(error.advice().contains(fix), "{body}: {:?}", error.fixes);
         }
     }
 }

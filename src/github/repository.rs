@@ -1,4 +1,5 @@
-//! A repository on GitHub: its tags and its releases, read and written. Every write can be done twice without harm.
+//! A repository on GitHub: its tags and its releases, read and written. Every write can be done
+//! twice without harm.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,11 @@ use crate::cli::Environ;
 use crate::error::{Error, Result};
 use crate::report::Report;
 
-/// Pages of a hundred tags that are read at most: nobody has more, and a server that always has one more is no server of tags.
+/// Pages of a hundred tags that are read at most: nobody has more, and a server that always has one
+/// more is no server of tags.
 const PAGES: usize = 1000;
-/// Pages of a hundred commits that are read to know their authors; who is not found there is named without an account.
+/// Pages of a hundred commits that are read to know their authors; who is not found there is named
+/// without an account.
 const AUTHOR_PAGES: usize = 3;
 
 /// A tag, by its short name, and the commit that it stands for, also when it is an annotated one.
@@ -58,18 +61,29 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository that `given` names, else GITHUB_REPOSITORY, else `origin`, the web address of the checkout's remote.
+    /// The repository that `given` names, else GITHUB_REPOSITORY, else `origin`, the web address of
+    /// the checkout's remote.
     ///
     /// # Errors
     /// Bad input, when none of them says which one it is.
-    pub fn open(given: Option<&str>, origin: Option<&str>, environ: &Environ, report: &Report) -> Result<Repository> {
-        let server = environ.get("GITHUB_SERVER_URL").unwrap_or("https://github.com").trim_end_matches('/').to_string();
+    pub fn open(
+        given: Option<&str>,
+        origin: Option<&str>,
+        environ: &Environ,
+        report: &Report,
+    ) -> Result<Repository> {
+        let server = environ
+            .get("GITHUB_SERVER_URL")
+            .unwrap_or("https://github.com")
+            .trim_end_matches('/')
+            .to_string();
         // Only of the GitHub that the token is for.
         let origin = origin.and_then(|origin| origin.strip_prefix(&server)?.strip_prefix('/'));
         let found = given.or_else(|| environ.get("GITHUB_REPOSITORY")).or(origin);
         let fix = "say it: --github-repository OWNER/NAME (in a workflow GitHub says it itself)";
-        let found =
-            found.ok_or_else(|| Error::input("no GitHub repository is named, and `origin` is none").fix(fix))?;
+        let found = found.ok_or_else(|| {
+            Error::input("no GitHub repository is named, and `origin` is none").fix(fix)
+        })?;
         let parts: Vec<&str> = found.split('/').collect();
         match parts[..] {
             [owner, name] if [owner, name].iter().all(|part| is_name(part)) => Ok(Repository {
@@ -110,11 +124,13 @@ impl Repository {
             sha: String,
             r#type: String,
         }
-        let doing = format!("reading the tags of {}", self.slug());
-        let url = self.url(&["git", "matching-refs", &format!("tags/{prefix}")], &[("per_page", "100")]);
-        let found: Vec<Reference> = self.client.list(url, PAGES, &doing).await?;
+        let attempt = format!("read the tags of {}", self.slug());
+        let url =
+            self.url(&["git", "matching-refs", &format!("tags/{prefix}")], &[("per_page", "100")]);
+        let found: Vec<Reference> = self.client.list(url, PAGES, &attempt).await?;
         let annotated = found.iter().any(|reference| reference.object.r#type == "tag");
-        let commits = if annotated { self.tagged_commits(&doing).await? } else { BTreeMap::new() };
+        let commits =
+            if annotated { self.tagged_commits(&attempt).await? } else { BTreeMap::new() };
         let tags = found.into_iter().filter_map(|reference| {
             let name = reference.name.strip_prefix("refs/tags/")?.to_string();
             let commit = match reference.object.r#type.as_str() {
@@ -127,9 +143,10 @@ impl Repository {
         Ok(tags.collect())
     }
 
-    /// Tag → commit: a ref of an annotated tag names the tag's own object only, and asking for each would take a request each.
+    /// Tag → commit: a ref of an annotated tag names the tag's own object only, and asking for each
+    /// would take a request each.
     /// <https://docs.github.com/en/rest/repos/repos#list-repository-tags>
-    async fn tagged_commits(&self, doing: &str) -> Result<BTreeMap<String, String>> {
+    async fn tagged_commits(&self, attempt: &str) -> Result<BTreeMap<String, String>> {
         #[derive(Deserialize)]
         struct Tagged {
             name: String,
@@ -139,68 +156,76 @@ impl Repository {
         struct Commit {
             sha: String,
         }
-        let found: Vec<Tagged> = self.client.list(self.url(&["tags"], &[("per_page", "100")]), PAGES, doing).await?;
+        let found: Vec<Tagged> =
+            self.client.list(self.url(&["tags"], &[("per_page", "100")]), PAGES, attempt).await?;
         Ok(found.into_iter().map(|tagged| (tagged.name, tagged.commit.sha)).collect())
     }
 
-    /// Whether the history of `head` (a commit or a branch) contains `commit`. What GitHub does not know contains nothing.
+    /// Whether the history of `head` (a commit or a branch) contains `commit`. What GitHub does not
+    /// know contains nothing.
     /// <https://docs.github.com/en/rest/commits/commits#compare-two-commits>
     pub async fn contains(&self, head: &str, commit: &str) -> Result<bool> {
         #[derive(Deserialize)]
         struct Comparison {
             status: String,
         }
-        let doing = format!("comparing {commit} with {head} in {}", self.slug());
+        let attempt = format!("compare {commit} with {head} in {}", self.slug());
         let url = self.url(&["compare", &format!("{commit}...{head}")], &[("per_page", "1")]);
-        match self.client.send(&Request::get(url, &doing)).await? {
+        match self.client.send(&Request::get(url, &attempt)).await? {
             Ok(answer) => {
-                let comparison: Comparison = read(&answer.body, &doing)?;
+                let comparison: Comparison = read(&answer.body, &attempt)?;
                 Ok(matches!(comparison.status.as_str(), "ahead" | "identical"))
             }
             Err(said) if said.status == 404 => Ok(false),
-            Err(said) => Err(said.into_error(&doing)),
+            Err(said) => Err(said.into_error(&attempt)),
         }
     }
 
     /// The web address of a tag's published release, when there is one.
     /// <https://docs.github.com/en/rest/releases/releases#get-a-release-by-tag-name>
     pub async fn release(&self, tag: &str) -> Result<Option<String>> {
-        let doing = format!("reading the release {tag} of {}", self.slug());
-        match self.client.send(&Request::get(self.url(&["releases", "tags", tag], &[]), &doing)).await? {
-            Ok(answer) => page(&answer.body, &doing).map(Some),
+        let attempt = format!("read the release {tag} of {}", self.slug());
+        match self
+            .client
+            .send(&Request::get(self.url(&["releases", "tags", tag], &[]), &attempt))
+            .await?
+        {
+            Ok(answer) => page(&answer.body, &attempt).map(Some),
             Err(said) if said.status == 404 => Ok(None),
-            Err(said) => Err(said.into_error(&doing)),
+            Err(said) => Err(said.into_error(&attempt)),
         }
     }
 
     /// Makes a tag; never moves one. A lightweight one: the release says who, when and why.
     /// <https://docs.github.com/en/rest/git/refs#create-a-reference>
     pub async fn create_tag(&self, tag: &str, commit: &str) -> Result<Write> {
-        let doing = format!("creating the tag {tag} in {}", self.slug());
+        let attempt = format!("create the tag {tag} in {}", self.slug());
         let body = json!({ "ref": format!("refs/tags/{tag}"), "sha": commit });
-        let request = Request::write(Method::POST, self.url(&["git", "refs"], &[]), &body, &doing);
+        let request =
+            Request::write(Method::POST, self.url(&["git", "refs"], &[]), &body, &attempt);
         match self.client.send(&request).await? {
             Ok(_) => Ok(Write::Done),
-            Err(said) => refused(said, &doing),
+            Err(said) => refused(said, &attempt),
         }
     }
 
     /// Moves a tag; without `force` only forward, which GitHub itself sees to.
     /// <https://docs.github.com/en/rest/git/refs#update-a-reference>
     pub async fn move_tag(&self, tag: &str, commit: &str, force: bool) -> Result<Write> {
-        let doing = format!("moving the tag {tag} in {}", self.slug());
+        let attempt = format!("move the tag {tag} in {}", self.slug());
         let body = json!({ "sha": commit, "force": force });
         let url = self.url(&["git", "refs", &format!("tags/{tag}")], &[]);
-        match self.client.send(&Request::write(Method::PATCH, url, &body, &doing)).await? {
+        match self.client.send(&Request::write(Method::PATCH, url, &body, &attempt)).await? {
             Ok(_) => Ok(Write::Done),
-            Err(said) => refused(said, &doing),
+            Err(said) => refused(said, &attempt),
         }
     }
 
-    /// Publishes a release in one go, as an immutable one cannot be completed later; gives its web address when that was done.
+    /// Publishes a release in one go, as an immutable one cannot be completed later; gives its web
+    /// address when that was done.
     /// <https://docs.github.com/en/rest/releases/releases#create-a-release>
     pub async fn publish(&self, release: &Release) -> Result<(Write, Option<String>)> {
-        let doing = format!("publishing the release {} of {}", release.tag, self.slug());
+        let attempt = format!("publish the release {} of {}", release.tag, self.slug());
         let body = json!({
             "tag_name": release.tag,
             "target_commitish": release.commit,
@@ -210,14 +235,15 @@ impl Repository {
             "prerelease": release.prerelease,
             "make_latest": release.latest.to_string(),
         });
-        let request = Request::write(Method::POST, self.url(&["releases"], &[]), &body, &doing);
+        let request = Request::write(Method::POST, self.url(&["releases"], &[]), &body, &attempt);
         match self.client.send(&request).await? {
-            Ok(answer) => Ok((Write::Done, Some(page(&answer.body, &doing)?))),
-            Err(said) => Ok((refused(said, &doing)?, None)),
+            Ok(answer) => Ok((Write::Done, Some(page(&answer.body, &attempt)?))),
+            Err(said) => Ok((refused(said, &attempt)?, None)),
         }
     }
 
-    /// Commit → the account of its author, as far as GitHub knows one, for the newest commits that `head` contains.
+    /// Commit → the account of its author, as far as GitHub knows one, for the newest commits that
+    /// `head` contains.
     /// <https://docs.github.com/en/rest/commits/commits#list-commits>
     pub async fn authors(&self, head: &str) -> Result<BTreeMap<String, String>> {
         #[derive(Deserialize)]
@@ -229,37 +255,42 @@ impl Repository {
         struct Account {
             login: Option<String>,
         }
-        let doing = format!("reading the authors of {}", self.slug());
+        let attempt = format!("read the authors of {}", self.slug());
         let url = self.url(&["commits"], &[("sha", head), ("per_page", "100")]);
-        let found: Vec<Commit> = self.client.list(url, AUTHOR_PAGES, &doing).await?;
-        Ok(found.into_iter().filter_map(|commit| Some((commit.sha, commit.author?.login?))).collect())
+        let found: Vec<Commit> = self.client.list(url, AUTHOR_PAGES, &attempt).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|commit| Some((commit.sha, commit.author?.login?)))
+            .collect())
     }
 
     fn url(&self, rest: &[&str], query: &[(&str, &str)]) -> Url {
-        self.client.url(["repos", &self.owner, &self.name].into_iter().chain(rest.iter().copied()), query)
+        self.client
+            .url(["repos", &self.owner, &self.name].into_iter().chain(rest.iter().copied()), query)
     }
 }
 
 fn is_name(text: &str) -> bool {
-    !matches!(text, "" | "." | "..") && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    !matches!(text, "" | "." | "..")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-fn refused(said: Said, doing: &str) -> Result<Write> {
+fn refused(said: Said, attempt: &str) -> Result<Write> {
     match said.meaning() {
         Meaning::Exists => Ok(Write::Exists),
         Meaning::Burned => Ok(Write::Burned),
         Meaning::NotForward => Ok(Write::NotForward),
         Meaning::Restricted => Ok(Write::Restricted),
-        Meaning::No => Err(said.into_error(doing)),
+        Meaning::No => Err(said.into_error(attempt)),
     }
 }
 
-fn page(body: &[u8], doing: &str) -> Result<String> {
+fn page(body: &[u8], attempt: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Published {
         html_url: String,
     }
-    read::<Published>(body, doing).map(|published| published.html_url)
+    read::<Published>(body, attempt).map(|published| published.html_url)
 }
 
 #[cfg(test)]
@@ -273,7 +304,13 @@ mod tests {
         // --github-repository, GITHUB_REPOSITORY, GITHUB_SERVER_URL, origin → the web address
         type Case<'a> = (Option<&'a str>, &'a str, &'a str, Option<&'a str>, Option<&'a str>);
         let cases: &[Case<'_>] = &[
-            (Some("a/b"), "c/d", "", Some("https://github.com/e/f"), Some("https://github.com/a/b")),
+            (
+                Some("a/b"),
+                "c/d",
+                "",
+                Some("https://github.com/e/f"),
+                Some("https://github.com/a/b"),
+            ),
             (None, "c/d", "", Some("https://github.com/e/f"), Some("https://github.com/c/d")),
             (None, "", "", Some("https://github.com/e/f.js"), Some("https://github.com/e/f.js")),
             (
@@ -297,7 +334,11 @@ mod tests {
                 ("GITHUB_SERVER_URL".to_string(), server.to_string()),
             ]);
             let found = Repository::open(*given, *origin, &environ, &report);
-            assert_eq!(found.ok().map(|found| found.web()).as_deref(), *expected, "{given:?} {repository} {origin:?}");
+            assert_eq!(
+                found.ok().map(|found| found.web()).as_deref(),
+                *expected,
+                "{given:?} {repository} {origin:?}"
+            );
         }
     }
 }

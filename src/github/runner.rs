@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::cli::Environ;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Cannot, Error, Result};
 use crate::report::Outputs;
 
 /// The runner drops a larger summary as a whole.
@@ -22,7 +22,8 @@ const SUMMARY_LIMIT: usize = 1024 * 1024;
 pub fn hand_over(environ: &Environ, outputs: &Outputs, summary: &str) -> Result<()> {
     if let Some(file) = environ.get("GITHUB_OUTPUT") {
         let delimiter = delimiter()?;
-        let text: String = outputs.iter().map(|(name, value)| entry(name, &plain(value), &delimiter)).collect();
+        let text: String =
+            outputs.iter().map(|(name, value)| entry(name, &plain(value), &delimiter)).collect();
         append(Path::new(file), &text)?;
     }
     if let Some(file) = environ.get("GITHUB_STEP_SUMMARY")
@@ -33,10 +34,11 @@ pub fn hand_over(environ: &Environ, outputs: &Outputs, summary: &str) -> Result<
     Ok(())
 }
 
-/// The pull request a run is for: from `refs/pull/12/merge`, or from the event where a run on a pull request has the ref of
-/// the branch below it (`pull_request_target`).
+/// The pull request a run is for: from `refs/pull/12/merge`, or from the event where a run on a
+/// pull request has the ref of the branch below it (`pull_request_target`).
 pub fn pull_request(environ: &Environ) -> Option<u64> {
-    let of_ref = || environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok();
+    let of_ref =
+        || environ.get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok();
     let of_event = || {
         environ.get("GITHUB_EVENT_NAME").filter(|name| name.starts_with("pull_request"))?;
         event(environ)?.pointer("/pull_request/number")?.as_u64()
@@ -44,7 +46,8 @@ pub fn pull_request(environ: &Environ) -> Option<u64> {
     of_ref().or_else(of_event)
 }
 
-/// Whether a run is for a pull request from another repository: such a run gets no secrets and no OIDC token.
+/// Whether a run is for a pull request from another repository: such a run gets no secrets and no
+/// OIDC token.
 pub fn from_fork(environ: &Environ) -> bool {
     let of_pull_request = || {
         environ.get("GITHUB_EVENT_NAME").filter(|name| name.starts_with("pull_request"))?;
@@ -56,8 +59,8 @@ pub fn from_fork(environ: &Environ) -> bool {
     })
 }
 
-/// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks out a detached HEAD, so
-/// git cannot tell.
+/// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks
+/// out a detached HEAD, so git cannot tell.
 pub fn branch(environ: &Environ) -> Option<String> {
     if environ.get("GITHUB_REF_TYPE") == Some("tag") {
         return None;
@@ -94,7 +97,8 @@ fn plain(value: &Value) -> String {
 /// Nobody who writes a value can know it, so no value can end early.
 fn delimiter() -> Result<String> {
     let mut bytes = [0_u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::unexpected("the system gave no random bytes"))?;
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Error::unexpected("the system gave no random bytes"))?;
     Ok(bytes.iter().fold(String::from("cicd_"), |text, byte| text + &format!("{byte:02x}")))
 }
 
@@ -103,13 +107,17 @@ fn limited(summary: &str) -> String {
         return summary.to_string();
     }
     let note = "\n\n_The rest is in the log: the runner takes 1 MiB._\n";
-    let end = (0..=SUMMARY_LIMIT - note.len()).rev().find(|&end| summary.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=SUMMARY_LIMIT - note.len())
+        .rev()
+        .find(|&end| summary.is_char_boundary(end))
+        .unwrap_or(0);
     format!("{}{note}", &summary[..end])
 }
 
 fn append(file: &Path, text: &str) -> Result<()> {
-    let write = || OpenOptions::new().append(true).create(true).open(file)?.write_all(text.as_bytes());
-    write().doing(|| format!("writing {}", file.display()))
+    let write =
+        || OpenOptions::new().append(true).create(true).open(file)?.write_all(text.as_bytes());
+    write().cannot(|| format!("write {}", file.display()))
 }
 
 #[cfg(test)]
@@ -121,11 +129,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("output");
         let environ = Environ::new([("GITHUB_OUTPUT".to_string(), file.display().to_string())]);
-        let outputs =
-            crate::report::outputs(&serde_json::json!({"a": "x\ny", "b": true, "c": ["1"], "d": {"sha": "0"}}));
+        let outputs = crate::report::outputs(
+            &serde_json::json!({"a": "x\ny", "b": true, "c": ["1"], "d": {"sha": "0"}}),
+        );
         hand_over(&environ, &outputs, "").expect("written");
         let text = std::fs::read_to_string(&file).expect("read");
-        let delimiter = text.lines().next().and_then(|line| line.split_once("<<")).expect("a delimiter").1.to_string();
+        let delimiter = text
+            .lines()
+            .next()
+            .and_then(|line| line.split_once("<<"))
+            .expect("a delimiter")
+            .1
+            .to_string();
         assert_eq!(
             text.replace(&delimiter, "D"),
             "a<<D\nx\ny\nD\nb<<D\ntrue\nD\nc<<D\n[\"1\"]\nD\nd<<D\n{\"sha\":\"0\"}\nD\n"
@@ -161,7 +176,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("event.json");
         let repository = r#""repository": {"full_name": "clinicult/patients"}"#;
-        let head = |repo: &str| format!(r#"{{{repository}, "pull_request": {{"head": {{"repo": {repo}}}}}}}"#);
+        let head = |repo: &str| {
+            format!(r#"{{{repository}, "pull_request": {{"head": {{"repo": {repo}}}}}}}"#)
+        };
         let cases = [
             ("pull_request", head(r#"{"full_name": "clinicult/patients"}"#), false),
             ("pull_request", head(r#"{"full_name": "somebody/patients"}"#), true),
@@ -170,7 +187,10 @@ mod tests {
         ];
         for (name, event, expected) in cases {
             std::fs::write(&file, &event).expect("written");
-            let values = [("GITHUB_EVENT_NAME", name.to_string()), ("GITHUB_EVENT_PATH", file.display().to_string())];
+            let values = [
+                ("GITHUB_EVENT_NAME", name.to_string()),
+                ("GITHUB_EVENT_PATH", file.display().to_string()),
+            ];
             let environ = Environ::new(values.map(|(key, value)| (key.to_string(), value)));
             assert_eq!(from_fork(&environ), expected, "{event}");
         }

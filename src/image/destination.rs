@@ -9,18 +9,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::docker::unique;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Cannot, Error, Result};
 use crate::layout::Layout;
 
-/// What lies in the folder beside a layout while a new one is made: the new one, the one it takes the place of, the state of buildx
-/// for a builder of our own, and what an engine saves.
+/// What lies in the folder beside a layout while a new one is made: the new one, the one it takes
+/// the place of, the state of buildx for a builder of our own, and what an engine saves.
 const LAYOUT: &str = "layout";
 const EARLIER: &str = "earlier";
 pub const BUILDX: &str = "buildx";
 pub const SAVED: &str = "saved.tar";
 pub const IDENTIFIER: &str = "identifier";
-/// In buildx's state: a file for each builder, by which it can be ended; and what we keep of it, as buildx forgets a builder also
-/// when it cannot remove it.
+/// In buildx's state: a file for each builder, by which it can be ended; and what we keep of it, as
+/// buildx forgets a builder also when it cannot remove it.
 pub const INSTANCES: &str = "instances";
 pub const KEPT: &str = "kept";
 const PARTS: [&str; 5] = [LAYOUT, EARLIER, BUILDX, SAVED, IDENTIFIER];
@@ -51,7 +51,7 @@ impl Destination {
     /// Bad input when something else is there.
     pub fn of(layout: &Path) -> Result<Destination> {
         let shown = layout.display().to_string();
-        let layout = std::path::absolute(layout).doing(|| format!("finding {shown}"))?;
+        let layout = std::path::absolute(layout).cannot(|| format!("find {shown}"))?;
         let destination = Destination { shown, layout };
         let Ok(mut entries) = std::fs::read_dir(&destination.layout) else {
             return match destination.layout.exists() {
@@ -61,9 +61,12 @@ impl Destination {
             };
         };
         if entries.next().is_some() && !destination.layout.join("oci-layout").is_file() {
-            return Err(Error::input(format!("{} is no OCI layout, and not empty", destination.shown))
-                .why("the layout takes the place of the whole folder")
-                .fix("name a folder of its own: --layout target/image"));
+            return Err(Error::input(format!(
+                "{} is no OCI layout, and not empty",
+                destination.shown
+            ))
+            .why("the layout takes the place of the whole folder")
+            .fix("name a folder of its own: --layout target/image"));
         }
         Ok(destination)
     }
@@ -98,22 +101,26 @@ impl Destination {
         Err(Error::unexpected(format!("folders that are made in {} vanish", parent.display())))
     }
 
-    /// Removes what runs left beside the layout that were killed in the middle, when `ended` says of one that nothing of it goes on.
+    /// Removes what runs left beside the layout that were killed in the middle, when `ended` says
+    /// of one that nothing of it goes on.
     pub fn sweep(&self, ended: impl Fn(&Leftover) -> bool) {
         for left in self.leftovers().iter().filter(|left| ended(left)) {
             remove(&left.scratch);
         }
     }
 
-    /// Folders of ours that nobody holds. A layout that was taken out of its place for a new one goes back there.
+    /// Folders of ours that nobody holds. A layout that was taken out of its place for a new one
+    /// goes back there.
     fn leftovers(&self) -> Vec<Leftover> {
         let Some(prefix) = self.prefix() else { return Vec::new() };
         let entries = std::fs::read_dir(self.parent()).into_iter().flatten().flatten();
         let found = entries.filter(|entry| {
             let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_prefix('-'));
-            number.is_some_and(|number| number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
-                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            let number =
+                name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_prefix('-'));
+            number.is_some_and(|number| {
+                number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }) && entry.file_type().is_ok_and(|kind| kind.is_dir())
         });
         found.filter_map(|entry| self.leftover(entry.path())).collect()
     }
@@ -141,7 +148,8 @@ impl Destination {
     }
 }
 
-/// What a run left beside a layout that was killed; it is held, so that nobody else removes it at the same time.
+/// What a run left beside a layout that was killed; it is held, so that nobody else removes it at
+/// the same time.
 pub struct Leftover {
     scratch: PathBuf,
     _lock: File,
@@ -172,12 +180,13 @@ pub fn builders(state: &Path) -> BTreeSet<String> {
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
-/// A folder beside a layout that is written to first; what is left of it is removed at the end, or by the next run when this one is
-/// killed.
+/// A folder beside a layout that is written to first; what is left of it is removed at the end, or
+/// by the next run when this one is killed.
 pub struct Fresh {
     scratch: PathBuf,
     destination: Destination,
-    /// Says to others that this run is alive: the system lets go of it when the process ends, however it does.
+    /// Says to others that this run is alive: the system lets go of it when the process ends,
+    /// however it does.
     _lock: File,
 }
 
@@ -197,8 +206,8 @@ impl Fresh {
         self.destination.parent()
     }
 
-    /// Checks what was written as strictly as what others hand in, leaves nothing in it that is no part of the image, and puts it
-    /// in the place of the earlier layout.
+    /// Checks what was written as strictly as what others hand in, leaves nothing in it that is no
+    /// part of the image, and puts it in the place of the earlier layout.
     ///
     /// # Errors
     /// Bad input when it is no whole layout; then the earlier one stays.
@@ -217,12 +226,20 @@ impl Fresh {
 
     /// Removes every blob that the image does not refer to.
     fn sweep(&self, layout: &Layout) -> Result<()> {
-        let referring = layout.referrers().iter().flat_map(|one| one.blobs.iter().chain([&one.descriptor]));
-        let parts: BTreeSet<&str> =
-            layout.blobs().chain(layout.documents()).chain(referring).map(|part| part.digest.hex()).collect();
-        for entry in std::fs::read_dir(self.folder().join("blobs/sha256")).into_iter().flatten().flatten() {
+        let referring =
+            layout.referrers().iter().flat_map(|one| one.blobs.iter().chain([&one.descriptor]));
+        let parts: BTreeSet<&str> = layout
+            .blobs()
+            .chain(layout.documents())
+            .chain(referring)
+            .map(|part| part.digest.hex())
+            .collect();
+        for entry in
+            std::fs::read_dir(self.folder().join("blobs/sha256")).into_iter().flatten().flatten()
+        {
             if !entry.file_name().to_str().is_some_and(|name| parts.contains(name)) {
-                std::fs::remove_file(entry.path()).map_err(|error| unwritable(&entry.path(), &error))?;
+                std::fs::remove_file(entry.path())
+                    .map_err(|error| unwritable(&entry.path(), &error))?;
             }
         }
         Ok(())
@@ -230,18 +247,18 @@ impl Fresh {
 
     fn replace(&self) -> Result<()> {
         let layout = &self.destination.layout;
-        let doing = || format!("putting the new layout in the place of {}", layout.display());
+        let attempt = || format!("put the new layout in the place of {}", layout.display());
         let earlier = self.part(EARLIER);
         let had = match std::fs::rename(layout, &earlier) {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error).doing(doing),
+            Err(error) => return Err(error).cannot(attempt),
         };
         let replaced = std::fs::rename(self.folder(), layout);
         if had && replaced.is_err() {
-            std::fs::rename(&earlier, layout).doing(doing)?;
+            std::fs::rename(&earlier, layout).cannot(attempt)?;
         }
-        replaced.doing(doing)
+        replaced.cannot(attempt)
     }
 }
 
@@ -255,11 +272,14 @@ impl Drop for Fresh {
     }
 }
 
-/// Removes a folder. A buildx that was just killed may write a last file meanwhile, so it is tried a few times.
+/// Removes a folder. A buildx that was just killed may write a last file meanwhile, so it is tried
+/// a few times.
 fn remove(folder: &Path) {
     for _ in 0..5 {
         match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
             _ => return,
         }
     }
@@ -337,7 +357,8 @@ mod tests {
         let layout = folder.path().join("image");
         let destination = Destination::of(&layout).expect("a place");
         let sweep = || destination.sweep(|_| true);
-        let make = |name: &str| std::fs::create_dir_all(folder.path().join(name)).expect("a folder");
+        let make =
+            |name: &str| std::fs::create_dir_all(folder.path().join(name)).expect("a folder");
 
         let running = destination.fresh().expect("a folder");
         let left = killed(destination.fresh().expect("a folder"));
@@ -345,10 +366,18 @@ mod tests {
         destination.sweep(Leftover::has_builder);
         assert!(left.is_dir(), "it has none");
         // Of another layout, of somebody else, and a link that leads elsewhere.
-        let others = [".other-01234567/layout", ".image-0123456/layout", ".image-01234567/sources", "elsewhere/layout"];
+        let others = [
+            ".other-01234567/layout",
+            ".image-0123456/layout",
+            ".image-01234567/sources",
+            "elsewhere/layout",
+        ];
         others.iter().for_each(|name| make(name));
-        std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join(".image-76543210"))
-            .expect("linked");
+        std::os::unix::fs::symlink(
+            folder.path().join("elsewhere"),
+            folder.path().join(".image-76543210"),
+        )
+        .expect("linked");
         sweep();
         assert!(!left.exists());
         assert!(running.scratch.is_dir(), "its run is alive");
@@ -396,7 +425,8 @@ mod tests {
     fn a_full_disk_is_not_this_programs_fault() {
         let told = |kind: ErrorKind| unwritable(Path::new("/x/y"), &kind.into());
         assert_eq!(told(ErrorKind::StorageFull).message, "the disk of /x is full");
-        let cases = [(ErrorKind::StorageFull, 3), (ErrorKind::PermissionDenied, 3), (ErrorKind::Other, 1)];
+        let cases =
+            [(ErrorKind::StorageFull, 3), (ErrorKind::PermissionDenied, 3), (ErrorKind::Other, 1)];
         for (kind, code) in cases {
             assert_eq!(told(kind).kind.exit_code(), code, "{kind:?}");
         }

@@ -1,7 +1,9 @@
-//! An image that was built elsewhere, as a checked layout: from `docker save`'s archive, an OCI archive, or an OCI layout.
+//! An image that was built elsewhere, as a checked layout: from `docker save`'s archive, an OCI
+//! archive, or an OCI layout.
 //!
-//! [`archive`] reads a tar without unpacking it, [`docker`] makes an image of what older engines save. What comes from outside is
-//! written beside the layout's place, checked there as strictly as what a registry would be given, and only then put in its place.
+//! [`archive`] reads a tar without unpacking it, [`docker`] makes an image of what older engines
+//! save. What comes from outside is written beside the layout's place, checked there as strictly as
+//! what a registry would be given, and only then put in its place.
 
 mod archive;
 pub mod docker;
@@ -25,7 +27,8 @@ const FILE_LIMIT: usize = 20_000;
 const BUFFER: usize = 256 * 1024;
 const BLOBS: &str = "blobs/sha256";
 
-/// Takes the one image in `from` into the layout. The earlier layout is replaced when the new one is whole.
+/// Takes the one image in `from` into the layout. The earlier layout is replaced when the new one
+/// is whole.
 ///
 /// # Errors
 /// Bad input for whatever is not one whole image, with the name of what is wrong in it.
@@ -44,7 +47,8 @@ pub async fn import(from: &Path, layout: &Path, report: &Report) -> Result<Built
     .await
 }
 
-/// Makes a layout in `folder` of the one image that an engine saved into `archive`, its manifest with these annotations.
+/// Makes a layout in `folder` of the one image that an engine saved into `archive`, its manifest
+/// with these annotations.
 ///
 /// # Errors
 /// As [`import`].
@@ -57,7 +61,9 @@ pub async fn pack(
     let report = report.clone();
     work::run(move |stop| {
         let source = Source::open(&archive)?;
-        let manifest = source.json("manifest.json")?.ok_or_else(|| source.broken("it has no manifest.json"))?;
+        let manifest = source
+            .json("manifest.json")?
+            .ok_or_else(|| source.broken("it has no manifest.json"))?;
         let saved = docker::Saved::parse(&manifest).map_err(|why| source.broken(why))?;
         let blobs = folder.join(BLOBS);
         std::fs::create_dir_all(&blobs).map_err(|error| unwritable(&blobs, &error))?;
@@ -76,7 +82,8 @@ fn take(source: &Source, folder: &Path, report: &Report, stop: &Stop) -> Result<
     };
     let is_layout = source.has("index.json") && source.has("oci-layout");
     match saved {
-        // What the containerd store saves is the layout as it was pushed and pulled: its digests are kept.
+        // What the containerd store saves is the layout as it was pushed and pulled: its digests
+        // are kept.
         Some(saved) if !is_layout || docker::has_plain_layer(source, &saved)? => {
             docker::write(source, &saved, &[], folder, report, stop)
         }
@@ -94,10 +101,12 @@ fn copy(source: &Source, folder: &Path, saved: bool, report: &Report, stop: &Sto
         drop(reader);
         blobs.push((name, size));
     }
-    let bar = report.bytes("taking it in", blobs.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size)));
+    let bar = report
+        .bytes("taking it in", blobs.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size)));
     for (name, _) in &blobs {
         let Some((_, mut reader)) = source.file(name)? else { continue };
-        let found = save(&mut reader, &folder.join(name), &bar, stop).map_err(|error| error.of(source, name))?;
+        let found = save(&mut reader, &folder.join(name), &bar, stop)
+            .map_err(|error| error.of(source, name))?;
         if name.strip_prefix(BLOBS).map(|hex| &hex[1..]) != Some(found.hex()) {
             return Err(source.broken(format!("the bytes of {name} have the digest {found}")));
         }
@@ -115,13 +124,18 @@ fn copy(source: &Source, folder: &Path, saved: bool, report: &Report, stop: &Sto
 
 /// An error of a layout that nobody has seen, in words of the file that it came from.
 fn named(error: Error, folder: &Path, from: &Path) -> Error {
-    let name = |text: String| text.replace(&folder.display().to_string(), &from.display().to_string());
-    let place = error.place.map(|mut place| {
+    let name =
+        |text: String| text.replace(&folder.display().to_string(), &from.display().to_string());
+    let place = error.place.clone().map(|mut place| {
         place.file = PathBuf::from(name(place.file.display().to_string()));
         place
     });
-    let fix = if error.kind == crate::error::Kind::Input { Some(archive::AGAIN.to_string()) } else { error.fix };
-    Error { message: name(error.message), place, fix, ..error }
+    let fixes = if error.kind == crate::error::Kind::Input {
+        vec![archive::AGAIN.to_string()]
+    } else {
+        error.fixes.clone()
+    };
+    Error { message: name(error.message.clone()), place, fixes, ..error }
 }
 
 /// Where an image comes from.
@@ -131,10 +145,14 @@ pub enum Source {
     Folder(PathBuf),
 }
 
-/// Whether a folder has a regular file of this name. The name may be somebody else's: neither `..` nor a link on the way leads out.
+/// Whether a folder has a regular file of this name. The name may be somebody else's: neither `..`
+/// nor a link on the way leads out.
 fn is_inside(folder: &Path, name: &str) -> bool {
     let path = folder.join(name);
-    let (Ok(folder), Ok(real)) = (std::fs::canonicalize(folder), std::fs::canonicalize(&path)) else { return false };
+    let (Ok(folder), Ok(real)) = (std::fs::canonicalize(folder), std::fs::canonicalize(&path))
+    else {
+        return false;
+    };
     std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file())
         && real.starts_with(&folder)
         && real == folder.join(name)
@@ -154,8 +172,10 @@ impl Source {
         match meta.is_dir() {
             true => Ok(Source::Folder(from.to_path_buf())),
             false if meta.is_file() => Archive::open(from).map(Source::Archive),
-            false => Err(Error::input(format!("{} is neither a file nor a folder", from.display()))
-                .fix("write what it gives into a file first, and name that one")),
+            false => {
+                Err(Error::input(format!("{} is neither a file nor a folder", from.display()))
+                    .fix("write what it gives into a file first, and name that one"))
+            }
         }
     }
 
@@ -190,9 +210,9 @@ impl Source {
     fn json(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some((size, mut reader)) = self.file(name)? else { return Ok(None) };
         if size > JSON_LIMIT {
-            return Err(
-                self.broken(format!("{name} has {size} bytes, more than the {JSON_LIMIT} that registries take"))
-            );
+            return Err(self.broken(format!(
+                "{name} has {size} bytes, more than the {JSON_LIMIT} that registries take"
+            )));
         }
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(|error| self.broken(format!("{name}: {error}")))?;
@@ -202,7 +222,9 @@ impl Source {
     /// A JSON file, read.
     fn value(&self, name: &str) -> Result<Option<Value>> {
         let Some(bytes) = self.json(name)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| self.broken(format!("{name}: {error}")))
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| self.broken(format!("{name}: {error}")))
     }
 
     /// The names of all blobs: those that are called by a digest.
@@ -212,11 +234,15 @@ impl Source {
             Digest::parse(&format!("sha256:{hex}")).is_ok()
         };
         match self {
-            Source::Archive(archive) => Ok(archive.names().filter(|name| is_blob(name)).map(str::to_string).collect()),
+            Source::Archive(archive) => {
+                Ok(archive.names().filter(|name| is_blob(name)).map(str::to_string).collect())
+            }
             Source::Folder(folder) => {
                 let blobs = folder.join(BLOBS);
-                let entries = std::fs::read_dir(&blobs).map_err(|error| self.broken(format!("{BLOBS}: {error}")))?;
-                let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+                let entries = std::fs::read_dir(&blobs)
+                    .map_err(|error| self.broken(format!("{BLOBS}: {error}")))?;
+                let names =
+                    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
                 let names: Vec<String> = names
                     .map(|name| format!("{BLOBS}/{name}"))
                     .filter(|name| is_blob(name))
@@ -234,7 +260,9 @@ impl Source {
         match self {
             Source::Archive(archive) => archive.broken(why),
             Source::Folder(folder) => {
-                Error::input(format!("{} is no image that can be read", folder.display())).why(why).fix(archive::AGAIN)
+                Error::input(format!("{} is no image that can be read", folder.display()))
+                    .why(why)
+                    .fix(archive::AGAIN)
             }
         }
     }

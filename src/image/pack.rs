@@ -1,8 +1,10 @@
-//! Packs a layer: gzip on every core, the same bytes whatever the number of cores, and never more than a few MiB in memory.
+//! Packs a layer: gzip on every core, the same bytes whatever the number of cores, and never more
+//! than a few MiB in memory.
 //!
-//! The layer is cut into pieces of one size. Each is compressed by itself with the end of the piece before it as dictionary, and
-//! ends on a byte, so that all of them after each other are one gzip stream (<https://www.rfc-editor.org/rfc/rfc1952>), as pigz
-//! makes it. The compressor and its level are part of what a digest means: with another version of it a layer may get another
+//! The layer is cut into pieces of one size. Each is compressed by itself with the end of the piece
+//! before it as dictionary, and ends on a byte, so that all of them after each other are one gzip
+//! stream (<https://www.rfc-editor.org/rfc/rfc1952>), as pigz makes it. The compressor and its
+//! level are part of what a digest means: with another version of it a layer may get another
 //! digest, which `a_layer_has_this_digest_from_release_to_release` shows.
 
 use std::collections::VecDeque;
@@ -71,7 +73,12 @@ pub fn threads() -> usize {
 ///
 /// # Errors
 /// What reading or writing fails with, and `Other` when it is told to stop.
-pub fn gzip(layer: &mut impl Read, to: &mut impl Write, threads: usize, stop: &Stop) -> IoResult<Packed> {
+pub fn gzip(
+    layer: &mut impl Read,
+    to: &mut impl Write,
+    threads: usize,
+    stop: &Stop,
+) -> IoResult<Packed> {
     let threads = threads.clamp(1, MOST_THREADS);
     let (pieces, waiting) = mpsc::sync_channel::<Piece>(threads);
     let waiting = Mutex::new(waiting);
@@ -154,7 +161,8 @@ fn deflate(dictionary: &[u8], bytes: &[u8], last: bool) -> Option<Vec<u8>> {
     let status = deflate.compress(bytes, &mut packed, flush).ok()?;
     let read = usize::try_from(deflate.total_in()).ok()?;
     let written = usize::try_from(deflate.total_out()).ok()?;
-    let whole = read == bytes.len() && written < packed.len() && (status == Status::StreamEnd) == last;
+    let whole =
+        read == bytes.len() && written < packed.len() && (status == Status::StreamEnd) == last;
     packed.truncate(written);
     whole.then_some(packed)
 }
@@ -197,7 +205,9 @@ mod tests {
         let mut number = 1_u64;
         let mut bytes = Vec::with_capacity(length + 32);
         while bytes.len() < length {
-            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            number = number
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             bytes.extend_from_slice(format!("line {} of a layer\n", number >> 44).as_bytes());
         }
         bytes.truncate(length);
@@ -235,10 +245,17 @@ mod tests {
             let layer = text(length);
             let (alone, bytes) = packed(&layer, 1);
             assert_eq!(gunzip(&bytes), layer, "{length}");
-            assert_eq!((alone.digest.clone(), alone.size), (Digest::of(&bytes), bytes.len() as u64));
+            assert_eq!(
+                (alone.digest.clone(), alone.size),
+                (Digest::of(&bytes), bytes.len() as u64)
+            );
             assert_eq!(alone.diff_id, Digest::of(&layer));
             for threads in [3, 64] {
-                assert_eq!(packed(&layer, threads), (alone.clone(), bytes.clone()), "{length} with {threads}");
+                assert_eq!(
+                    packed(&layer, threads),
+                    (alone.clone(), bytes.clone()),
+                    "{length} with {threads}"
+                );
             }
         }
     }
@@ -267,11 +284,15 @@ mod tests {
         assert!(packed.size < noise.len() as u64 + noise.len() as u64 / 1000, "{}", packed.size);
     }
 
-    /// A new version of the compressor may change this: then every layer that a registry has is uploaded once more.
+    /// A new version of the compressor may change this: then every layer that a registry has is
+    /// uploaded once more.
     #[test]
     fn a_layer_has_this_digest_from_release_to_release() {
         let (packed, _) = packed(&text(2 * PIECE + 100), 2);
-        assert_eq!(packed.digest.as_str(), "sha256:b78a980ded9ef9e05c97e1c69056777bcdbf5b6126c7a46bbb3cadf3800c4a60");
+        assert_eq!(
+            packed.digest.as_str(),
+            "sha256:b78a980ded9ef9e05c97e1c69056777bcdbf5b6126c7a46bbb3cadf3800c4a60"
+        );
     }
 
     #[test]
@@ -294,11 +315,13 @@ mod tests {
             }
         }
         let stop = Stop::never();
-        let error = gzip(&mut Broken(5 * PIECE), &mut Vec::new(), 2, &stop).expect_err("unreadable");
+        let error =
+            gzip(&mut Broken(5 * PIECE), &mut Vec::new(), 2, &stop).expect_err("unreadable");
         assert_eq!(error.to_string(), "no more");
         let error = gzip(&mut &*text(5 * PIECE), &mut Broken(1000), 2, &stop).expect_err("full");
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-        let error = gzip(&mut &*text(5 * PIECE), &mut Vec::new(), 2, &Stop::at_once()).expect_err("stopped");
+        let error = gzip(&mut &*text(5 * PIECE), &mut Vec::new(), 2, &Stop::at_once())
+            .expect_err("stopped");
         assert_eq!(error.to_string(), "stopped");
     }
 }

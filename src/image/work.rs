@@ -1,4 +1,5 @@
-//! Work that keeps a core busy, beside the commands that wait: it ends soon when nobody waits for it any more.
+//! Work that keeps a core busy, beside the commands that wait: it ends soon when nobody waits for
+//! it any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// Nobody is held up for longer by work that was told to stop; GitHub's runner gives 7.5 s after SIGINT.
+/// Nobody is held up for longer by work that was told to stop; GitHub's runner gives 7.5 s after
+/// SIGINT.
 const STOPPING: Duration = Duration::from_secs(5);
 
 /// Whether work is to stop.
@@ -37,7 +39,8 @@ impl Stop {
     }
 }
 
-/// Stops the work when it is dropped, and waits until it has, so that nothing is written to a folder that is being removed.
+/// Stops the work when it is dropped, and waits until it has, so that nothing is written to a
+/// folder that is being removed.
 struct Waiting {
     stop: Stop,
     ended: mpsc::Receiver<()>,
@@ -55,7 +58,9 @@ impl Drop for Waiting {
 ///
 /// # Errors
 /// What the work fails with.
-pub async fn run<T: Send + 'static>(work: impl FnOnce(&Stop) -> Result<T> + Send + 'static) -> Result<T> {
+pub async fn run<T: Send + 'static>(
+    work: impl FnOnce(&Stop) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let stop = Stop(Arc::default());
     let (result, finished) = tokio::sync::oneshot::channel();
     let (running, ended) = mpsc::channel();
@@ -91,7 +96,9 @@ mod tests {
             set.store(true, Ordering::Relaxed);
             Ok(())
         });
-        tokio::time::timeout(Duration::from_millis(20), working).await.expect_err("it works until it is told to stop");
+        tokio::time::timeout(Duration::from_millis(20), working)
+            .await
+            .expect_err("it works until it is told to stop");
         assert!(ended.load(Ordering::Relaxed));
     }
 }

@@ -37,8 +37,8 @@ pub fn read(config: &[u8]) -> serde_json::Result<Vec<Step>> {
     Ok(config.history.into_iter().flatten().map(step).collect())
 }
 
-/// Which step made each of the layers, the lowest first. None, when the steps tell of more or fewer layers than there are: then
-/// they tell nothing of any.
+/// Which step made each of the layers, the lowest first. None, when the steps tell of more or fewer
+/// layers than there are: then they tell nothing of any.
 pub fn of_layers(steps: &[Step], layers: usize) -> Vec<usize> {
     let made: Vec<usize> = (0..steps.len()).filter(|at| !steps[*at].empty_layer).collect();
     if made.len() == layers { made } else { Vec::new() }

@@ -5,7 +5,8 @@
 /// What is behind a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The connection ends without an answer: ECR's way to refuse an upload that is not allowed or has no repository.
+    /// The connection ends without an answer: ECR's way to refuse an upload that is not allowed or
+    /// has no repository.
     Closed,
     /// ECR's token ran out; ECR says so with 403 and not with 401.
     Expired,
@@ -32,7 +33,8 @@ pub enum Cause {
     Unknown,
 }
 
-/// Finds the cause in an answer: its status, or none when there was no answer, and the registry's words.
+/// Finds the cause in an answer: its status, or none when there was no answer, and the registry's
+/// words.
 pub fn of(status: Option<u16>, words: &str) -> Cause {
     let words = words.to_ascii_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
@@ -43,11 +45,23 @@ pub fn of(status: Option<u16>, words: &str) -> Cause {
         Some(401 | 403) if says(&["explicit deny"]) => Cause::Forbidden,
         Some(401 | 403) if says(&["resource-based policy"]) => Cause::OtherAccount,
         Some(401 | 403) => Cause::Permission,
-        Some(404) if says(&["name_unknown", "repositorynotfound", "repository with name"]) => Cause::Repository,
+        Some(404) if says(&["name_unknown", "repositorynotfound", "repository with name"]) => {
+            Cause::Repository
+        }
         Some(400 | 409) if says(&["is immutable", "imagetagalreadyexists"]) => Cause::Immutable,
-        Some(400 | 429) if says(&["limitexceeded", "limit_exceeded", "maximum number of images"]) => Cause::Full,
-        Some(400 | 405 | 415) if says(&["manifest_invalid", "unsupported:", "invalid media type"]) => Cause::Manifest,
-        Some(400) if says(&["digest_invalid", "size_invalid", "invalidlayer", "layer part"]) => Cause::Blob,
+        Some(400 | 429)
+            if says(&["limitexceeded", "limit_exceeded", "maximum number of images"]) =>
+        {
+            Cause::Full
+        }
+        Some(400 | 405 | 415)
+            if says(&["manifest_invalid", "unsupported:", "invalid media type"]) =>
+        {
+            Cause::Manifest
+        }
+        Some(400) if says(&["digest_invalid", "size_invalid", "invalidlayer", "layer part"]) => {
+            Cause::Blob
+        }
         Some(413) => Cause::Blob,
         Some(416) => Cause::Session,
         // Whoever has no words for it: with HEAD there are none.
@@ -57,7 +71,8 @@ pub fn of(status: Option<u16>, words: &str) -> Cause {
 }
 
 impl Cause {
-    /// What to do. `allow` is the statement that allows what was tried, `create` the command for the repository.
+    /// What to do. `allow` is the statement that allows what was tried, `create` the command for
+    /// the repository.
     pub fn fix(self, allow: &str, create: &str) -> Option<String> {
         Some(match self {
             Cause::Closed => format!(
@@ -102,7 +117,10 @@ impl Cause {
 
     /// Whether somebody has to let us in first, and nothing is wrong with what was sent.
     pub fn is_refusal(self) -> bool {
-        !matches!(self, Cause::Closed | Cause::Session | Cause::Manifest | Cause::Blob | Cause::Unknown)
+        !matches!(
+            self,
+            Cause::Closed | Cause::Session | Cause::Manifest | Cause::Blob | Cause::Unknown
+        )
     }
 }
 
@@ -113,7 +131,12 @@ mod tests {
     #[test]
     fn every_answer_has_its_cause_and_its_fix() {
         let cases = [
-            (None, "error sending request: connection closed before message completed", Cause::Closed, "ALLOW"),
+            (
+                None,
+                "error sending request: connection closed before message completed",
+                Cause::Closed,
+                "ALLOW",
+            ),
             (None, "connection reset by peer", Cause::Closed, "CREATE"),
             (
                 Some(403),
@@ -148,7 +171,12 @@ mod tests {
                 Cause::Permission,
                 "ALLOW",
             ),
-            (Some(404), "NAME_UNKNOWN: The repository with name 'a' does not exist", Cause::Repository, "CREATE"),
+            (
+                Some(404),
+                "NAME_UNKNOWN: The repository with name 'a' does not exist",
+                Cause::Repository,
+                "CREATE",
+            ),
             (Some(404), "HTTP 404 Not Found", Cause::Repository, "CREATE"),
             (Some(404), "MANIFEST_UNKNOWN: no", Cause::Unknown, ""),
             (Some(400), "KmsException: the key is disabled", Cause::Key, "kms:GenerateDataKey"),
@@ -168,7 +196,12 @@ mod tests {
                 "put-lifecycle-policy",
             ),
             (Some(400), "MANIFEST_INVALID: Invalid JSON syntax", Cause::Manifest, "build-image"),
-            (Some(405), "UNSUPPORTED: Invalid parameter at 'ImageManifest'", Cause::Manifest, "build-image"),
+            (
+                Some(405),
+                "UNSUPPORTED: Invalid parameter at 'ImageManifest'",
+                Cause::Manifest,
+                "build-image",
+            ),
             (Some(400), "DIGEST_INVALID: the digest is another", Cause::Blob, "52,000 MiB"),
             (Some(413), "HTTP 413 Payload Too Large", Cause::Blob, "52,000 MiB"),
             (Some(416), "HTTP 416 Range Not Satisfiable", Cause::Session, "proxy"),
@@ -181,7 +214,10 @@ mod tests {
             let fix = found.fix("ALLOW", "CREATE").unwrap_or_default();
             assert!(fix.contains(part), "{words}: {fix}");
             assert_eq!(fix.is_empty(), expected == Cause::Unknown, "{words}");
-            assert!(!found.is_refusal() || status.is_some(), "{words}: who says nothing may say yes next time");
+            assert!(
+                !found.is_refusal() || status.is_some(),
+                "{words}: who says nothing may say yes next time"
+            );
         }
     }
 }

@@ -38,14 +38,19 @@ impl Challenge {
         Some(Challenge { realm: realm?, service })
     }
 
-    /// Where to ask for a token that may push to `name`, and read the repository that blobs are mounted from. The scope is ours, not the challenge's: a look-up's would be too
-    /// small for the upload behind it.
+    /// Where to ask for a token that may push to `name`, and read the repository that blobs are
+    /// mounted from. The scope is ours, not the challenge's: a look-up's would be too small for the
+    /// upload behind it.
     ///
     /// # Errors
     /// Refused, when the registry sends us to a place without TLS.
     pub fn url(&self, name: &str, mount_from: Option<&str>) -> Result<Url> {
         let refused = |why: &str| {
-            Error::refused(format!("the registry sends us to `{}` for a token", self.realm.escape_default())).why(why)
+            Error::refused(format!(
+                "the registry sends us to `{}` for a token",
+                self.realm.escape_default()
+            ))
+            .why(why)
         };
         let mut url = Url::parse(&self.realm).map_err(|error| refused(&error.to_string()))?;
         if !address::is_safe(&url) {
@@ -84,17 +89,22 @@ mod tests {
         ];
         for (header, expected) in cases {
             let found = Challenge::parse(header);
-            let found = found.as_ref().map(|found| (found.realm.as_str(), found.service.as_deref()));
+            let found =
+                found.as_ref().map(|found| (found.realm.as_str(), found.service.as_deref()));
             assert_eq!(found, expected, "{header}");
         }
     }
 
     #[test]
     fn a_token_is_asked_for_where_it_is_safe() {
-        let challenge = |realm: &str| Challenge { realm: realm.into(), service: Some("a b".into()) };
+        let challenge =
+            |realm: &str| Challenge { realm: realm.into(), service: Some("a b".into()) };
         let at = |realm: &str| challenge(realm).url("team/x", None);
         let mounting = challenge("https://a/t").url("team/x", Some("team/base")).expect("a URL");
-        assert!(mounting.as_str().ends_with("Apull%2Cpush&scope=repository%3Ateam%2Fbase%3Apull"), "{mounting}");
+        assert!(
+            mounting.as_str().ends_with("Apull%2Cpush&scope=repository%3Ateam%2Fbase%3Apull"),
+            "{mounting}"
+        );
         assert_eq!(
             at("https://a/t?account=1").expect("a URL").as_str(),
             "https://a/t?account=1&service=a+b&scope=repository%3Ateam%2Fx%3Apull%2Cpush"

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -16,7 +18,7 @@ use super::cause::{self, Cause};
 use super::challenge::Challenge;
 use super::ecr::Ecr;
 use super::lanes::Lanes;
-use crate::error::{Doing, Error, Kind, Result, chain};
+use crate::error::{Cannot, Error, Kind, Result, chain};
 use crate::layout::Digest;
 use crate::patience::{Patience, asked, chance};
 use crate::report::Report;
@@ -26,7 +28,8 @@ const ERROR_LIMIT: usize = 16 * 1024;
 /// More of it than this is not shown.
 const SHOWN: usize = 400;
 
-/// Tries after the first one, where nobody listens, or nobody says a word in time: each of these takes long enough.
+/// Tries after the first one, where nobody listens, or nobody says a word in time: each of these
+/// takes long enough.
 const SELDOM: u32 = 2;
 
 /// A longer pause than this is told, so that nobody takes it for a standstill.
@@ -45,7 +48,7 @@ pub enum Identity {
 #[derive(Clone, Debug)]
 pub struct Task {
     /// `uploading sha256:…`
-    pub doing: String,
+    pub attempt: String,
     /// The IAM actions that ECR wants for it.
     pub needs: &'static [&'static str],
 }
@@ -97,7 +100,8 @@ struct Authorization {
 }
 
 impl Client {
-    /// Opens a client. With [`Identity::Ecr`] the token is fetched at once: without it nothing can be done there.
+    /// Opens a client. With [`Identity::Ecr`] the token is fetched at once: without it nothing can
+    /// be done there.
     ///
     /// # Errors
     /// Refused, when ECR gives no token.
@@ -108,17 +112,19 @@ impl Client {
         mount_from: Option<&str>,
         report: &Report,
     ) -> Result<Client> {
-        // A redirected look-up must not leave TLS. Credentials do not follow to another host: reqwest sees to that.
-        let redirect = reqwest::redirect::Policy::custom(|attempt| match attempt.previous().len() {
-            0..=5 if address::is_safe(attempt.url()) => attempt.follow(),
-            _ => attempt.stop(),
-        });
+        // A redirected look-up must not leave TLS. Credentials do not follow to another host:
+        // reqwest sees to that.
+        let redirect =
+            reqwest::redirect::Policy::custom(|attempt| match attempt.previous().len() {
+                0..=5 if address::is_safe(attempt.url()) => attempt.follow(),
+                _ => attempt.stop(),
+            });
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .redirect(redirect)
             .user_agent(concat!("cicd/", env!("CARGO_PKG_VERSION")))
             .build()
-            .doing(|| "making an HTTP client".into())?;
+            .cannot(|| "make an HTTP client".into())?;
         let header = match &identity {
             Identity::Anonymous => None,
             Identity::Ecr(ecr) => Some(ecr.authorization(report).await?),
@@ -166,12 +172,17 @@ impl Client {
         &self.patience
     }
 
-    /// Tries `once` until it succeeds, says no for good, or the patience is at its end. A 401 renews the authorisation once
-    /// and is no try of its own. `once` is told how many tries there were before it.
+    /// Tries `once` until it succeeds, says no for good, or the patience is at its end. A 401
+    /// renews the authorisation once and is no try of its own. `once` is told how many tries there
+    /// were before it.
     ///
     /// # Errors
     /// What the last try said: what was being done, where, why, and the fix.
-    pub async fn patiently<T>(&self, task: &Task, once: impl AsyncFn(u32) -> Result<T, Fault>) -> Result<T> {
+    pub async fn patiently<T>(
+        &self,
+        task: &Task,
+        once: impl AsyncFn(u32) -> Result<T, Fault>,
+    ) -> Result<T> {
         let (mut tries, mut failures, mut renewed) = (0, 0, false);
         loop {
             let fault = match once(tries).await {
@@ -202,15 +213,20 @@ impl Client {
                     self.lanes.narrow();
                     (why.clone(), *asked)
                 }
-                Fault::Still { why } | Fault::Unreachable { why } if failures < SELDOM => (why.clone(), None),
-                Fault::Answered { status, why } if self.is_early(*status, why) => (why.clone(), None),
+                Fault::Still { why } | Fault::Unreachable { why } if failures < SELDOM => {
+                    (why.clone(), None)
+                }
+                Fault::Answered { status, why } if self.is_early(*status, why) => {
+                    (why.clone(), None)
+                }
                 _ => return Err(self.explain(task, fault, tries)),
             };
             failures += 1;
             let Some(pause) = self.patience.pause(failures, asked, chance()) else {
                 return Err(self.explain(task, fault, tries));
             };
-            let again = format!("{}: {why}; again in {:.1} s", task.doing, pause.as_secs_f64());
+            let again =
+                format!("cannot {}: {why}; again in {:.1} s", task.attempt, pause.as_secs_f64());
             match pause > SHORT {
                 true => self.report.detail(again),
                 false => self.report.trace(again),
@@ -219,13 +235,15 @@ impl Client {
         }
     }
 
-    /// Whether the registry says that there is no such repository only because it was created a moment ago.
+    /// Whether the registry says that there is no such repository only because it was created a
+    /// moment ago.
     fn is_early(&self, status: StatusCode, why: &str) -> bool {
         let is_new = matches!(&self.identity, Identity::Ecr(ecr) if ecr.is_new());
         is_new && cause::of(Some(status.as_u16()), why) == Cause::Repository
     }
 
-    /// A request to the repository, authorised when it goes to the registry itself; gives by which authorisation, too.
+    /// A request to the repository, authorised when it goes to the registry itself; gives by which
+    /// authorisation, too.
     pub async fn request(&self, method: Method, url: Url) -> (RequestBuilder, Option<u32>) {
         let is_origin = self.address.is_origin_of(&url);
         let request = self.http.request(method, url);
@@ -249,12 +267,20 @@ impl Client {
     ) -> Result<Option<Response>, Fault> {
         let is_look = method == Method::HEAD || method == Method::GET;
         let (request, used) = self.request(method, self.address.url(rest)).await;
-        let answer = request.headers(more).body(body).timeout(self.patience.still).send().await.map_err(unanswered)?;
+        let answer = request
+            .headers(more)
+            .body(body)
+            .timeout(self.patience.still)
+            .send()
+            .await
+            .map_err(unanswered)?;
         if is_look && answer.status() == StatusCode::NOT_FOUND {
-            // A missing repository and a missing blob look alike to HEAD; the first write tells them apart.
+            // A missing repository and a missing blob look alike to HEAD; the first write tells
+            // them apart.
             return Ok(None);
         }
-        // Storage that a look for a blob was sent on to, and that does not say yes: uploading is always right.
+        // Storage that a look for a blob was sent on to, and that does not say yes: uploading is
+        // always right.
         if rest.starts_with("blobs/")
             && is_look
             && !self.address.is_origin_of(answer.url())
@@ -266,12 +292,18 @@ impl Client {
     }
 
     /// Gets a new authorisation, unless another request did so since `used` was taken.
-    async fn renew(&self, challenge: Option<&str>, used: Option<u32>, why: String) -> Result<(), Fault> {
+    async fn renew(
+        &self,
+        challenge: Option<&str>,
+        used: Option<u32>,
+        why: String,
+    ) -> Result<(), Fault> {
         let mut now = self.authorization.lock().await;
         if used != Some(now.number) {
             return Ok(());
         }
-        let unauthorised = || Fault::Answered { status: StatusCode::UNAUTHORIZED, why: why.clone() };
+        let unauthorised =
+            || Fault::Answered { status: StatusCode::UNAUTHORIZED, why: why.clone() };
         now.header = match &self.identity {
             Identity::Ecr(ecr) => Some(ecr.authorization(&self.report).await?),
             Identity::Anonymous => match challenge.and_then(Challenge::parse) {
@@ -292,10 +324,11 @@ impl Client {
             access_token: Option<String>,
         }
         let url = challenge.url(self.address.name(), self.mount_from())?;
-        let answer = self.http.get(url).timeout(self.patience.still).send().await.map_err(unanswered)?;
+        let answer =
+            self.http.get(url).timeout(self.patience.still).send().await.map_err(unanswered)?;
         let answer = judge(answer, None).await?;
         let answer: Answer = serde_json::from_slice(&body(answer, ERROR_LIMIT).await?)
-            .doing(|| "reading the answer of the registry's token service".into())?;
+            .cannot(|| "read the answer of the registry's token service".into())?;
         let token = answer.token.or(answer.access_token).unwrap_or_default();
         self.report.mask(&token);
         bearer(&token)
@@ -304,32 +337,35 @@ impl Client {
     /// A fault as our error.
     fn explain(&self, task: &Task, fault: Fault, tries: u32) -> Error {
         let (at, diagnosed) = (self.address.shown(), self.diagnose(task, &fault));
-        let doing = format!("{} at {at} failed", task.doing);
+        let attempt = format!("cannot {} at {at}", task.attempt);
         let often = if tries > 1 { format!(" ({tries} tries)") } else { String::new() };
         match fault {
             Fault::Final(error) => error,
-            Fault::Still { why } => Error::new(Kind::TimedOut, doing)
+            Fault::Still { why } => Error::new(Kind::TimedOut, attempt)
                 .why(format!("{why}{often}"))
                 .fix("run it again: what was uploaded is not uploaded twice"),
             Fault::Passing { why, asked, .. } | Fault::Throttled { why, asked } => {
-                let asked =
-                    asked.map(|asked| format!("; it asks for {} s of patience", asked.as_secs())).unwrap_or_default();
-                let error = Error::unexpected(doing).why(format!("{why}{asked}{often}"));
+                let asked = asked
+                    .map(|asked| format!("; it asks for {} s of patience", asked.as_secs()))
+                    .unwrap_or_default();
+                let error = Error::unexpected(attempt).why(format!("{why}{asked}{often}"));
                 match (&self.identity, diagnosed) {
                     (Identity::Ecr(_), Some((_, fix))) => error.fix(fix),
-                    (Identity::Ecr(_), None) => error.fix("run it again: what was uploaded is not uploaded twice"),
-                    (Identity::Anonymous, _) => {
-                        error.fix(format!("see that {at} is right and reachable from here, and run it again"))
+                    (Identity::Ecr(_), None) => {
+                        error.fix("run it again: what was uploaded is not uploaded twice")
                     }
+                    (Identity::Anonymous, _) => error.fix(format!(
+                        "see that {at} is right and reachable from here, and run it again"
+                    )),
                 }
             }
-            Fault::Unreachable { why } => Error::unexpected(doing)
+            Fault::Unreachable { why } => Error::unexpected(attempt)
                 .why(format!("{why}{often}"))
                 .fix(format!("see that {at} is the right address, and reachable from here")),
             Fault::Unauthorised { why, .. } | Fault::Answered { why, .. } => {
                 let error = match &diagnosed {
-                    Some((cause, _)) if cause.is_refusal() => Error::refused(doing).why(why),
-                    _ => Error::unexpected(doing).why(format!("{why}{often}")),
+                    Some((cause, _)) if cause.is_refusal() => Error::refused(attempt).why(why),
+                    _ => Error::unexpected(attempt).why(format!("{why}{often}")),
                 };
                 let cause = diagnosed.as_ref().map(|(cause, _)| *cause);
                 match (&self.identity, cause) {
@@ -352,15 +388,21 @@ impl Client {
     /// The cause behind a fault, and what to do about it; none where nothing is known.
     fn diagnose(&self, task: &Task, fault: &Fault) -> Option<(Cause, String)> {
         let cause = match fault {
-            Fault::Passing { status, why, .. } => cause::of(status.map(|status| status.as_u16()), why),
+            Fault::Passing { status, why, .. } => {
+                cause::of(status.map(|status| status.as_u16()), why)
+            }
             Fault::Answered { status, why, .. } => cause::of(Some(status.as_u16()), why),
             Fault::Unauthorised { why, .. } => cause::of(Some(401), why),
             _ => return None,
         };
         let (allow, create) = match &self.identity {
             Identity::Ecr(ecr) => {
-                let creating = ecr.permission(&["ecr:DescribeRepositories", "ecr:CreateRepository"]);
-                let create = format!("create the repository: {}\nor let this do it: {creating}", ecr.creation());
+                let creating =
+                    ecr.permission(&["ecr:DescribeRepositories", "ecr:CreateRepository"]);
+                let create = format!(
+                    "create the repository: {}\nor let this do it: {creating}",
+                    ecr.creation()
+                );
                 (ecr.permission(task.needs), create)
             }
             Identity::Anonymous => Default::default(),
@@ -375,12 +417,19 @@ pub async fn judge(answer: Response, used: Option<u32>) -> Result<Response, Faul
     if status.is_success() {
         return Ok(answer);
     }
-    let header =
-        |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_string);
+    let header = |name| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+            .map(str::to_string)
+    };
     let challenge = header(WWW_AUTHENTICATE);
     let asked = asked(header(RETRY_AFTER).as_deref(), header(DATE).as_deref());
     let (codes, why) = said(status, &body(answer, ERROR_LIMIT).await.unwrap_or_default());
-    if status == StatusCode::UNAUTHORIZED || cause::of(Some(status.as_u16()), &why) == Cause::Expired {
+    if status == StatusCode::UNAUTHORIZED
+        || cause::of(Some(status.as_u16()), &why) == Cause::Expired
+    {
         return Err(Fault::Unauthorised { challenge, used, why });
     }
     Err(match (is_throttling(status, &codes, &why), is_passing(status, &codes)) {
@@ -439,7 +488,8 @@ fn said(status: StatusCode, body: &[u8]) -> (Vec<String>, String) {
         #[serde(default)]
         message: Option<String>,
     }
-    let errors = serde_json::from_slice::<Errors>(body).map(|errors| errors.errors).unwrap_or_default();
+    let errors =
+        serde_json::from_slice::<Errors>(body).map(|errors| errors.errors).unwrap_or_default();
     let words: Vec<String> = errors
         .iter()
         .map(|one| format!("{}: {}", one.code, one.message.as_deref().unwrap_or("no reason given")))
@@ -456,7 +506,8 @@ fn said(status: StatusCode, body: &[u8]) -> (Vec<String>, String) {
         .filter(|c| !c.is_control())
         .take(SHOWN)
         .collect();
-    let why = if words.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {words}") };
+    let why =
+        if words.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {words}") };
     (errors.into_iter().map(|one| one.code).collect(), why)
 }
 
@@ -470,15 +521,18 @@ pub async fn body(answer: Response, limit: usize) -> Result<Vec<u8>, Fault> {
     while let Some(chunk) = chunks.next().await {
         body.extend_from_slice(&chunk.map_err(unanswered)?);
         if body.len() > limit {
-            return Err(Fault::Final(Error::unexpected(format!("the registry answers with more than {limit} bytes"))));
+            return Err(Fault::Final(Error::unexpected(format!(
+                "the registry answers with more than {limit} bytes"
+            ))));
         }
     }
     Ok(body)
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, Fault> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| Fault::Final(Error::unexpected("the registry's token service gave no token")))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+        Fault::Final(Error::unexpected("the registry's token service gave no token"))
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -521,8 +575,10 @@ mod tests {
 
     #[test]
     fn a_registrys_words_are_shown_tamed() {
-        let (codes, why) =
-            said(StatusCode::FORBIDDEN, br#"{"errors":[{"code":"DENIED","message":"not\n::error::you\u001b[31m"}]}"#);
+        let (codes, why) = said(
+            StatusCode::FORBIDDEN,
+            br#"{"errors":[{"code":"DENIED","message":"not\n::error::you\u001b[31m"}]}"#,
+        );
         assert_eq!(codes, ["DENIED"]);
         assert_eq!(why, "HTTP 403 Forbidden: DENIED: not ::error::you[31m");
         let (_, why) = said(StatusCode::BAD_GATEWAY, "ä".repeat(9000).as_bytes());

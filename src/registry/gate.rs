@@ -18,14 +18,24 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Looks at the findings of every image in the layout: an index has none of its own.
 ///
 /// # Errors
-/// A gate's no, for findings and for a scan that gives none; timed out, when it does not end; refused, when we may not look.
-pub async fn pass(ecr: &Ecr, layout: &Layout, rules: &Rules, recipe: Option<&Recipe>, report: &Report) -> Result<()> {
+/// A gate's no, for findings and for a scan that gives none; timed out, when it does not end;
+/// refused, when we may not look.
+pub async fn pass(
+    ecr: &Ecr,
+    layout: &Layout,
+    rules: &Rules,
+    recipe: Option<&Recipe>,
+    report: &Report,
+) -> Result<()> {
     let mut last = "no scan has been started";
     let found = tokio::time::timeout(rules.timeout.0, async {
         let mut findings = Vec::new();
         for image in layout.manifests() {
-            let found = findings_of(ecr, image.descriptor.digest.as_str(), rules, report, &mut last).await?;
-            let layers: Vec<String> = image.layers.iter().map(|layer| layer.digest.to_string()).collect();
+            let found =
+                findings_of(ecr, image.descriptor.digest.as_str(), rules, report, &mut last)
+                    .await?;
+            let layers: Vec<String> =
+                image.layers.iter().map(|layer| layer.digest.to_string()).collect();
             let origins = Origins::of(&layers, &layout.read(&image.config)?, recipe);
             findings.extend(found.into_iter().map(|finding| scan::told(finding, &origins)));
         }
@@ -82,7 +92,9 @@ async fn findings_of(
         match scan::progress(&scan, before.as_ref()) {
             Progress::Done => return Ok(scan.findings),
             Progress::Unsupported if rules.unsupported == OnUnsupported::Warn => {
-                report.warn(words(&format!("ECR does not scan {image}, and its tags are set all the same")));
+                report.warn(words(&format!(
+                    "ECR does not scan {image}, and its tags are set all the same"
+                )));
                 return Ok(Vec::new());
             }
             Progress::Unsupported => {
@@ -91,9 +103,12 @@ async fn findings_of(
                 ));
             }
             Progress::Failed => {
-                return Err(Error::new(Kind::Gate, format!("the scan of {image} gives no findings"))
-                    .why(words(status))
-                    .fix(format!("start it again, and run this again: {}", ecr.start_scan(image))));
+                return Err(Error::new(
+                    Kind::Gate,
+                    format!("the scan of {image} gives no findings"),
+                )
+                .why(words(status))
+                .fix(format!("start it again, and run this again: {}", ecr.start_scan(image))));
             }
             Progress::Waiting(what) => {
                 if *last != what || before.is_none() {
@@ -118,7 +133,10 @@ fn too_late(ecr: &Ecr, rules: &Rules, last: &str) -> Error {
 }
 
 /// Allowances end at midnight UTC.
-#[expect(clippy::disallowed_methods, reason = "the one clock of the gate; the judgement takes the day as a fact")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one clock of the gate; the judgement takes the day as a fact"
+)]
 fn today() -> Date {
     jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
 }

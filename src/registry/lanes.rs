@@ -1,5 +1,5 @@
-//! How many requests are under way at a time: a few more while all goes well, half as many when the registry says it is too
-//! much (additive increase, multiplicative decrease).
+//! How many requests are under way at a time: a few more while all goes well, half as many when the
+//! registry says it is too much (additive increase, multiplicative decrease).
 //!
 //! <https://www.rfc-editor.org/rfc/rfc5681#section-3.1>
 
@@ -48,7 +48,8 @@ impl Width {
         Left::Widened
     }
 
-    /// The registry says it is too much. Those who are under way hear it one after the other, which is one complaint.
+    /// The registry says it is too much. Those who are under way hear it one after the other, which
+    /// is one complaint.
     fn narrow(&mut self) {
         if self.closing == 0 {
             self.closing = self.lanes / 2;
@@ -117,7 +118,8 @@ mod tests {
     #[test]
     fn the_road_widens_by_one_a_round_and_halves_on_a_complaint() {
         let mut width = Width::NEW;
-        let round = |width: &mut Width| (0..width.lanes).map(|_| width.leave(true)).collect::<Vec<_>>();
+        let round =
+            |width: &mut Width| (0..width.lanes).map(|_| width.leave(true)).collect::<Vec<_>>();
         assert_eq!(round(&mut width).last(), Some(&Left::Widened));
         assert_eq!(width.lanes, FIRST + 1);
         assert!((0..100).all(|_| width.leave(false) == Left::Open), "a failure does not widen it");

@@ -1,5 +1,5 @@
-//! Where in an image a package comes from: from the layer that a scan names to the instruction that made it, and its line in
-//! the Dockerfile. Pure.
+//! Where in an image a package comes from: from the layer that a scan names to the instruction that
+//! made it, and its line in the Dockerfile. Pure.
 //!
 //! What is not certain is not said: a wrong line sends people searching.
 
@@ -10,7 +10,8 @@ use crate::layout::steps;
 
 /// Longer instructions are cut off.
 const SHOWN: usize = 60;
-/// A longer history is not read: nobody writes such a Dockerfile, and each step is compared with each instruction.
+/// A longer history is not read: nobody writes such a Dockerfile, and each step is compared with
+/// each instruction.
 const MOST_STEPS: usize = 1024;
 
 /// The Dockerfile that an image was built from.
@@ -29,7 +30,8 @@ pub struct Origins(Vec<Layer>);
 
 #[derive(Clone, Debug)]
 struct Layer {
-    /// Of the layer as it is stored, and as it is unpacked. Inspector says `sourceLayerHash` and not of which.
+    /// Of the layer as it is stored, and as it is unpacked. Inspector says `sourceLayerHash` and
+    /// not of which.
     names: [String; 2],
     origin: String,
 }
@@ -42,7 +44,8 @@ impl Origins {
             history.clear();
         }
         let config: Value = serde_json::from_slice(config).unwrap_or_default();
-        let made: Vec<String> = history.iter().map(|step| instruction_text(&step.created_by)).collect();
+        let made: Vec<String> =
+            history.iter().map(|step| instruction_text(&step.created_by)).collect();
         let steps = steps::of_layers(&history, layers.len());
         let told = recipe.map(|recipe| told(recipe, &made));
         let layers = layers.iter().enumerate().map(|(at, stored)| {
@@ -63,7 +66,10 @@ impl Origins {
 
     /// Where the layer comes from that a scan calls `hash`; none when the image has no such layer.
     pub fn find(&self, hash: &str) -> Option<&str> {
-        let layer = self.0.iter().find(|layer| !hash.is_empty() && layer.names.iter().any(|name| name == hash));
+        let layer = self
+            .0
+            .iter()
+            .find(|layer| !hash.is_empty() && layer.names.iter().any(|name| name == hash));
         layer.map(|layer| layer.origin.as_str())
     }
 }
@@ -76,20 +82,25 @@ enum Place {
     Base(String),
 }
 
-/// Where each step of the history stands in the Dockerfile. BuildKit writes one for each instruction of the stages that are
-/// shipped, so that all of them together are the end of the history: when they fit, everything before is the base image's.
-/// When they do not (other tools, instructions of the base for whoever builds on it), an instruction that fits just one step is that.
+/// Where each step of the history stands in the Dockerfile. BuildKit writes one for each
+/// instruction of the stages that are shipped, so that all of them together are the end of the
+/// history: when they fit, everything before is the base image's. When they do not (other tools,
+/// instructions of the base for whoever builds on it), an instruction that fits just one step is
+/// that.
 fn told(recipe: &Recipe, made: &[String]) -> Vec<Option<Place>> {
     let parsed = Dockerfile::parse(&recipe.text);
     let mut stages = parsed.shipped(recipe.target.as_deref());
     stages.reverse();
-    let instructions: Vec<&Instruction> = stages.iter().flat_map(|stage| stage.instructions).collect();
+    let instructions: Vec<&Instruction> =
+        stages.iter().flat_map(|stage| stage.instructions).collect();
     let line = |one: &Instruction| {
         let text = cut(&squeezed(&format!("{} {}", one.keyword, one.text)));
         Place::Line(format!("{}:{}: {text}", recipe.file, one.line))
     };
     let before = made.len().checked_sub(instructions.len()).filter(|_| !instructions.is_empty());
-    let fitting = before.filter(|before| instructions.iter().zip(&made[*before..]).all(|(one, step)| fits(one, step)));
+    let fitting = before.filter(|before| {
+        instructions.iter().zip(&made[*before..]).all(|(one, step)| fits(one, step))
+    });
     if let (Some(before), Some(first)) = (fitting, stages.first()) {
         let base = std::iter::repeat_n(Some(Place::Base(first.base.clone())), before);
         return base.chain(instructions.iter().map(|one| Some(line(one)))).collect();
@@ -105,10 +116,12 @@ fn told(recipe: &Recipe, made: &[String]) -> Vec<Option<Place>> {
     made.iter().map(only).collect()
 }
 
-/// Whether an instruction can have been this step. What a shell or BuildKit fills in is not compared.
+/// Whether an instruction can have been this step. What a shell or BuildKit fills in is not
+/// compared.
 fn fits(one: &Instruction, made: &str) -> bool {
     let (keyword, rest) = made.split_once(' ').unwrap_or((made, ""));
-    keyword == one.keyword && (!says_much(one) || rest == text(one) || rest.ends_with(&format!(" {}", text(one))))
+    keyword == one.keyword
+        && (!says_much(one) || rest == text(one) || rest.ends_with(&format!(" {}", text(one))))
 }
 
 /// Whether the text of an instruction stands in the history as it stands in the file.
@@ -130,11 +143,12 @@ fn instruction_text(created_by: &str) -> String {
     squeezed(created_by.strip_suffix("# buildkit").unwrap_or(created_by))
 }
 
-/// What made a layer, for people: without the shell before the commands, and without the values of build arguments, which may
-/// be what nobody should see.
+/// What made a layer, for people: without the shell before the commands, and without the values of
+/// build arguments, which may be what nobody should see.
 fn shown(made: &str) -> String {
-    let commands =
-        made.split_once("/bin/sh -c ").filter(|(before, _)| *before == "RUN " || before.starts_with("RUN |"));
+    let commands = made
+        .split_once("/bin/sh -c ")
+        .filter(|(before, _)| *before == "RUN " || before.starts_with("RUN |"));
     match commands {
         Some((_, commands)) => cut(&format!("RUN {commands}")),
         None if made.starts_with("RUN |") => "RUN …".into(),
@@ -168,7 +182,10 @@ mod tests {
             ("RUN /bin/sh -c apt-get update && apt-get install -y python3 # buildkit", false),
             ("CMD [\"python3\"]", true),
             ("ARG VERSION=7", true),
-            ("RUN |1 VERSION=7 /bin/sh -c apt-get update &&   apt-get install -y curl # buildkit", false),
+            (
+                "RUN |1 VERSION=7 /bin/sh -c apt-get update &&   apt-get install -y curl # buildkit",
+                false,
+            ),
             ("WORKDIR /app", false),
             ("COPY --chown=1:1 /b /app/b # buildkit", false),
             ("COPY a b c/ # buildkit", false),
@@ -180,10 +197,15 @@ mod tests {
 
     fn origins(history: &[(&str, bool)], text: Option<&str>) -> Vec<String> {
         let layers = history.iter().filter(|(_, empty)| !empty).count();
-        let named = |kind: &str| -> Vec<String> { (0..layers).map(|at| format!("sha256:{kind}{at}")).collect() };
-        let steps = history.iter().map(|(made, empty)| json!({ "created_by": made, "empty_layer": empty }));
-        let config = json!({ "rootfs": { "diff_ids": named("d") }, "history": steps.collect::<Vec<_>>() });
-        let recipe = text.map(|text| Recipe { file: "Dockerfile".into(), text: text.into(), target: None });
+        let named = |kind: &str| -> Vec<String> {
+            (0..layers).map(|at| format!("sha256:{kind}{at}")).collect()
+        };
+        let steps =
+            history.iter().map(|(made, empty)| json!({ "created_by": made, "empty_layer": empty }));
+        let config =
+            json!({ "rootfs": { "diff_ids": named("d") }, "history": steps.collect::<Vec<_>>() });
+        let recipe =
+            text.map(|text| Recipe { file: "Dockerfile".into(), text: text.into(), target: None });
         let origins = Origins::of(&named("s"), config.to_string().as_bytes(), recipe.as_ref());
         let found = |name: &String| origins.find(name).expect("a layer").to_string();
         let (stored, unpacked): (Vec<String>, Vec<String>) =
@@ -213,7 +235,10 @@ mod tests {
     #[test]
     fn without_a_dockerfile_the_history_speaks() {
         let origins = origins(&history(), None);
-        assert!(!origins.join("").contains("VERSION=7"), "no build argument's value is shown: {origins:?}");
+        assert!(
+            !origins.join("").contains("VERSION=7"),
+            "no build argument's value is shown: {origins:?}"
+        );
         assert_eq!(origins[0], "layer 1 of 8");
         assert_eq!(origins[6], "RUN … (layer 7 of 8)");
         assert_eq!(origins[1], "RUN apt-get update && apt-get install -y python3 (layer 2 of 8)");
@@ -232,7 +257,10 @@ mod tests {
             ),
             (
                 "twice in the file",
-                &[("RUN /bin/sh -c make # buildkit", false), ("RUN /bin/sh -c new # buildkit", false)],
+                &[
+                    ("RUN /bin/sh -c make # buildkit", false),
+                    ("RUN /bin/sh -c new # buildkit", false),
+                ],
                 two,
                 &["RUN make (layer 1 of 2)", "RUN new (layer 2 of 2)"],
             ),
@@ -248,7 +276,12 @@ mod tests {
                 "FROM x\nCOPY x y\nRUN a\n",
                 &["Dockerfile:3: RUN a (layer 1 of 2)", "Dockerfile:2: COPY x y (layer 2 of 2)"],
             ),
-            ("nothing of it", &[("bazel build", false)], "FROM x\n", &["bazel build (layer 1 of 1)"]),
+            (
+                "nothing of it",
+                &[("bazel build", false)],
+                "FROM x\n",
+                &["bazel build (layer 1 of 1)"],
+            ),
         ];
         for (case, history, text, expected) in cases {
             assert_eq!(origins(history, Some(text)), expected, "{case}");
@@ -259,11 +292,22 @@ mod tests {
     fn no_config_and_no_dockerfile_break_it() {
         let layers = ["sha256:a".to_string()];
         // Longer than anybody writes one: it is not read.
-        let endless = json!({ "history": vec![json!({ "created_by": "RUN a" }); 5_000] }).to_string();
-        let odd = ["", "{}", "[]", r#"{"history": 7}"#, r#"{"rootfs": {"diff_ids": []}, "history": [{}, {}]}"#];
+        let endless =
+            json!({ "history": vec![json!({ "created_by": "RUN a" }); 5_000] }).to_string();
+        let odd = [
+            "",
+            "{}",
+            "[]",
+            r#"{"history": 7}"#,
+            r#"{"rootfs": {"diff_ids": []}, "history": [{}, {}]}"#,
+        ];
         for config in odd.into_iter().chain([endless.as_str()]) {
             for text in ["", "FROM", "RUN a", TEXT] {
-                let recipe = Recipe { file: "Dockerfile".into(), text: text.into(), target: Some("nope".into()) };
+                let recipe = Recipe {
+                    file: "Dockerfile".into(),
+                    text: text.into(),
+                    target: Some("nope".into()),
+                };
                 let origins = Origins::of(&layers, config.as_bytes(), Some(&recipe));
                 assert_eq!(origins.find("sha256:a"), Some("layer 1 of 1"), "{text}");
             }

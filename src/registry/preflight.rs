@@ -1,7 +1,8 @@
 //! Before anything is built: is a version's tag free, or taken by an image of this very commit?
 //!
-//! The digest is not known yet, but the commit is: an image says in its config which one it was built from. Another commit is
-//! another image, which is refused now instead of after the build; the same one may give the same digest, and the push decides.
+//! The digest is not known yet, but the commit is: an image says in its config which one it was
+//! built from. Another commit is another image, which is refused now instead of after the build;
+//! the same one may give the same digest, and the push decides.
 
 use serde::Deserialize;
 
@@ -62,7 +63,8 @@ fn is_commit(revision: &str) -> bool {
 pub fn together(refused: Vec<Error>) -> Option<Error> {
     let mut refused = refused.into_iter();
     let first = refused.next()?;
-    let others = refused.map(|other| format!("{}: {}", other.message, other.why.unwrap_or_default()));
+    let others =
+        refused.map(|other| format!("{}: {}", other.message, other.why.unwrap_or_default()));
     let why = first.why.iter().cloned().chain(others).collect::<Vec<_>>().join("\n");
     Some(first.why(why))
 }
@@ -70,8 +72,9 @@ pub fn together(refused: Vec<Error>) -> Option<Error> {
 /// Looks what a tag stands for.
 ///
 /// # Errors
-/// Refused, when the tag may not be looked for; else the registry is not well, after patience. Of which commit an image is that
-/// may not be read as a whole is not known, and no error: the push will tell.
+/// Refused, when the tag may not be looked for; else the registry is not well, after patience. Of
+/// which commit an image is that may not be read as a whole is not known, and no error: the push
+/// will tell.
 pub async fn look(client: &Client, tag: &str) -> Result<Option<There>> {
     let Some(bytes) = read(client, &format!("manifests/{tag}")).await? else { return Ok(None) };
     let digest = Digest::of(&bytes);
@@ -82,11 +85,17 @@ pub async fn look(client: &Client, tag: &str) -> Result<Option<There>> {
         document = parse(&bytes.unwrap_or_default());
     }
     let config = match &document.config {
-        Some(config) => readable(read(client, &format!("blobs/{}", Digest::parse(&config.digest)?)).await)?,
+        Some(config) => {
+            readable(read(client, &format!("blobs/{}", Digest::parse(&config.digest)?)).await)?
+        }
         None => None,
     };
     let config: Config = serde_json::from_slice(&config.unwrap_or_default()).unwrap_or_default();
-    Ok(Some(There { digest, revision: config.config.labels.unwrap_or_default().remove(REVISION), pushed: None }))
+    Ok(Some(There {
+        digest,
+        revision: config.config.labels.unwrap_or_default().remove(REVISION),
+        pushed: None,
+    }))
 }
 
 /// As much of a manifest, an index and a config as is wanted here.
@@ -117,10 +126,11 @@ fn parse(bytes: &[u8]) -> Document {
 }
 
 async fn read(client: &Client, path: &str) -> Result<Option<Vec<u8>>> {
-    let task = Task { doing: format!("reading {path}"), needs: READ };
+    let task = Task { attempt: format!("read {path}"), needs: READ };
     client
         .patiently(&task, async |_| {
-            let headers = if path.starts_with("blobs/") { HeaderMap::new() } else { accept_manifests() };
+            let headers =
+                if path.starts_with("blobs/") { HeaderMap::new() } else { accept_manifests() };
             match client.small(Method::GET, path, headers, vec![]).await? {
                 Some(answer) => Ok(Some(body(answer, MANIFEST_LIMIT).await?)),
                 None => Ok(None),
@@ -150,7 +160,9 @@ mod tests {
         };
         let (ours, theirs) = ("0a".repeat(20), "1b".repeat(20));
         let digest = Digest::of(b"1");
-        let refused = format!("{digest}, pushed 2026-11-01T12:00:00Z, built from commit {theirs}; here: commit {ours}");
+        let refused = format!(
+            "{digest}, pushed 2026-11-01T12:00:00Z, built from commit {theirs}; here: commit {ours}"
+        );
         let cases = [
             (Some(ours.as_str()), Ok("of this commit")),
             (None, Ok("of an unknown commit")),
@@ -163,7 +175,7 @@ mod tests {
                 (Err(error), Err(part)) => {
                     assert!(error.to_string().contains(part), "{error}");
                     assert_eq!(error.kind, Kind::Refused);
-                    assert!(error.fix.expect("a fix").contains(&format!("git tag vX.Y.Z {theirs}")));
+                    assert!(error.advice().contains(&format!("git tag vX.Y.Z {theirs}")));
                 }
                 (found, _) => panic!("{found:?}"),
             }

@@ -1,4 +1,5 @@
-//! What refers to an image, in a registry: its list of referrers, or the tag that stands for one where it has none.
+//! What refers to an image, in a registry: its list of referrers, or the tag that stands for one
+//! where it has none.
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>
 
@@ -16,7 +17,8 @@ const LIST: &[&str] = &["ecr:ListImageReferrers", "ecr:BatchGetImage"];
 /// What a registry says refers to an image.
 #[derive(Debug)]
 pub struct List {
-    /// The registry keeps it itself; without it, the list is an index under a tag, which whoever pushes keeps.
+    /// The registry keeps it itself; without it, the list is an index under a tag, which whoever
+    /// pushes keeps.
     kept: bool,
     entries: Vec<Value>,
 }
@@ -32,15 +34,21 @@ impl List {
 /// # Errors
 /// Refused, when we may not look.
 pub async fn list(client: &Client, subject: &Digest) -> Result<List> {
-    let task = Task { doing: format!("looking what refers to {subject}"), needs: LIST };
+    let task = Task { attempt: format!("list what refers to {subject}"), needs: LIST };
     let accept = || HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(INDEX))]);
     let get = async |path: String| {
         client
-            .patiently(&task, async |_| match client.small(Method::GET, &path, accept(), vec![]).await {
-                Ok(Some(answer)) => Ok(Some(body(answer, MANIFEST_LIMIT).await?)),
-                Ok(None) => Ok(None),
-                Err(Fault::Answered { status, .. }) if matches!(status.as_u16(), 400 | 405 | 501) => Ok(None),
-                Err(fault) => Err(fault),
+            .patiently(&task, async |_| {
+                match client.small(Method::GET, &path, accept(), vec![]).await {
+                    Ok(Some(answer)) => Ok(Some(body(answer, MANIFEST_LIMIT).await?)),
+                    Ok(None) => Ok(None),
+                    Err(Fault::Answered { status, .. })
+                        if matches!(status.as_u16(), 400 | 405 | 501) =>
+                    {
+                        Ok(None)
+                    }
+                    Err(fault) => Err(fault),
+                }
             })
             .await
     };
@@ -59,9 +67,10 @@ pub async fn list(client: &Client, subject: &Digest) -> Result<List> {
     Ok(List { kept: false, entries: entries.unwrap_or_default() })
 }
 
-/// Sees that the lists of the images they refer to have these referrers, whose manifests were put. An image's list is written
-/// once for all of them, as a tag that may not be moved can be written once only. Two runs that do so at the same moment may
-/// lose an entry: the specification's own limit of its tag.
+/// Sees that the lists of the images they refer to have these referrers, whose manifests were put.
+/// An image's list is written once for all of them, as a tag that may not be moved can be written
+/// once only. Two runs that do so at the same moment may lose an entry: the specification's own
+/// limit of its tag.
 ///
 /// # Errors
 /// What the registry says to the index under the tag.
@@ -70,7 +79,12 @@ pub async fn enlist(client: &Client, referrers: &[&Referrer]) -> Result<()> {
     subjects.sort();
     subjects.dedup();
     for subject in subjects {
-        enlist_at(client, subject, referrers.iter().filter(|referrer| referrer.subject == *subject)).await?;
+        enlist_at(
+            client,
+            subject,
+            referrers.iter().filter(|referrer| referrer.subject == *subject),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -81,14 +95,17 @@ async fn enlist_at<'a>(
     referrers: impl Iterator<Item = &'a &'a Referrer>,
 ) -> Result<()> {
     let mut list = list(client, subject).await?;
-    let missing: Vec<Value> =
-        referrers.filter(|one| !list.has(&one.descriptor.digest)).map(|one| one.entry.clone()).collect();
+    let missing: Vec<Value> = referrers
+        .filter(|one| !list.has(&one.descriptor.digest))
+        .map(|one| one.entry.clone())
+        .collect();
     if list.kept || missing.is_empty() {
         return Ok(());
     }
     list.entries.extend(missing);
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": list.entries });
-    let bytes = serde_json::to_vec(&index).map_err(|error| Error::unexpected("writing an index").why(error))?;
+    let bytes = serde_json::to_vec(&index)
+        .map_err(|error| Error::unexpected("writing an index").why(error))?;
     put(client, INDEX, &tag(subject), bytes).await.map(drop)
 }
 

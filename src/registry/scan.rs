@@ -1,4 +1,5 @@
-//! What an image scan of ECR means: whether it is at its end, which findings stop the image, and how they are shown. Pure.
+//! What an image scan of ECR means: whether it is at its end, which findings stop the image, and
+//! how they are shown. Pure.
 //!
 //! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanFindings.html>
 
@@ -36,13 +37,16 @@ pub struct Finding {
     pub id: String,
     pub package: String,
     pub installed: String,
-    /// The version that has it no more; none when there is no such version yet, or the scan does not say.
+    /// The version that has it no more; none when there is no such version yet, or the scan does
+    /// not say.
     pub fixed: Option<String>,
-    /// The layer that has it: a hash, as the scan says it, and once it is [`told`] where that layer comes from.
+    /// The layer that has it: a hash, as the scan says it, and once it is [`told`] where that layer
+    /// comes from.
     pub layer: Option<String>,
 }
 
-/// A finding whose layer is named by where it comes from. One that the image has not keeps its hash.
+/// A finding whose layer is named by where it comes from. One that the image has not keeps its
+/// hash.
 pub fn told(finding: Finding, origins: &Origins) -> Finding {
     let layer = finding.layer.map(|hash| origins.find(&hash).map_or(hash.clone(), str::to_string));
     Finding { layer, ..finding }
@@ -50,10 +54,16 @@ pub fn told(finding: Finding, origins: &Origins) -> Finding {
 
 /// What to do about a finding; none where nothing is known.
 pub fn fix(finding: &Finding) -> Option<String> {
-    let update = finding.fixed.as_ref().map(|fixed| format!("update {} to {fixed}", finding.package));
-    let base = finding.layer.as_ref().and_then(|layer| layer.strip_prefix("base image ")?.split(" (").next());
+    let update =
+        finding.fixed.as_ref().map(|fixed| format!("update {} to {fixed}", finding.package));
+    let base = finding
+        .layer
+        .as_ref()
+        .and_then(|layer| layer.strip_prefix("base image ")?.split(" (").next());
     let fix = match (base, update) {
-        (Some(base), Some(update)) => format!("take a newer {base}, or {update} in a RUN of your own"),
+        (Some(base), Some(update)) => {
+            format!("take a newer {base}, or {update} in a RUN of your own")
+        }
         (Some(base), None) => format!("see whether a newer {base} is without it"),
         (None, update) => update?,
     };
@@ -72,21 +82,28 @@ pub enum Progress {
     Failed,
 }
 
-/// Whether the findings are all there. A basic scan that says when it was completed, and lists something, is at its end. Of all
-/// others a list is believed when the look `before` gave the same: ECR says that a scan is complete before it lists what was
-/// found, and an enhanced one stays ACTIVE while it finds more.
+/// Whether the findings are all there. A basic scan that says when it was completed, and lists
+/// something, is at its end. Of all others a list is believed when the look `before` gave the same:
+/// ECR says that a scan is complete before it lists what was found, and an enhanced one stays
+/// ACTIVE while it finds more.
 pub fn progress(scan: &Scan, before: Option<&Scan>) -> Progress {
-    let Some(status) = scan.status.as_deref() else { return Progress::Waiting("no scan has been started") };
+    let Some(status) = scan.status.as_deref() else {
+        return Progress::Waiting("no scan has been started");
+    };
     match status {
         "PENDING" => Progress::Waiting("the scan waits for its turn"),
         "IN_PROGRESS" => Progress::Waiting("the scan is under way"),
         // Basic scans end in the one, enhanced ones stay in the other.
-        "COMPLETE" | "ACTIVE" if scan.listed < scan.counted => Progress::Waiting("not all findings are listed yet"),
+        "COMPLETE" | "ACTIVE" if scan.listed < scan.counted => {
+            Progress::Waiting("not all findings are listed yet")
+        }
         "COMPLETE" if scan.listed > 0 && scan.completed => Progress::Done,
         "COMPLETE" | "ACTIVE" if scan.listed == 0 && !scan.completed => {
             Progress::Waiting("the scan says nothing of its findings yet")
         }
-        "COMPLETE" | "ACTIVE" if before != Some(scan) => Progress::Waiting("there may be more findings"),
+        "COMPLETE" | "ACTIVE" if before != Some(scan) => {
+            Progress::Waiting("there may be more findings")
+        }
         "COMPLETE" | "ACTIVE" => Progress::Done,
         "UNSUPPORTED_IMAGE" => Progress::Unsupported,
         _ => Progress::Failed,
@@ -145,10 +162,14 @@ pub fn in_words(judged: &[(Finding, Answer)]) -> String {
         Severity::Informational,
         Severity::Undefined,
     ];
-    let counts =
-        severities.map(|severity| (judged.iter().filter(|(one, _)| one.severity == severity).count(), severity));
-    let counts: Vec<String> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, severity)| format!("{count} {severity}")).collect();
+    let counts = severities.map(|severity| {
+        (judged.iter().filter(|(one, _)| one.severity == severity).count(), severity)
+    });
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, severity)| format!("{count} {severity}"))
+        .collect();
     match judged.len() {
         0 => "no findings".into(),
         1 => format!("1 finding: {}", counts.join(", ")),
@@ -161,11 +182,14 @@ pub fn object(finding: &Finding) -> String {
     tamed(&format!("Package/{}", finding.package))
 }
 
-/// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; from base image debian:12 (layer 1 of 3)`.
+/// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; from
+/// base image debian:12 (layer 1 of 3)`.
 pub fn line(finding: &Finding, answer: &Answer) -> String {
     let Finding { severity, id, package, installed, fixed, layer } = finding;
     let layer = layer.as_ref().map(|layer| format!("; from {layer}")).unwrap_or_default();
-    let fixed = fixed.as_ref().map_or("no fixed version known".to_string(), |fixed| format!("fixed in {fixed}"));
+    let fixed = fixed
+        .as_ref()
+        .map_or("no fixed version known".to_string(), |fixed| format!("fixed in {fixed}"));
     let allowed = match answer {
         Answer::Expired(until) => format!(" (it was allowed until {until})"),
         _ => String::new(),
@@ -173,7 +197,8 @@ pub fn line(finding: &Finding, answer: &Answer) -> String {
     tamed(&format!("{id} ({severity}) in {package} {installed}, {fixed}{layer}{allowed}"))
 }
 
-/// The findings as a table in Markdown. Names come from whoever made the packages: none of them ends a cell.
+/// The findings as a table in Markdown. Names come from whoever made the packages: none of them
+/// ends a cell.
 pub fn table(judged: &[(Finding, Answer)]) -> String {
     let mut text = format!("**Scan** {}\n", in_words(judged));
     if judged.is_empty() {
@@ -189,7 +214,8 @@ pub fn table(judged: &[(Finding, Answer)]) -> String {
             Answer::Allowed { until, reason } => format!("allowed until {until}: {reason}"),
             Answer::Passes => String::new(),
         };
-        let (fixed, layer) = (finding.fixed.as_deref().unwrap_or("–"), finding.layer.as_deref().unwrap_or("–"));
+        let (fixed, layer) =
+            (finding.fixed.as_deref().unwrap_or("–"), finding.layer.as_deref().unwrap_or("–"));
         let cells = [&finding.id, &finding.package, &finding.installed, fixed, layer, &answer]
             .map(|text| markdown::text(&tamed(text)));
         let _ = writeln!(text, "| {} | {} |", finding.severity, cells.join(" | "));
@@ -202,7 +228,10 @@ pub fn table(judged: &[(Finding, Answer)]) -> String {
 
 /// On one line, and not endless.
 fn tamed(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(300).collect()
+    text.chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .take(300)
+        .collect()
 }
 
 #[cfg(test)]
@@ -247,15 +276,30 @@ mod tests {
             ),
             ("complete, and fewer than counted", scan("COMPLETE", true, 3, 2), None, waits.clone()),
             ("complete and empty, once", before.clone(), None, waits.clone()),
-            ("complete and empty, after pending", before.clone(), Some(empty("PENDING")), waits.clone()),
+            (
+                "complete and empty, after pending",
+                before.clone(),
+                Some(empty("PENDING")),
+                waits.clone(),
+            ),
             ("complete and empty, twice", before.clone(), Some(before), Progress::Done),
             ("complete", scan("COMPLETE", true, 3, 3), None, Progress::Done),
             ("active and empty, once", empty("ACTIVE"), None, waits.clone()),
             ("active and empty, twice", empty("ACTIVE"), Some(empty("ACTIVE")), Progress::Done),
             ("active, counted and not listed", scan("ACTIVE", true, 1, 0), None, waits.clone()),
             ("active, once", scan("ACTIVE", false, 2, 2), None, waits.clone()),
-            ("active, and one more", scan("ACTIVE", false, 2, 2), Some(scan("ACTIVE", false, 1, 1)), waits),
-            ("active, twice", scan("ACTIVE", false, 2, 2), Some(scan("ACTIVE", false, 2, 2)), Progress::Done),
+            (
+                "active, and one more",
+                scan("ACTIVE", false, 2, 2),
+                Some(scan("ACTIVE", false, 1, 1)),
+                waits,
+            ),
+            (
+                "active, twice",
+                scan("ACTIVE", false, 2, 2),
+                Some(scan("ACTIVE", false, 2, 2)),
+                Progress::Done,
+            ),
             ("unsupported", empty("UNSUPPORTED_IMAGE"), None, Progress::Unsupported),
             ("failed", empty("FAILED"), None, Progress::Failed),
             ("over a limit", empty("LIMIT_EXCEEDED"), None, Progress::Failed),
@@ -275,7 +319,8 @@ mod tests {
 
     #[test]
     fn a_finding_stops_from_its_severity_on_unless_it_is_allowed_today() {
-        let allow = |id: &str, until: &str| format!("{{id: {id}, reason: not reachable, until: {until}}}");
+        let allow =
+            |id: &str, until: &str| format!("{{id: {id}, reason: not reachable, until: {until}}}");
         let high = |allow: &str| format!("{{fail-on: high, allow: [{allow}]}}");
         let cases = [
             ("high by default", "{}".to_string(), Severity::High, true),
@@ -285,12 +330,25 @@ mod tests {
             ("not rated yet", "{fail-on: low}".into(), Severity::Undefined, false),
             ("all", "{fail-on: undefined}".into(), Severity::Undefined, true),
             ("allowed", high(&allow("CVE-2026-1", "2027-01-31")), Severity::Critical, false),
-            ("allowed on its last day", high(&allow("CVE-2026-1", "2026-12-01")), Severity::High, false),
-            ("allowed until yesterday", high(&allow("CVE-2026-1", "2026-11-30")), Severity::High, true),
+            (
+                "allowed on its last day",
+                high(&allow("CVE-2026-1", "2026-12-01")),
+                Severity::High,
+                false,
+            ),
+            (
+                "allowed until yesterday",
+                high(&allow("CVE-2026-1", "2026-11-30")),
+                Severity::High,
+                true,
+            ),
             ("another is allowed", high(&allow("CVE-2026-11", "2027-01-31")), Severity::High, true),
             (
                 "allowed anew",
-                high(&[allow("CVE-2026-1", "2027-01-31"), allow("CVE-2026-1", "2026-01-31")].join(", ")),
+                high(
+                    &[allow("CVE-2026-1", "2027-01-31"), allow("CVE-2026-1", "2026-01-31")]
+                        .join(", "),
+                ),
                 Severity::High,
                 false,
             ),
@@ -306,17 +364,27 @@ mod tests {
     fn a_finding_of_the_base_image_is_fixed_there() {
         let at = |layer: Option<&str>, fixed: Option<&str>| {
             let layer = layer.map(str::to_string);
-            fix(&Finding { layer, fixed: fixed.map(str::to_string), ..finding(Severity::High, "CVE-2026-1") })
+            fix(&Finding {
+                layer,
+                fixed: fixed.map(str::to_string),
+                ..finding(Severity::High, "CVE-2026-1")
+            })
         };
         let base = Some("base image python:3.13-slim (layer 1 of 3)");
         for (layer, fixed, expected) in [
             (None, None, None),
             (None, Some("3.0.2"), Some("update openssl to 3.0.2")),
-            (Some("Dockerfile:3: RUN a (layer 2 of 3)"), Some("3.0.2"), Some("update openssl to 3.0.2")),
+            (
+                Some("Dockerfile:3: RUN a (layer 2 of 3)"),
+                Some("3.0.2"),
+                Some("update openssl to 3.0.2"),
+            ),
             (
                 base,
                 Some("3.0.2"),
-                Some("take a newer python:3.13-slim, or update openssl to 3.0.2 in a RUN of your own"),
+                Some(
+                    "take a newer python:3.13-slim, or update openssl to 3.0.2 in a RUN of your own",
+                ),
             ),
             (base, None, Some("see whether a newer python:3.13-slim is without it")),
         ] {
@@ -335,9 +403,13 @@ mod tests {
         let judged = judge(vec![low.clone(), evil, low], &rules("{}"), today);
         assert_eq!(in_words(&judged), "2 findings: 1 critical, 1 low");
         assert_eq!(object(&judged[0].0), "Package/a|b ## <img>`x`", "on one line");
-        assert_eq!(line(&judged[1].0, &Answer::Stops), "CVE-2026-1 (low) in openssl 3.0.1, no fixed version known");
+        assert_eq!(
+            line(&judged[1].0, &Answer::Stops),
+            "CVE-2026-1 (low) in openssl 3.0.1, no fixed version known"
+        );
         assert!(
-            line(&judged[0].0, &Answer::Stops).ends_with("fixed in 3.0.2; from Dockerfile:3: RUN a | b (layer 2 of 2)")
+            line(&judged[0].0, &Answer::Stops)
+                .ends_with("fixed in 3.0.2; from Dockerfile:3: RUN a | b (layer 2 of 2)")
         );
         let table = table(&judged);
         let rows: Vec<&str> = table.lines().filter(|line| line.contains("CVE-")).collect();
@@ -348,8 +420,11 @@ mod tests {
                 "| low | CVE-2026-1 | openssl | 3.0.1 | – | – |  |"
             ]
         );
-        let many =
-            judge((0..150).map(|id| finding(Severity::High, &format!("CVE-{id}"))).collect(), &rules("{}"), today);
+        let many = judge(
+            (0..150).map(|id| finding(Severity::High, &format!("CVE-{id}"))).collect(),
+            &rules("{}"),
+            today,
+        );
         assert!(super::table(&many).ends_with("\n50 more are not shown.\n"));
         assert_eq!(super::table(&[]), "**Scan** no findings\n");
     }

@@ -1,6 +1,8 @@
-//! One blob over the wire: a fresh session, and one request that streams the file and hashes it as it goes.
+//! One blob over the wire: a fresh session, and one request that streams the file and hashes it as
+//! it goes.
 //!
-//! Never several PATCH requests: ECR is known to answer 201 to them and to keep the first part only.
+//! Never several PATCH requests: ECR is known to answer 201 to them and to keep the first part
+//! only.
 //! <https://github.com/aws/containers-roadmap/issues/2831>
 
 use std::fs::File;
@@ -24,16 +26,24 @@ use crate::report::Bar;
 
 /// What is in memory of a file at a time.
 const CHUNK: u64 = 256 * 1024;
-/// A registry that has all bytes of a large blob may need a while to store it: so many times the usual stillness.
+/// A registry that has all bytes of a large blob may need a while to store it: so many times the
+/// usual stillness.
 const STORING: u32 = 5;
 
-/// Uploads a blob, or has it mounted from the repository that the client was told of; gives whether it was. Each try has a
-/// session of its own and begins at the first byte; before it, it is looked whether the try before did succeed and only its
-/// answer was lost.
+/// Uploads a blob, or has it mounted from the repository that the client was told of; gives whether
+/// it was. Each try has a session of its own and begins at the first byte; before it, it is looked
+/// whether the try before did succeed and only its answer was lost.
 ///
 /// # Errors
-/// Bad input, when the file is not what its digest says; else what the registry says after the last try.
-pub async fn blob(client: &Client, layout: &Layout, blob: &Descriptor, task: &Task, bar: &Bar) -> Result<bool> {
+/// Bad input, when the file is not what its digest says; else what the registry says after the last
+/// try.
+pub async fn blob(
+    client: &Client,
+    layout: &Layout,
+    blob: &Descriptor,
+    task: &Task,
+    bar: &Bar,
+) -> Result<bool> {
     let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
     let mounted = client
         .patiently(task, async |tries| {
@@ -53,27 +63,40 @@ pub async fn blob(client: &Client, layout: &Layout, blob: &Descriptor, task: &Ta
 
 /// Whether the repository has a blob.
 pub async fn is_there(client: &Client, digest: &Digest) -> Result<bool, Fault> {
-    let answer = client.small(Method::HEAD, &format!("blobs/{digest}"), HeaderMap::new(), vec![]).await?;
+    let answer =
+        client.small(Method::HEAD, &format!("blobs/{digest}"), HeaderMap::new(), vec![]).await?;
     Ok(answer.is_some())
 }
 
-/// Opens an upload session; gives where the blob is put. None is, when the registry mounted the blob from the repository
-/// `from`; one that does not opens a session as usual.
+/// Opens an upload session; gives where the blob is put. None is, when the registry mounted the
+/// blob from the repository `from`; one that does not opens a session as usual.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>
-async fn begin(client: &Client, digest: &Digest, from: Option<&str>) -> Result<Option<reqwest::Url>, Fault> {
+async fn begin(
+    client: &Client,
+    digest: &Digest,
+    from: Option<&str>,
+) -> Result<Option<reqwest::Url>, Fault> {
     let mut url = client.address().url("blobs/uploads/");
     if let Some(from) = from {
         url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
     }
     let (request, used) = client.request(Method::POST, url).await;
-    let answer = request.header(CONTENT_LENGTH, 0).timeout(client.patience().still).send().await.map_err(unanswered)?;
+    let answer = request
+        .header(CONTENT_LENGTH, 0)
+        .timeout(client.patience().still)
+        .send()
+        .await
+        .map_err(unanswered)?;
     let answer = judge(answer, used).await?;
     if from.is_some() && answer.status() == StatusCode::CREATED {
         return Ok(None);
     }
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let odd = |why: String| {
-        Fault::Final(Error::unexpected(format!("{} opens no upload session", client.address().shown())).why(why))
+        Fault::Final(
+            Error::unexpected(format!("{} opens no upload session", client.address().shown()))
+                .why(why),
+        )
     };
     let location = location.ok_or_else(|| odd("its answer has no Location".into()))?;
     client.address().upload(location, digest).map(Some).map_err(odd)
@@ -89,16 +112,21 @@ async fn put(
     let sent = Arc::new(Sent::default());
     let body = Body::wrap_stream(stream::iter(Chunks::of(file, blob, &sent, meter)));
     let (request, used) = client.request(Method::PUT, to).await;
-    let request = request.header(CONTENT_LENGTH, blob.size).header(CONTENT_TYPE, "application/octet-stream").body(body);
+    let request = request
+        .header(CONTENT_LENGTH, blob.size)
+        .header(CONTENT_TYPE, "application/octet-stream")
+        .body(body);
     let answer = watched(request.send(), &sent, blob.size, client.patience().still).await;
-    // What is wrong with the file shows as a broken request, too: the file's own fault is the reason.
+    // What is wrong with the file shows as a broken request, too: the file's own fault is the
+    // reason.
     if let Some(error) = sent.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(Fault::Final(error));
     }
     judge(answer?, used).await.map(drop)
 }
 
-/// Waits for the answer as long as bytes go out. A limit for the whole request would forbid large blobs on thin lines.
+/// Waits for the answer as long as bytes go out. A limit for the whole request would forbid large
+/// blobs on thin lines.
 async fn watched(
     request: impl Future<Output = reqwest::Result<Response>>,
     sent: &Sent,
@@ -145,11 +173,11 @@ impl Meter {
     }
 }
 
-/// The bytes of a blob's file, a chunk at a time. The last ones are handed out only when the digest of all is right, so that no
-/// registry gets the whole of something else.
+/// The bytes of a blob's file, a chunk at a time. The last ones are handed out only when the digest
+/// of all is right, so that no registry gets the whole of something else.
 ///
-/// It reads where it is polled: what is in the page cache is there in less time than its hash takes, and a thread of its own
-/// was measured to be slower.
+/// It reads where it is polled: what is in the page cache is there in less time than its hash
+/// takes, and a thread of its own was measured to be slower.
 struct Chunks {
     path: PathBuf,
     /// None before the first chunk.
@@ -177,11 +205,16 @@ impl Chunks {
     fn read(&mut self) -> Result<Bytes> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(File::open(&self.path).map_err(|error| unread(&self.path, &error))?),
+            none => {
+                none.insert(File::open(&self.path).map_err(|error| unread(&self.path, &error))?)
+            }
         };
         let wanted = self.left.min(CHUNK);
         let mut chunk = Vec::with_capacity(wanted as usize);
-        let found = file.take(wanted).read_to_end(&mut chunk).map_err(|error| unread(&self.path, &error))?;
+        let found = file
+            .take(wanted)
+            .read_to_end(&mut chunk)
+            .map_err(|error| unread(&self.path, &error))?;
         if (found as u64) < wanted {
             return Err(unread(&self.path, &std::io::ErrorKind::UnexpectedEof.into()));
         }
@@ -190,9 +223,12 @@ impl Chunks {
         if self.left == 0 {
             let found = Digest::from_sha256(self.hash.clone().finish().as_ref());
             if found != self.blob.digest {
-                return Err(Error::input(format!("the layout is broken at {}", self.path.display()))
-                    .why(format!("its bytes have the digest {found}"))
-                    .fix("build the image again: cicd build-image"));
+                return Err(Error::input(format!(
+                    "the layout is broken at {}",
+                    self.path.display()
+                ))
+                .why(format!("its bytes have the digest {found}"))
+                .fix("build the image again: cicd build-image"));
             }
         }
         self.sent.bytes.fetch_add(wanted, Ordering::Relaxed);
@@ -218,7 +254,9 @@ impl Iterator for Chunks {
 }
 
 fn unread(path: &Path, error: &std::io::Error) -> Error {
-    Error::input(format!("cannot read {}", path.display())).why(error).fix("build the image again: cicd build-image")
+    Error::input(format!("cannot read {}", path.display()))
+        .why(error)
+        .fix("build the image again: cicd build-image")
 }
 
 #[cfg(test)]
@@ -247,7 +285,8 @@ mod tests {
                     _ => b"",
                 };
                 let _ = connection.write_all(answer);
-                // What is closed would be a reset; a POST and a HEAD are read so far that closing them is none.
+                // What is closed would be a reset; a POST and a HEAD are read so far that closing
+                // them is none.
                 if answer.is_empty() { open.push(connection) } else { drain(connection) }
             }
         });
@@ -275,20 +314,26 @@ mod tests {
         let (pause, still) = (Duration::from_millis(1), Duration::from_millis(300));
         let patience = Patience { again: 1, pause, longest: pause, still };
         let address = Address::parse(&format!("{}/a", deaf())).expect("an address");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let error = runtime.block_on(async {
-            let client = Client::open(address, Identity::Anonymous, patience, None, &report).await.expect("a client");
-            let meter = Arc::new(Meter { bar: report.bytes("push", blob.size), shown: AtomicU64::new(0) });
-            let task = Task { doing: "uploading".into(), needs: &[] };
+            let client = Client::open(address, Identity::Anonymous, patience, None, &report)
+                .await
+                .expect("a client");
+            let meter =
+                Arc::new(Meter { bar: report.bytes("push", blob.size), shown: AtomicU64::new(0) });
+            let task = Task { attempt: "uploading".into(), needs: &[] };
             let once = async |_: u32| {
-                let session = begin(&client, &blob.digest, None).await?.expect("nothing is mounted");
+                let session =
+                    begin(&client, &blob.digest, None).await?.expect("nothing is mounted");
                 put(&client, session, file.clone(), &blob, &meter).await
             };
             client.patiently(&task, once).await.expect_err("nobody reads")
         });
         assert_eq!(error.kind, Kind::TimedOut, "{error}");
         assert!(
-            error.to_string().contains("nothing moved for 0 s at byte ") && error.to_string().ends_with("(2 tries)"),
+            error.to_string().contains("nothing moved for 0 s at byte ")
+                && error.to_string().ends_with("(2 tries)"),
             "{error}"
         );
     }

@@ -36,9 +36,13 @@ pub struct Range<'a> {
 const SECTIONS: [(&str, &str); 4] =
     [("feat", "Features"), ("fix", "Fixes"), ("perf", "Performance"), ("revert", "Reverts")];
 
-/// The notes: what breaks first, then by type and scope; cut off between two changes where GitHub would take no more.
-/// `accounts` says whose account a commit's author has.
-pub fn render(changes: &[Change], accounts: &BTreeMap<String, String>, range: &Range<'_>) -> String {
+/// The notes: what breaks first, then by type and scope; cut off between two changes where GitHub
+/// would take no more. `accounts` says whose account a commit's author has.
+pub fn render(
+    changes: &[Change],
+    accounts: &BTreeMap<String, String>,
+    range: &Range<'_>,
+) -> String {
     let Range { web, tag, previous } = range;
     let end = match previous {
         Some(previous) => {
@@ -53,12 +57,18 @@ pub fn render(changes: &[Change], accounts: &BTreeMap<String, String>, range: &R
     };
     let rank = |change: &Change| match (change.breaking, &change.kind) {
         (true, _) => 0,
-        (_, Some(kind)) => SECTIONS.iter().position(|(name, _)| name == kind).unwrap_or(SECTIONS.len()) + 1,
+        (_, Some(kind)) => {
+            SECTIONS.iter().position(|(name, _)| name == kind).unwrap_or(SECTIONS.len()) + 1
+        }
         _ => SECTIONS.len() + 1,
     };
     let mut sorted: Vec<&Change> = changes.iter().collect();
     sorted.sort_by_key(|change| {
-        (rank(change), change.kind.clone().filter(|_| rank(change) > SECTIONS.len()), change.scope.clone())
+        (
+            rank(change),
+            change.kind.clone().filter(|_| rank(change) > SECTIONS.len()),
+            change.scope.clone(),
+        )
     });
     let mut notes = String::new();
     let mut left = LIMIT - end.chars().count() - 100;
@@ -75,7 +85,11 @@ pub fn render(changes: &[Change], accounts: &BTreeMap<String, String>, range: &R
         entry.push_str(&line(change, rank(change), accounts, web));
         let length = entry.chars().count();
         if length > left {
-            let _ = writeln!(notes, "\n_{} more: GitHub takes no longer notes._", sorted.len() - position);
+            let _ = writeln!(
+                notes,
+                "\n_{} more: GitHub takes no longer notes._",
+                sorted.len() - position
+            );
             break;
         }
         left -= length;
@@ -96,25 +110,31 @@ fn line(change: &Change, rank: usize, accounts: &BTreeMap<String, String>, web: 
     let mut description = change.description.trim();
     let mut links = Vec::new();
     if let Some(number) = change.pull_request {
-        description = description.strip_suffix(&format!("(#{number})")).unwrap_or(description).trim_end();
+        description =
+            description.strip_suffix(&format!("(#{number})")).unwrap_or(description).trim_end();
         links.push(format!("[#{number}]({web}/pull/{number})"));
     }
     let short: String = change.sha.chars().take(7).collect();
     links.push(format!("[`{short}`]({web}/commit/{})", change.sha));
-    let by = match account(&change.email).or_else(|| accounts.get(&change.sha).cloned()).filter(|login| is_login(login))
+    let by = match account(&change.email)
+        .or_else(|| accounts.get(&change.sha).cloned())
+        .filter(|login| is_login(login))
     {
         Some(login) => format!(" by @{login}"),
         None if change.author.is_empty() => String::new(),
         None => format!(" by {}", text(&change.author)),
     };
     let mut line = format!("- {label}{} ({}){by}\n", text(description), links.join(", "));
-    if let Some(breaking) = change.breaking_change.as_deref().filter(|breaking| *breaking != description) {
+    if let Some(breaking) =
+        change.breaking_change.as_deref().filter(|breaking| *breaking != description)
+    {
         let _ = writeln!(line, "\n  > {}\n", text(breaking));
     }
     line
 }
 
-/// The account in the address that GitHub gives to who hides theirs: `7+ada@users.noreply.github.com`.
+/// The account in the address that GitHub gives to who hides theirs:
+/// `7+ada@users.noreply.github.com`.
 fn account(email: &str) -> Option<String> {
     let name = email.strip_suffix("@users.noreply.github.com")?;
     Some(name.split_once('+').map_or(name, |(_, login)| login).to_string())
@@ -122,7 +142,9 @@ fn account(email: &str) -> Option<String> {
 
 /// Whether a name can be an account that is notified. Bots' names cannot.
 pub fn is_login(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 39 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    !text.is_empty()
+        && text.len() <= 39
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// Whether an author's account has to be asked for.
@@ -130,8 +152,8 @@ pub fn needs_account(change: &Change) -> bool {
     account(&change.email).is_none()
 }
 
-/// Somebody else's words as Markdown that shows them and does nothing else: no HTML, no link or image of theirs, nobody is
-/// notified. Code between backticks stays code.
+/// Somebody else's words as Markdown that shows them and does nothing else: no HTML, no link or
+/// image of theirs, nobody is notified. Code between backticks stays code.
 fn text(words: &str) -> String {
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
     let words: String = words.chars().filter(|c| !c.is_control() && !TURNS.contains(c)).collect();
@@ -162,11 +184,15 @@ fn text(words: &str) -> String {
 }
 
 /// Characters that turn the direction of what follows them, and so show it as something else.
-const TURNS: [char; 9] =
-    ['\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'];
+const TURNS: [char; 9] = [
+    '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
+    '\u{2069}',
+];
 
 fn ends_with_www(text: &str) -> bool {
-    text.len() >= 3 && text.is_char_boundary(text.len() - 3) && text[text.len() - 3..].eq_ignore_ascii_case("www")
+    text.len() >= 3
+        && text.is_char_boundary(text.len() - 3)
+        && text[text.len() - 3..].eq_ignore_ascii_case("www")
 }
 
 /// What may stand in the path of a web address as it is.
@@ -177,14 +203,15 @@ fn path(part: &str) -> String {
     percent_encoding::utf8_percent_encode(part, &PATH).to_string()
 }
 
-/// `file` with an entry for `tag` above those of older versions, below a heading of what is unreleased; none when it has
-/// one already.
+/// `file` with an entry for `tag` above those of older versions, below a heading of what is
+/// unreleased; none when it has one already.
 pub fn changelog(file: &str, tag: &str, notes: &str) -> Option<String> {
     let heading = format!("## {tag}");
     if file.lines().any(|line| line == heading) {
         return None;
     }
-    let is_older = |line: &str| line.starts_with("## ") && !line.to_ascii_lowercase().contains("unreleased");
+    let is_older =
+        |line: &str| line.starts_with("## ") && !line.to_ascii_lowercase().contains("unreleased");
     let mut at = 0;
     for line in file.split_inclusive('\n') {
         if is_older(line) {
@@ -193,7 +220,11 @@ pub fn changelog(file: &str, tag: &str, notes: &str) -> Option<String> {
         at += line.len();
     }
     let (head, rest) = file.split_at(at);
-    let head = if head.trim().is_empty() { "# Changelog".to_string() } else { head.trim_end().to_string() };
+    let head = if head.trim().is_empty() {
+        "# Changelog".to_string()
+    } else {
+        head.trim_end().to_string()
+    };
     let rest = if rest.is_empty() { String::new() } else { format!("\n{rest}") };
     Some(format!("{head}\n\n{heading}\n\n{}\n{rest}", notes.trim_end()))
 }
@@ -222,10 +253,17 @@ mod tests {
         let changes = [
             change("docs", "", "how to"),
             Change { pull_request: Some(12), ..change("fix", "web", "a button (#12)") },
-            Change { email: "7+bob@users.noreply.github.com".into(), ..change("feat", "api", "export") },
+            Change {
+                email: "7+bob@users.noreply.github.com".into(),
+                ..change("feat", "api", "export")
+            },
             change("", "", "no convention"),
             change("feat", "", "import"),
-            Change { breaking: true, breaking_change: Some("write\nto v2".into()), ..change("feat", "api", "no v1") },
+            Change {
+                breaking: true,
+                breaking_change: Some("write\nto v2".into()),
+                ..change("feat", "api", "no v1")
+            },
         ];
         let commit = format!("[`4f1c2a0`]({WEB}/commit/{})", "4f1c2a09".repeat(5));
         let accounts = BTreeMap::from([("4f1c2a09".repeat(5), "ada".to_string())]);
@@ -240,16 +278,25 @@ mod tests {
             )
         );
         let first = render(&[], &BTreeMap::new(), &Range { previous: None, ..range });
-        assert_eq!(first, format!("\nThe first release: [all commits]({WEB}/commits/api/v1.4.0)\n"));
+        assert_eq!(
+            first,
+            format!("\nThe first release: [all commits]({WEB}/commits/api/v1.4.0)\n")
+        );
     }
 
     #[test]
     fn long_notes_are_cut_between_changes() {
         let mut changes = vec![change("fix", "", &"ä".repeat(300)); 1000];
         changes.push(Change { breaking: true, ..change("feat", "", "it breaks") });
-        let notes = render(&changes, &BTreeMap::new(), &Range { web: WEB, tag: "v2.0.0", previous: Some("v1.0.0") });
+        let notes = render(
+            &changes,
+            &BTreeMap::new(),
+            &Range { web: WEB, tag: "v2.0.0", previous: Some("v1.0.0") },
+        );
         assert!(notes.chars().count() <= LIMIT, "{}", notes.chars().count());
-        assert!(notes.contains("it breaks") && notes.contains(" more: GitHub takes no longer notes._"));
+        assert!(
+            notes.contains("it breaks") && notes.contains(" more: GitHub takes no longer notes._")
+        );
         assert!(notes.ends_with(&format!("({WEB}/compare/v1.0.0...v2.0.0)\n")));
     }
 
@@ -262,7 +309,10 @@ mod tests {
             ("add `--foo <x>` flag", "add `--foo <x>` flag"),
             ("one ` tick @ada", "one \\` tick @\u{200b}ada"),
             ("``a`` <b>", "\\`\\`a\\`\\` &lt;b&gt;"),
-            ("see https://x.example or WWW.x.example", "see https:/\u{200b}/x.example or WWW\u{200b}.x.example"),
+            (
+                "see https://x.example or WWW.x.example",
+                "see https:/\u{200b}/x.example or WWW\u{200b}.x.example",
+            ),
             ("`curl https://x`", "`curl https://x`"),
             ("fix \u{202e}gnp.exe", "fix gnp.exe"),
             ("# heading\n- list \u{1b}[31m", "\\# heading - list \\[31m"),
@@ -295,7 +345,10 @@ mod tests {
         let cases = [
             ("", "# Changelog\n\n## v2\n\nN\n"),
             ("# Log\n\nWords.\n\n## v1\n\nO\n", "# Log\n\nWords.\n\n## v2\n\nN\n\n## v1\n\nO\n"),
-            ("# Log\n\n## [Unreleased]\n\n- x\n\n## v1\n", "# Log\n\n## [Unreleased]\n\n- x\n\n## v2\n\nN\n\n## v1\n"),
+            (
+                "# Log\n\n## [Unreleased]\n\n- x\n\n## v1\n",
+                "# Log\n\n## [Unreleased]\n\n- x\n\n## v2\n\nN\n\n## v1\n",
+            ),
         ];
         for (file, expected) in cases {
             assert_eq!(changelog(file, "v2", "N\n").as_deref(), Some(expected), "{file}");

@@ -4,7 +4,8 @@ use semver::Version;
 
 use crate::github::repository::Tag;
 
-/// Lines of versions that are looked at to see whether a later one holds our commit: the nearest, and the newest.
+/// Lines of versions that are looked at to see whether a later one holds our commit: the nearest,
+/// and the newest.
 const LINES: usize = 10;
 
 /// A floating tag (`v1`, `v1.4`) to be brought to our commit.
@@ -20,8 +21,14 @@ pub fn version(prefix: &str, name: &str) -> Option<Version> {
     Version::parse(name.strip_prefix(prefix)?).ok()
 }
 
-/// The tag that this commit has already: the highest one, leaving out names that can never be released.
-pub fn own<'a>(tags: &'a [Tag], prefix: &str, commit: &str, burned: &[String]) -> Option<(&'a Tag, Version)> {
+/// The tag that this commit has already: the highest one, leaving out names that can never be
+/// released.
+pub fn own<'a>(
+    tags: &'a [Tag],
+    prefix: &str,
+    commit: &str,
+    burned: &[String],
+) -> Option<(&'a Tag, Version)> {
     tags.iter()
         .filter(|tag| tag.commit == commit && !burned.contains(&tag.name))
         .filter_map(|tag| Some((tag, version(prefix, &tag.name)?)))
@@ -33,17 +40,26 @@ pub fn channel(version: &Version) -> &str {
     version.pre.as_str().split('.').next().unwrap_or_default()
 }
 
-/// The tags as they were before this commit had any, so that a second run decides what the first one did. Names that can
-/// never be released stand at no commit: they are taken, and nothing is counted from them.
+/// The tags as they were before this commit had any, so that a second run decides what the first
+/// one did. Names that can never be released stand at no commit: they are taken, and nothing is
+/// counted from them.
 pub fn before(tags: &[Tag], commit: &str, burned: &[String]) -> Vec<Tag> {
     let nowhere = |name: &String| Tag { name: name.clone(), commit: "0".repeat(commit.len()) };
-    let others = tags.iter().filter(|tag| tag.commit != commit && !burned.contains(&tag.name)).cloned();
+    let others =
+        tags.iter().filter(|tag| tag.commit != commit && !burned.contains(&tag.name)).cloned();
     others.chain(burned.iter().map(nowhere)).collect()
 }
 
-/// Tags of versions above `base` whose commits may contain ours, the nearest first: the lowest of each minor line, which stands on
-/// the branch that the line began on, and the highest. A stable version is never made needless by a prerelease.
-pub fn later<'a>(tags: &'a [Tag], prefix: &str, commit: &str, base: Option<&Version>, next: &Version) -> Vec<&'a Tag> {
+/// Tags of versions above `base` whose commits may contain ours, the nearest first: the lowest of
+/// each minor line, which stands on the branch that the line began on, and the highest. A stable
+/// version is never made needless by a prerelease.
+pub fn later<'a>(
+    tags: &'a [Tag],
+    prefix: &str,
+    commit: &str,
+    base: Option<&Version>,
+    next: &Version,
+) -> Vec<&'a Tag> {
     let mut found: Vec<(Version, &Tag)> = tags
         .iter()
         .filter(|tag| tag.commit != commit)
@@ -69,13 +85,15 @@ pub fn is_latest(tags: &[Tag], prefix: &str, ours: &Version) -> bool {
     ours.pre.is_empty() && !stable(tags, prefix).any(|version| version > *ours)
 }
 
-/// The floating tags that do not stand at `commit` yet and should: those in whose line `ours` is the highest stable version.
+/// The floating tags that do not stand at `commit` yet and should: those in whose line `ours` is
+/// the highest stable version.
 pub fn floating(tags: &[Tag], prefix: &str, ours: &Version, commit: &str) -> Vec<Floating> {
     if !ours.pre.is_empty() {
         return Vec::new();
     }
-    let overtaken =
-        |line: &dyn Fn(&Version) -> bool| stable(tags, prefix).any(|version| version > *ours && line(&version));
+    let overtaken = |line: &dyn Fn(&Version) -> bool| {
+        stable(tags, prefix).any(|version| version > *ours && line(&version))
+    };
     let major = |version: &Version| version.major == ours.major;
     let minor = |version: &Version| version.major == ours.major && version.minor == ours.minor;
     let lines: [(String, bool); 2] = [
@@ -90,7 +108,9 @@ pub fn floating(tags: &[Tag], prefix: &str, ours: &Version, commit: &str) -> Vec
 }
 
 fn stable<'a>(tags: &'a [Tag], prefix: &'a str) -> impl Iterator<Item = Version> + 'a {
-    tags.iter().filter_map(move |tag| version(prefix, &tag.name)).filter(|version| version.pre.is_empty())
+    tags.iter()
+        .filter_map(move |tag| version(prefix, &tag.name))
+        .filter(|version| version.pre.is_empty())
 }
 
 #[cfg(test)]
@@ -107,7 +127,10 @@ mod tests {
     }
 
     fn shown<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> String {
-        tags.into_iter().map(|tag| format!("{}={}", tag.name, tag.commit)).collect::<Vec<_>>().join(" ")
+        tags.into_iter()
+            .map(|tag| format!("{}={}", tag.name, tag.commit))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -120,8 +143,13 @@ mod tests {
             ("v1.0.0=a v1=c w2.0.0=c vv2.0.0=c", "", None),
         ];
         for (text, burned, expected) in cases {
-            let (tags, burned) = (tags(text), if burned.is_empty() { vec![] } else { vec![burned.to_string()] });
-            assert_eq!(own(&tags, "v", "c", &burned).map(|(tag, _)| tag.name.as_str()), expected, "{text}");
+            let (tags, burned) =
+                (tags(text), if burned.is_empty() { vec![] } else { vec![burned.to_string()] });
+            assert_eq!(
+                own(&tags, "v", "c", &burned).map(|(tag, _)| tag.name.as_str()),
+                expected,
+                "{text}"
+            );
         }
     }
 
@@ -135,16 +163,30 @@ mod tests {
     #[test]
     fn later_tags_are_the_ends_of_each_line() {
         let cases = [
-            ("v1.0.0=a v1.0.1=b v1.0.2=d v1.1.0=e v1.1.0-rc.1=f v1=e", "v1.0.0", "1.0.1", "v1.0.1=b v1.0.2=d v1.1.0=e"),
+            (
+                "v1.0.0=a v1.0.1=b v1.0.2=d v1.1.0=e v1.1.0-rc.1=f v1=e",
+                "v1.0.0",
+                "1.0.1",
+                "v1.0.1=b v1.0.2=d v1.1.0=e",
+            ),
             ("v1.0.0=a v1.1.2=e v1.1.1=d v1.1.0=b", "v1.0.0", "1.0.1", "v1.1.0=b v1.1.2=e"),
             ("v1.0.0=a v2.0.0-beta.1=b", "v1.0.0", "1.0.1", ""),
-            ("v1.0.0=a v2.0.0-beta.1=b v2.0.0-beta.2=d", "v1.0.0", "2.0.0-beta.2", "v2.0.0-beta.1=b v2.0.0-beta.2=d"),
+            (
+                "v1.0.0=a v2.0.0-beta.1=b v2.0.0-beta.2=d",
+                "v1.0.0",
+                "2.0.0-beta.2",
+                "v2.0.0-beta.1=b v2.0.0-beta.2=d",
+            ),
             ("v1.0.0=c", "", "1.0.1", ""),
             ("v0.1.0=a", "", "0.1.0", "v0.1.0=a"),
         ];
         for (text, base, next, expected) in cases {
             let (tags, next) = (tags(text), Version::parse(next).expect("a version"));
-            assert_eq!(shown(later(&tags, "v", "c", version("v", base).as_ref(), &next)), expected, "{text}");
+            assert_eq!(
+                shown(later(&tags, "v", "c", version("v", base).as_ref(), &next)),
+                expected,
+                "{text}"
+            );
         }
         let many: String = (0..50).map(|minor| format!("v1.{minor}.0=x{minor} ")).collect();
         let (many, next) = (tags(&many), Version::new(1, 3, 1));
@@ -170,9 +212,15 @@ mod tests {
         for (text, ours, expected, latest) in cases {
             let (tags, ours) = (tags(text), Version::parse(ours).expect("a version"));
             let moves = floating(&tags, "v", &ours, "c");
-            let shown: Vec<String> =
-                moves.iter().map(|m| format!("{}<{}", m.name, m.from.as_deref().unwrap_or_default())).collect();
-            assert_eq!((shown.join(" ").as_str(), is_latest(&tags, "v", &ours)), (expected, latest), "{text}");
+            let shown: Vec<String> = moves
+                .iter()
+                .map(|m| format!("{}<{}", m.name, m.from.as_deref().unwrap_or_default()))
+                .collect();
+            assert_eq!(
+                (shown.join(" ").as_str(), is_latest(&tags, "v", &ours)),
+                (expected, latest),
+                "{text}"
+            );
         }
     }
 }

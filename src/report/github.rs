@@ -13,12 +13,16 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
     match event {
         Event::Warning { message, place } => Some(annotation("warning", *place, message)),
         Event::Error(error) => Some(annotation("error", error.place.as_ref(), &message(error))),
-        Event::Trace(text) if verbosity < Verbosity::Verbose => Some(format!("::debug::{}", data(text))),
+        Event::Trace(text) if verbosity < Verbosity::Verbose => {
+            Some(format!("::debug::{}", data(text)))
+        }
         Event::Log(line) => Some(defuse(line)),
         Event::FoldBegins(title) => Some(format!("::group::{}", data(title))),
         Event::FoldEnds => Some("::endgroup::".into()),
         // A service's name or a log line must not be able to give the runner a command.
-        _ => human::render(event, verbosity.max(Verbosity::Normal), false).map(|text| defuse(&text)),
+        _ => {
+            human::render(event, verbosity.max(Verbosity::Normal), false).map(|text| defuse(&text))
+        }
     }
 }
 
@@ -35,7 +39,12 @@ fn message(error: &crate::error::Error) -> String {
 
 fn annotation(level: &str, place: Option<&Place>, message: &str) -> String {
     let properties = place.map(|place| {
-        format!(" file={},line={},col={}", property(&place.file.display().to_string()), place.line, place.column)
+        format!(
+            " file={},line={},col={}",
+            property(&place.file.display().to_string()),
+            place.line,
+            place.column
+        )
     });
     format!("::{level}{}::{}", properties.unwrap_or_default(), data(cut(message)))
 }
@@ -57,11 +66,16 @@ fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// Text that the runner takes for text: neither `::command::` at the beginning of a line nor `##[command]` anywhere.
+/// Text that the runner takes for text: neither `::command::` at the beginning of a line nor
+/// `##[command]` anywhere.
 pub fn defuse(text: &str) -> String {
     let defused = text.lines().map(|line| {
         let line = line.replace("##[", "#\u{200b}#[");
-        if line.trim_start().starts_with("::") { line.replacen("::", ":\u{200b}:", 1) } else { line }
+        if line.trim_start().starts_with("::") {
+            line.replacen("::", ":\u{200b}:", 1)
+        } else {
+            line
+        }
     });
     defused.collect::<Vec<_>>().join("\n")
 }
@@ -77,7 +91,9 @@ mod tests {
         let error = Error::input("50% wrong").at(place).fix("line\nline");
         assert_eq!(
             render(&Event::Error(&error), Verbosity::Quiet).as_deref(),
-            Some("::error file=a%2Cb%3Ac.yaml,line=2,col=7::50%25 wrong%0A  fix: line%0A       line")
+            Some(
+                "::error file=a%2Cb%3Ac.yaml,line=2,col=7::50%25 wrong%0A  fix: line%0A       line"
+            )
         );
     }
 

@@ -5,7 +5,9 @@ use crate::error::Error;
 
 /// The text of an event, or nothing at this verbosity. `colour` is for terminals.
 pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<String> {
-    let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() };
+    let paint = |code: &str, text: &str| {
+        if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    };
     let least = match event {
         Event::Error(_) | Event::Warning { .. } => Verbosity::Quiet,
         Event::StepStarted { .. } | Event::StepDone { .. } | Event::Detail(_) => Verbosity::Normal,
@@ -54,7 +56,7 @@ pub fn explain(error: &Error) -> String {
             text.push_str(&format!("\n    fix: {fix}"));
         }
     }
-    if let Some(fix) = &error.fix {
+    for fix in &error.fixes {
         text.push_str(&format!("\n  fix: {}", indent(fix, "       ").trim_start()));
     }
     text
@@ -83,9 +85,13 @@ mod tests {
 
     #[test]
     fn bytes_read_well() {
-        for (count, text) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (84_180_590, "84.2 MB"), (u64::MAX, "18446744.1 TB")]
-        {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (84_180_590, "84.2 MB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
     }
@@ -93,6 +99,7 @@ mod tests {
     #[test]
     fn an_error_says_what_why_and_the_fix() {
         let cause = Cause {
+            code: None,
             object: "Pod/patients-1/patients".into(),
             reason: "Error".into(),
             exit_code: Some(3),

@@ -1,7 +1,7 @@
 //! Text in the job summary. Pure.
 
-/// What anybody wrote, as text that Markdown leaves alone: no markup, no link, no mention, no end of a cell. It stands in no code
-/// span, where it would be shown as it is written here.
+/// What anybody wrote, as text that Markdown leaves alone: no markup, no link, no mention, no end
+/// of a cell. It stands in no code span, where it would be shown as it is written here.
 pub fn text(anything: &str) -> String {
     let mut escaped = String::with_capacity(anything.len());
     for c in anything.chars() {
@@ -9,7 +9,9 @@ pub fn text(anything: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
             '@' => escaped.push_str("&#64;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' | '(' | ')' => escaped.extend(['\\', c]),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' | '(' | ')' => {
+                escaped.extend(['\\', c])
+            }
             c if c.is_control() => escaped.push(' '),
             c => escaped.push(c),
         }

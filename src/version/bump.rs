@@ -39,7 +39,8 @@ pub struct Commit {
     /// In full, the first one first.
     pub parents: Vec<String>,
     pub message: Message,
-    /// Whether it touches the paths that are asked for. One that does not is known only as a part of the history.
+    /// Whether it touches the paths that are asked for. One that does not is known only as a part
+    /// of the history.
     pub counts: bool,
     /// GitHub's own trial merge of a pull request, which is in nobody's history.
     pub trial: bool,
@@ -52,13 +53,15 @@ pub struct Verdict {
     pub why: String,
     /// Taken back within the range, or does nothing but take back commits within the range.
     pub taken_back: bool,
-    /// What the commit adds to the next version's notes: its header, and those of the commits that a squash merge lists.
+    /// What the commit adds to the next version's notes: its header, and those of the commits that
+    /// a squash merge lists.
     pub headers: Vec<Header>,
     /// The pull request that the commit came with, also where only the merge above it says so.
     pub pull_request: Option<u64>,
 }
 
-/// The verdict on each commit, in the order given: newest first, and none before one that came after it.
+/// The verdict on each commit, in the order given: newest first, and none before one that came
+/// after it.
 pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
     let merges = Merges::of(commits);
     let standing = standing(commits, &merges);
@@ -77,17 +80,26 @@ pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
                 pull_request,
             };
             let names = |positions: &[usize]| {
-                let names: Vec<&str> = positions.iter().map(|position| short(&commits[*position].id)).collect();
+                let names: Vec<&str> =
+                    positions.iter().map(|position| short(&commits[*position].id)).collect();
                 names.join(", ")
             };
             match standing {
-                Standing::RevertedBy(by) => nothing(format!("taken back by {}", short(&commits[by].id)), true),
-                Standing::Repeats(of) => nothing(format!("says what {} says", short(&commits[of].id)), false),
+                Standing::RevertedBy(by) => {
+                    nothing(format!("taken back by {}", short(&commits[by].id)), true)
+                }
+                Standing::Repeats(of) => {
+                    nothing(format!("says what {} says", short(&commits[of].id)), false)
+                }
                 _ if message.release => nothing("a release's own commit".into(), false),
                 Standing::Reverts(of) => {
                     let why = format!("takes back {}, not released yet", names(&of));
-                    // What else it says counts: `revert!: …` breaks something, `fix: …` below which git quotes a revert fixes.
-                    let said = message.header.iter().filter(|header| header.kind != "revert" || header.breaking);
+                    // What else it says counts: `revert!: …` breaks something, `fix: …` below which
+                    // git quotes a revert fixes.
+                    let said = message
+                        .header
+                        .iter()
+                        .filter(|header| header.kind != "revert" || header.breaking);
                     let headers: Vec<Header> = said.cloned().collect();
                     let said = highest(&headers, settings);
                     Verdict {
@@ -106,10 +118,15 @@ pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
                     }
                     let mut said = highest(&headers, settings);
                     if message.reverts.is_some() {
-                        let released = (bump_of("revert", settings), "takes back what was released".to_string());
-                        said = Some(said.filter(|(bump, _)| *bump > released.0).unwrap_or(released));
+                        let released = (
+                            bump_of("revert", settings),
+                            "takes back what was released".to_string(),
+                        );
+                        said =
+                            Some(said.filter(|(bump, _)| *bump > released.0).unwrap_or(released));
                     }
-                    let (bump, why) = said.unwrap_or((Bump::None, "not a conventional commit".into()));
+                    let (bump, why) =
+                        said.unwrap_or((Bump::None, "not a conventional commit".into()));
                     Verdict { bump, why, taken_back: false, headers, pull_request }
                 }
             }
@@ -117,7 +134,8 @@ pub fn judge(commits: &[Commit], settings: &service::Version) -> Vec<Verdict> {
         .collect()
 }
 
-/// The highest bump of several headers, and why. The first of equals, so that a title speaks before the list below it.
+/// The highest bump of several headers, and why. The first of equals, so that a title speaks before
+/// the list below it.
 fn highest(headers: &[Header], settings: &service::Version) -> Option<(Bump, String)> {
     let one = |header: &Header| match header.breaking {
         true => (Bump::Major, "a breaking change".to_string()),
@@ -142,31 +160,44 @@ fn bump_of(kind: &str, settings: &service::Version) -> Bump {
 
 /// Which commits came with which merge.
 struct Merges {
-    /// The pull request that a commit came with: its own, or that of the innermost merge around it that has one.
+    /// The pull request that a commit came with: its own, or that of the innermost merge around it
+    /// that has one.
     pull_requests: Vec<Option<u64>>,
-    /// Merges hold each other like brackets: where a commit's own opens, and how many open before it closes, itself included.
+    /// Merges hold each other like brackets: where a commit's own opens, and how many open before
+    /// it closes, itself included.
     opens: Vec<usize>,
     holds: Vec<usize>,
 }
 
 impl Merges {
-    /// Walks each line of first parents from its oldest commit to its newest; what a merge on it brings, and none before it
-    /// did, came with that merge. Every commit is visited once.
+    /// Walks each line of first parents from its oldest commit to its newest; what a merge on it
+    /// brings, and none before it did, came with that merge. Every commit is visited once.
     fn of(commits: &[Commit]) -> Merges {
         let positions: HashMap<&str, usize> =
             commits.iter().enumerate().map(|(at, commit)| (commit.id.as_str(), at)).collect();
         let parent = |id: &String| positions.get(id.as_str()).copied();
-        // Position of the innermost merge that brought a commit to where it is now; always one before the commit's own.
+        // Position of the innermost merge that brought a commit to where it is now; always one
+        // before the commit's own.
         let mut by: Vec<Option<usize>> = vec![None; commits.len()];
         let mut seen = vec![false; commits.len()];
-        let mut lines: Vec<(usize, Option<usize>)> = if commits.is_empty() { Vec::new() } else { vec![(0, None)] };
+        let mut lines: Vec<(usize, Option<usize>)> =
+            if commits.is_empty() { Vec::new() } else { vec![(0, None)] };
         while let Some((tip, merge)) = lines.pop() {
             let mut next = Some(tip);
             while let Some(at) = next.filter(|at| !seen[*at]) {
                 seen[at] = true;
                 by[at] = merge;
-                // The last one in is the first one out: the oldest merge, and its first merged parent.
-                lines.extend(commits[at].parents.iter().skip(1).rev().filter_map(parent).map(|tip| (tip, Some(at))));
+                // The last one in is the first one out: the oldest merge, and its first merged
+                // parent.
+                lines.extend(
+                    commits[at]
+                        .parents
+                        .iter()
+                        .skip(1)
+                        .rev()
+                        .filter_map(parent)
+                        .map(|tip| (tip, Some(at))),
+                );
                 next = commits[at].parents.first().and_then(parent);
             }
         }
@@ -176,7 +207,8 @@ impl Merges {
                 holds[merge] += holds[at];
             }
         }
-        let mut pull_requests: Vec<Option<u64>> = commits.iter().map(|commit| commit.message.pull_request).collect();
+        let mut pull_requests: Vec<Option<u64>> =
+            commits.iter().map(|commit| commit.message.pull_request).collect();
         let mut opens = vec![0; commits.len()];
         // Where the next one opens: inside of each commit's own, and outside of all.
         let mut inside = vec![0; commits.len()];
@@ -186,7 +218,8 @@ impl Merges {
             opens[at] = *next;
             *next += holds[at];
             inside[at] = opens[at] + 1;
-            pull_requests[at] = pull_requests[at].or_else(|| by[at].and_then(|merge| pull_requests[merge]));
+            pull_requests[at] =
+                pull_requests[at].or_else(|| by[at].and_then(|merge| pull_requests[merge]));
         }
         Merges { pull_requests, opens, holds }
     }
@@ -208,7 +241,8 @@ enum Standing {
     Repeats(usize),
 }
 
-/// Which commits cancel each other. Newest first, so that a revert of a revert lets the first commit stand again.
+/// Which commits cancel each other. Newest first, so that a revert of a revert lets the first
+/// commit stand again.
 fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
     let mut standing = vec![Standing::Counts; commits.len()];
     let mut by_title: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -227,10 +261,12 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
             reverts.push(at);
         }
     }
-    // A merge of a pull request is told by its commits where these say the same, or where both take something back.
+    // A merge of a pull request is told by its commits where these say the same, or where both take
+    // something back.
     for (at, commit) in commits.iter().enumerate().filter(|(_, commit)| commit.parents.len() > 1) {
         let title = commit.message.title.as_str();
-        let same = by_title.get(commit::without_number(title).unwrap_or(title)).into_iter().flatten();
+        let same =
+            by_title.get(commit::without_number(title).unwrap_or(title)).into_iter().flatten();
         let also = reverts.iter().filter(|_| commit.message.reverts.is_some());
         let inside = |other: &&usize| commits[**other].counts && merges.brought(**other, at);
         if let Some(inner) = same.chain(also).find(inside) {
@@ -238,18 +274,27 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
         }
     }
     for &at in &reverts {
-        let (Standing::Counts, Some(reverted)) = (&standing[at], &commits[at].message.reverts) else { continue };
-        let open = |other: &usize| *other != at && matches!(standing[*other], Standing::Counts | Standing::Repeats(_));
+        let (Standing::Counts, Some(reverted)) = (&standing[at], &commits[at].message.reverts)
+        else {
+            continue;
+        };
+        let open = |other: &usize| {
+            *other != at && matches!(standing[*other], Standing::Counts | Standing::Repeats(_))
+        };
         let named: Vec<Option<usize>> = if !reverted.commits.is_empty() {
             let find = |id: &String| {
-                (0..commits.len()).find(|other| open(other) && commits[*other].id.starts_with(id.as_str()))
+                (0..commits.len())
+                    .find(|other| open(other) && commits[*other].id.starts_with(id.as_str()))
             };
             reverted.commits.iter().map(find).collect()
         } else {
-            let pull_request = reverted.pull_request.and_then(|number| by_pull_request.get(&number));
+            let pull_request =
+                reverted.pull_request.and_then(|number| by_pull_request.get(&number));
             let title = reverted.title.as_deref().and_then(|title| by_title.get(title));
             // An older namesake, the newest of them.
-            let older = |positions: &Vec<usize>| positions.iter().copied().filter(|other| *other > at).find(open);
+            let older = |positions: &Vec<usize>| {
+                positions.iter().copied().filter(|other| *other > at).find(open)
+            };
             vec![pull_request.and_then(older).or_else(|| title.and_then(older))]
         };
         let found: Vec<usize> = named.iter().flatten().copied().collect();
@@ -270,10 +315,11 @@ fn standing(commits: &[Commit], merges: &Merges) -> Vec<Standing> {
     standing
 }
 
-/// The next version after `base`. Below 1.0.0 a breaking change is a minor step, unless `allow_1_0`; a prerelease goes to
-/// the version it was a prerelease of when that is far enough.
+/// The next version after `base`. Below 1.0.0 a breaking change is a minor step, unless
+/// `allow_1_0`; a prerelease goes to the version it was a prerelease of when that is far enough.
 pub fn next(base: &Version, bump: Bump, allow_1_0: bool) -> Version {
-    let bump = if base.major == 0 && bump == Bump::Major && !allow_1_0 { Bump::Minor } else { bump };
+    let bump =
+        if base.major == 0 && bump == Bump::Major && !allow_1_0 { Bump::Minor } else { bump };
     let stable = Version::new(base.major, base.minor, base.patch);
     if !base.pre.is_empty() {
         let reaches = match bump {
@@ -298,18 +344,26 @@ pub fn prerelease(version: &Version, label: &str, count: u64) -> Version {
     // A Docker tag has 128 characters; what is cut is the branch's name, never the count.
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let label: String = label.chars().map(allowed).take(80).collect();
-    let parts: Vec<&str> =
-        label.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = label
+        .split('.')
+        .map(|part| part.trim_matches('-'))
+        .filter(|part| !part.is_empty())
+        .collect();
     // A number with leading zeros is no valid identifier; a letter in front makes it one.
     let parts: Vec<String> = parts
         .iter()
         .map(|part| {
             let number = part.bytes().all(|b| b.is_ascii_digit());
-            if number && part.len() > 1 && part.starts_with('0') { format!("n{part}") } else { part.to_string() }
+            if number && part.len() > 1 && part.starts_with('0') {
+                format!("n{part}")
+            } else {
+                part.to_string()
+            }
         })
         .collect();
     let label = parts.join(".");
-    let text = if label.is_empty() { format!("snapshot.{count}") } else { format!("{label}.{count}") };
+    let text =
+        if label.is_empty() { format!("snapshot.{count}") } else { format!("{label}.{count}") };
     let mut version = version.clone();
     version.pre = Prerelease::new(&text).unwrap_or(Prerelease::EMPTY);
     version
@@ -366,7 +420,15 @@ mod tests {
             (&["revert: feat: a", "feat: a", "fix: b"], Bump::Patch),
             (&["Revert \"Revert \"feat: a\"\"", "Revert \"feat: a\"", "feat: a"], Bump::Minor),
             (&["Reapply \"feat: a\"", "Revert \"feat: a\"", "feat: a"], Bump::Minor),
-            (&["Revert \"Reapply \"feat: a\"\"", "Reapply \"feat: a\"", "Revert \"feat: a\"", "feat: a"], Bump::None),
+            (
+                &[
+                    "Revert \"Reapply \"feat: a\"\"",
+                    "Reapply \"feat: a\"",
+                    "Revert \"feat: a\"",
+                    "feat: a",
+                ],
+                Bump::None,
+            ),
             (&["Revert \"feat: a\""], Bump::Patch),
             (&["feat: a", "Revert \"feat: a\"", "feat: a"], Bump::Minor),
             (&["Revert \"feat!: a\"", "feat!: a", "fix: c"], Bump::Patch),
@@ -386,7 +448,8 @@ mod tests {
     #[test]
     fn a_revert_by_id_takes_back_that_commit_and_no_namesake() {
         let mut list = commits(&["placeholder", "feat: a", "fix: a", "feat: a"]);
-        list[0].message = commit::read(&format!("Revert \"feat: a\"\n\nThis reverts commit {}.", list[3].id));
+        list[0].message =
+            commit::read(&format!("Revert \"feat: a\"\n\nThis reverts commit {}.", list[3].id));
         assert_eq!(bumps(&list), [Bump::None, Bump::Minor, Bump::Patch, Bump::None]);
         list[0].message = commit::read(&format!(
             "fix: undo\n\nThis reverts commit {}.\nThis reverts commit {}.",
@@ -418,7 +481,12 @@ mod tests {
             // Taken back by the same merge that tells of it.
             ("feat: a", "Revert \"feat: a\"", "feat: a", [None, None, None]),
             ("Revert \"feat: z\"", "Revert \"feat: z\"", "wip", [None, Patch, None]),
-            ("Revert \"feat: z\"", "Revert \"Merge pull request #9 from o/z\"", "wip", [None, Patch, None]),
+            (
+                "Revert \"feat: z\"",
+                "Revert \"Merge pull request #9 from o/z\"",
+                "wip",
+                [None, Patch, None],
+            ),
             ("Revert \"feat: z\"", "wip", "wip", [Patch, None, None]),
         ];
         for (title, second, first, expected) in cases {
@@ -430,7 +498,8 @@ mod tests {
         let list = graph(&[("a", "b c", "feat: a (#12)"), ("c", "b", "feat: a")]);
         assert_eq!(bumps(&list), [None, Minor]);
         // What a merge outside says is not said by a namesake beside it.
-        let list = graph(&[("a", "b c", &with("feat: a")), ("b", "d", "feat: a"), ("c", "d", "wip")]);
+        let list =
+            graph(&[("a", "b c", &with("feat: a")), ("b", "d", "feat: a"), ("c", "d", "wip")]);
         assert_eq!(bumps(&list), [Minor, Minor, None]);
     }
 
@@ -455,13 +524,17 @@ mod tests {
         let taken: Vec<bool> = found.iter().map(|verdict| verdict.taken_back).collect();
         assert_eq!(taken, [true, false, true, true, true, true, false]);
         let numbers: Vec<Option<u64>> = found.iter().map(|verdict| verdict.pull_request).collect();
-        assert_eq!(numbers, [Option::None, Option::None, Some(12), Some(12), Some(12), Some(12), Option::None]);
+        assert_eq!(
+            numbers,
+            [Option::None, Option::None, Some(12), Some(12), Some(12), Some(12), Option::None]
+        );
     }
 
     /// Exhaustive: every line of up to four commits of these, grown by every other one.
     #[test]
     fn more_commits_never_lower_the_bump_unless_they_take_back() {
-        let pool = ["feat: a", "fix: b", "docs: c", "chore!: d", "words", "fix: a (#1)\n\n* feat: b"];
+        let pool =
+            ["feat: a", "fix: b", "docs: c", "chore!: d", "words", "fix: a (#1)\n\n* feat: b"];
         let back = ["Revert \"feat: a\"", "Revert \"Revert \"feat: a\"\""];
         let mut lines: Vec<Vec<&str>> = vec![Vec::new()];
         for _ in 0..4 {
@@ -473,8 +546,11 @@ mod tests {
                     let after = highest(&grown);
                     assert!(after >= before || back.contains(extra), "{grown:?}");
                     // What takes back lowers no further than to what the others say.
-                    let others =
-                        line.iter().filter(|message| !message.contains("feat: a")).copied().collect::<Vec<_>>();
+                    let others = line
+                        .iter()
+                        .filter(|message| !message.contains("feat: a"))
+                        .copied()
+                        .collect::<Vec<_>>();
                     assert!(after >= highest(&others), "{grown:?}");
                     longer.push(grown);
                 }
@@ -489,7 +565,10 @@ mod tests {
         settings.bumps.insert("Docs".into(), BumpName::Patch);
         settings.bumps.insert("feat".into(), BumpName::None);
         let verdicts = judge(&commits(&["docs: a", "feat: b", "feat!: c"]), &settings);
-        assert_eq!(verdicts.iter().map(|v| v.bump).collect::<Vec<_>>(), [Bump::Patch, Bump::None, Bump::Major]);
+        assert_eq!(
+            verdicts.iter().map(|v| v.bump).collect::<Vec<_>>(),
+            [Bump::Patch, Bump::None, Bump::Major]
+        );
     }
 
     #[test]

@@ -11,7 +11,13 @@ const ROWS: usize = 500;
 pub fn lines(version: &Version) -> Vec<String> {
     let line = |change: &Change| {
         let mark = if is_deciding(version, change) { "→" } else { " " };
-        format!("{mark} {} {:5} {} ({})", short(&change.sha), change.bump.name(), change.title, change.why)
+        format!(
+            "{mark} {} {:5} {} ({})",
+            short(&change.sha),
+            change.bump.name(),
+            change.title,
+            change.why
+        )
     };
     version.changes.iter().map(line).collect()
 }

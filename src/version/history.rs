@@ -1,4 +1,5 @@
-//! What git knows: the versions that HEAD contains and the commits since. Reads, never writes, never fetches.
+//! What git knows: the versions that HEAD contains and the commits since. Reads, never writes,
+//! never fetches.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,16 +16,16 @@ use super::paths::{Paths, Touched};
 use super::range;
 use crate::error::{Error, Result, chain};
 
-/// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself allows, and this many
-/// older commits in a row.
+/// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself
+/// allows, and this many older commits in a row.
 pub(super) const CLOCK_SKEW: i64 = 86_400;
 pub(super) const OLDER_IN_A_ROW: usize = 1_000;
 
 /// Room for the objects that a walk comes to twice.
 const OBJECT_CACHE: usize = 8 * 1024 * 1024;
 
-/// From this many commits on, a walk is worth a look into the commit-graph. Its entries lie in the order of their ids, so that
-/// even a short walk would pull most of the file into memory.
+/// From this many commits on, a walk is worth a look into the commit-graph. Its entries lie in the
+/// order of their ids, so that even a short walk would pull most of the file into memory.
 const LONG_WALK: usize = 5_000;
 
 /// Why the checkout cannot tell, though the repository it came from can.
@@ -36,7 +37,8 @@ pub enum Missing {
     Trees,
     /// No version tag is here, and nobody said that there is none.
     Tags,
-    /// The history is cut off below the last version that is here; a higher one may lie behind the cut.
+    /// The history is cut off below the last version that is here; a higher one may lie behind the
+    /// cut.
     Higher,
 }
 
@@ -53,9 +55,13 @@ impl Missing {
     pub fn why(self) -> &'static str {
         match self {
             Missing::Commits => "the checkout is shallow: its history ends before the last version",
-            Missing::Trees => "the checkout has no trees of older commits, and version.paths asks what they touch",
+            Missing::Trees => {
+                "the checkout has no trees of older commits, and version.paths asks what they touch"
+            }
             Missing::Tags => "the remote has version tags, and this checkout has none",
-            Missing::Higher => "the checkout is shallow, and a higher version may lie behind its end",
+            Missing::Higher => {
+                "the checkout is shallow, and a higher version may lie behind its end"
+            }
         }
     }
 }
@@ -86,17 +92,24 @@ pub(super) fn unreadable(what: &str, error: &(dyn std::error::Error + 'static)) 
     Error::unexpected(format!("cannot read {what}")).why(chain(error))
 }
 
-/// The tags that name a version, the highest first: `prefix` and a full semantic version, nothing else. `given` replaces
-/// those of the checkout.
+/// The tags that name a version, the highest first: `prefix` and a full semantic version, nothing
+/// else. `given` replaces those of the checkout.
 ///
 /// # Errors
 /// Unexpected, when the references cannot be read.
-pub fn version_tags(repository: &gix::Repository, prefix: &str, given: Option<&[Tag]>) -> Result<Vec<VersionTag>> {
-    let read = |name: &str| name.strip_prefix(prefix).and_then(|version| Version::parse(version).ok());
+pub fn version_tags(
+    repository: &gix::Repository,
+    prefix: &str,
+    given: Option<&[Tag]>,
+) -> Result<Vec<VersionTag>> {
+    let read =
+        |name: &str| name.strip_prefix(prefix).and_then(|version| Version::parse(version).ok());
     let mut found = Vec::new();
     if let Some(given) = given {
         for tag in given {
-            if let (Some(version), Ok(commit)) = (read(&tag.name), ObjectId::from_hex(tag.commit.as_bytes())) {
+            if let (Some(version), Ok(commit)) =
+                (read(&tag.name), ObjectId::from_hex(tag.commit.as_bytes()))
+            {
                 found.push(VersionTag { name: tag.name.clone(), version, target: commit });
             }
         }
@@ -121,14 +134,16 @@ impl VersionTag {
         !self.target.is_null()
     }
 
-    /// The commit a tag stands at, and its time. None for a tag of a tree or of a commit that is not here.
+    /// The commit a tag stands at, and its time. None for a tag of a tree or of a commit that is
+    /// not here.
     fn commit(&self, repository: &gix::Repository) -> Option<(ObjectId, i64)> {
         let commit = repository.find_object(self.target).ok()?.peel_to_commit().ok()?;
         Some((commit.id, commit.time().ok()?.seconds))
     }
 }
 
-/// The ancestors of commits, walked newest first and only as far back as the questions asked of it need.
+/// The ancestors of commits, walked newest first and only as far back as the questions asked of it
+/// need.
 pub struct Ancestors<'r> {
     repository: &'r gix::Repository,
     walk: gix::revision::Walk<'r>,
@@ -240,7 +255,11 @@ pub fn is_shallow(repository: &gix::Repository) -> bool {
 }
 
 /// The commits that `tips` contain, newest first.
-fn walk<'r>(repository: &'r gix::Repository, tips: &[ObjectId], graph: bool) -> Result<gix::revision::Walk<'r>> {
+fn walk<'r>(
+    repository: &'r gix::Repository,
+    tips: &[ObjectId],
+    graph: bool,
+) -> Result<gix::revision::Walk<'r>> {
     repository
         .rev_walk(tips.iter().copied())
         .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
@@ -254,7 +273,8 @@ pub fn remember_objects(repository: &mut gix::Repository) {
     repository.object_cache_size_if_unset(OBJECT_CACHE);
 }
 
-/// The commits that `head` contains and `base` does not, newest first, each with whether it touches `paths`.
+/// The commits that `head` contains and `base` does not, newest first, each with whether it touches
+/// `paths`.
 ///
 /// # Errors
 /// What is missing, when the history was cut off within the range or trees are left out.
@@ -298,10 +318,16 @@ pub fn since(
     Ok(commits)
 }
 
-/// A rebase gives commits new ids and leaves the old ones in the messages of reverts. Such a revert is known by the title that
-/// it quotes, so an id that is in nobody's history goes where there is a commit of that title.
-fn forget_rewritten(repository: &gix::Repository, base: Option<ObjectId>, commits: &mut [Commit]) -> Result<()> {
-    let titles: HashSet<String> = commits.iter().map(|commit| commit.message.title.clone()).collect();
+/// A rebase gives commits new ids and leaves the old ones in the messages of reverts. Such a revert
+/// is known by the title that it quotes, so an id that is in nobody's history goes where there is a
+/// commit of that title.
+fn forget_rewritten(
+    repository: &gix::Repository,
+    base: Option<ObjectId>,
+    commits: &mut [Commit],
+) -> Result<()> {
+    let titles: HashSet<String> =
+        commits.iter().map(|commit| commit.message.title.clone()).collect();
     let ids: BTreeSet<String> = commits.iter().map(|commit| commit.id.clone()).collect();
     for commit in commits {
         let Some(reverts) = commit.message.reverts.as_mut() else { continue };
@@ -322,13 +348,18 @@ fn forget_rewritten(repository: &gix::Repository, base: Option<ObjectId>, commit
 
 /// Whether `base` contains the commit of this id, which may be a short one.
 fn is_released(repository: &gix::Repository, base: Option<ObjectId>, id: &str) -> Result<bool> {
-    let found = gix::hash::Prefix::from_hex(id).ok().and_then(|id| repository.objects.lookup_prefix(id, None).ok());
+    let found = gix::hash::Prefix::from_hex(id)
+        .ok()
+        .and_then(|id| repository.objects.lookup_prefix(id, None).ok());
     let (Some(base), Some(Some(Ok(id)))) = (base, found) else { return Ok(false) };
-    let Some(time) = repository.find_commit(id).ok().and_then(|commit| commit.time().ok()) else { return Ok(false) };
+    let Some(time) = repository.find_commit(id).ok().and_then(|commit| commit.time().ok()) else {
+        return Ok(false);
+    };
     Ancestors::of(repository, vec![base])?.contains(id, time.seconds)
 }
 
-/// `paths` of service.yaml, which stands in `folder`, as paths from the repository's root. Empty: everything.
+/// `paths` of service.yaml, which stands in `folder`, as paths from the repository's root. Empty:
+/// everything.
 ///
 /// # Errors
 /// Bad input when a path leads out of the repository.
@@ -339,7 +370,10 @@ pub fn paths_from_root(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<
     };
     // Both may be reached through links; what git knows is where they really are.
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let folder = real(folder).strip_prefix(real(root)).map(Path::to_path_buf).map_err(|_| outside(folder))?;
+    let folder = real(folder)
+        .strip_prefix(real(root))
+        .map(Path::to_path_buf)
+        .map_err(|_| outside(folder))?;
     let mut found = Vec::new();
     for path in paths {
         let mut parts: Vec<std::ffi::OsString> = Vec::new();

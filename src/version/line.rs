@@ -19,7 +19,8 @@ pub enum Line {
 }
 
 impl Line {
-    /// The line of a branch. Where no branch is known (a detached HEAD), what is checked out is taken for the main line.
+    /// The line of a branch. Where no branch is known (a detached HEAD), what is checked out is
+    /// taken for the main line.
     pub fn of(branch: Option<&str>, default: Option<&str>, settings: &service::Version) -> Line {
         let Some(branch) = branch else { return Line::Main };
         if let Some(identifier) = settings.channels.get(branch) {
@@ -28,12 +29,18 @@ impl Line {
         if matches!(branch, "main" | "master") || default == Some(branch) {
             return Line::Main;
         }
-        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let number = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+        };
         let numbers: Option<Vec<u64>> =
             branch.strip_suffix(".x").and_then(|numbers| numbers.split('.').map(number).collect());
         match numbers.as_deref() {
-            Some([major]) => Line::Maintenance { branch: branch.into(), major: *major, minor: None },
-            Some([major, minor]) => Line::Maintenance { branch: branch.into(), major: *major, minor: Some(*minor) },
+            Some([major]) => {
+                Line::Maintenance { branch: branch.into(), major: *major, minor: None }
+            }
+            Some([major, minor]) => {
+                Line::Maintenance { branch: branch.into(), major: *major, minor: Some(*minor) }
+            }
             _ => Line::Topic,
         }
     }
@@ -43,9 +50,13 @@ impl Line {
         match self {
             Line::Main => version.pre.is_empty(),
             Line::Maintenance { major, minor, .. } => {
-                version.pre.is_empty() && version.major == *major && minor.is_none_or(|minor| version.minor == minor)
+                version.pre.is_empty()
+                    && version.major == *major
+                    && minor.is_none_or(|minor| version.minor == minor)
             }
-            Line::Channel(identifier) => version.pre.is_empty() || version.pre.split('.').next() == Some(identifier),
+            Line::Channel(identifier) => {
+                version.pre.is_empty() || version.pre.split('.').next() == Some(identifier)
+            }
             Line::Topic => false,
         }
     }
@@ -100,7 +111,8 @@ pub fn decide(facts: &Facts<'_>, initial: &Version, allow_1_0: bool) -> Result<D
         return Ok(Decision { version: version.clone(), release: false, skipped: Vec::new() });
     }
     let after = |version: &Version| bump::next(version, facts.bump.max(Bump::Patch), allow_1_0);
-    // The stable version that comes next: behind the base, and not behind a prerelease that leads to it.
+    // The stable version that comes next: behind the base, and not behind a prerelease that leads
+    // to it.
     let mut target = facts.base.map_or_else(|| initial.clone(), after);
     if let Some(highest) = facts.highest.filter(|highest| !highest.pre.is_empty()) {
         target = target.max(Version::new(highest.major, highest.minor, highest.patch));
@@ -121,12 +133,20 @@ pub fn decide(facts: &Facts<'_>, initial: &Version, allow_1_0: bool) -> Result<D
                 target = after(&target);
                 upcoming = numbered(&target, identifier, facts.known);
             }
-            let before = facts.known.iter().filter(|version| **version < upcoming && of_this(version)).max();
-            skipped.extend(before.filter(|before| facts.highest.is_none_or(|highest| *before > highest)).cloned());
+            let before =
+                facts.known.iter().filter(|version| **version < upcoming && of_this(version)).max();
+            skipped.extend(
+                before
+                    .filter(|before| facts.highest.is_none_or(|highest| *before > highest))
+                    .cloned(),
+            );
             (upcoming, facts.bump > Bump::None || new_here)
         }
         // A prerelease that came here waits to become stable.
-        _ => (target.clone(), facts.bump > Bump::None || facts.highest.is_some_and(|highest| !highest.pre.is_empty())),
+        _ => (
+            target.clone(),
+            facts.bump > Bump::None || facts.highest.is_some_and(|highest| !highest.pre.is_empty()),
+        ),
     };
     let due = due && facts.line != Line::Topic && !facts.overtaken;
     if due
@@ -150,7 +170,11 @@ pub fn decide(facts: &Facts<'_>, initial: &Version, allow_1_0: bool) -> Result<D
         _ => {
             let snapshot = bump::prerelease(&target, label, facts.commits);
             match facts.highest.filter(|highest| snapshot <= **highest) {
-                Some(_) => bump::prerelease(&bump::next(&target, Bump::Patch, allow_1_0), label, facts.commits),
+                Some(_) => bump::prerelease(
+                    &bump::next(&target, Bump::Patch, allow_1_0),
+                    label,
+                    facts.commits,
+                ),
                 None => snapshot,
             }
         }
@@ -165,12 +189,21 @@ fn has(known: &[Version], version: &Version) -> bool {
 /// The next prerelease of `target` in a channel: one more than the highest that has a tag.
 fn numbered(target: &Version, identifier: &str, known: &[Version]) -> Version {
     let number = |version: &Version| {
-        let same = (version.major, version.minor, version.patch) == (target.major, target.minor, target.patch);
-        version.pre.as_str().strip_prefix(identifier)?.strip_prefix('.')?.parse::<u64>().ok().filter(|_| same)
+        let same = (version.major, version.minor, version.patch)
+            == (target.major, target.minor, target.patch);
+        version
+            .pre
+            .as_str()
+            .strip_prefix(identifier)?
+            .strip_prefix('.')?
+            .parse::<u64>()
+            .ok()
+            .filter(|_| same)
     };
     let last = known.iter().filter_map(number).max().unwrap_or(0);
     let mut version = Version::new(target.major, target.minor, target.patch);
-    version.pre = Prerelease::new(&format!("{identifier}.{}", last + 1)).unwrap_or(Prerelease::EMPTY);
+    version.pre =
+        Prerelease::new(&format!("{identifier}.{}", last + 1)).unwrap_or(Prerelease::EMPTY);
     version
 }
 
@@ -200,7 +233,8 @@ mod tests {
         let settings = service::Version::default();
         let mut here: Vec<Version> = case.here.iter().map(|text| version(text)).collect();
         here.sort();
-        let known: Vec<Version> = here.iter().cloned().chain(case.elsewhere.iter().map(|text| version(text))).collect();
+        let known: Vec<Version> =
+            here.iter().cloned().chain(case.elsewhere.iter().map(|text| version(text))).collect();
         let line = Line::of(case.branch, Some("trunk"), &settings);
         let highest = here.last();
         let stable = here.iter().rev().find(|version| version.pre.is_empty());
@@ -218,7 +252,9 @@ mod tests {
             overtaken: false,
         };
         match decide(&facts, &version("0.1.0"), allow_1_0) {
-            Ok(decision) => format!("{}{}", decision.version, if decision.release { "!" } else { "" }),
+            Ok(decision) => {
+                format!("{}{}", decision.version, if decision.release { "!" } else { "" })
+            }
             Err(outside) => format!("{} is not in {}", outside.version, outside.range),
         }
     }
@@ -226,10 +262,13 @@ mod tests {
     #[test]
     fn branches_have_their_lines() {
         let settings = service::Version {
-            channels: [("develop".into(), "dev".to_string().try_into().expect("an identifier"))].into_iter().collect(),
+            channels: [("develop".into(), "dev".to_string().try_into().expect("an identifier"))]
+                .into_iter()
+                .collect(),
             ..service::Version::default()
         };
-        let maintenance = |branch: &str, major, minor| Line::Maintenance { branch: branch.into(), major, minor };
+        let maintenance =
+            |branch: &str, major, minor| Line::Maintenance { branch: branch.into(), major, minor };
         let cases = [
             (None, Line::Main),
             (Some("main"), Line::Main),
@@ -248,7 +287,10 @@ mod tests {
         for (branch, line) in cases {
             assert_eq!(Line::of(branch, Some("trunk"), &settings), line, "{branch:?}");
         }
-        assert_eq!(Line::of(Some("beta"), Some("beta"), &service::Version::default()), Line::Channel("beta".into()));
+        assert_eq!(
+            Line::of(Some("beta"), Some("beta"), &service::Version::default()),
+            Line::Channel("beta".into())
+        );
     }
 
     #[test]
@@ -270,8 +312,20 @@ mod tests {
             (case("main", &[], &[], Some(Minor), 1), "0.1.0!"),
             (case("main", &[], &[], None, 1), "0.1.0-main.1"),
             (case("main", &["0.3.0"], &[], Some(Major), 1), "0.4.0!"),
-            (Case { branch: None, here: &["1.3.2"], bump: Some(Patch), commits: 1, ..Case::default() }, "1.3.3!"),
-            (Case { branch: None, here: &["1.3.2"], commits: 1, ..Case::default() }, "1.3.3-snapshot.1"),
+            (
+                Case {
+                    branch: None,
+                    here: &["1.3.2"],
+                    bump: Some(Patch),
+                    commits: 1,
+                    ..Case::default()
+                },
+                "1.3.3!",
+            ),
+            (
+                Case { branch: None, here: &["1.3.2"], commits: 1, ..Case::default() },
+                "1.3.3-snapshot.1",
+            ),
             // What was a prerelease becomes stable, and nothing goes back behind it.
             (case("main", &["2.0.0-rc.2"], &[], Some(Patch), 1), "2.0.0!"),
             (case("main", &["2.0.0-rc.2"], &[], None, 1), "2.0.0!"),
@@ -281,9 +335,15 @@ mod tests {
             // Other branches, and pull requests.
             (case("feature/x", &["1.3.2"], &[], Some(Minor), 1), "1.4.0-feature-x.1"),
             (case("feature/x", &["1.3.2", "1.4.0-rc.1"], &[], Some(Minor), 1), "1.4.1-feature-x.1"),
-            (Case { pull_request: Some(12), ..case("main", &["1.3.2"], &[], Some(Minor), 7) }, "1.4.0-pr.12.7"),
             (
-                Case { pull_request: Some(12), ..case("beta", &["1.3.2"], &["1.4.0-beta.1"], Some(Minor), 7) },
+                Case { pull_request: Some(12), ..case("main", &["1.3.2"], &[], Some(Minor), 7) },
+                "1.4.0-pr.12.7",
+            ),
+            (
+                Case {
+                    pull_request: Some(12),
+                    ..case("beta", &["1.3.2"], &["1.4.0-beta.1"], Some(Minor), 7)
+                },
                 "1.4.0-pr.12.7",
             ),
             (
@@ -296,7 +356,10 @@ mod tests {
             (case("1.x", &["1.3.2"], &[], Some(Minor), 1), "1.4.0!"),
             (case("1.x", &["1.3.2"], &[], Some(Major), 1), "2.0.0 is not in >=1.0.0 <2.0.0"),
             (case("1.x", &["1.3.2"], &[], None, 3), "1.3.3-1.x.3"),
-            (case("1.x", &["1.3.2", "2.0.0"], &[], Some(Patch), 1), "2.0.1 is not in >=1.0.0 <2.0.0"),
+            (
+                case("1.x", &["1.3.2", "2.0.0"], &[], Some(Patch), 1),
+                "2.0.1 is not in >=1.0.0 <2.0.0",
+            ),
             (case("2.x", &["1.3.2"], &[], Some(Patch), 1), "1.3.3 is not in >=2.0.0 <3.0.0"),
             (case("1.x", &["1.3.2"], &["1.4.0"], Some(Minor), 1), "1.5.0!"),
             (case("1.3.x", &["1.3.2"], &["1.3.3", "1.3.4"], Some(Patch), 1), "1.3.5!"),
@@ -320,10 +383,17 @@ mod tests {
         ];
         for (case, expected) in cases {
             let Case { branch, here, elsewhere, bump, .. } = case;
-            assert_eq!(decided(case, false), *expected, "{branch:?} {here:?} {elsewhere:?} {bump:?}");
+            assert_eq!(
+                decided(case, false),
+                *expected,
+                "{branch:?} {here:?} {elsewhere:?} {bump:?}"
+            );
         }
         assert_eq!(decided(&case("main", &["0.3.0"], &[], Some(Major), 1), true), "1.0.0!");
-        assert_eq!(decided(&case("0.x", &["0.3.0"], &[], Some(Major), 1), true), "1.0.0 is not in >=0.0.0 <1.0.0");
+        assert_eq!(
+            decided(&case("0.x", &["0.3.0"], &[], Some(Major), 1), true),
+            "1.0.0 is not in >=0.0.0 <1.0.0"
+        );
     }
 
     /// Exhaustive over lines, versions that are here and elsewhere, bumps and counts.
@@ -341,26 +411,49 @@ mod tests {
             "1.4.0-beta.1",
             "2.0.0",
         ];
-        let branches = [None, Some("main"), Some("1.x"), Some("1.3.x"), Some("beta"), Some("next"), Some("topic")];
+        let branches = [
+            None,
+            Some("main"),
+            Some("1.x"),
+            Some("1.3.x"),
+            Some("beta"),
+            Some("next"),
+            Some("topic"),
+        ];
         let mut seen = 0;
         for subset in 0..1_u32 << pool.len() {
             // One of four in the highest bits stands elsewhere.
-            let here: Vec<&str> = (0..pool.len()).filter(|at| subset >> at & 1 == 1).map(|at| pool[at]).collect();
-            let elsewhere: Vec<&str> = (0..pool.len()).filter(|at| subset >> at & 1 == 0).map(|at| pool[at]).collect();
+            let here: Vec<&str> =
+                (0..pool.len()).filter(|at| subset >> at & 1 == 1).map(|at| pool[at]).collect();
+            let elsewhere: Vec<&str> =
+                (0..pool.len()).filter(|at| subset >> at & 1 == 0).map(|at| pool[at]).collect();
             for branch in branches {
                 let mut last: Option<Version> = None;
                 for bump in [None, Some(Bump::Patch), Some(Bump::Minor), Some(Bump::Major)] {
-                    let case =
-                        Case { branch, pull_request: None, here: &here, elsewhere: &elsewhere, bump, commits: 3 };
+                    let case = Case {
+                        branch,
+                        pull_request: None,
+                        here: &here,
+                        elsewhere: &elsewhere,
+                        bump,
+                        commits: 3,
+                    };
                     let text = decided(&case, false);
                     let Ok(found) = Version::parse(text.trim_end_matches('!')) else { continue };
                     let released = text.ends_with('!');
                     seen += 1;
                     let known = || here.iter().chain(&elsewhere).map(|text| version(text));
-                    assert!(here.iter().all(|text| found > version(text)), "{branch:?} {here:?} {bump:?}: {text}");
-                    assert!(!released || known().all(|known| known != found), "{here:?} {elsewhere:?}: {text}");
+                    assert!(
+                        here.iter().all(|text| found > version(text)),
+                        "{branch:?} {here:?} {bump:?}: {text}"
+                    );
+                    assert!(
+                        !released || known().all(|known| known != found),
+                        "{here:?} {elsewhere:?}: {text}"
+                    );
                     assert!(!released || branch != Some("topic"), "{text}");
-                    // A larger change never makes a smaller version, among releases as among snapshots.
+                    // A larger change never makes a smaller version, among releases as among
+                    // snapshots.
                     if bump.is_some() {
                         assert!(
                             last.as_ref().is_none_or(|last| found >= *last),

@@ -1,7 +1,7 @@
 //! Which commits touch the paths that a version is of. Reads trees, never files.
 //!
-//! A commit is compared with its first parent, so that a merge counts by all that it brings, and by what nobody committed
-//! before it. A folder that was moved is followed to where it was.
+//! A commit is compared with its first parent, so that a merge counts by all that it brings, and by
+//! what nobody committed before it. A folder that was moved is followed to where it was.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -14,7 +14,8 @@ use gix::objs::tree::EntryMode;
 
 use super::history::{Failure, Missing, unreadable};
 
-/// How many trees are looked at to find where a folder came from, and how much of it must have been there: git's own half.
+/// How many trees are looked at to find where a folder came from, and how much of it must have been
+/// there: git's own half.
 const TREES: usize = 20_000;
 const ENOUGH: f64 = 0.5;
 
@@ -33,7 +34,11 @@ impl Touched {
     /// Unexpected, when the commit is no commit.
     pub fn of(commit: &gix::Commit<'_>) -> Result<Self, Failure> {
         let tree = commit.tree_id().map_err(|error| unreadable("a commit", &error))?.detach();
-        Ok(Touched { id: commit.id, tree, first_parent: commit.parent_ids().next().map(|id| id.detach()) })
+        Ok(Touched {
+            id: commit.id,
+            tree,
+            first_parent: commit.parent_ids().next().map(|id| id.detach()),
+        })
     }
 }
 
@@ -52,20 +57,24 @@ impl<'r> Paths<'r> {
         Paths { repository, paths, known: HashMap::new() }
     }
 
-    /// Of each commit, whether it touches one of the paths, or a place that one of them was moved from.
+    /// Of each commit, whether it touches one of the paths, or a place that one of them was moved
+    /// from.
     ///
     /// # Errors
     /// Missing trees; unexpected, when something cannot be read.
     pub fn touched(mut self, commits: &[Touched]) -> Result<Vec<bool>, Failure> {
-        let trees: HashMap<ObjectId, ObjectId> = commits.iter().map(|commit| (commit.id, commit.tree)).collect();
+        let trees: HashMap<ObjectId, ObjectId> =
+            commits.iter().map(|commit| (commit.id, commit.tree)).collect();
         let mut pairs = Vec::new();
         for commit in commits {
             let before = match commit.first_parent {
                 Some(parent) => Some(match trees.get(&parent) {
                     Some(tree) => *tree,
                     None => {
-                        let parent =
-                            self.repository.find_commit(parent).map_err(|error| unreadable("a commit", &error))?;
+                        let parent = self
+                            .repository
+                            .find_commit(parent)
+                            .map_err(|error| unreadable("a commit", &error))?;
                         parent.tree_id().map_err(|error| unreadable("a commit", &error))?.detach()
                     }
                 }),
@@ -100,7 +109,12 @@ impl<'r> Paths<'r> {
     }
 
     /// What the names of a path from `depth` on are below a tree.
-    fn entry(&mut self, tree: ObjectId, path: usize, depth: usize) -> Result<Option<Entry>, Failure> {
+    fn entry(
+        &mut self,
+        tree: ObjectId,
+        path: usize,
+        depth: usize,
+    ) -> Result<Option<Entry>, Failure> {
         let key = (tree, path, depth);
         if let Some(known) = self.known.get(&key) {
             return Ok(*known);
@@ -116,8 +130,14 @@ impl<'r> Paths<'r> {
         Ok(found)
     }
 
-    /// Where `moved`, which is new in the tree `after`, was in the tree `before`: what is gone and holds most of the same files.
-    fn moved_from(&self, before: ObjectId, after: ObjectId, moved: Entry) -> Result<Option<Vec<OsString>>, Failure> {
+    /// Where `moved`, which is new in the tree `after`, was in the tree `before`: what is gone and
+    /// holds most of the same files.
+    fn moved_from(
+        &self,
+        before: ObjectId,
+        after: ObjectId,
+        moved: Entry,
+    ) -> Result<Option<Vec<OsString>>, Failure> {
         let mut budget = TREES;
         let wanted = self.files(moved, &mut budget)?;
         let mut best = (0.0, None);
@@ -172,7 +192,10 @@ impl<'r> Paths<'r> {
 }
 
 /// The tree's own entries.
-fn entries(repository: &gix::Repository, tree: ObjectId) -> Result<Vec<(OsString, Entry)>, Failure> {
+fn entries(
+    repository: &gix::Repository,
+    tree: ObjectId,
+) -> Result<Vec<(OsString, Entry)>, Failure> {
     let tree = read(repository, tree)?;
     TreeRefIter::from_bytes(&tree.data, tree.id.kind())
         .map(|entry| {
@@ -183,7 +206,11 @@ fn entries(repository: &gix::Repository, tree: ObjectId) -> Result<Vec<(OsString
 }
 
 /// The tree's entry of one name.
-fn find(repository: &gix::Repository, tree: ObjectId, name: &OsString) -> Result<Option<Entry>, Failure> {
+fn find(
+    repository: &gix::Repository,
+    tree: ObjectId,
+    name: &OsString,
+) -> Result<Option<Entry>, Failure> {
     let tree = read(repository, tree)?;
     for entry in TreeRefIter::from_bytes(&tree.data, tree.id.kind()) {
         let entry = entry.map_err(|error| unreadable("a tree", &error))?;

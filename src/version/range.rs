@@ -1,7 +1,8 @@
 //! The commits that one commit contains and another does not. Reads commits, never trees.
 //!
-//! Commits' clocks are wrong more often than one would think, so time only says where to look first: whatever turns out to
-//! be contained takes all that is below it along, also what was taken for new before.
+//! Commits' clocks are wrong more often than one would think, so time only says where to look
+//! first: whatever turns out to be contained takes all that is below it along, also what was taken
+//! for new before.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -33,7 +34,8 @@ struct Range<'r> {
     open: usize,
 }
 
-/// The commits that `head` contains and `base` does not: no commit before one that came after it, else the newest first.
+/// The commits that `head` contains and `base` does not: no commit before one that came after it,
+/// else the newest first.
 ///
 /// # Errors
 /// Unexpected, when a commit cannot be read.
@@ -43,7 +45,8 @@ pub fn since(
     base: Option<ObjectId>,
     cut: &HashSet<ObjectId>,
 ) -> Result<Vec<ObjectId>> {
-    let mut range = Range { repository, cut, nodes: HashMap::default(), queue: BinaryHeap::new(), open: 0 };
+    let mut range =
+        Range { repository, cut, nodes: HashMap::default(), queue: BinaryHeap::new(), open: 0 };
     if let Some(base) = base {
         range.reach(base, true)?;
     }
@@ -67,17 +70,22 @@ impl Range<'_> {
             }
             return Ok(());
         }
-        let commit = self.repository.find_commit(id).map_err(|error| unreadable("the history", &error))?;
+        let commit =
+            self.repository.find_commit(id).map_err(|error| unreadable("the history", &error))?;
         let time = commit.time().map_err(|error| unreadable("the history", &error))?.seconds;
-        let parents =
-            if self.cut.contains(&id) { Vec::new() } else { commit.parent_ids().map(|id| id.detach()).collect() };
+        let parents = if self.cut.contains(&id) {
+            Vec::new()
+        } else {
+            commit.parent_ids().map(|id| id.detach()).collect()
+        };
         self.queue.push((time, Reverse(self.nodes.len()), id));
         self.nodes.insert(id, Node { time, parents, old, passed: false });
         self.open += usize::from(!old);
         Ok(())
     }
 
-    /// Goes on from the newest commit of the queue to its parents. Gives its time, and none at the end.
+    /// Goes on from the newest commit of the queue to its parents. Gives its time, and none at the
+    /// end.
     fn pass(&mut self) -> Result<Option<i64>> {
         let Some((time, _, id)) = self.queue.pop() else { return Ok(None) };
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(None) };
@@ -127,8 +135,8 @@ impl Range<'_> {
         sorted
     }
 
-    /// Looks on below the base for what was taken for new, as far back as it may be. What comes after the base is new for
-    /// sure; a line of commits on top of it costs nothing here.
+    /// Looks on below the base for what was taken for new, as far back as it may be. What comes
+    /// after the base is new for sure; a line of commits on top of it costs nothing here.
     fn settle(&mut self, base: ObjectId, sorted: &[ObjectId]) -> Result<()> {
         let mut after = HashSet::from([base]);
         let mut oldest = i64::MAX;
@@ -143,7 +151,8 @@ impl Range<'_> {
         let mut older_in_a_row = 0;
         while oldest < i64::MAX && older_in_a_row < OLDER_IN_A_ROW {
             let Some(time) = self.pass()? else { break };
-            older_in_a_row = if time < oldest.saturating_sub(CLOCK_SKEW) { older_in_a_row + 1 } else { 0 };
+            older_in_a_row =
+                if time < oldest.saturating_sub(CLOCK_SKEW) { older_in_a_row + 1 } else { 0 };
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The caller workflow that a service copies, run by act: reusable workflow → container action → the emulated AWS.
+//! The caller workflow that a service copies, run by act: reusable workflow → container action →
+//! the emulated AWS.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,15 +20,21 @@ fn image() -> &'static str {
     })
 }
 
-/// A service's repository, as the README tells to make it: the example, the caller workflow, a platform file beside it.
+/// A service's repository, as the README tells to make it: the example, the caller workflow, a
+/// platform file beside it.
 fn service(name: &str) -> Repository {
     let repository = Repository::of_example();
-    let text = std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
+    let text =
+        std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
     repository.write("service.yaml", &text.replace("patients", name));
     let caller = std::fs::read_to_string(root().join("workflows/ci.yml")).expect("ci.yml");
     repository.write(".github/workflows/ci.yml", &caller);
-    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
-    assert!(platform.contains("role: arn:aws:iam::"), "the job is to assume a role by its OIDC token:\n{platform}");
+    let platform =
+        std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
+    assert!(
+        platform.contains("role: arn:aws:iam::"),
+        "the job is to assume a role by its OIDC token:\n{platform}"
+    );
     repository.write("platform.yaml", &platform);
     repository.git(&["add", "-A"]);
     repository.commit("ci: let the pipeline run");
@@ -35,11 +42,18 @@ fn service(name: &str) -> Repository {
 }
 
 fn act(repository: &Repository, event: &str, github: &Github, more: &[&str]) -> Run {
-    // act names its containers and its cache after workflow and job: two at a time would take each other's.
+    // act names its containers and its cache after workflow and job: two at a time would take each
+    // other's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|failed| failed.into_inner());
     let script = root().join("tests/stack/act.sh");
-    run(Command::new("bash").arg(script).arg(repository.path()).arg(image()).arg(event).arg(&github.url).args(more))
+    run(Command::new("bash")
+        .arg(script)
+        .arg(repository.path())
+        .arg(image())
+        .arg(event)
+        .arg(&github.url)
+        .args(more))
 }
 
 /// The jobs that act says succeeded, by name. Jobs of a matrix have a number behind it.
@@ -48,7 +62,12 @@ fn succeeded(log: &str) -> Vec<String> {
         .lines()
         .filter(|line| line.contains("Job succeeded"))
         .filter_map(|line| line.split(']').next()?.rsplit('/').next())
-        .map(|job| job.trim().trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-').to_string())
+        .map(|job| {
+            job.trim()
+                .trim_end_matches(|c: char| c.is_ascii_digit())
+                .trim_end_matches('-')
+                .to_string()
+        })
         .collect();
     jobs.sort();
     jobs
@@ -63,7 +82,11 @@ fn a_push_goes_from_the_commit_to_both_environments() {
     let ended = act(&repository, "push", &github, &[]);
     let log = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.code, 0, "{log}");
-    assert_eq!(succeeded(&log), ["deploy production", "deploy staging", "image", "release"], "{log}");
+    assert_eq!(
+        succeeded(&log),
+        ["deploy production", "deploy staging", "image", "release"],
+        "{log}"
+    );
     let commit = repository.git(&["rev-parse", "HEAD"]);
     assert_eq!(
         github.with(|state| state.tags.clone().into_iter().collect::<Vec<_>>()),
@@ -80,17 +103,24 @@ fn a_push_goes_from_the_commit_to_both_environments() {
     ] {
         assert!(log.contains(summary), "the job summary lacks {summary}:\n{log}");
     }
-    for secret in ["ACTIONS_ID_TOKEN_REQUEST_TOKEN=", "aws_secret_access_key", &stack("CICD_STACK_OIDC_BEARER")] {
-        let said = log.lines().filter(|line| line.contains(secret) && !line.contains("add-mask")).count();
+    for secret in [
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN=",
+        "aws_secret_access_key",
+        &stack("CICD_STACK_OIDC_BEARER"),
+    ] {
+        let said =
+            log.lines().filter(|line| line.contains(secret) && !line.contains("add-mask")).count();
         assert_eq!(said, 0, "{secret} is in the log:\n{log}");
     }
 
     let path = format!("/api/v1/namespaces/staging/services/{name}:8000/proxy/");
     let answer = run(Command::new("kubectl").args(["get", "--raw", &path])).ended(0);
     assert!(answer.stdout.contains("\"version\":\"0.1.0\""), "{answer}");
-    let url =
-        log.lines().find_map(|line| line.split("::set-output:: url=").nth(1).filter(|url| url.contains("execute-api")));
-    let answer: Value = serde_json::from_str(&http_get(&format!("{}/", url.expect("a URL").trim()))).expect("JSON");
+    let url = log.lines().find_map(|line| {
+        line.split("::set-output:: url=").nth(1).filter(|url| url.contains("execute-api"))
+    });
+    let answer: Value =
+        serde_json::from_str(&http_get(&format!("{}/", url.expect("a URL").trim()))).expect("JSON");
     assert_eq!(answer["version"], "0.1.0");
 }
 
@@ -126,7 +156,8 @@ fn a_pull_request_from_a_fork_plans_nothing() {
     assert_eq!(github.writes(), Vec::<String>::new());
 }
 
-/// The caller names a secret, and the step of the Dockerfile that asks for it reads it. A fork has none, and is told so.
+/// The caller names a secret, and the step of the Dockerfile that asks for it reads it. A fork has
+/// none, and is told so.
 #[test]
 fn a_build_secret_goes_from_the_caller_to_the_step_and_not_to_a_fork() {
     let name = unique("act-secret");
@@ -137,11 +168,15 @@ fn a_build_secret_goes_from_the_caller_to_the_step_and_not_to_a_fork() {
         assert!(text.contains(from), "{file} has no {from}");
         repository.write(file, &text.replacen(from, to, 1));
     };
-    edit("service.yaml", "  context: .\n", "  context: .\n  build-secrets: ['id=npm,env=NPM_TOKEN']\n");
-    let step =
-        "RUN --mount=type=secret,id=npm cat /run/secrets/npm; test \"$(cat /run/secrets/npm)\" = hunter2-and-a-half\n";
+    edit(
+        "service.yaml",
+        "  context: .\n",
+        "  context: .\n  build-secrets: ['id=npm,env=NPM_TOKEN']\n",
+    );
+    let step = "RUN --mount=type=secret,id=npm cat /run/secrets/npm; test \"$(cat /run/secrets/npm)\" = hunter2-and-a-half\n";
     edit("Dockerfile", "WORKDIR /app\n", &format!("{step}WORKDIR /app\n"));
-    let secrets = "    secrets:\n      build-secrets: |\n        NPM_TOKEN=${{ secrets.NPM_TOKEN }}\n";
+    let secrets =
+        "    secrets:\n      build-secrets: |\n        NPM_TOKEN=${{ secrets.NPM_TOKEN }}\n";
     edit(".github/workflows/ci.yml", "    permissions:\n", &format!("{secrets}    permissions:\n"));
     repository.git(&["add", "-A"]);
     repository.commit("feat: a private dependency");
@@ -151,7 +186,8 @@ fn a_build_secret_goes_from_the_caller_to_the_step_and_not_to_a_fork() {
     let ended = act(&repository, "pull_request", &github, &own);
     let log = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!((ended.code, succeeded(&log).contains(&"image".to_string())), (0, true), "{log}");
-    let said: Vec<&str> = log.lines().filter(|line| line.contains("hunter2") && !line.contains("add-mask")).collect();
+    let said: Vec<&str> =
+        log.lines().filter(|line| line.contains("hunter2") && !line.contains("add-mask")).collect();
     assert!(said.is_empty(), "{said:?}");
 
     let ended = act(&repository, "pull_request", &github, &["somebody/patients"]);
@@ -160,7 +196,8 @@ fn a_build_secret_goes_from_the_caller_to_the_step_and_not_to_a_fork() {
     assert!(log.contains("a pull request from a fork runs without secrets"), "{log}");
 }
 
-/// A merge that releases nothing is a snapshot: pushed, deployed to the first environment, and the release left out.
+/// A merge that releases nothing is a snapshot: pushed, deployed to the first environment, and the
+/// release left out.
 #[test]
 fn a_snapshot_is_deployed_without_a_release() {
     let name = unique("act-snapshot");
@@ -171,6 +208,10 @@ fn a_snapshot_is_deployed_without_a_release() {
     let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
     let ended = act(&repository, "push", &github, &[]);
     let log = format!("{}{}", ended.stdout, ended.stderr);
-    assert_eq!((ended.code, succeeded(&log)), (0, vec!["deploy staging".to_string(), "image".to_string()]), "{log}");
+    assert_eq!(
+        (ended.code, succeeded(&log)),
+        (0, vec!["deploy staging".to_string(), "image".to_string()]),
+        "{log}"
+    );
     assert_eq!(github.writes(), Vec::<String>::new());
 }

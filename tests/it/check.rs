@@ -1,4 +1,5 @@
-//! `check`: what is wrong with a repository's files is said with file and line before anything is built.
+//! `check`: what is wrong with a repository's files is said with file and line before anything is
+//! built.
 
 mod hadolint;
 
@@ -22,7 +23,10 @@ fn check(repository: &Repository) -> Run {
 fn found(result: &Value) -> Vec<String> {
     let findings = result["findings"].as_array().expect("findings");
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    findings.iter().map(|one| format!("{}:{} {}", text(&one["file"]), one["line"], text(&one["rule"]))).collect()
+    findings
+        .iter()
+        .map(|one| format!("{}:{} {}", text(&one["file"]), one["line"], text(&one["rule"])))
+        .collect()
 }
 
 #[test]
@@ -41,14 +45,19 @@ fn the_old_guide_is_refused_with_a_fix_for_each_line() {
     let ended = check(&repository).ended(2);
     let result = ended.json();
     let seen = found(&result);
-    for one in ["Dockerfile:1 base-deprecated", "Dockerfile:2 broken-continuation", "Dockerfile:2 retired-installer"] {
+    for one in [
+        "Dockerfile:1 base-deprecated",
+        "Dockerfile:2 broken-continuation",
+        "Dockerfile:2 retired-installer",
+    ] {
         assert!(seen.iter().any(|own| own == one), "{one} in {seen:?}");
     }
     let causes = result["error"]["causes"].as_array().expect("causes");
     assert_eq!(causes.len(), 3, "{ended}");
     assert!(causes.iter().all(|cause| cause["fix"].is_string()), "{ended}");
 
-    let on_github = run(cicd(repository.path()).arg("check").env("GITHUB_ACTIONS", "true")).ended(2);
+    let on_github =
+        run(cicd(repository.path()).arg("check").env("GITHUB_ACTIONS", "true")).ended(2);
     assert!(on_github.stdout.contains("::error file=Dockerfile,line=2"), "{on_github}");
     assert!(on_github.stdout.contains("::warning file=Dockerfile,line=1"), "{on_github}");
 }
@@ -60,11 +69,16 @@ fn a_workflow_above_the_service_counts_too() {
     repository.write("services/one/Dockerfile", "FROM scratch\nUSER 1\nCMD [\"/x\"]\n");
     let workflow = include_str!("../../workflows/ci.yml").replace("      id-token: write\n", "");
     repository.write(".github/workflows/ci.yml", &workflow);
-    let result = run(cicd(&repository.path().join("services/one")).args(["check", "--output", "json"])).ended(2).json();
+    let result =
+        run(cicd(&repository.path().join("services/one")).args(["check", "--output", "json"]))
+            .ended(2)
+            .json();
     let seen = found(&result);
     for rule in ["permissions", "service-missing"] {
         assert!(
-            seen.iter().any(|one| one.starts_with("../../.github/workflows/ci.yml:") && one.ends_with(rule)),
+            seen.iter().any(
+                |one| one.starts_with("../../.github/workflows/ci.yml:") && one.ends_with(rule)
+            ),
             "{seen:?}"
         );
     }
@@ -74,5 +88,9 @@ fn a_workflow_above_the_service_counts_too() {
 fn without_a_dockerfile_it_is_bad_input() {
     let repository = service(&unique("none"), &server("", EVERYWHERE), "");
     std::fs::remove_file(repository.path().join("Dockerfile")).expect("removed");
-    assert!(check(&repository).ended(2).json()["error"]["message"].to_string().contains("there is no Dockerfile"));
+    assert!(
+        check(&repository).ended(2).json()["error"]["message"]
+            .to_string()
+            .contains("there is no Dockerfile")
+    );
 }

@@ -1,11 +1,16 @@
-//! The command line: bad input ends with 2 and says what, where and the fix; machine output is one object.
+//! The command line: bad input ends with 2 and says what, where and the fix; machine output is one
+//! object.
 
 use crate::support::{Repository, cicd, run};
 
 #[test]
 fn bad_files_end_with_2_and_name_the_place_and_the_fix() {
     let cases = [
-        ("name: patients\nprot: 8000\n", "service.yaml:2:1: unknown key `prot`", "did you mean `port`?"),
+        (
+            "name: patients\nprot: 8000\n",
+            "service.yaml:2:1: unknown key `prot`",
+            "did you mean `port`?",
+        ),
         ("name: patients\nport: eighty\n", "service.yaml:2:7: ", ""),
         ("name: patients\n", "service.yaml:1:1: `port` is missing", "add `port: 8000`"),
     ];
@@ -26,8 +31,13 @@ fn bad_files_end_with_2_and_name_the_place_and_the_fix() {
 fn on_github_an_error_is_an_annotation_at_its_place() {
     let repository = Repository::new();
     repository.write("service.yaml", "name: patients\nprot: 8000\n");
-    let ended = run(cicd(repository.path()).env("GITHUB_ACTIONS", "true").env("INPUT_COMMAND", "check")).ended(2);
-    assert!(ended.stdout.contains("::error file=service.yaml,line=2,col=1::unknown key `prot`"), "{ended}");
+    let ended =
+        run(cicd(repository.path()).env("GITHUB_ACTIONS", "true").env("INPUT_COMMAND", "check"))
+            .ended(2);
+    assert!(
+        ended.stdout.contains("::error file=service.yaml,line=2,col=1::unknown key `prot`"),
+        "{ended}"
+    );
 }
 
 /// Whoever is called at night opens the failing job's summary first.
@@ -38,7 +48,11 @@ fn a_failure_says_what_and_the_fix_in_the_job_summary() {
     let summary = repository.path().join("summary.md");
     run(cicd(repository.path()).arg("check").env("GITHUB_STEP_SUMMARY", &summary)).ended(2);
     let summary = std::fs::read_to_string(&summary).expect("a summary");
-    for part in ["**Failed**", "    service.yaml:2:1: unknown key `prot`", "      fix: did you mean `port`?"] {
+    for part in [
+        "**Failed**",
+        "    service.yaml:2:1: unknown key `prot`",
+        "      fix: did you mean `port`?",
+    ] {
         assert!(summary.contains(part), "{part}: {summary}");
     }
 }
@@ -52,10 +66,13 @@ fn a_missing_file_and_a_misspelt_flag_end_with_2() {
     assert!(ended.stderr.contains("--digest"), "{ended}");
     run(&mut cicd(repository.path())).ended(2);
     for output in [&["--output", "json"][..], &["--output=json"]] {
-        let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"]).args(output)).ended(2);
+        let ended =
+            run(cicd(repository.path()).args(["deploy", "--digset", "x"]).args(output)).ended(2);
         assert_eq!(ended.json()["error"]["kind"], "bad-input");
     }
-    let ended = run(cicd(repository.path()).args(["deploy", "--digset", "x"]).env("INPUT_OUTPUT", "json")).ended(2);
+    let ended =
+        run(cicd(repository.path()).args(["deploy", "--digset", "x"]).env("INPUT_OUTPUT", "json"))
+            .ended(2);
     assert_eq!(ended.json()["error"]["kind"], "bad-input");
 }
 

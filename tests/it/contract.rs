@@ -1,5 +1,5 @@
-//! The image contract, rule by rule: for each one images that break it, and nothing else, and images that come close and keep
-//! it. Built from real Dockerfiles, run by the real engine.
+//! The image contract, rule by rule: for each one images that break it, and nothing else, and
+//! images that come close and keep it. Built from real Dockerfiles, run by the real engine.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,8 @@ const AT_ONCE: usize = 6;
 
 /// Of every image; what differs stands in between.
 const HEAD: &str = "FROM python:3.13-slim\nENV SERVICE_VERSION=1 PYTHONDONTWRITEBYTECODE=1\n";
-const TAIL: &str = "COPY server.py /server.py\nUSER 10001\nCMD [\"python3\", \"-u\", \"/server.py\"]\n";
+const TAIL: &str =
+    "COPY server.py /server.py\nUSER 10001\nCMD [\"python3\", \"-u\", \"/server.py\"]\n";
 
 /// An image, and what the contract says of it.
 struct Row {
@@ -41,7 +42,14 @@ impl Row {
     /// An image that keeps every rule.
     fn good(what: &'static str) -> Row {
         let dockerfile = format!("{HEAD}{TAIL}");
-        Row { what, dockerfile, server: server("", EVERYWHERE), more: "", files: vec![], broken: None }
+        Row {
+            what,
+            dockerfile,
+            server: server("", EVERYWHERE),
+            more: "",
+            files: vec![],
+            broken: None,
+        }
     }
     /// With another server.
     fn serving(self, server: String) -> Row {
@@ -100,7 +108,8 @@ fn private_key() -> String {
 }
 
 fn starts() -> Vec<Row> {
-    let only_in_debug = "if os.environ['APP_MODE'] == 'debug':\n    print('no such thing'); sys.exit(3)\n";
+    let only_in_debug =
+        "if os.environ['APP_MODE'] == 'debug':\n    print('no such thing'); sys.exit(3)\n";
     let daemon = "if os.fork():\n    sys.exit(0)\n";
     vec![
         Row::good("ends in debug mode").before(only_in_debug).breaks(
@@ -119,7 +128,13 @@ fn starts() -> Vec<Row> {
         ),
         Row::good("ends after its first answer")
             .replacing("self.wfile.write(body)", "self.wfile.write(body); os._exit(4)")
-            .breaks("starts", "fail", BOTH, "ended while it should keep running", "see its last log lines"),
+            .breaks(
+                "starts",
+                "fail",
+                BOTH,
+                "ended while it should keep running",
+                "see its last log lines",
+            ),
         Row::good("needs more memory")
             .before("x = bytearray(200 * 1024 * 1024)\n")
             .saying("resources: {memory: 64Mi}\n")
@@ -182,14 +197,19 @@ fn mode() -> Vec<Row> {
         Row::good("starts with an empty environment")
             .with("ENTRYPOINT [\"/usr/bin/env\", \"-i\", \"SERVICE_VERSION=1\"]")
             .breaks("mode", "fail", BOTH, "PID 1 has no APP_MODE", "no `env -i`"),
-        Row::good("sets its mode itself").with(entrypoint).file("start.sh", script("export APP_MODE=debug")).breaks(
-            "mode",
-            "fail",
-            PRODUCTION,
-            "APP_MODE=debug where the container was given production",
-            "no `export APP_MODE=…`",
-        ),
-        Row::good("hands its environment on").with(entrypoint).file("start.sh", script("export MORE=1")),
+        Row::good("sets its mode itself")
+            .with(entrypoint)
+            .file("start.sh", script("export APP_MODE=debug"))
+            .breaks(
+                "mode",
+                "fail",
+                PRODUCTION,
+                "APP_MODE=debug where the container was given production",
+                "no `export APP_MODE=…`",
+            ),
+        Row::good("hands its environment on")
+            .with(entrypoint)
+            .file("start.sh", script("export MORE=1")),
         same(Row::good("knows no mode")).breaks(
             "mode-differs",
             "warn",
@@ -197,13 +217,15 @@ fn mode() -> Vec<Row> {
             "the same in both modes",
             "have it read APP_MODE",
         ),
-        same(Row::good("logs its mode"))
-            .before("print('log level', 'DEBUG' if os.environ['APP_MODE'] == 'debug' else 'INFO')\n"),
+        same(Row::good("logs its mode")).before(
+            "print('log level', 'DEBUG' if os.environ['APP_MODE'] == 'debug' else 'INFO')\n",
+        ),
     ]
 }
 
 fn required_variables() -> Vec<Row> {
-    const SECRETS: &str = "secrets: {API_TOKEN: 'ssm:/token'}\ncontract: {env: {API_TOKEN: stand-in}}\n";
+    const SECRETS: &str =
+        "secrets: {API_TOKEN: 'ssm:/token'}\ncontract: {env: {API_TOKEN: stand-in}}\n";
     vec![
         Row::good("starts without its secret").saying(SECRETS).breaks(
             "required-variables",
@@ -215,22 +237,43 @@ fn required_variables() -> Vec<Row> {
         Row::good("does not say what is missing")
             .before("if 'API_TOKEN' not in os.environ:\n    sys.exit('something is missing')\n")
             .saying(SECRETS)
-            .breaks("required-variables", "fail", WITHOUT, "names none of them", "API_TOKEN is not set"),
+            .breaks(
+                "required-variables",
+                "fail",
+                WITHOUT,
+                "names none of them",
+                "API_TOKEN is not set",
+            ),
         Row::good("ends without its secret as if all were well")
             .before("if 'API_TOKEN' not in os.environ:\n    print('no API_TOKEN'); sys.exit(0)\n")
             .saying(SECRETS)
-            .breaks("required-variables", "fail", WITHOUT, "exit code 0", "an exit code that is not 0"),
+            .breaks(
+                "required-variables",
+                "fail",
+                WITHOUT,
+                "exit code 0",
+                "an exit code that is not 0",
+            ),
         Row::good("says what is missing").before("os.environ['API_TOKEN']\n").saying(SECRETS),
         Row::good("has no value for what it needs")
             .before("os.environ['API_TOKEN']\n")
             .saying("secrets: {API_TOKEN: 'ssm:/token'}\n")
-            .breaks("starts", "fail", BOTH, "ended while it should keep running", "contract: {env: {API_TOKEN: …}}"),
+            .breaks(
+                "starts",
+                "fail",
+                BOTH,
+                "ended while it should keep running",
+                "contract: {env: {API_TOKEN: …}}",
+            ),
     ]
 }
 
 fn non_root() -> Vec<Row> {
-    let user =
-        |lines: &str| format!("{HEAD}COPY server.py /server.py\n{lines}\nCMD [\"python3\", \"-u\", \"/server.py\"]\n");
+    let user = |lines: &str| {
+        format!(
+            "{HEAD}COPY server.py /server.py\n{lines}\nCMD [\"python3\", \"-u\", \"/server.py\"]\n"
+        )
+    };
     vec![
         Row::good("says no user").dockerfile(&user("")).breaks(
             "non-root",
@@ -241,7 +284,13 @@ fn non_root() -> Vec<Row> {
         ),
         Row::good("is root by another name")
             .dockerfile(&user("RUN echo 'app:x:0:0::/:/bin/sh' >> /etc/passwd\nUSER app"))
-            .breaks("non-root", "fail", IMAGE, "PID 1 is root; the image says USER app", "USER 10001:10001"),
+            .breaks(
+                "non-root",
+                "fail",
+                IMAGE,
+                "PID 1 is root; the image says USER app",
+                "USER 10001:10001",
+            ),
         Row::good("is somebody by name")
             .dockerfile(&user("RUN echo 'app:x:10001:10001::/:/bin/sh' >> /etc/passwd\nUSER app")),
     ]
@@ -274,7 +323,9 @@ fn read_only() -> Vec<Row> {
             .with(data)
             .before(&write("/data/app.db"))
             .saying("contract: {rules: {read-only: off}}\n"),
-        Row::good("writes to a volume").with(&format!("{data}\nVOLUME /data")).before(&write("/data/app.db")),
+        Row::good("writes to a volume")
+            .with(&format!("{data}\nVOLUME /data"))
+            .before(&write("/data/app.db")),
         Row::good("writes to memory").before(&write("/dev/shm/scratch")),
     ]
 }
@@ -282,7 +333,8 @@ fn read_only() -> Vec<Row> {
 fn stops() -> Vec<Row> {
     const SOON: &str = "contract: {stop: 2s}\n";
     let without_exec = "COPY --chmod=755 start.sh /start.sh\nENTRYPOINT [\"/start.sh\"]";
-    let trap = "#!/bin/sh\n\"$@\" &\nchild=$!\ntrap 'kill -TERM $child' TERM\nwait $child\nwait $child\n";
+    let trap =
+        "#!/bin/sh\n\"$@\" &\nchild=$!\ntrap 'kill -TERM $child' TERM\nwait $child\nwait $child\n";
     let handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))";
     vec![
         Row::good("ignores SIGTERM").replacing(handler, "").saying(SOON).breaks(
@@ -293,38 +345,53 @@ fn stops() -> Vec<Row> {
             "handle SIGTERM",
         ),
         Row::good("ends too late")
-            .replacing(handler, "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(4), sys.exit(0)))")
+            .replacing(
+                handler,
+                "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(4), sys.exit(0)))",
+            )
             .saying(SOON)
             .breaks("stops", "fail", BOTH, "2 s after SIGTERM", "finish the requests"),
-        Row::good("ends in time")
-            .replacing(handler, "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(1)))"),
-        Row::good("ends on the signal it asks for").replacing("SIGTERM", "SIGINT").with("STOPSIGNAL SIGINT"),
+        Row::good("ends in time").replacing(
+            handler,
+            "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(1)))",
+        ),
+        Row::good("ends on the signal it asks for")
+            .replacing("SIGTERM", "SIGINT")
+            .with("STOPSIGNAL SIGINT"),
         Row::good("is behind a shell that keeps SIGTERM")
             .with(without_exec)
             .file("start.sh", "#!/bin/sh\n\"$@\"\necho done\n")
             .saying(SOON)
             .breaks("stops", "fail", BOTH, "PID 1 is `/bin/sh /start.sh", "exec \"$@\""),
-        Row::good("is behind a shell that hands SIGTERM on").with(without_exec).file("start.sh", trap).breaks(
-            "exec-form",
-            "warn",
-            BOTH,
-            "and the service its child `python3 -u /server.py`",
-            "exec \"$@\"",
-        ),
-        Row::good("is behind a script that is gone").with(without_exec).file("start.sh", "#!/bin/sh\nexec \"$@\"\n"),
+        Row::good("is behind a shell that hands SIGTERM on")
+            .with(without_exec)
+            .file("start.sh", trap)
+            .breaks(
+                "exec-form",
+                "warn",
+                BOTH,
+                "and the service its child `python3 -u /server.py`",
+                "exec \"$@\"",
+            ),
+        Row::good("is behind a script that is gone")
+            .with(without_exec)
+            .file("start.sh", "#!/bin/sh\nexec \"$@\"\n"),
     ]
 }
 
 fn secret_files() -> Vec<Row> {
     let copies = "COPY app /app";
     vec![
-        Row::good("has an environment file").with(copies).file("app/.env", "API_TOKEN=hunter2\n").breaks(
-            "secret-files",
-            "fail",
-            IMAGE,
-            "/app/.env is an environment file (layer ",
-            "`**/.env` to .dockerignore",
-        ),
+        Row::good("has an environment file")
+            .with(copies)
+            .file("app/.env", "API_TOKEN=hunter2\n")
+            .breaks(
+                "secret-files",
+                "fail",
+                IMAGE,
+                "/app/.env is an environment file (layer ",
+                "`**/.env` to .dockerignore",
+            ),
         Row::good("has deleted a key")
             .with("COPY app /app\nRUN rm -r /app")
             .file("app/id_ed25519", private_key())
@@ -339,15 +406,33 @@ fn secret_files() -> Vec<Row> {
             .with(copies)
             .file("app/.git/HEAD", "ref: refs/heads/main\n")
             .file("app/.git/config", "[core]\n")
-            .breaks("secret-files", "fail", IMAGE, "/app/.git is a git repository", "`.git` to .dockerignore"),
+            .breaks(
+                "secret-files",
+                "fail",
+                IMAGE,
+                "/app/.git is a git repository",
+                "`.git` to .dockerignore",
+            ),
         Row::good("has a token in its sources")
             .with(copies)
             .file("app/client.py", format!("TOKEN = '{}'\n", token()))
-            .breaks("secret-files", "fail", IMAGE, "/app/client.py is a GitHub token", "RUN --mount=type=secret"),
+            .breaks(
+                "secret-files",
+                "fail",
+                IMAGE,
+                "/app/client.py is a GitHub token",
+                "RUN --mount=type=secret",
+            ),
         Row::good("has a login to a registry of packages")
             .with(copies)
             .file("app/.npmrc", "//r.example.org/:_authToken=hunter2\n")
-            .breaks("secret-files", "fail", IMAGE, "/app/.npmrc is an npm token", "RUN --mount=type=secret"),
+            .breaks(
+                "secret-files",
+                "fail",
+                IMAGE,
+                "/app/.npmrc is an npm token",
+                "RUN --mount=type=secret",
+            ),
         Row::good("has what only looks like secrets")
             .with(copies)
             .file("app/.env.example", "API_TOKEN=\n")
@@ -435,14 +520,20 @@ fn holds(row: &Row) {
     let repository = repository(&name, row);
     let summary = repository.path().join("summary.md");
     let mut command = cicd(repository.path());
-    command.args(["build-image", "--version", "1.0.0", "--output", "json"]).env("GITHUB_STEP_SUMMARY", &summary);
+    command
+        .args(["build-image", "--version", "1.0.0", "--output", "json"])
+        .env("GITHUB_STEP_SUMMARY", &summary);
     let ended = run(&mut command);
     let fails = row.broken.is_some_and(|broken| broken.level == "fail");
     assert_eq!(ended.code, if fails { 8 } else { 0 }, "{what}: {ended}");
     let result = ended.json();
     let summary = std::fs::read_to_string(summary).expect("a summary");
     let mark = |mode: &str| {
-        if fails && row.broken.is_some_and(|broken| broken.modes.contains(&mode)) { "fail" } else { "pass" }
+        if fails && row.broken.is_some_and(|broken| broken.modes.contains(&mode)) {
+            "fail"
+        } else {
+            "pass"
+        }
     };
     let marks = json!({ "production": mark("production"), "debug": mark("debug") });
     assert_eq!(
@@ -453,43 +544,66 @@ fn holds(row: &Row) {
     match row.broken {
         None => {
             assert_eq!(result["contract"], marks, "{what}: {ended}");
-            assert!(!summary.contains("| fail |") && !summary.contains("| warn |"), "{what}: {summary}");
+            assert!(
+                !summary.contains("| fail |") && !summary.contains("| warn |"),
+                "{what}: {summary}"
+            );
         }
         Some(broken) => {
             assert_broken(what, &broken, &result, &ended);
-            assert!(summary.contains(&format!("| `{}` | {} |", broken.rule, broken.level)), "{what}: {summary}");
+            assert!(
+                summary.contains(&format!("| `{}` | {} |", broken.rule, broken.level)),
+                "{what}: {summary}"
+            );
         }
     }
     let said = format!("{ended}{summary}");
     for secret in ["hunter2", &token()] {
         assert!(!said.contains(secret), "{what}: {said}");
     }
-    let left = docker(&["ps", "-aq", "--filter", &format!("label=cicd.clinicult.io/contract={name}")]);
+    let left =
+        docker(&["ps", "-aq", "--filter", &format!("label=cicd.clinicult.io/contract={name}")]);
     assert!(left.is_empty(), "{what} leaves containers");
 }
 
 fn assert_broken(what: &str, broken: &Broken, result: &Value, ended: &Run) {
-    let findings = result["contract"]["findings"].as_array().unwrap_or_else(|| panic!("{what}: {ended}"));
+    let findings =
+        result["contract"]["findings"].as_array().unwrap_or_else(|| panic!("{what}: {ended}"));
     let [finding] = findings.as_slice() else { panic!("{what} breaks one rule: {ended}") };
-    assert_eq!((&finding["rule"], &finding["level"]), (&json!(broken.rule), &json!(broken.level)), "{what}: {ended}");
+    assert_eq!(
+        (&finding["rule"], &finding["level"]),
+        (&json!(broken.rule), &json!(broken.level)),
+        "{what}: {ended}"
+    );
     let modes = if broken.modes.is_empty() { Value::Null } else { json!(broken.modes) };
     assert_eq!(finding["modes"], modes, "{what}: {ended}");
-    assert!(finding["evidence"].as_str().expect("evidence").contains(broken.evidence), "{what}: {ended}");
+    assert!(
+        finding["evidence"].as_str().expect("evidence").contains(broken.evidence),
+        "{what}: {ended}"
+    );
     assert!(finding["fix"].as_str().expect("a fix").contains(broken.fix), "{what}: {ended}");
     if broken.level == "fail" {
         let error = &result["error"];
         assert!(
-            error["message"].as_str().expect("a message").ends_with(&format!("contract: {}", broken.rule)),
+            error["message"]
+                .as_str()
+                .expect("a message")
+                .ends_with(&format!("contract: {}", broken.rule)),
             "{what}: {ended}"
         );
-        let [cause] = error["causes"].as_array().expect("causes").as_slice() else { panic!("{what}: {ended}") };
+        let [cause] = error["causes"].as_array().expect("causes").as_slice() else {
+            panic!("{what}: {ended}")
+        };
         assert!(
             cause["reason"].as_str().expect("a reason").starts_with(&format!("{}: ", broken.rule)),
             "{what}: {ended}"
         );
         assert!(cause["fix"].as_str().expect("a fix").contains(broken.fix), "{what}: {ended}");
     } else {
-        assert!(ended.stderr.contains(&format!("warning: contract rule `{}`", broken.rule)), "{what}: {ended}");
+        assert!(
+            ended.stderr.contains(&format!("warning: contract rule `{}`", broken.rule)),
+            "{what}: {ended}"
+        );
     }
 }
 
@@ -497,7 +611,8 @@ fn repository(name: &str, row: &Row) -> Repository {
     let repository = Repository::new();
     // Only what is to be late is not waited for long.
     let late = row.broken.is_some_and(|broken| ["listens", "health"].contains(&broken.rule));
-    let startup = if late && !row.more.contains("health:") { "health: {startup: 15s}\n" } else { "" };
+    let startup =
+        if late && !row.more.contains("health:") { "health: {startup: 15s}\n" } else { "" };
     repository.write("service.yaml", &format!("name: {name}\nport: 8000\n{startup}{}", row.more));
     repository.write("Dockerfile", &row.dockerfile);
     repository.write(".dockerignore", "target/\n.git/\nsummary.md\n");
@@ -528,7 +643,10 @@ fn a_rule_that_does_not_exist_is_named_with_its_nearest() {
     let repository = repository(&unique("contract"), &row);
     let ended = run(cicd(repository.path()).args(["build-image", "--output", "json"])).ended(2);
     let error = &ended.json()["error"];
-    assert!(error["message"].as_str().expect("a message").contains("unknown key `nonroot`"), "{ended}");
+    assert!(
+        error["message"].as_str().expect("a message").contains("unknown key `nonroot`"),
+        "{ended}"
+    );
     assert!(error["fix"].as_str().expect("a fix").contains("did you mean `non-root`?"), "{ended}");
     assert!(!repository.path().join("target").exists(), "nothing was built");
 }

@@ -1,4 +1,5 @@
-//! Deploys to ECS behind the load balancer and API Gateway, on an emulator that runs each task as a real container.
+//! Deploys to ECS behind the load balancer and API Gateway, on an emulator that runs each task as a
+//! real container.
 
 use std::process::Command;
 use std::time::Instant;
@@ -20,7 +21,8 @@ impl Place {
     fn new(test: &str) -> Place {
         let name = unique(test);
         let place = Place { _removal: Removal::of(&name), name, repository: Repository::new() };
-        // The image is the same for all: a service's repository is its name's, so the probe's is put under that name too.
+        // The image is the same for all: a service's repository is its name's, so the probe's is
+        // put under that name too.
         place.push();
         place
     }
@@ -29,7 +31,13 @@ impl Place {
     fn push(&self) {
         let port = stack("AWS_ENDPOINT_URL").rsplit(':').next().expect("a port").to_string();
         let repository = format!("clinicult/{}", self.name);
-        run(Command::new("aws").args(["ecr", "create-repository", "--repository-name", &repository])).ended(0);
+        run(Command::new("aws").args([
+            "ecr",
+            "create-repository",
+            "--repository-name",
+            &repository,
+        ]))
+        .ended(0);
         for version in ["1.0.0", "2.0.0"] {
             digest_of(version);
             let from = format!("localhost:{port}/clinicult/probe:{version}");
@@ -42,7 +50,10 @@ impl Place {
 
     /// Writes service.yaml: `text` after name, port and the path it is exposed on.
     fn service(&self, text: &str) {
-        let head = format!("name: {0}\nport: 8000\nhealth: {{startup: 20s}}\nexpose: {{path: /{0}}}\n", self.name);
+        let head = format!(
+            "name: {0}\nport: 8000\nhealth: {{startup: 20s}}\nexpose: {{path: /{0}}}\n",
+            self.name
+        );
         self.repository.write("service.yaml", &format!("{head}{text}"));
     }
 
@@ -52,7 +63,15 @@ impl Place {
 
     fn command_within(&self, timeout: &str, version: &str) -> Command {
         let mut command = cicd(self.repository.path());
-        command.args(["deploy", "--environment", "production", "--output", "json", "--timeout", timeout]);
+        command.args([
+            "deploy",
+            "--environment",
+            "production",
+            "--output",
+            "json",
+            "--timeout",
+            timeout,
+        ]);
         command.args(["--version", version, "--digest", digest_of(version)]);
         // Every call says whose it is, so that the request log can be counted by test.
         command.env("AWS_SDK_UA_APP_ID", &self.name);
@@ -69,7 +88,8 @@ impl Place {
         log.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|call| {
-                call["write"] == true && call["agent"].as_str().is_some_and(|agent| agent.contains(&self.name))
+                call["write"] == true
+                    && call["agent"].as_str().is_some_and(|agent| agent.contains(&self.name))
             })
             .count()
     }
@@ -89,7 +109,11 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     assert_eq!(place.writes(), 0, "a plan writes nothing");
 
     let first = place.deploy("1.0.0").ended(0);
-    assert_eq!((&first.json()["status"], &first.json()["target"]), (&"deployed".into(), &"ecs".into()), "{first}");
+    assert_eq!(
+        (&first.json()["status"], &first.json()["target"]),
+        (&"deployed".into(), &"ecs".into()),
+        "{first}"
+    );
     assert_eq!(first.changed(), planned.changed(), "the plan is what was done");
     assert!(first.changed().contains(&format!("TaskDefinition/{}", place.name)), "{first}");
     assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says hello");
@@ -103,17 +127,32 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
 
     place.service("env: {GREETING: goodbye}\n");
     let third = place.deploy("1.0.0").ended(0);
-    assert_eq!(third.changed(), [format!("TaskDefinition/{}", place.name), format!("Service/{}", place.name)]);
+    assert_eq!(
+        third.changed(),
+        [format!("TaskDefinition/{}", place.name), format!("Service/{}", place.name)]
+    );
     assert!(third.stderr.contains("env.GREETING: hello → goodbye"), "{third}");
     assert_eq!(http_get(&format!("{}/", url(&third))), "version 1.0.0 says goodbye");
-    assert_eq!((&third.json()["previous-revision"], &third.json()["revision"]), (&"1".into(), &"2".into()));
+    assert_eq!(
+        (&third.json()["previous-revision"], &third.json()["revision"]),
+        (&"1".into(), &"2".into())
+    );
 
     let fourth = place.deploy("2.0.0").ended(0);
     assert_eq!(http_get(&format!("{}/", url(&fourth))), "version 2.0.0 says goodbye");
 
-    let status = run(cicd(place.repository.path()).args(["status", "--environment", "production", "--output", "json"]));
+    let status = run(cicd(place.repository.path()).args([
+        "status",
+        "--environment",
+        "production",
+        "--output",
+        "json",
+    ]));
     let status = status.ended(0).json();
-    assert_eq!((&status["state"], &status["digest"]), (&"ready".into(), &digest_of("2.0.0").into()));
+    assert_eq!(
+        (&status["state"], &status["digest"]),
+        (&"ready".into(), &digest_of("2.0.0").into())
+    );
     assert_eq!(status["version"], "2.0.0");
     assert_eq!((&status["revision"], &status["url"]), (&"3".into(), &url(&fourth).into()));
 }
@@ -135,7 +174,10 @@ fn a_crash_goes_back_to_what_ran_and_says_why() {
         (&"rolled-back".into(), &3.into()),
         "{crashed}"
     );
-    assert!(error["causes"][0]["log-tail"].to_string().contains("the database is gone"), "{crashed}");
+    assert!(
+        error["causes"][0]["log-tail"].to_string().contains("the database is gone"),
+        "{crashed}"
+    );
     assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says nothing");
 
     place.service("");
@@ -168,7 +210,10 @@ fn a_first_deploy_that_crashes_is_left_with_no_tasks() {
     place.service("env: {CRASH: nothing works}\n");
     let crashed = place.deploy("1.0.0").ended(5);
     assert!(
-        crashed.json()["error"]["message"].as_str().expect("a message").contains("no earlier version"),
+        crashed.json()["error"]["message"]
+            .as_str()
+            .expect("a message")
+            .contains("no earlier version"),
         "{crashed}"
     );
     let found = run(Command::new("aws").args([
@@ -183,10 +228,15 @@ fn a_first_deploy_that_crashes_is_left_with_no_tasks() {
     ]));
     assert_eq!(found.ended(0).stdout.trim(), "0");
     place.service("");
-    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "deployed", "the next good version comes up");
+    assert_eq!(
+        place.deploy("1.0.0").ended(0).json()["status"],
+        "deployed",
+        "the next good version comes up"
+    );
 }
 
-/// Everything but making a route is allowed, so the service is there already when the deploy is denied the rest.
+/// Everything but making a route is allowed, so the service is there already when the deploy is
+/// denied the rest.
 #[test]
 fn a_deploy_that_is_denied_half_way_goes_back() {
     let place = Place::new("ecs-half");
@@ -197,9 +247,14 @@ fn a_deploy_that_is_denied_half_way_goes_back() {
     let error = denied.json()["error"].clone();
     assert!(error["fix"].as_str().is_some_and(|fix| fix.contains("apigateway:POST")), "{denied}");
     let count = ["ecs", "describe-services", "--cluster", "clinicult", "--services", &place.name];
-    let count = run(Command::new("aws").args(count).args(["--query", "services[0].desiredCount"])).ended(0);
+    let count =
+        run(Command::new("aws").args(count).args(["--query", "services[0].desiredCount"])).ended(0);
     assert_eq!(count.stdout.trim(), "0", "what was started is stopped");
-    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "deployed", "who may, goes on from there");
+    assert_eq!(
+        place.deploy("1.0.0").ended(0).json()["status"],
+        "deployed",
+        "who may, goes on from there"
+    );
 }
 
 #[test]
@@ -217,7 +272,8 @@ fn an_endpoint_that_never_answers_does_not_hold_a_deploy_for_ever() {
 #[test]
 fn what_cannot_be_done_is_refused_before_anything_changes() {
     let place = Place::new("ecs-no");
-    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
+    let platform =
+        std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
     let with = |from: &str, to: &str, service: &str| {
         assert!(platform.contains(from), "{platform}");
         place.repository.write("other.yaml", &platform.replace(from, to));
@@ -225,10 +281,22 @@ fn what_cannot_be_done_is_refused_before_anything_changes() {
         run(place.command("1.0.0").args(["--platform", "other.yaml"]))
     };
     let cases = [
-        (with("cluster: clinicult\n", "cluster: nowhere\n", ""), 3, "there is no ECS cluster nowhere"),
+        (
+            with("cluster: clinicult\n", "cluster: nowhere\n", ""),
+            3,
+            "there is no ECS cluster nowhere",
+        ),
         (with("listener: ", "# ", ""), 2, "has no load balancer"),
-        (with("x", "x", "autoscale: {min: 1, max: 2, cpu: 50}\n"), 2, "`autoscale` is not supported on ECS"),
-        (with("x", "x", "before-deploy: {command: [a]}\n"), 2, "`before-deploy` is not supported on ECS"),
+        (
+            with("x", "x", "autoscale: {min: 1, max: 2, cpu: 50}\n"),
+            2,
+            "`autoscale` is not supported on ECS",
+        ),
+        (
+            with("x", "x", "before-deploy: {command: [a]}\n"),
+            2,
+            "`before-deploy` is not supported on ECS",
+        ),
         (with("x", "x", "manifests: [a.yaml]\n"), 2, "`manifests` is not supported on ECS"),
         (with("x", "x", "secrets: {A: 'k8s:a/b'}\n"), 2, "secrets.A is `k8s:a/b`"),
         (with("x", "x", "resources: {cpu: '17'}\n"), 2, "more than a Fargate task can have"),
@@ -245,7 +313,8 @@ fn what_cannot_be_done_is_refused_before_anything_changes() {
 #[test]
 fn render_shows_the_task_definition_without_a_network() {
     let repository = Repository::new();
-    repository.write("service.yaml", "name: p\nport: 8000\nsecrets: {URL: 'secretsmanager:p/db#url'}\n");
+    repository
+        .write("service.yaml", "name: p\nport: 8000\nsecrets: {URL: 'secretsmanager:p/db#url'}\n");
     repository.write(
         "platform.yaml",
         "registry: {account: '111122223333', region: eu-west-1, prefix: c/}\nenvironments:\n  production:\n    target: ecs\n    region: eu-west-1\n    \
@@ -255,6 +324,9 @@ fn render_shows_the_task_definition_without_a_network() {
     command.env_remove("INPUT_PLATFORM").env_remove("AWS_ENDPOINT_URL");
     let ended = run(command.args(["render", "--environment", "production"])).ended(0);
     let shown: Value = serde_json::from_str(&ended.stdout).expect("JSON");
-    assert_eq!(shown["secrets"]["URL"], "arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::");
+    assert_eq!(
+        shown["secrets"]["URL"],
+        "arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::"
+    );
     assert_eq!((&shown["cpu"], &shown["memory"]), (&256.into(), &512.into()));
 }

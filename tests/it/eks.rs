@@ -9,7 +9,8 @@ use crate::iam::User;
 use crate::probe::digest_of;
 use crate::support::{Repository, Run, cicd, root, run, stack};
 
-/// The service's name, and so its repository's: the same in all tests, as each has a namespace of its own.
+/// The service's name, and so its repository's: the same in all tests, as each has a namespace of
+/// its own.
 const SERVICE: &str = "probe";
 const CLUSTER: &str = "clinicult-staging";
 
@@ -21,7 +22,9 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = Command::new("kubectl").args(["delete", "namespace", &self.namespace, "--wait=false"]).output();
+        let _ = Command::new("kubectl")
+            .args(["delete", "namespace", &self.namespace, "--wait=false"])
+            .output();
     }
 }
 
@@ -29,7 +32,8 @@ impl Place {
     fn new(test: &str) -> Place {
         let place = Place::without_namespace(test);
         place.kubectl_cluster(&["create", "namespace", &place.namespace]);
-        // A pod can only be made where its service account exists, and the controller makes that a moment after the namespace.
+        // A pod can only be made where its service account exists, and the controller makes that a
+        // moment after the namespace.
         place.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"]);
         place
     }
@@ -38,7 +42,8 @@ impl Place {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let namespace = format!("{test}-{:x}", since.as_micros() & 0xffff_ffff);
         let repository = Repository::new();
-        let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
+        let platform =
+            std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
         let ours = platform.replace("namespace: staging", &format!("namespace: {namespace}"));
         assert_ne!(ours, platform, "the stack's platform.yaml has no `namespace: staging`");
         repository.write("platform.yaml", &ours);
@@ -57,7 +62,15 @@ impl Place {
 
     fn command(&self, version: &str, digest: &str) -> Command {
         let mut command = cicd(self.repository.path());
-        command.args(["deploy", "--environment", "staging", "--platform", "platform.yaml", "--output", "json"]);
+        command.args([
+            "deploy",
+            "--environment",
+            "staging",
+            "--platform",
+            "platform.yaml",
+            "--output",
+            "json",
+        ]);
         command.args(["--version", version, "--digest", digest, "--timeout", "90s"]);
         command
     }
@@ -82,13 +95,15 @@ impl Place {
         self.kubectl_cluster(&["get", "--raw", &path])
     }
 
-    /// What this program wrote to the namespace so far, as the API server's audit log has it: `patch deployments`.
+    /// What this program wrote to the namespace so far, as the API server's audit log has it:
+    /// `patch deployments`.
     fn writes(&self) -> Vec<String> {
         let log = std::fs::read_to_string(stack("CICD_STACK_AUDIT_LOG")).expect("the audit log");
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ours = events.filter(|event| {
             let user = event["user"]["username"].as_str().unwrap_or_default();
-            let somebody_else = user.starts_with("system:") || ["tests", "cluster-components"].contains(&user);
+            let somebody_else =
+                user.starts_with("system:") || ["tests", "cluster-components"].contains(&user);
             let dry = event["requestURI"].as_str().unwrap_or_default().contains("dryRun=All");
             event["objectRef"]["namespace"] == self.namespace.as_str() && !somebody_else && !dry
         });
@@ -117,15 +132,25 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
         "{first}"
     );
     assert_eq!(json.get("previous-revision"), None, "{first}");
-    let all = [format!("ServiceAccount/{SERVICE}"), format!("Service/{SERVICE}"), format!("Deployment/{SERVICE}")];
+    let all = [
+        format!("ServiceAccount/{SERVICE}"),
+        format!("Service/{SERVICE}"),
+        format!("Deployment/{SERVICE}"),
+    ];
     assert_eq!(first.changed(), all);
     assert_eq!(planned.changed(), all);
     assert_eq!(place.answer(), "version 1.0.0 says hello");
     let url = json["url"].as_str().expect("a URL");
-    assert!(url.starts_with("https://") && url.ends_with(&format!("/services/{SERVICE}:8000/proxy/")), "{url}");
+    assert!(
+        url.starts_with("https://") && url.ends_with(&format!("/services/{SERVICE}:8000/proxy/")),
+        "{url}"
+    );
     let image =
         place.get(&format!("deployment/{SERVICE}"))["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-    assert!(image.as_str().is_some_and(|image| image.ends_with(&format!("@{}", digest_of("1.0.0")))), "{image}");
+    assert!(
+        image.as_str().is_some_and(|image| image.ends_with(&format!("@{}", digest_of("1.0.0")))),
+        "{image}"
+    );
 
     let before = place.writes();
     assert!(!before.is_empty(), "the audit log names no write of the first deploy");
@@ -184,13 +209,21 @@ fn a_version_that_crashes_is_explained_and_taken_back() {
     let error = &failed.json()["error"];
     assert_eq!(error["kind"], "rolled-back", "{failed}");
     let cause = &error["causes"][0];
-    assert!(cause["object"].as_str().is_some_and(|object| object.starts_with(&format!("Pod/{SERVICE}-"))), "{failed}");
+    assert!(
+        cause["object"]
+            .as_str()
+            .is_some_and(|object| object.starts_with(&format!("Pod/{SERVICE}-"))),
+        "{failed}"
+    );
     assert_eq!(cause["exit-code"], 3, "{failed}");
-    let log: Vec<&str> = cause["log-tail"].as_array().expect("a log").iter().filter_map(Value::as_str).collect();
+    let log: Vec<&str> =
+        cause["log-tail"].as_array().expect("a log").iter().filter_map(Value::as_str).collect();
     assert!(log.contains(&"log line 2: no database"), "{failed}");
     assert!(cause["fix"].is_string(), "{failed}");
-    let started =
-        log.iter().find_map(|line| line.strip_prefix("starting at ")?.parse::<f64>().ok()).expect("when it started");
+    let started = log
+        .iter()
+        .find_map(|line| line.strip_prefix("starting at ")?.parse::<f64>().ok())
+        .expect("when it started");
     // It crashes right at its start; everything after, the way back included, has ten seconds.
     assert!(ended_at - started < 10.0, "{:.1} s after the crash: {failed}", ended_at - started);
 
@@ -209,9 +242,9 @@ fn a_first_version_that_crashes_is_left_for_looking_at() {
     assert_eq!(error["kind"], "broken");
     assert_eq!(error["causes"][0]["exit-code"], 3, "{failed}");
     assert!(
-        error["message"]
-            .as_str()
-            .is_some_and(|message| message.contains("kubectl -n") && message.contains("left for looking at")),
+        error["message"].as_str().is_some_and(
+            |message| message.contains("kubectl -n") && message.contains("left for looking at")
+        ),
         "{failed}"
     );
     place.get(&format!("deployment/{SERVICE}"));
@@ -230,7 +263,10 @@ fn an_image_that_is_not_there_is_refused_at_once() {
     let started = Instant::now();
     let refused = run(&mut place.command("1.0.0", &digest)).ended(3);
     let error = &refused.json()["error"];
-    assert!(error["message"].as_str().is_some_and(|message| message.contains(&digest)), "{refused}");
+    assert!(
+        error["message"].as_str().is_some_and(|message| message.contains(&digest)),
+        "{refused}"
+    );
     assert!(error["fix"].as_str().is_some_and(|fix| fix.contains("push-ecr")), "{refused}");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(place.writes().is_empty(), "{:?}", place.writes());
@@ -244,10 +280,12 @@ fn what_is_missing_is_refused_before_anything_is_written() {
     let fix = refused.json()["error"]["fix"].as_str().expect("a fix").to_string();
     assert!(fix.contains(&format!("kubectl create namespace {}", place.namespace)), "{refused}");
 
-    let platform = std::fs::read_to_string(place.repository.path().join("platform.yaml")).expect("platform.yaml");
-    place
-        .repository
-        .write("platform.yaml", &platform.replace("cluster: clinicult-staging", "cluster: clinicult-stagign"));
+    let platform = std::fs::read_to_string(place.repository.path().join("platform.yaml"))
+        .expect("platform.yaml");
+    place.repository.write(
+        "platform.yaml",
+        &platform.replace("cluster: clinicult-staging", "cluster: clinicult-stagign"),
+    );
     let refused = place.deploy("1.0.0").ended(3);
     assert!(
         refused.stderr.contains("no EKS cluster clinicult-stagign")
@@ -261,13 +299,22 @@ fn what_is_missing_is_refused_before_anything_is_written() {
     assert!(refused.stderr.contains("create secret generic db --from-literal=url=…"), "{refused}");
     assert!(place.writes().is_empty(), "{:?}", place.writes());
 
-    place.kubectl(&["create", "secret", "generic", "db", "--from-literal=url=hunter2-the-password"]);
+    place.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "db",
+        "--from-literal=url=hunter2-the-password",
+    ]);
     let deployed = place.deploy("1.0.0").ended(0);
     assert!(!format!("{deployed}").contains("hunter2"), "{deployed}");
 
     place.service("before-deploy: {command: [migrate]}\n");
     let refused = place.deploy("1.0.0").ended(2);
-    assert!(refused.stderr.contains("`before-deploy`") && refused.stderr.contains("`staging`"), "{refused}");
+    assert!(
+        refused.stderr.contains("`before-deploy`") && refused.stderr.contains("`staging`"),
+        "{refused}"
+    );
 }
 
 fn deploy_as(user: &User, place: &Place, version: &str) -> Run {
@@ -280,28 +327,41 @@ fn who_may_not_enter_is_told_what_to_add() {
     place.service("");
     let user = |role: &str| format!("{role}-{}", place.namespace);
 
-    let fix_of =
-        |ended: &Run| ended.json()["error"]["fix"].as_str().unwrap_or_else(|| panic!("no fix: {ended}")).to_string();
+    let fix_of = |ended: &Run| {
+        ended.json()["error"]["fix"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no fix: {ended}"))
+            .to_string()
+    };
 
-    let nobody = deploy_as(&User::new(user("nobody"), r#"["sts:GetCallerIdentity"]"#), &place, "1.0.0").ended(3);
+    let nobody =
+        deploy_as(&User::new(user("nobody"), r#"["sts:GetCallerIdentity"]"#), &place, "1.0.0")
+            .ended(3);
     assert!(fix_of(&nobody).contains("ecr:DescribeImages"), "{nobody}");
 
     let reader = User::new(user("reader"), r#"["ecr:DescribeImages"]"#);
     let nobody = deploy_as(&reader, &place, "1.0.0").ended(3);
     assert!(fix_of(&nobody).contains("eks:DescribeCluster"), "{nobody}");
 
-    let stranger =
-        User::new(user("stranger"), r#"["ecr:DescribeImages", "eks:DescribeCluster", "sts:GetCallerIdentity"]"#);
+    let stranger = User::new(
+        user("stranger"),
+        r#"["ecr:DescribeImages", "eks:DescribeCluster", "sts:GetCallerIdentity"]"#,
+    );
     let refused = deploy_as(&stranger, &place, "1.0.0").ended(3);
-    let entry =
-        format!("create-access-entry --cluster-name {CLUSTER} --region eu-west-1 --principal-arn {}", stranger.arn());
+    let entry = format!(
+        "create-access-entry --cluster-name {CLUSTER} --region eu-west-1 --principal-arn {}",
+        stranger.arn()
+    );
     assert!(fix_of(&refused).contains(&entry), "{refused}");
     assert!(fix_of(&refused).contains(&format!("namespaces={}", place.namespace)), "{refused}");
 
     let guest = User::new(user("guest"), r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#);
     guest.enters("guests");
     let refused = deploy_as(&guest, &place, "1.0.0").ended(3);
-    assert!(fix_of(&refused).contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"), "{refused}");
+    assert!(
+        fix_of(&refused).contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"),
+        "{refused}"
+    );
     assert!(place.writes().is_empty(), "{:?}", place.writes());
 }
 
@@ -309,13 +369,19 @@ fn who_may_not_enter_is_told_what_to_add() {
 fn the_role_in_the_documentation_is_enough() {
     let place = Place::new("role");
     let documentation = std::fs::read_to_string(root().join("docs/iam.md")).expect("docs/iam.md");
-    let role = documentation.split("```yaml\n").find(|part| part.contains("kind: Role\n")).expect("a Role");
+    let role = documentation
+        .split("```yaml\n")
+        .find(|part| part.contains("kind: Role\n"))
+        .expect("a Role");
     place.repository.write("role.yaml", role.split("```").next().expect("the Role"));
     let file = place.repository.path().join("role.yaml");
     place.kubectl(&["apply", "-f", file.to_str().expect("a path")]);
     let group = format!("deployers-{}", place.namespace);
     place.kubectl(&["create", "rolebinding", "cicd", "--role=cicd", &format!("--group={group}")]);
-    let user = User::new(format!("deployer-{}", place.namespace), r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#);
+    let user = User::new(
+        format!("deployer-{}", place.namespace),
+        r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#,
+    );
     user.enters(&group);
 
     let all = "expose: {path: /probe}\nautoscale: {min: 1, max: 2, cpu: 70}\n";
@@ -340,7 +406,10 @@ fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
 
     place.service("autoscale: {min: 1, max: 4, cpu: 70}\n");
     let auto = place.deploy("1.0.0").ended(0);
-    assert_eq!(auto.changed(), [format!("Deployment/{SERVICE}"), format!("HorizontalPodAutoscaler/{SERVICE}")]);
+    assert_eq!(
+        auto.changed(),
+        [format!("Deployment/{SERVICE}"), format!("HorizontalPodAutoscaler/{SERVICE}")]
+    );
     assert_eq!(replicas(), 2, "the count stays what it was: {auto}");
 
     // What an autoscaler does.
@@ -354,7 +423,10 @@ fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
 
     place.service("replicas: 1\nenv: {GREETING: hello}\n");
     let fixed = place.deploy("1.0.0").ended(0);
-    assert_eq!(fixed.changed(), [format!("HorizontalPodAutoscaler/{SERVICE}"), format!("Deployment/{SERVICE}")]);
+    assert_eq!(
+        fixed.changed(),
+        [format!("HorizontalPodAutoscaler/{SERVICE}"), format!("Deployment/{SERVICE}")]
+    );
     assert_eq!(replicas(), 1);
     assert_eq!(place.kubectl(&["get", "hpa", "-o", "name"]), "");
 }
@@ -362,21 +434,30 @@ fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
 #[test]
 fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it() {
     let place = Place::new("manifests");
-    let config =
-        |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: extra}}\ndata: {{key: {value}}}\n");
+    let config = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: extra}}\ndata: {{key: {value}}}\n"
+        )
+    };
     place.repository.write("k8s/extra.yaml", &config("good"));
     let with = "manifests: [k8s/extra.yaml]\nexpose: {path: /patients}\n";
     place.service(with);
     let first = place.deploy("1.0.0").ended(0);
     assert!(first.changed().contains(&"ConfigMap/extra".to_string()), "{first}");
-    assert_eq!(place.get(&format!("ingress/{SERVICE}"))["spec"]["rules"][0]["http"]["paths"][0]["path"], "/patients");
+    assert_eq!(
+        place.get(&format!("ingress/{SERVICE}"))["spec"]["rules"][0]["http"]["paths"][0]["path"],
+        "/patients"
+    );
 
     place.repository.write("k8s/extra.yaml", &config("bad"));
     place.service(&format!("{with}env: {{CRASH: bad configuration}}\n"));
     place.deploy("1.0.0").ended(4);
     assert_eq!(place.get("configmap/extra")["data"]["key"], "good");
 
-    place.repository.write("k8s/extra.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\ndta: {}\n");
+    place.repository.write(
+        "k8s/extra.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\ndta: {}\n",
+    );
     place.service(with);
     let invalid = place.deploy("1.0.0").ended(2);
     assert!(invalid.stderr.contains("dta"), "{invalid}");
@@ -385,7 +466,14 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
     let without = place.deploy("1.0.0").ended(0);
     assert_eq!(without.changed(), [format!("Ingress/{SERVICE}"), "ConfigMap/extra".to_string()]);
     assert_eq!(
-        place.kubectl(&["get", "configmap/extra", &format!("ingress/{SERVICE}"), "--ignore-not-found", "-o", "name"]),
+        place.kubectl(&[
+            "get",
+            "configmap/extra",
+            &format!("ingress/{SERVICE}"),
+            "--ignore-not-found",
+            "-o",
+            "name"
+        ]),
         ""
     );
     assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
@@ -401,7 +489,15 @@ fn fields_of_people_are_taken_over_and_those_of_controllers_are_not() {
     assert!(repaired.stderr.contains("env[GREETING].value: by-hand → hello"), "{repaired}");
 
     let patch = r#"[{"op": "replace", "path": "/spec/replicas", "value": 2}]"#;
-    place.kubectl(&["patch", "deployment", SERVICE, "--type=json", "-p", patch, "--field-manager=some-controller"]);
+    place.kubectl(&[
+        "patch",
+        "deployment",
+        SERVICE,
+        "--type=json",
+        "-p",
+        patch,
+        "--field-manager=some-controller",
+    ]);
     let before = place.writes();
     let refused = place.deploy("1.0.0").ended(3);
     assert!(refused.stderr.contains("`some-controller` owns .spec.replicas"), "{refused}");
@@ -411,7 +507,10 @@ fn fields_of_people_are_taken_over_and_those_of_controllers_are_not() {
 #[test]
 fn a_service_that_something_else_deployed_goes_back_to_what_that_was() {
     let place = Place::new("adopt");
-    let image = format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/{SERVICE}@{}", digest_of("1.0.0"));
+    let image = format!(
+        "111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/{SERVICE}@{}",
+        digest_of("1.0.0")
+    );
     let old = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {SERVICE}}}\nspec:\n  selector: {{matchLabels: {{app.kubernetes.io/name: {SERVICE}}}}}\n  template:\n    metadata: {{labels: {{app.kubernetes.io/name: {SERVICE}}}}}\n    spec:\n      containers: [{{name: {SERVICE}, image: \"{image}\", ports: [{{name: http, containerPort: 8000}}]}}]\n"
     );
@@ -423,7 +522,11 @@ fn a_service_that_something_else_deployed_goes_back_to_what_that_was() {
     place.service("env: {CRASH: no database}\n");
     let failed = place.deploy("2.0.0").ended(4);
     let live = place.get(&format!("deployment/{SERVICE}"));
-    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["image"], image.as_str(), "{failed}");
+    assert_eq!(
+        live["spec"]["template"]["spec"]["containers"][0]["image"],
+        image.as_str(),
+        "{failed}"
+    );
     assert_eq!(live["status"]["readyReplicas"], 1, "{failed}");
 
     place.service("");
@@ -442,8 +545,9 @@ fn a_bucket_is_made_once_and_named_to_the_container() {
     assert_eq!(first.changed()[0], format!("Bucket/{bucket}"));
     let head = || run(Command::new("aws").args(["s3api", "head-bucket", "--bucket", &bucket]));
     head().ended(0);
-    let env =
-        place.get(&format!("deployment/{SERVICE}"))["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+    let env = place.get(&format!("deployment/{SERVICE}"))["spec"]["template"]["spec"]["containers"]
+        [0]["env"]
+        .to_string();
     assert!(env.contains(&format!(r#"{{"name":"HISTORY_BUCKET","value":"{bucket}"}}"#)), "{env}");
     assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
     run(Command::new("aws").args(["s3", "rb", &format!("s3://{bucket}")])).ended(0);
@@ -452,13 +556,31 @@ fn a_bucket_is_made_once_and_named_to_the_container() {
 #[test]
 fn render_prints_what_deploy_would_apply() {
     let place = Place::without_namespace("render");
-    place.repository.write("extra.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\n");
+    place
+        .repository
+        .write("extra.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\n");
     place.service("manifests: [extra.yaml]\n");
     let mut command = cicd(place.repository.path());
-    command.args(["render", "--environment", "staging", "--platform", "platform.yaml", "--version", "1.0.0"]);
+    command.args([
+        "render",
+        "--environment",
+        "staging",
+        "--platform",
+        "platform.yaml",
+        "--version",
+        "1.0.0",
+    ]);
     let rendered = run(command.args(["--digest", digest_of("1.0.0")])).ended(0);
-    let kinds: Vec<&str> = rendered.stdout.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
+    let kinds: Vec<&str> =
+        rendered.stdout.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
     assert_eq!(kinds, ["ServiceAccount", "ConfigMap", "Service", "Deployment"]);
-    assert_eq!(rendered.stdout.matches(&format!("namespace: {}", place.namespace)).count(), 4, "{rendered}");
-    assert!(rendered.stdout.contains(&format!("clinicult/{SERVICE}@{}", digest_of("1.0.0"))), "{rendered}");
+    assert_eq!(
+        rendered.stdout.matches(&format!("namespace: {}", place.namespace)).count(),
+        4,
+        "{rendered}"
+    );
+    assert!(
+        rendered.stdout.contains(&format!("clinicult/{SERVICE}@{}", digest_of("1.0.0"))),
+        "{rendered}"
+    );
 }

@@ -1,4 +1,5 @@
-//! The generated files are what the code says, and the outputs that commands give are those that action.yml declares.
+//! The generated files are what the code says, and the outputs that commands give are those that
+//! action.yml declares.
 
 use crate::support::{Repository, cicd, root, run};
 
@@ -15,15 +16,22 @@ fn committed_files_are_what_the_code_makes() {
     for file in FILES {
         let made = run(cicd(&root()).args(["generate", file])).ended(0).stdout;
         let committed = std::fs::read_to_string(root().join(file)).unwrap_or_default();
-        assert!(made == committed, "{file} is not what the code makes: run `./dev fmt` and commit it");
+        assert!(
+            made == committed,
+            "{file} is not what the code makes: run `./dev fmt` and commit it"
+        );
     }
 }
 
 #[test]
 fn every_output_is_declared() {
     let action = std::fs::read_to_string(root().join("action.yml")).expect("action.yml");
-    let declared =
-        |key: &str| action.split("outputs:").nth(1).is_some_and(|outputs| outputs.contains(&format!("\n  {key}:\n")));
+    let declared = |key: &str| {
+        action
+            .split("outputs:")
+            .nth(1)
+            .is_some_and(|outputs| outputs.contains(&format!("\n  {key}:\n")))
+    };
     let repository = Repository::of_example();
     for command in [&["version"][..], &["check"], &["render", "--environment", "local"]] {
         let ended = run(cicd(repository.path()).args(command).args(["--output", "json"])).ended(0);
@@ -36,12 +44,14 @@ fn every_output_is_declared() {
 /// docs/service.md and docs/platform.md name every key of the schemas.
 #[test]
 fn the_reference_names_every_key() {
-    for (schema, page) in
-        [("schema/service.schema.json", "docs/service.md"), ("schema/platform.schema.json", "docs/platform.md")]
-    {
+    for (schema, page) in [
+        ("schema/service.schema.json", "docs/service.md"),
+        ("schema/platform.schema.json", "docs/platform.md"),
+    ] {
         let page_text = std::fs::read_to_string(root().join(page)).expect(page);
         let schema: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(root().join(schema)).expect(schema)).expect("JSON");
+            serde_json::from_str(&std::fs::read_to_string(root().join(schema)).expect(schema))
+                .expect("JSON");
         let mut keys = Vec::new();
         collect(&schema, &mut keys);
         for key in keys {
@@ -53,7 +63,9 @@ fn the_reference_names_every_key() {
 fn collect(schema: &serde_json::Value, keys: &mut Vec<String>) {
     match schema {
         serde_json::Value::Object(map) => {
-            if let Some(properties) = map.get("properties").and_then(|properties| properties.as_object()) {
+            if let Some(properties) =
+                map.get("properties").and_then(|properties| properties.as_object())
+            {
                 keys.extend(properties.keys().cloned());
             }
             map.values().for_each(|value| collect(value, keys));

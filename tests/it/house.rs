@@ -1,4 +1,5 @@
-//! The rules of the house (ARCHITECTURE.md), held: what may be named where, and that what is written down is so.
+//! The rules of the house (ARCHITECTURE.md), held: what may be named where, and that what is
+//! written down is so.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
 }
 
 fn text(file: &Path) -> String {
-    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    std::fs::read_to_string(root().join(file))
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// A source file without its tests.
@@ -105,7 +107,11 @@ fn pure_modules_do_no_io_and_read_no_clock() {
         seen += 1;
         for line in statements(&code(&file)) {
             for effect in effects {
-                assert!(!line.contains(effect), "{} is pure and says `{effect}`: {line}", file.display());
+                assert!(
+                    !line.contains(effect),
+                    "{} is pure and says `{effect}`: {line}",
+                    file.display()
+                );
             }
         }
     }
@@ -119,8 +125,8 @@ fn a_step_never_imports_another_step() {
         for file in files(&format!("src/{step}"), ".rs") {
             for line in statements(&text(&file)) {
                 for other in steps.iter().filter(|other| **other != step) {
-                    let import =
-                        line.contains(&format!("crate::{other}::")) || line.contains(&format!("crate::{{{other}"));
+                    let import = line.contains(&format!("crate::{other}::"))
+                        || line.contains(&format!("crate::{{{other}"));
                     assert!(!import, "{}: {line}", file.display());
                 }
             }
@@ -144,7 +150,7 @@ fn an_sdk_stays_in_its_room() {
         ("bollard", "src/docker"),
         ("gix::", "src/git.rs src/version/"),
         ("indicatif", "src/report/"),
-        ("clap", "src/cli.rs src/generate src/report/mod.rs"),
+        ("clap", "src/cli.rs src/generate src/report.rs"),
     ];
     for (sdk, homes) in rooms {
         for file in files("src", ".rs") {
@@ -156,20 +162,24 @@ fn an_sdk_stays_in_its_room() {
                 let named = line.contains(&format!(" {sdk}"))
                     || line.contains(&format!("({sdk}"))
                     || line.contains(&format!("&{sdk}"));
-                // The session and the repository are handed through; they are opened in their own rooms.
-                let handed = ["&gix::Repository", "clap::ValueEnum"].iter().any(|through| line.contains(through));
+                // The session and the repository are handed through; they are opened in their own
+                // rooms.
+                let handed = ["&gix::Repository", "clap::ValueEnum"]
+                    .iter()
+                    .any(|through| line.contains(through));
                 assert!(!named || handed, "{path} names {sdk}, which lives in {homes}: {line}");
             }
         }
     }
 }
 
-/// Where a disallowed method is let in, by `expect` and with a reason; nothing is let in by `allow`.
+/// Where a disallowed method is let in, by `expect` and with a reason; nothing is let in by
+/// `allow`.
 #[test]
 fn effects_are_in_their_rooms() {
     let rooms = [
         "src/main.rs",
-        "src/report/mod.rs",
+        "src/report.rs",
         "src/version/fetch.rs",
         "src/deploy/",
         "src/image/",
@@ -180,9 +190,15 @@ fn effects_are_in_their_rooms() {
     for file in files("src", ".rs") {
         let path = file.to_string_lossy().into_owned();
         let code = code(&file);
-        assert!(!code.contains("allow(clippy::disallowed"), "{path} allows what clippy.toml disallows");
+        assert!(
+            !code.contains("allow(clippy::disallowed"),
+            "{path} allows what clippy.toml disallows"
+        );
         if code.contains("expect(clippy::disallowed") {
-            assert!(rooms.iter().any(|room| path.starts_with(room)), "{path} is no room for effects");
+            assert!(
+                rooms.iter().any(|room| path.starts_with(room)),
+                "{path} is no room for effects"
+            );
         }
     }
 }
@@ -193,7 +209,11 @@ fn every_file_says_what_it_is_and_can_be_held_in_the_head() {
         let text = text(&file);
         assert!(text.starts_with("//! "), "{} does not say what it is", file.display());
         let lines = text.lines().count();
-        assert!(lines <= 700, "{} has {lines} lines: is there a second room in it?", file.display());
+        assert!(
+            lines <= 700,
+            "{} has {lines} lines: is there a second room in it?",
+            file.display()
+        );
     }
 }
 
@@ -203,7 +223,10 @@ fn no_test_file_is_forgotten() {
     for file in files("tests/it", ".rs") {
         let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
         if name != "main" && file.parent() == Some(Path::new("tests/it")) {
-            assert!(main.contains(&format!("mod {name};")), "tests/it/main.rs does not know {name}");
+            assert!(
+                main.contains(&format!("mod {name};")),
+                "tests/it/main.rs does not know {name}"
+            );
         }
     }
 }
@@ -211,7 +234,11 @@ fn no_test_file_is_forgotten() {
 /// README's commands are those that `dev` offers, and the other way round.
 #[test]
 fn the_readme_and_dev_offer_the_same_commands() {
-    let help = std::process::Command::new("bash").arg(root().join("dev")).arg("help").output().expect("dev runs");
+    let help = std::process::Command::new("bash")
+        .arg(root().join("dev"))
+        .arg("help")
+        .output()
+        .expect("dev runs");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     let offered: BTreeSet<String> = help
         .lines()
@@ -260,13 +287,18 @@ fn workflows_keep_the_rules() {
             if line.starts_with("run:") || line.starts_with("- run:") {
                 script = Some(indent);
             }
-            assert!(script.is_none() || !line.contains("${{"), "{path}: an expression inside a script: {line}");
+            assert!(
+                script.is_none() || !line.contains("${{"),
+                "{path}: an expression inside a script: {line}"
+            );
             let Some(uses) = line.trim_start_matches("- ").strip_prefix("uses: ") else { continue };
             let uses = uses.split(" #").next().unwrap_or(uses).trim();
-            let ours = uses.starts_with("$/") || uses.starts_with("./") || uses.starts_with("clinicult/cicd");
-            let pinned = uses
-                .rsplit_once('@')
-                .is_some_and(|(_, sha)| sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit()));
+            let ours = uses.starts_with("$/")
+                || uses.starts_with("./")
+                || uses.starts_with("clinicult/cicd");
+            let pinned = uses.rsplit_once('@').is_some_and(|(_, sha)| {
+                sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit())
+            });
             assert!(ours || pinned, "{path}: {uses} is not pinned by its full SHA");
         }
     }
@@ -275,9 +307,13 @@ fn workflows_keep_the_rules() {
 /// Nothing in the repository names a place of the machine it was made on.
 #[test]
 fn no_file_names_a_developers_machine() {
-    let listed =
-        std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().expect("git runs");
-    for file in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|file| !file.is_empty()) {
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output()
+        .expect("git runs");
+    for file in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|file| !file.is_empty())
+    {
         let Ok(text) = std::fs::read_to_string(root().join(file)) else { continue };
         let home = ["/home/", "/Users/"];
         for line in text.lines().filter(|_| file != "tests/it/house.rs") {

@@ -1,4 +1,5 @@
-//! IAM users with few rights, for tests of what happens when something is denied: the stack checks every call.
+//! IAM users with few rights, for tests of what happens when something is denied: the stack checks
+//! every call.
 
 use std::process::Command;
 
@@ -9,7 +10,8 @@ use crate::support::run;
 /// The stack's cluster.
 const CLUSTER: &str = "clinicult-staging";
 
-/// An IAM user of its own, who may do what `actions` say (JSON) and nothing else; gone with the test.
+/// An IAM user of its own, who may do what `actions` say (JSON) and nothing else; gone with the
+/// test.
 pub struct User {
     name: String,
     key: String,
@@ -23,17 +25,24 @@ impl Drop for User {
             vec!["delete-user-policy", "--policy-name", "own"],
             vec!["delete-user"],
         ] {
-            let _ = Command::new("aws").arg("iam").args(arguments).args(["--user-name", &self.name]).output();
+            let _ = Command::new("aws")
+                .arg("iam")
+                .args(arguments)
+                .args(["--user-name", &self.name])
+                .output();
         }
         let arn = self.arn();
-        let entry = ["eks", "delete-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
+        let entry =
+            ["eks", "delete-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
         let _ = Command::new("aws").args(entry).output();
     }
 }
 
 impl User {
     pub fn new(name: String, actions: &str) -> User {
-        let iam = |arguments: &[&str]| run(Command::new("aws").arg("iam").args(arguments)).ended(0).stdout;
+        let iam = |arguments: &[&str]| {
+            run(Command::new("aws").arg("iam").args(arguments)).ended(0).stdout
+        };
         iam(&["create-user", "--user-name", &name]);
         let answer = iam(&["create-access-key", "--user-name", &name, "--output", "json"]);
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
@@ -47,7 +56,15 @@ impl User {
     pub fn may(&self, actions: &str) {
         let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
         let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
-        let put = ["iam", "put-user-policy", "--user-name", &self.name, "--policy-name", "own", "--policy-document"];
+        let put = [
+            "iam",
+            "put-user-policy",
+            "--user-name",
+            &self.name,
+            "--policy-name",
+            "own",
+            "--policy-document",
+        ];
         run(Command::new("aws").args(put).arg(&policy)).ended(0);
     }
 
@@ -58,7 +75,8 @@ impl User {
     /// Lets the user into the cluster, as a member of `group`.
     pub fn enters(&self, group: &str) {
         let arn = self.arn();
-        let entry = ["eks", "create-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
+        let entry =
+            ["eks", "create-access-entry", "--cluster-name", CLUSTER, "--principal-arn", &arn];
         run(Command::new("aws").args(entry).args(["--kubernetes-groups", group])).ended(0);
     }
 

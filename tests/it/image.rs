@@ -1,5 +1,5 @@
-//! `build-image`: one commit makes one digest, a failed build leaves nothing behind and names the line, and the contract
-//! tells an image that serves from one that does not.
+//! `build-image`: one commit makes one digest, a failed build leaves nothing behind and names the
+//! line, and the contract tells an image that serves from one that does not.
 
 mod beside;
 mod cache;
@@ -74,9 +74,11 @@ pub fn docker(arguments: &[&str]) -> Vec<String> {
     ended.stdout.lines().map(str::to_string).collect()
 }
 
-/// Starts `command`, waits until `reached`, interrupts it with SIGINT, and gives its exit code and how long it took to end.
+/// Starts `command`, waits until `reached`, interrupts it with SIGINT, and gives its exit code and
+/// how long it took to end.
 pub fn interrupted(command: &mut Command, reached: impl Fn() -> bool) -> (i32, Duration) {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cicd starts");
+    let mut child =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cicd starts");
     let started = Instant::now();
     while !reached() {
         assert!(started.elapsed() < Duration::from_secs(60), "it never got so far");
@@ -105,11 +107,15 @@ pub fn entries(folder: &Path) -> Vec<String> {
 /// The configuration of the one image in a layout.
 fn config(layout: &Path) -> Value {
     let read = |file: &Path| -> Value {
-        serde_json::from_slice(&std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
-            .expect("JSON")
+        serde_json::from_slice(
+            &std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display())),
+        )
+        .expect("JSON")
     };
     let blob = |descriptor: &Value| {
-        layout.join("blobs").join(descriptor["digest"].as_str().expect("a digest").replace(':', "/"))
+        layout
+            .join("blobs")
+            .join(descriptor["digest"].as_str().expect("a digest").replace(':', "/"))
     };
     let manifest = read(&blob(&read(&layout.join("index.json"))["manifests"][0]));
     read(&blob(&manifest["config"]))
@@ -127,8 +133,9 @@ fn one_commit_makes_one_digest() {
     assert_eq!(first.get("contract"), None);
 
     let labels = config(&repository.path().join("target/image"))["config"]["Labels"].clone();
-    let label =
-        |name: &str| labels[format!("org.opencontainers.image.{name}")].as_str().unwrap_or_default().to_string();
+    let label = |name: &str| {
+        labels[format!("org.opencontainers.image.{name}")].as_str().unwrap_or_default().to_string()
+    };
     assert_eq!(label("revision"), repository.git(&["rev-parse", "HEAD"]));
     assert_eq!(label("created"), "2026-11-01T12:00:00Z");
     assert_eq!((label("version"), label("title")), ("0.1.0".to_string(), name));
@@ -138,7 +145,9 @@ fn one_commit_makes_one_digest() {
     std::thread::sleep(Duration::from_millis(1100));
     run(Command::new("touch").arg(repository.path().join("server.py"))).ended(0);
     let second =
-        build(&repository, &["--skip-contract", "--no-cache", "--layout", "elsewhere/my, layout"]).ended(0).json();
+        build(&repository, &["--skip-contract", "--no-cache", "--layout", "elsewhere/my, layout"])
+            .ended(0)
+            .json();
     assert_eq!(second["digest"], first["digest"]);
     assert_eq!(entries(&repository.path().join("elsewhere")), ["my, layout"]);
 
@@ -163,7 +172,10 @@ fn a_plan_says_the_command_and_builds_nothing() {
     let repository = service(&unique("plan"), &server("", EVERYWHERE), "");
     let planned = build(&repository, &["--plan"]).ended(0).json();
     assert_eq!(planned["status"], "planned");
-    assert!(planned["rendered"].as_str().is_some_and(|command| command.starts_with("build ")), "{planned}");
+    assert!(
+        planned["rendered"].as_str().is_some_and(|command| command.starts_with("build ")),
+        "{planned}"
+    );
     assert!(!repository.path().join("target").exists());
 }
 
@@ -180,13 +192,21 @@ fn a_failing_step_is_named_with_its_line_and_its_log_and_the_earlier_layout_stay
     );
     let failed = build(&repository, &["--skip-contract"]).ended(2);
     let error = &failed.json()["error"];
-    assert!(error["message"].as_str().expect("a message").starts_with("Dockerfile:3:1: "), "{failed}");
+    assert!(
+        error["message"].as_str().expect("a message").starts_with("Dockerfile:3:1: "),
+        "{failed}"
+    );
     assert_eq!(error["causes"][0]["exit-code"], 7);
     assert_eq!(error["causes"][0]["log-tail"], json!(["so far", "and then"]));
-    assert_eq!(std::fs::read(&index).expect("an index"), before, "the earlier layout stays as it was");
+    assert_eq!(
+        std::fs::read(&index).expect("an index"),
+        before,
+        "the earlier layout stays as it was"
+    );
     assert_eq!(entries(&repository.path().join("target")), ["image"]);
 
-    let on_github = run(cicd(repository.path()).args(["build-image"]).env("GITHUB_ACTIONS", "true")).ended(2);
+    let on_github =
+        run(cicd(repository.path()).args(["build-image"]).env("GITHUB_ACTIONS", "true")).ended(2);
     assert!(on_github.stdout.contains("::error file=Dockerfile,line=3"), "{on_github}");
     assert!(good["digest"].is_string());
 }
@@ -199,8 +219,22 @@ fn what_cannot_be_built_is_told_apart() {
     // service.yaml, Dockerfile, environment → exit code, what it says, what its fix says
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], i32, &'a str, &'a str);
     let cases: &[Case<'_>] = &[
-        ("image: {dockerfile: nope}\n", DOCKERFILE, &[], 2, "there is no nope", "dockerfile: Dockerfile"),
-        ("image: {context: nope}\n", DOCKERFILE, &[], 2, "there is no build context nope", "dockerfile: Dockerfile"),
+        (
+            "image: {dockerfile: nope}\n",
+            DOCKERFILE,
+            &[],
+            2,
+            "there is no nope",
+            "dockerfile: Dockerfile",
+        ),
+        (
+            "image: {context: nope}\n",
+            DOCKERFILE,
+            &[],
+            2,
+            "there is no build context nope",
+            "dockerfile: Dockerfile",
+        ),
         (
             "image: {context: sub, dockerfile: ../Dockerfile}\n",
             DOCKERFILE,
@@ -209,8 +243,22 @@ fn what_cannot_be_built_is_told_apart() {
             "outside the build context",
             "the context",
         ),
-        ("image: {target: nope}\n", DOCKERFILE, &[], 2, "Dockerfile has no stage `nope`", "FROM … AS nope"),
-        ("", "FROM python:3.13-slim\nRUMM x\n", &[], 2, "Dockerfile:2:1: Dockerfile does not build", "correct"),
+        (
+            "image: {target: nope}\n",
+            DOCKERFILE,
+            &[],
+            2,
+            "Dockerfile has no stage `nope`",
+            "FROM … AS nope",
+        ),
+        (
+            "",
+            "FROM python:3.13-slim\nRUMM x\n",
+            &[],
+            2,
+            "Dockerfile:2:1: Dockerfile does not build",
+            "correct",
+        ),
         (
             "",
             "FROM python:3.13-slim\nCOPY nope /\n",
@@ -220,7 +268,14 @@ fn what_cannot_be_built_is_told_apart() {
             "build context",
         ),
         ("", "FROM localhost:1/nope:1\n", &[], 3, "a base image cannot be pulled", "registry"),
-        (missing_secret, DOCKERFILE, &[], 3, "`id=npm,env=NPM_TOKEN` has no value", "export NPM_TOKEN="),
+        (
+            missing_secret,
+            DOCKERFILE,
+            &[],
+            3,
+            "`id=npm,env=NPM_TOKEN` has no value",
+            "export NPM_TOKEN=",
+        ),
         ("", DOCKERFILE, elsewhere, 3, "no Docker engine", "DOCKER_HOST"),
         ("", DOCKERFILE, remote, 3, "no Docker engine", "DOCKER_HOST"),
     ];
@@ -229,13 +284,24 @@ fn what_cannot_be_built_is_told_apart() {
         repository.write("sub/x", "");
         repository.write("Dockerfile", dockerfile);
         let mut command = cicd(repository.path());
-        command.args(["build-image", "--skip-contract", "--output", "json"]).envs(environment.iter().copied());
+        command
+            .args(["build-image", "--skip-contract", "--output", "json"])
+            .envs(environment.iter().copied());
         let ended = run(&mut command).ended(*code);
         let error = &ended.json()["error"];
-        assert!(error["message"].as_str().expect("a message").contains(message), "{more}{dockerfile}{ended}");
-        assert!(error["fix"].as_str().unwrap_or_default().contains(fix), "{more}{dockerfile}{ended}");
+        assert!(
+            error["message"].as_str().expect("a message").contains(message),
+            "{more}{dockerfile}{ended}"
+        );
+        assert!(
+            error["fix"].as_str().unwrap_or_default().contains(fix),
+            "{more}{dockerfile}{ended}"
+        );
         let target = repository.path().join("target");
-        assert!(!target.exists() || entries(&target).is_empty(), "{more}{dockerfile} leaves something behind");
+        assert!(
+            !target.exists() || entries(&target).is_empty(),
+            "{more}{dockerfile} leaves something behind"
+        );
     }
 }
 
@@ -258,9 +324,13 @@ fn a_layout_that_the_next_build_would_copy_is_warned_of() {
 
 #[test]
 fn a_build_secret_reaches_the_step_and_no_output() {
-    let repository =
-        service(&unique("secret"), &server("", EVERYWHERE), "image: {build-secrets: ['id=npm,env=NPM_TOKEN']}\n");
-    let step = "RUN --mount=type=secret,id=npm sha256sum /run/secrets/npm; cat /run/secrets/npm; exit 3";
+    let repository = service(
+        &unique("secret"),
+        &server("", EVERYWHERE),
+        "image: {build-secrets: ['id=npm,env=NPM_TOKEN']}\n",
+    );
+    let step =
+        "RUN --mount=type=secret,id=npm sha256sum /run/secrets/npm; cat /run/secrets/npm; exit 3";
     repository.write("Dockerfile", &format!("FROM python:3.13-slim\n{step}\n"));
     let secret = "hunter2-and-a-half";
     let sum = "9a3b2e6e0b1d5e30";
@@ -270,7 +340,10 @@ fn a_build_secret_reaches_the_step_and_no_output() {
         .env("AWS_SECRET_ACCESS_KEY", "not-for-buildx"))
     .ended(2);
     let log = ended.json()["error"]["causes"][0]["log-tail"].to_string();
-    assert!(log.contains("/run/secrets/npm") && log.contains("***"), "the step read the secret: {ended}");
+    assert!(
+        log.contains("/run/secrets/npm") && log.contains("***"),
+        "the step read the secret: {ended}"
+    );
     assert!(!format!("{ended}").contains(secret), "{ended}");
     assert!(!format!("{ended}").contains(sum));
 }
@@ -279,14 +352,21 @@ fn a_build_secret_reaches_the_step_and_no_output() {
 fn a_workflow_hands_build_secrets_over_in_one_variable() {
     let more = "image: {build-secrets: ['id=npm,env=NPM_TOKEN']}\n";
     let repository = service(&unique("handed"), &server("", EVERYWHERE), more);
-    // Another secret is none of this build's business, and no step finds the variable that held both.
+    // Another secret is none of this build's business, and no step finds the variable that held
+    // both.
     let step = "RUN --mount=type=secret,id=npm test \"$(cat /run/secrets/npm)\" = hunter2-and-a-half && ! env | grep -i secret";
-    repository.write("Dockerfile", &format!("FROM debian:trixie-slim\n{step}\nRUN echo it says other-secret\n"));
+    repository.write(
+        "Dockerfile",
+        &format!("FROM debian:trixie-slim\n{step}\nRUN echo it says other-secret\n"),
+    );
     let event = repository.path().join("event.json");
     let build = |secrets: &str, head: &str| {
         let repo = |name: &str| format!("{{\"full_name\": \"{name}\"}}");
         let pull_request = format!("{{\"head\": {{\"repo\": {}}}}}", repo(head));
-        let text = format!("{{\"repository\": {}, \"pull_request\": {pull_request}}}", repo("clinicult/patients"));
+        let text = format!(
+            "{{\"repository\": {}, \"pull_request\": {pull_request}}}",
+            repo("clinicult/patients")
+        );
         std::fs::write(&event, text).expect("written");
         run(cicd(repository.path())
             .args([
@@ -303,10 +383,17 @@ fn a_workflow_hands_build_secrets_over_in_one_variable() {
             .env("GITHUB_EVENT_NAME", "pull_request")
             .env("GITHUB_EVENT_PATH", &event))
     };
-    let ended = build("NPM_TOKEN=hunter2-and-a-half\nOTHER=other-secret\n", "clinicult/patients").ended(0);
-    assert!(!format!("{ended}").contains("hunter2") && !format!("{ended}").contains("other-secret"), "{ended}");
+    let ended =
+        build("NPM_TOKEN=hunter2-and-a-half\nOTHER=other-secret\n", "clinicult/patients").ended(0);
+    assert!(
+        !format!("{ended}").contains("hunter2") && !format!("{ended}").contains("other-secret"),
+        "{ended}"
+    );
     let missing = build("NPM_TOKEN=\n", "clinicult/patients").ended(3);
-    assert!(missing.stderr.contains("secrets: {build-secrets: \"NPM_TOKEN=${{ secrets.NPM_TOKEN }}\"}"), "{missing}");
+    assert!(
+        missing.stderr.contains("secrets: {build-secrets: \"NPM_TOKEN=${{ secrets.NPM_TOKEN }}\"}"),
+        "{missing}"
+    );
     let fork = build("NPM_TOKEN=\n", "somebody/patients").ended(3);
     assert!(fork.stderr.contains("a pull request from a fork runs without secrets"), "{fork}");
     let wrong = build("NPM_TOKEN=hunter2-and-a-half\nand-a-half", "clinicult/patients").ended(2);
@@ -320,9 +407,13 @@ fn a_build_secret_may_be_any_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("key.p12");
     std::fs::write(&file, b"\x00\xff\xfe\nhunter2-and-a-half\n\x80").expect("written");
-    let yaml = format!("name: bytes\nport: 8000\nimage: {{build-secrets: ['id=key,src={}']}}\n", file.display());
+    let yaml = format!(
+        "name: bytes\nport: 8000\nimage: {{build-secrets: ['id=key,src={}']}}\n",
+        file.display()
+    );
     repository.write("service.yaml", &yaml);
-    let step = "RUN --mount=type=secret,id=key cat /run/secrets/key; wc -c </run/secrets/key; exit 3";
+    let step =
+        "RUN --mount=type=secret,id=key cat /run/secrets/key; wc -c </run/secrets/key; exit 3";
     repository.write("Dockerfile", &format!("FROM debian:trixie-slim\n{step}\n"));
     let ended = build(&repository, &["--skip-contract", "--no-cache"]).ended(2);
     let log = ended.json()["error"]["causes"][0]["log-tail"].to_string();
@@ -363,8 +454,9 @@ fn an_interrupted_contract_leaves_no_container() {
     let name = unique("contract");
     let _removal = Removal::of(&name);
     let repository = service(&name, &server("time.sleep(60)", EVERYWHERE), "");
-    let (code, took) =
-        interrupted(cicd(repository.path()).args(["build-image"]), || contract_containers(&name).len() == 2);
+    let (code, took) = interrupted(cicd(repository.path()).args(["build-image"]), || {
+        contract_containers(&name).len() == 2
+    });
     assert_eq!(code, 130);
     assert!(took < Duration::from_secs(7), "{took:?}");
     assert_eq!(contract_containers(&name), Vec::<String>::new());
@@ -379,8 +471,8 @@ fn buildx() -> String {
         .expect("docker-buildx is installed")
 }
 
-/// As GitHub's runner runs a container action: in a container of the same engine, in a network made for the job, where
-/// 127.0.0.1 is not the machine's.
+/// As GitHub's runner runs a container action: in a container of the same engine, in a network made
+/// for the job, where 127.0.0.1 is not the machine's.
 #[test]
 fn inside_a_container_action_the_contract_is_checked_as_well() {
     let name = unique("inside");
@@ -416,8 +508,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let command =
-            format!("docker ps -aq --filter network={0} | xargs -r docker rm -f; docker network rm {0}", self.0);
+        let command = format!(
+            "docker ps -aq --filter network={0} | xargs -r docker rm -f; docker network rm {0}",
+            self.0
+        );
         let _ = Command::new("sh").args(["-c", &command]).output();
     }
 }

@@ -1,5 +1,6 @@
-//! `build-image --from`: what `docker save`, skopeo and buildx write becomes the same layout, with the digest it had; what is
-//! damaged, or was made to mislead, is refused, and nothing of it is left.
+//! `build-image --from`: what `docker save`, skopeo and buildx write becomes the same layout, with
+//! the digest it had; what is damaged, or was made to mislead, is refused, and nothing of it is
+//! left.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +14,14 @@ use crate::support::{Removal, Repository, Run, cicd, run, stack, unique};
 struct Image(String);
 
 impl Image {
-    /// Builds the repository's Dockerfile into the engine as `name`, with more arguments for buildx.
+    /// Builds the repository's Dockerfile into the engine as `name`, with more arguments for
+    /// buildx.
     fn built(repository: &Repository, name: &str, more: &[&str]) -> Image {
         let mut command = Command::new("docker");
-        command.args(["buildx", "build", "--quiet", "--load", "--tag", name]).args(more).arg(repository.path());
+        command
+            .args(["buildx", "build", "--quiet", "--load", "--tag", name])
+            .args(more)
+            .arg(repository.path());
         run(&mut command).ended(0);
         Image(name.to_string())
     }
@@ -50,8 +55,13 @@ fn skopeo(from: &str, to: &str) {
 
 /// The one manifest of a layout.
 fn manifest(layout: &Path) -> Value {
-    let read = |file: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).expect("read")).expect("JSON") };
-    let digest = read(layout.join("index.json"))["manifests"][0]["digest"].as_str().expect("a digest").to_string();
+    let read = |file: PathBuf| -> Value {
+        serde_json::from_slice(&std::fs::read(file).expect("read")).expect("JSON")
+    };
+    let digest = read(layout.join("index.json"))["manifests"][0]["digest"]
+        .as_str()
+        .expect("a digest")
+        .to_string();
     read(layout.join("blobs").join(digest.replace(':', "/")))
 }
 
@@ -67,8 +77,13 @@ fn what_docker_saves_enters_the_pipeline_as_it_is() {
     let name = unique("saved");
     let _removal = Removal::of(&name);
     let repository = service(&name, &server("", EVERYWHERE), "");
-    for (number, provenance) in ["--provenance=false", "--provenance=true"].into_iter().enumerate() {
-        let image = Image::built(&repository, &format!("{name}:{number}"), &["--build-arg", "VERSION=7", provenance]);
+    for (number, provenance) in ["--provenance=false", "--provenance=true"].into_iter().enumerate()
+    {
+        let image = Image::built(
+            &repository,
+            &format!("{name}:{number}"),
+            &["--build-arg", "VERSION=7", provenance],
+        );
         let archive = image.saved(&repository, "image.tar");
         let contract: &[&str] = if number == 0 { &[] } else { &["--skip-contract"] };
         let from = archive.display().to_string();
@@ -105,13 +120,22 @@ fn every_shape_of_one_image_becomes_one_layout() {
 
     let packed = import(&repository, &repository.path().join("classic.tar")).ended(0).json();
     let made = manifest(&repository.path().join("target/image"));
-    assert_eq!(made["config"]["digest"], oci["config"]["digest"], "the image is the same, its layers are packed by us");
+    assert_eq!(
+        made["config"]["digest"], oci["config"]["digest"],
+        "the image is the same, its layers are packed by us"
+    );
     for layer in made["layers"].as_array().expect("layers") {
         assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     }
-    skopeo(&format!("oci:{}", at("target/image")), &format!("docker-archive:{}:x:1", at("unpacked.tar")));
+    skopeo(
+        &format!("oci:{}", at("target/image")),
+        &format!("docker-archive:{}:x:1", at("unpacked.tar")),
+    );
     let twice = import(&repository, &repository.path().join("unpacked.tar")).ended(0).json();
-    assert_eq!(twice["digest"], packed["digest"], "what is unpacked and packed again is the same image");
+    assert_eq!(
+        twice["digest"], packed["digest"],
+        "what is unpacked and packed again is the same image"
+    );
     assert_eq!(entries(&repository.path().join("target")), ["image"]);
 }
 
@@ -122,8 +146,15 @@ fn an_engine_that_has_one_platform_of_two_saves_that_one() {
     let repository = small(&name);
     repository.write("Dockerfile", "FROM scratch\nCOPY server.py /\n");
     let tag = format!("{}/{name}:1", stack("CICD_STACK_REGISTRY"));
-    let arguments =
-        ["buildx", "build", "--quiet", "--platform", "linux/amd64,linux/arm64", "--provenance=true", "--push"];
+    let arguments = [
+        "buildx",
+        "build",
+        "--quiet",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "--provenance=true",
+        "--push",
+    ];
     let folder = repository.path().display().to_string();
     run(Command::new("docker").args(arguments).args(["--tag", &tag, &folder])).ended(0);
     let _ = Command::new("docker").args(["rmi", "--force", &tag]).output();
@@ -145,7 +176,8 @@ fn tar(folder: &Path, file: &Path) {
 fn what_is_damaged_is_refused_and_nothing_is_left() {
     let name = unique("damaged");
     let repository = small(&name);
-    let good = Image::built(&repository, &name, &["--provenance=false"]).saved(&repository, "good.tar");
+    let good =
+        Image::built(&repository, &name, &["--provenance=false"]).saved(&repository, "good.tar");
     let at = |file: &str| repository.path().join(file);
     skopeo(
         &format!("docker-archive:{}", good.display()),
@@ -177,7 +209,10 @@ fn what_is_damaged_is_refused_and_nothing_is_left() {
     };
     /// The largest blob below a folder, or the largest layer of a classic archive.
     fn largest(folder: &Path) -> PathBuf {
-        let found = run(Command::new("find").arg(folder).args(["-type", "f", "-printf", "%s %p\\n"])).ended(0).stdout;
+        let found =
+            run(Command::new("find").arg(folder).args(["-type", "f", "-printf", "%s %p\\n"]))
+                .ended(0)
+                .stdout;
         let mut files: Vec<(u64, &str)> = found
             .lines()
             .filter_map(|line| line.split_once(' '))
@@ -196,15 +231,21 @@ fn what_is_damaged_is_refused_and_nothing_is_left() {
     let cases: Vec<(&str, Box<dyn Fn()>, &str)> = vec![
         ("missing", Box::new(|| drop(std::fs::remove_file(at("bad.tar")))), "there is no"),
         ("empty", Box::new(|| std::fs::write(at("bad.tar"), "").expect("written")), "it is empty"),
-        ("no tar", Box::new(|| std::fs::write(at("bad.tar"), "x".repeat(4096)).expect("written")), "it is no tar"),
+        (
+            "no tar",
+            Box::new(|| std::fs::write(at("bad.tar"), "x".repeat(4096)).expect("written")),
+            "it is no tar",
+        ),
         ("cut in half", Box::new(|| cut(size / 2)), "truncated"),
         ("cut at the end", Box::new(|| cut(size - 20 * 512)), ""),
         ("without its end", Box::new(|| cut(size / 512 * 512 - 1024)), ""),
         (
             "compressed",
             Box::new(|| {
-                let gzip =
-                    run(Command::new("sh").arg("-c").arg("gzip -1 <good.tar >bad.tar").current_dir(repository.path()));
+                let gzip = run(Command::new("sh")
+                    .arg("-c")
+                    .arg("gzip -1 <good.tar >bad.tar")
+                    .current_dir(repository.path()));
                 gzip.ended(0);
             }),
             "it is compressed",
@@ -217,7 +258,9 @@ fn what_is_damaged_is_refused_and_nothing_is_left() {
         (
             "a blob that is gone",
             Box::new(|| {
-                changed(&repository, "good.tar", &|folder| std::fs::remove_file(largest(folder)).expect("removed"))
+                changed(&repository, "good.tar", &|folder| {
+                    std::fs::remove_file(largest(folder)).expect("removed")
+                })
             }),
             "it has no blobs/sha256/",
         ),
@@ -248,7 +291,8 @@ fn what_is_damaged_is_refused_and_nothing_is_left() {
                 changed(&repository, "good.tar", &|folder| {
                     let text = std::fs::read_to_string(folder.join("manifest.json")).expect("text");
                     let one = text.trim().trim_start_matches('[').trim_end_matches(']').to_string();
-                    std::fs::write(folder.join("manifest.json"), format!("[{one},{one}]")).expect("written");
+                    std::fs::write(folder.join("manifest.json"), format!("[{one},{one}]"))
+                        .expect("written");
                 })
             }),
             "more than one image",
@@ -257,19 +301,26 @@ fn what_is_damaged_is_refused_and_nothing_is_left() {
             "a huge manifest.json",
             Box::new(|| {
                 changed(&repository, "good.tar", &|folder| {
-                    std::fs::write(folder.join("manifest.json"), vec![b' '; 5 << 20]).expect("written");
+                    std::fs::write(folder.join("manifest.json"), vec![b' '; 5 << 20])
+                        .expect("written");
                 })
             }),
             "more than the",
         ),
         (
             "no JSON",
-            Box::new(|| changed(&repository, "good.tar", &|folder| edit(folder, "index.json", "{", "["))),
+            Box::new(|| {
+                changed(&repository, "good.tar", &|folder| edit(folder, "index.json", "{", "["))
+            }),
             "index.json",
         ),
         (
             "another version",
-            Box::new(|| changed(&repository, "good.tar", &|folder| edit(folder, "oci-layout", "1.0.0", "2.0.0"))),
+            Box::new(|| {
+                changed(&repository, "good.tar", &|folder| {
+                    edit(folder, "oci-layout", "1.0.0", "2.0.0")
+                })
+            }),
             "2.0.0",
         ),
         (
@@ -303,10 +354,14 @@ fn what_is_damaged_is_refused_and_nothing_is_left() {
         let ended = import(&repository, &at("bad.tar")).ended(2);
         let error = ended.json()["error"].to_string();
         assert!(error.contains(why), "{name}: {ended}");
-        assert!(!error.contains("target/."), "{name} is told of by a name that nobody knows: {ended}");
+        assert!(
+            !error.contains("target/."),
+            "{name} is told of by a name that nobody knows: {ended}"
+        );
         assert_eq!(entries(&at("target")), ["image"], "{name}");
         let kept: Value =
-            serde_json::from_slice(&std::fs::read(at("target/image/index.json")).expect("read")).expect("JSON");
+            serde_json::from_slice(&std::fs::read(at("target/image/index.json")).expect("read"))
+                .expect("JSON");
         assert_eq!(kept["manifests"][0]["digest"], before, "{name}: the earlier layout stays");
     }
 }
@@ -316,9 +371,13 @@ fn an_interrupted_import_leaves_nothing_behind() {
     let name = unique("stopped");
     let repository = small(&name);
     repository.write("Dockerfile", "FROM python:3.13-slim\n");
-    let image = Image::built(&repository, &name, &["--provenance=false"]).saved(&repository, "docker.tar");
+    let image =
+        Image::built(&repository, &name, &["--provenance=false"]).saved(&repository, "docker.tar");
     let classic = repository.path().join("classic.tar");
-    skopeo(&format!("docker-archive:{}", image.display()), &format!("docker-archive:{}:x:1", classic.display()));
+    skopeo(
+        &format!("docker-archive:{}", image.display()),
+        &format!("docker-archive:{}:x:1", classic.display()),
+    );
     let target = repository.path().join("target");
     let writing = || {
         let folders = if target.exists() { entries(&target) } else { Vec::new() };

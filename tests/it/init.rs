@@ -1,4 +1,5 @@
-//! `init`: a bare repository becomes one whose image builds, keeps the contract, and answers with its mode.
+//! `init`: a bare repository becomes one whose image builds, keeps the contract, and answers with
+//! its mode.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -17,18 +18,25 @@ fn check(repository: &Repository) -> (i32, BTreeSet<String>) {
     let ended = run(cicd(repository.path()).args(["check", "--output", "json"]));
     let result = ended.json();
     let findings = result["findings"].as_array().unwrap_or_else(|| panic!("no findings: {ended}"));
-    let rules = findings.iter().map(|one| format!("{} {}", one["rule"].as_str().expect("a rule"), one["line"]));
+    let rules = findings
+        .iter()
+        .map(|one| format!("{} {}", one["rule"].as_str().expect("a rule"), one["line"]));
     (ended.code, rules.collect())
 }
 
 fn hadolint_finds_nothing(repository: &Repository) {
-    let hadolint = Command::new("hadolint").args(["--no-color", "Dockerfile"]).current_dir(repository.path()).output();
-    let hadolint = hadolint.expect("hadolint is on the PATH: `./dev setup`, and `eval \"$(./dev stack env)\"`");
+    let hadolint = Command::new("hadolint")
+        .args(["--no-color", "Dockerfile"])
+        .current_dir(repository.path())
+        .output();
+    let hadolint = hadolint
+        .expect("hadolint is on the PATH: `./dev setup`, and `eval \"$(./dev stack env)\"`");
     assert!(hadolint.status.success(), "{}", String::from_utf8_lossy(&hadolint.stdout));
 }
 
 fn read(repository: &Repository, file: &str) -> String {
-    std::fs::read_to_string(repository.path().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    std::fs::read_to_string(repository.path().join(file))
+        .unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 fn replace(repository: &Repository, file: &str, from: &str, to: &str) {
@@ -44,14 +52,17 @@ fn rename(repository: &Repository, name: &str) {
     replace(repository, "service.yaml", own, &format!("name: {name}"));
 }
 
-/// Runs the service on this machine, with `more` in its service.yaml; its answer at `/`, and what the run said.
+/// Runs the service on this machine, with `more` in its service.yaml; its answer at `/`, and what
+/// the run said.
 fn served(repository: &Repository, more: &str) -> (Value, Value) {
     let service = read(repository, "service.yaml");
     repository.write("service.yaml", &format!("{service}{more}"));
     repository.git(&["add", "-A"]);
     repository.commit("feat: a change");
     let ended =
-        run(cicd(repository.path()).args(["run", "--environment", "local", "--output", "json"])).ended(0).json();
+        run(cicd(repository.path()).args(["run", "--environment", "local", "--output", "json"]))
+            .ended(0)
+            .json();
     repository.write("service.yaml", &service);
     let url = format!("{}/", ended["url"].as_str().expect("a URL"));
     (serde_json::from_str(&http_get(&url)).expect("JSON"), ended)
@@ -124,10 +135,16 @@ fn the_example_with_uv_becomes_a_service() {
     }
     let planned = init(&repository, &["--dry-run"]).ended(0).json();
     assert_eq!(planned["status"], "planned");
-    assert!(planned["rendered"].as_str().is_some_and(|diff| diff.contains("+++ b/Dockerfile")), "{planned}");
+    assert!(
+        planned["rendered"].as_str().is_some_and(|diff| diff.contains("+++ b/Dockerfile")),
+        "{planned}"
+    );
     let files = ["service.yaml", "Dockerfile", ".dockerignore", ".github/workflows/ci.yml"];
     assert_eq!(planned["changed"], json!(files));
-    assert!(files.iter().all(|file| !repository.path().join(file).exists()), "a plan writes nothing");
+    assert!(
+        files.iter().all(|file| !repository.path().join(file).exists()),
+        "a plan writes nothing"
+    );
     becomes_a_service("uv", &repository);
 }
 
@@ -138,13 +155,21 @@ fn the_old_shape_is_modernised_and_keeps_its_variables() {
     let repository = Repository::of("examples/fastapi-poetry");
     let old = read(&repository, "Dockerfile");
     let kept = init(&repository, &[]).ended(0);
-    assert!(kept.stderr.contains("Dockerfile is there already") && kept.stderr.contains("app/prestart.sh"), "{kept}");
+    assert!(
+        kept.stderr.contains("Dockerfile is there already")
+            && kept.stderr.contains("app/prestart.sh"),
+        "{kept}"
+    );
     assert_eq!(read(&repository, "Dockerfile"), old);
     let (code, rules) = check(&repository);
     assert_eq!(code, 2, "{rules:?}");
-    for rule in
-        ["base-deprecated 2", "base-unpinned 2", "retired-installer 4", "broken-continuation 4", "unknown-target 2"]
-    {
+    for rule in [
+        "base-deprecated 2",
+        "base-unpinned 2",
+        "retired-installer 4",
+        "broken-continuation 4",
+        "unknown-target 2",
+    ] {
         assert!(rules.contains(rule), "{rule} in {rules:?}");
     }
 
@@ -155,16 +180,28 @@ fn the_old_shape_is_modernised_and_keeps_its_variables() {
     assert!(check(&repository).1.iter().all(|rule| rule.starts_with("base-unpinned ")));
     rename(&repository, &name);
     let (answer, _) = served(&repository, "environments: {local: {mode: debug}}\n");
-    assert_eq!((&answer["mode"], &answer["module"]), (&json!("debug"), &json!("app.main")), "{answer}");
+    assert_eq!(
+        (&answer["mode"], &answer["module"]),
+        (&json!("debug"), &json!("app.main")),
+        "{answer}"
+    );
 
     // What the old image was configured by still counts.
     replace(&repository, "service.yaml", "port: 8000\n", "port: 9000\n");
-    let (answer, ran) =
-        served(&repository, "env: {PORT: '9000', WEB_CONCURRENCY: '2', LOG_LEVEL: warning, APP_MODULE: 'main:app'}\n");
-    assert_eq!((&answer["mode"], &answer["module"]), (&json!("production"), &json!("main")), "{answer}");
+    let (answer, ran) = served(
+        &repository,
+        "env: {PORT: '9000', WEB_CONCURRENCY: '2', LOG_LEVEL: warning, APP_MODULE: 'main:app'}\n",
+    );
+    assert_eq!(
+        (&answer["mode"], &answer["module"]),
+        (&json!("production"), &json!("main")),
+        "{answer}"
+    );
     let url = format!("{}/", ran["url"].as_str().expect("a URL"));
     let processes: BTreeSet<String> = (0..200)
-        .map(|_| serde_json::from_str::<Value>(&http_get(&url)).expect("JSON")["process"].to_string())
+        .map(|_| {
+            serde_json::from_str::<Value>(&http_get(&url)).expect("JSON")["process"].to_string()
+        })
         .scan(BTreeSet::new(), |seen, process| {
             let enough = seen.len() == 2;
             seen.insert(process.clone());
@@ -200,7 +237,9 @@ fn the_base_image_is_pinned_to_the_digest_that_its_registry_says() {
                   application/vnd.docker.distribution.manifest.v2+json";
     let head = run(Command::new("curl").args(["-sSfI", "-H", accept, &manifest])).ended(0).stdout;
     let digest = head.lines().find_map(|line| {
-        line.to_lowercase().strip_prefix("docker-content-digest:").map(|digest| digest.trim().to_string())
+        line.to_lowercase()
+            .strip_prefix("docker-content-digest:")
+            .map(|digest| digest.trim().to_string())
     });
     let pinned = format!("{}@{}", base.0, digest.expect("a digest"));
 
@@ -208,7 +247,8 @@ fn the_base_image_is_pinned_to_the_digest_that_its_registry_says() {
     let written = init(&repository, &["--base", &base.0]).ended(0);
     assert!(!written.stderr.contains("not pinned"), "{written}");
     let dockerfile = read(&repository, "Dockerfile");
-    let bases: Vec<&str> = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    let bases: Vec<&str> =
+        dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
     assert_eq!(bases, [format!("{pinned} AS build"), format!("{pinned} AS runtime")]);
     assert_eq!(check(&repository), (0, BTreeSet::new()));
     hadolint_finds_nothing(&repository);
@@ -217,7 +257,10 @@ fn the_base_image_is_pinned_to_the_digest_that_its_registry_says() {
     docker(&["rmi", "-f", &base.0]);
     rename(&repository, &name);
     assert_eq!(served(&repository, "").0["mode"], "production");
-    assert_eq!(init(&repository, &["--base", &base.0, "--force"]).ended(0).json()["changed"], json!(["service.yaml"]));
+    assert_eq!(
+        init(&repository, &["--base", &base.0, "--force"]).ended(0).json()["changed"],
+        json!(["service.yaml"])
+    );
 }
 
 #[test]
@@ -250,7 +293,10 @@ fn a_repository_with_files_of_its_own_keeps_them() {
     repository.write(".dockerignore", "*\n!go.mod\n");
     repository.write(".github/workflows/ci.yml", "on: push\njobs: {}\n");
     let ended = init(&repository, &[]).ended(0);
-    assert_eq!(ended.json()["changed"], json!(["service.yaml", "Dockerfile", ".github/workflows/cicd.yml"]));
+    assert_eq!(
+        ended.json()["changed"],
+        json!(["service.yaml", "Dockerfile", ".github/workflows/cicd.yml"])
+    );
     assert!(ended.stderr.contains(".dockerignore is there already"), "{ended}");
     assert_eq!(read(&repository, ".github/workflows/ci.yml"), "on: push\njobs: {}\n");
     repository.write(

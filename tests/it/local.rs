@@ -1,5 +1,5 @@
-//! `deploy --environment local`: the new container beside the old one, the old one untouched when the new one fails, and
-//! nothing written when nothing differs.
+//! `deploy --environment local`: the new container beside the old one, the old one untouched when
+//! the new one fails, and nothing written when nothing differs.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,9 @@ use crate::image::{EVERYWHERE, build, docker, interrupted, server, service};
 use crate::support::{Removal, Repository, Run, cicd, http_get, run, unique};
 
 fn deploy(repository: &Repository, arguments: &[&str]) -> Run {
-    run(cicd(repository.path()).args(["deploy", "--environment", "local", "--output", "json"]).args(arguments))
+    run(cicd(repository.path())
+        .args(["deploy", "--environment", "local", "--output", "json"])
+        .args(arguments))
 }
 
 /// Builds what is in the folder as `version` and deploys it.
@@ -36,7 +38,9 @@ fn cause(ended: &Run) -> Value {
 }
 
 fn status(repository: &Repository) -> Value {
-    run(cicd(repository.path()).args(["status", "--environment", "local", "--output", "json"])).ended(0).json()
+    run(cicd(repository.path()).args(["status", "--environment", "local", "--output", "json"]))
+        .ended(0)
+        .json()
 }
 
 #[test]
@@ -50,17 +54,26 @@ fn a_first_the_same_and_another_version() {
         build(&repository, &["--skip-contract"]).ended(0);
         deploy(&repository, &["--plan"]).ended(0).json()
     };
-    assert_eq!((text(&plan["status"]), text(&plan["changed"][0])), ("planned".into(), format!("Container/{name}")));
+    assert_eq!(
+        (text(&plan["status"]), text(&plan["changed"][0])),
+        ("planned".into(), format!("Container/{name}"))
+    );
     assert_eq!(containers(&name), Vec::<String>::new(), "a plan starts nothing");
 
     let first = release(&repository, "1.0.0").ended(0).json();
     assert_eq!((text(&first["status"]), text(&first["revision"])), ("deployed".into(), "1".into()));
     assert_eq!(first.get("previous-revision"), None);
     let served = answer(&first["url"]);
-    assert_eq!((text(&served["version"]), text(&served["mode"])), ("1.0.0".into(), "production".into()));
+    assert_eq!(
+        (text(&served["version"]), text(&served["mode"])),
+        ("1.0.0".into(), "production".into())
+    );
 
     let (before, since) = (containers(&name), now());
-    assert_eq!(docker(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", &before[0]]), ["[NONE]"]);
+    assert_eq!(
+        docker(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", &before[0]]),
+        ["[NONE]"]
+    );
     let same = deploy(&repository, &["--version", "1.0.0"]).ended(0).json();
     assert_eq!((text(&same["status"]), &same["url"]), ("unchanged".into(), &first["url"]));
     assert_eq!(same["changed"], serde_json::json!([]));
@@ -71,15 +84,33 @@ fn a_first_the_same_and_another_version() {
 
     let second = release(&repository, "1.1.0").ended(0).json();
     assert_eq!(text(&second["status"]), "deployed");
-    assert_eq!((text(&second["revision"]), text(&second["previous-revision"])), ("2".into(), "1".into()));
+    assert_eq!(
+        (text(&second["revision"]), text(&second["previous-revision"])),
+        ("2".into(), "1".into())
+    );
     assert_eq!(text(&answer(&second["url"])["version"]), "1.1.0");
     assert_eq!(containers(&name).len(), 1, "the old one is gone");
-    let images = docker(&["images", "-q", "--no-trunc", "--filter", &format!("reference=cicd.local/{name}")]);
+    let images = docker(&[
+        "images",
+        "-q",
+        "--no-trunc",
+        "--filter",
+        &format!("reference=cicd.local/{name}"),
+    ]);
     assert_eq!(images, [text(&second["digest"])], "and its image too");
-    assert_eq!(docker(&["images", "-q", "--no-trunc"]).iter().filter(|id| **id == text(&first["digest"])).count(), 0);
+    assert_eq!(
+        docker(&["images", "-q", "--no-trunc"])
+            .iter()
+            .filter(|id| **id == text(&first["digest"]))
+            .count(),
+        0
+    );
 
     let status = status(&repository);
-    assert_eq!((text(&status["state"]), text(&status["version"])), ("ready".into(), "1.1.0".into()));
+    assert_eq!(
+        (text(&status["state"]), text(&status["version"])),
+        ("ready".into(), "1.1.0".into())
+    );
     assert_eq!((&status["digest"], &status["url"]), (&second["digest"], &second["url"]));
     assert_eq!((&status["ready"], &status["wanted"]), (&1.into(), &1.into()));
 }
@@ -100,7 +131,8 @@ fn a_version_that_crashes_leaves_the_old_one_answering() {
 
     repository.write("server.py", "import sys\nprint('cannot find the table')\nsys.exit(3)\n");
     // The old one is judged by where it was asked, not by where the new one is.
-    repository.write("service.yaml", &format!("name: {name}\nport: 8000\nhealth: {{path: /well}}\n"));
+    repository
+        .write("service.yaml", &format!("name: {name}\nport: 8000\nhealth: {{path: /well}}\n"));
     build(&repository, &["--skip-contract", "--version", "1.1.0"]).ended(0);
     let started = Instant::now();
     let failed = deploy(&repository, &["--version", "1.1.0"]).ended(4);
@@ -109,7 +141,10 @@ fn a_version_that_crashes_leaves_the_old_one_answering() {
     let cause = cause(&failed);
     assert_eq!(cause["exit-code"], 3);
     assert_eq!(cause["log-tail"], serde_json::json!(["cannot find the table"]));
-    assert!(text(&failed.json()["error"]["message"]).contains("revision 1 runs as before"), "{failed}");
+    assert!(
+        text(&failed.json()["error"]["message"]).contains("revision 1 runs as before"),
+        "{failed}"
+    );
 
     assert_eq!(containers(&name), before);
     assert_eq!(text(&answer(&first["url"])["version"]), "1.0.0");
@@ -125,14 +160,19 @@ fn a_first_version_that_does_not_serve_ends_with_5_and_leaves_nothing() {
             "CMD [\"python3\", \"-u\", \"/server.py\"]",
             "ended while it should keep running",
         ),
-        (sleeps, "CMD [\"python3\", \"-u\", \"/server.py\"]", "it listens on no port (after 2 s, health.startup)"),
+        (
+            sleeps,
+            "CMD [\"python3\", \"-u\", \"/server.py\"]",
+            "it listens on no port (after 2 s, health.startup)",
+        ),
         (String::new(), "CMD [\"/nope\"]", "cannot be started: "),
     ];
     for (server, command, reason) in cases {
         let name = unique("first");
         let _removal = Removal::of(&name);
         let repository = service(&name, &server, "health: {startup: 2s}\n");
-        let dockerfile = std::fs::read_to_string(repository.path().join("Dockerfile")).expect("a Dockerfile");
+        let dockerfile =
+            std::fs::read_to_string(repository.path().join("Dockerfile")).expect("a Dockerfile");
         let dockerfile = dockerfile.replace("CMD [\"python3\", \"-u\", \"/server.py\"]", command);
         repository.write("Dockerfile", &dockerfile);
         let failed = release(&repository, "1.0.0").ended(5);
@@ -149,7 +189,8 @@ fn settings_alone_make_a_new_revision() {
     let repository = service(&name, &server("", EVERYWHERE), "env: {GREETING: hello}\n");
     let first = release(&repository, "1.0.0").ended(0).json();
     assert_eq!(text(&answer(&first["url"])["greeting"]), "hello");
-    let file = std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
+    let file =
+        std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
     repository.write("service.yaml", &file.replace("hello", "good day"));
     let second = deploy(&repository, &["--version", "1.0.0"]).ended(0).json();
     assert_eq!((text(&second["status"]), &second["digest"]), ("deployed".into(), &first["digest"]));
@@ -162,8 +203,9 @@ fn settings_alone_make_a_new_revision() {
 fn before_deploy_runs_first_and_its_failure_changes_nothing() {
     let name = unique("before");
     let _removal = Removal::of(&name);
-    let script =
-        |code: i32| format!("before-deploy: {{command: [python3, -c, \"print('migrating'); exit({code})\"]}}\n");
+    let script = |code: i32| {
+        format!("before-deploy: {{command: [python3, -c, \"print('migrating'); exit({code})\"]}}\n")
+    };
     let repository = service(&name, &server("", EVERYWHERE), &script(0));
     let first = release(&repository, "1.0.0").ended(0).json();
     assert_eq!(
@@ -185,8 +227,11 @@ fn before_deploy_runs_first_and_its_failure_changes_nothing() {
 fn a_secret_comes_from_the_environment_and_is_never_shown() {
     let name = unique("secret");
     let _removal = Removal::of(&name);
-    let repository =
-        service(&name, &server("print(os.environ['TOKEN'])", EVERYWHERE), "secrets: {TOKEN: 'ssm:/token'}\n");
+    let repository = service(
+        &name,
+        &server("print(os.environ['TOKEN'])", EVERYWHERE),
+        "secrets: {TOKEN: 'ssm:/token'}\n",
+    );
     let refused = release(&repository, "1.0.0").ended(3);
     assert!(text(&refused.json()["error"]["fix"]).contains("export TOKEN="), "{refused}");
     assert_eq!(containers(&name), Vec::<String>::new());
@@ -196,12 +241,23 @@ fn a_secret_comes_from_the_environment_and_is_never_shown() {
         repository.write("server.py", server);
         build(&repository, &["--skip-contract", "--version", version]).ended(0);
         let mut command = cicd(repository.path());
-        command.args(["deploy", "--environment", "local", "--output", "json", "--verbose", "--version", version]);
+        command.args([
+            "deploy",
+            "--environment",
+            "local",
+            "--output",
+            "json",
+            "--verbose",
+            "--version",
+            version,
+        ]);
         run(command.env("TOKEN", secret))
     };
     let deployed = run_with(&server("", EVERYWHERE), "1.0.0").ended(0);
     assert_eq!(answer(&deployed.json()["url"])["secret"], secret.len());
-    let failed = run_with("import os, sys\nprint('it is', os.environ['TOKEN'])\nsys.exit(1)\n", "1.1.0").ended(4);
+    let failed =
+        run_with("import os, sys\nprint('it is', os.environ['TOKEN'])\nsys.exit(1)\n", "1.1.0")
+            .ended(4);
     assert_eq!(cause(&failed)["log-tail"][0], "it is ***");
     for ended in [&deployed, &failed] {
         assert!(!ended.to_string().contains(secret), "{ended}");
@@ -234,9 +290,12 @@ fn what_a_container_would_be_is_rendered_as_a_compose_file() {
     let name = unique("render");
     let repository = service(&name, &server("", EVERYWHERE), "secrets: {TOKEN: 'ssm:/token'}\n");
     let ended = run(cicd(repository.path()).args(["render", "--environment", "local"])).ended(0);
-    for line in
-        [format!("name: {name}-local"), "TOKEN: ${TOKEN:?}".into(), "127.0.0.1::8000".into(), "disable: true".into()]
-    {
+    for line in [
+        format!("name: {name}-local"),
+        "TOKEN: ${TOKEN:?}".into(),
+        "127.0.0.1::8000".into(),
+        "disable: true".into(),
+    ] {
         assert!(ended.stdout.contains(&line), "{line}: {ended}");
     }
 }

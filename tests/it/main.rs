@@ -1,7 +1,8 @@
-//! The one test binary: every capability of `cicd`, from outside, against the real parts of `tests/stack`.
+//! The one test binary: every capability of `cicd`, from outside, against the real parts of
+//! `tests/stack`.
 //!
-//! One file a capability. What a test needs of the stack comes from the environment that `./dev stack env` prints; a test
-//! whose part is missing fails and says so.
+//! One file a capability. What a test needs of the stack comes from the environment that `./dev
+//! stack env` prints; a test whose part is missing fails and says so.
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,4 +1,5 @@
-//! A tiny service in two versions, in the stack's ECR, for the tests of deploys: any target can run it.
+//! A tiny service in two versions, in the stack's ECR, for the tests of deploys: any target can run
+//! it.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -8,7 +9,8 @@ use crate::support::{run, stack};
 /// The name of its repository, below the platform's prefix.
 const NAME: &str = "probe";
 
-/// Says which version it is and what it was told to say, with the status that it was told; crashes with exit code 3 when it is told to.
+/// Says which version it is and what it was told to say, with the status that it was told; crashes
+/// with exit code 3 when it is told to.
 const SERVER: &str = r#"
 import os, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -39,7 +41,12 @@ fn digests() -> &'static [String; 2] {
     DIGESTS.get_or_init(|| {
         let repository = format!("clinicult/{NAME}");
         // It may be there from an earlier run.
-        run(Command::new("aws").args(["ecr", "create-repository", "--repository-name", &repository]));
+        run(Command::new("aws").args([
+            "ecr",
+            "create-repository",
+            "--repository-name",
+            &repository,
+        ]));
         let port = stack("AWS_ENDPOINT_URL").rsplit(':').next().expect("a port").to_string();
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("serve.py"), SERVER).expect("written");
@@ -47,12 +54,19 @@ fn digests() -> &'static [String; 2] {
         ["1.0.0", "2.0.0"].map(|version| {
             let tag = format!("localhost:{port}/{repository}:{version}");
             let argument = format!("VERSION={version}");
-            let build = ["build", "-q", "--provenance=false", "--build-arg", &argument, "-t", &tag, "."];
+            let build =
+                ["build", "-q", "--provenance=false", "--build-arg", &argument, "-t", &tag, "."];
             run(Command::new("docker").args(build).current_dir(folder.path())).ended(0);
             run(Command::new("docker").args(["push", "-q", &tag])).ended(0);
-            let found =
-                run(Command::new("docker").args(["image", "inspect", "--format", "{{index .RepoDigests 0}}", &tag]));
-            let digest = found.ended(0).stdout.trim().split_once('@').expect("a digest").1.to_string();
+            let found = run(Command::new("docker").args([
+                "image",
+                "inspect",
+                "--format",
+                "{{index .RepoDigests 0}}",
+                &tag,
+            ]));
+            let digest =
+                found.ended(0).stdout.trim().split_once('@').expect("a digest").1.to_string();
             assert!(digest.starts_with("sha256:"), "{digest}");
             digest
         })

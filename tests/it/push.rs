@@ -1,4 +1,5 @@
-//! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in the layout, byte for byte.
+//! Pushing: to a real registry, to ECR, and to one that is not well. What arrives is what was in
+//! the layout, byte for byte.
 //!
 //! What whoever pushes has to pass, and where it is shown:
 //!
@@ -65,16 +66,21 @@ fn url(repository: &str) -> String {
 
 /// A GET: the status and the body. By hand, as some tests ask thousands of times.
 fn get(url: &str) -> (u16, Vec<u8>) {
-    let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let (host, path) =
+        url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
     let mut connection = TcpStream::connect(host).expect("connected");
     connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+    let accept =
+        "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
     let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n");
     connection.write_all(request.as_bytes()).expect("asked");
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).expect("answered");
     let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head");
-    let status = String::from_utf8_lossy(&answer[..head]).split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = String::from_utf8_lossy(&answer[..head])
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     (status.expect("a status"), answer.split_off(head + 4))
 }
 
@@ -112,20 +118,35 @@ fn an_index_arrives_whole_and_a_second_push_writes_nothing() {
     let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[]);
     let repository = repository(&proxy.host);
     let layout = Layout::index(&[random(3_000_000), random(700_001), random(1), random(0x4_0000)]);
-    let result = push(&layout, &repository, &["--tag", "1.4.0", "--tag", "stable", "--tag", "1.4.0"]).ended(0).json();
+    let result =
+        push(&layout, &repository, &["--tag", "1.4.0", "--tag", "stable", "--tag", "1.4.0"])
+            .ended(0)
+            .json();
     assert_eq!(result["repository"], repository);
     assert_eq!(result["digest"], layout.digest);
     assert_eq!(result["tags"], serde_json::json!(["1.4.0", "stable"]));
-    assert_eq!((&result["uploaded-bytes"], &result["skipped-bytes"]), (&layout.size().into(), &0.into()));
+    assert_eq!(
+        (&result["uploaded-bytes"], &result["skipped-bytes"]),
+        (&layout.size().into(), &0.into())
+    );
     assert_arrived(&layout, &repository, &["1.4.0", "stable"]);
 
     let writes = proxy.writes();
-    assert_eq!(writes.iter().filter(|line| line.starts_with("POST")).count(), layout.blobs.len(), "a session a blob");
+    assert_eq!(
+        writes.iter().filter(|line| line.starts_with("POST")).count(),
+        layout.blobs.len(),
+        "a session a blob"
+    );
     assert!(!writes.iter().any(|line| line.starts_with("PATCH")), "ECR loses parts: {writes:?}");
     assert!(proxy.seen().iter().all(|seen| !seen.chunked), "every upload says its length");
-    let manifests: Vec<&str> = writes.iter().filter_map(|line| line.split("/manifests/").nth(1)).collect();
+    let manifests: Vec<&str> =
+        writes.iter().filter_map(|line| line.split("/manifests/").nth(1)).collect();
     let (children, rest) = manifests.split_at(layout.documents.len() - 1);
-    assert_eq!(rest, [layout.digest.as_str(), "1.4.0", "stable"], "the root behind its children, the tags last");
+    assert_eq!(
+        rest,
+        [layout.digest.as_str(), "1.4.0", "stable"],
+        "the root behind its children, the tags last"
+    );
     assert_eq!(children.len(), 3);
     assert!(
         writes.iter().rposition(|line| line.contains("/blobs/"))
@@ -134,7 +155,10 @@ fn an_index_arrives_whole_and_a_second_push_writes_nothing() {
 
     let before = proxy.seen().len();
     let again = push(&layout, &repository, &["--tag", "1.4.0", "--tag", "stable"]).ended(0).json();
-    assert_eq!((&again["uploaded-bytes"], &again["skipped-bytes"]), (&0.into(), &layout.size().into()));
+    assert_eq!(
+        (&again["uploaded-bytes"], &again["skipped-bytes"]),
+        (&0.into(), &layout.size().into())
+    );
     assert_eq!(proxy.writes().len(), writes.len(), "nothing is written twice");
     assert_eq!(proxy.seen().len() - before, 2, "one look for each tag is enough");
 
@@ -167,15 +191,18 @@ fn what_was_pushed_is_pulled_and_runs() {
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
     let mut command = cicd(built.path());
     command.args(["push-ecr", "--output", "json", "--tag", "1.0.0", "--repository", &repository]);
-    let digest = run(&mut command).ended(0).json()["digest"].as_str().expect("a digest").to_string();
+    let digest =
+        run(&mut command).ended(0).json()["digest"].as_str().expect("a digest").to_string();
     let image = format!("{repository}@{digest}");
     docker(&["pull", "--quiet", &image]);
-    let read = docker(&["run", "--rm", "--network", "none", "--entrypoint", "cat", &image, "/server.py"]);
+    let read =
+        docker(&["run", "--rm", "--network", "none", "--entrypoint", "cat", &image, "/server.py"]);
     docker(&["rmi", "--force", &image]);
     assert_eq!(read.join("\n").trim_end(), server("", EVERYWHERE).trim_end());
 }
 
-/// Where a registry has no list of referrers, a tag stands for one; where it keeps the list, it says so and no tag is set.
+/// Where a registry has no list of referrers, a tag stands for one; where it keeps the list, it
+/// says so and no tag is set.
 #[test]
 fn an_sbom_goes_with_its_image_and_is_found_from_it() {
     let host = stack("CICD_STACK_REGISTRY");
@@ -191,20 +218,35 @@ fn an_sbom_goes_with_its_image_and_is_found_from_it() {
         serde_json::from_slice::<serde_json::Value>(&bytes).expect("an index")["manifests"].clone()
     };
     assert_eq!(list().as_array().map(Vec::len), Some(1));
-    assert_eq!((&list()[0]["digest"], &list()[0]["artifactType"]), (&sbom.into(), &"application/spdx+json".into()));
+    assert_eq!(
+        (&list()[0]["digest"], &list()[0]["artifactType"]),
+        (&sbom.into(), &"application/spdx+json".into())
+    );
     // Again: nothing is written, and nothing is listed twice.
     let proxy = Proxy::before(&host, &[]);
     let again = format!("{}/{}", proxy.host, repository.split_once('/').expect("a name").1);
     let result = push(&layout, &again, &["--tag", "1.0.0"]).ended(0).json();
     assert_eq!((&result["uploaded-bytes"], proxy.writes()), (&0.into(), Vec::new()));
 
-    // Whatever word a registry has for not knowing the list: the tag stands for it, and nothing is lost.
-    for answer in ["HTTP/1.1 405 Method Not Allowed", "HTTP/1.1 400 Bad Request", "HTTP/1.1 501 Not Implemented"] {
-        let unknown = Rule { method: "GET", part: "/referrers/", times: usize::MAX, act: Act::Answer(answer) };
+    // Whatever word a registry has for not knowing the list: the tag stands for it, and nothing is
+    // lost.
+    for answer in [
+        "HTTP/1.1 405 Method Not Allowed",
+        "HTTP/1.1 400 Bad Request",
+        "HTTP/1.1 501 Not Implemented",
+    ] {
+        let unknown = Rule {
+            method: "GET",
+            part: "/referrers/",
+            times: usize::MAX,
+            act: Act::Answer(answer),
+        };
         let proxy = Proxy::before(&host, &[unknown]);
-        let (layout, repository) = (Layout::with_sbom(&[random(1000)]).0, self::repository(&proxy.host));
+        let (layout, repository) =
+            (Layout::with_sbom(&[random(1000)]).0, self::repository(&proxy.host));
         push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
-        let (status, _) = get(&format!("{}/manifests/{}", url(&repository), layout.digest.replace(':', "-")));
+        let (status, _) =
+            get(&format!("{}/manifests/{}", url(&repository), layout.digest.replace(':', "-")));
         assert_eq!(status, 200, "{answer}");
     }
 
@@ -217,7 +259,11 @@ fn an_sbom_goes_with_its_image_and_is_found_from_it() {
     let proxy = Proxy::before(&host, &[keeps]);
     let (layout, _) = Layout::with_sbom(&[random(1000)]);
     push(&layout, &self::repository(&proxy.host), &[]).ended(0);
-    assert!(!proxy.writes().iter().any(|line| line.contains("/manifests/sha256-")), "{:?}", proxy.writes());
+    assert!(
+        !proxy.writes().iter().any(|line| line.contains("/manifests/sha256-")),
+        "{:?}",
+        proxy.writes()
+    );
 }
 
 #[test]
@@ -229,7 +275,8 @@ fn what_another_repository_has_is_mounted() {
     let next = Layout::image(&[layer.clone(), random(100)]);
     let repository = repository(&proxy.host);
     let from = base.split_once('/').expect("a name").1;
-    let result = push(&next, &repository, &["--tag", "1.0.0", "--mount-from", from]).ended(0).json();
+    let result =
+        push(&next, &repository, &["--tag", "1.0.0", "--mount-from", from]).ended(0).json();
     assert_eq!(result["skipped-bytes"], layer.len());
     assert_eq!(result["uploaded-bytes"], next.size() - layer.len() as u64);
     assert_arrived(&next, &repository, &["1.0.0"]);
@@ -246,7 +293,8 @@ fn a_push_ends_when_its_time_is_over() {
     let hang = Rule { method: "PUT", part: "/uploads/", times: usize::MAX, act: Act::Silence };
     let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[hang]);
     let repository = repository(&proxy.host);
-    let ended = push(&Layout::image(&[random(100)]), &repository, &["--tag", "1.0.0", "--timeout", "1s"]);
+    let ended =
+        push(&Layout::image(&[random(100)]), &repository, &["--tag", "1.0.0", "--timeout", "1s"]);
     let said = message(&ended.ended(6));
     assert!(said.contains("took longer than 1 s") && said.contains("--timeout"), "{said}");
     assert_no_tag(&repository, "1.0.0");
@@ -256,7 +304,8 @@ fn a_push_ends_when_its_time_is_over() {
 #[test]
 fn zstd_layers_arrive_as_they_are() {
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
-    // Frames of zstd (RFC 8878, 3.1.1) with one raw block each: no checksum, the content's size in one byte.
+    // Frames of zstd (RFC 8878, 3.1.1) with one raw block each: no checksum, the content's size in
+    // one byte.
     let frame = |bytes: &[u8]| {
         let block = u32::try_from(bytes.len() << 3 | 1).expect("a small block").to_le_bytes();
         let size = u8::try_from(bytes.len()).expect("a small frame");
@@ -290,10 +339,18 @@ fn a_taken_tag_is_refused_before_anything_is_written() {
         let tags = ["--tag", "2.0.0", "--tag", "1.0.0", "--tag", "1.0"];
         let ended = push(&second, &repository, &[&tags, plan].concat()).ended(3);
         let message = message(&ended);
-        for part in [&first.digest, &second.digest, &format!("{repository}:1.0.0 "), &format!("{repository}:1.0 ")] {
+        for part in [
+            &first.digest,
+            &second.digest,
+            &format!("{repository}:1.0.0 "),
+            &format!("{repository}:1.0 "),
+        ] {
             assert!(message.contains(part), "{part}: {message}");
         }
-        assert!(!message.contains("2.0.0") && message.contains("a version names one image for ever"), "{message}");
+        assert!(
+            !message.contains("2.0.0") && message.contains("a version names one image for ever"),
+            "{message}"
+        );
     }
     assert_eq!(proxy.writes().len(), writes);
     assert_no_tag(&repository, "2.0.0");
@@ -317,14 +374,20 @@ fn a_tag_of_another_commit_is_refused_before_the_build() {
     let writes = proxy.writes().len();
     let preflight = |tags: &[&str], code: i32| {
         let mut command = cicd(folder.path());
-        command.args(["push-ecr", "--preflight", "--output", "json", "--repository", &repository]).args(tags);
+        command
+            .args(["push-ecr", "--preflight", "--output", "json", "--repository", &repository])
+            .args(tags);
         run(&mut command).ended(code)
     };
     let said = message(&preflight(&["--tag", "1.1.0", "--tag", "1.0.0", "--tag", "1.0"], 3));
-    for part in [&first, &second, &format!("{repository}:1.0.0"), &format!("{repository}:1.0 is taken")] {
+    for part in
+        [&first, &second, &format!("{repository}:1.0.0"), &format!("{repository}:1.0 is taken")]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
-    for (tag, words) in [("1.1.0", "of this commit"), ("1.2.0", "of an unknown commit"), ("9.9.9", "can be pushed")] {
+    for (tag, words) in
+        [("1.1.0", "of this commit"), ("1.2.0", "of an unknown commit"), ("9.9.9", "can be pushed")]
+    {
         let ended = preflight(&["--tag", tag], 0);
         assert!(ended.stderr.contains(words), "{ended}");
     }
@@ -341,9 +404,13 @@ fn a_plan_writes_nothing_and_says_what_would_be() {
     let repository = repository(&proxy.host);
     let layout = Layout::image(&[random(1000), random(2000)]);
     let ended = push(&layout, &repository, &["--tag", "1.0.0", "--plan"]).ended(0);
-    assert_eq!((&ended.json()["status"], &ended.json()["uploaded-bytes"]), (&"planned".into(), &layout.size().into()));
+    assert_eq!(
+        (&ended.json()["status"], &ended.json()["uploaded-bytes"]),
+        (&"planned".into(), &layout.size().into())
+    );
     assert!(
-        ended.stderr.contains("would upload 3 blobs and 1 manifest") && ended.stderr.contains("set 1.0.0"),
+        ended.stderr.contains("would upload 3 blobs and 1 manifest")
+            && ended.stderr.contains("set 1.0.0"),
         "{ended}"
     );
     assert_eq!(proxy.writes(), Vec::<String>::new());
@@ -362,7 +429,8 @@ fn bytes_that_are_not_what_their_digest_says_do_not_get_a_tag() {
     std::fs::write(&file, bytes).expect("written");
     let message = message(&push(&layout, &repository, &["--tag", "1.0.0"]).ended(2));
     assert!(
-        message.contains(&file.display().to_string()) && message.contains("its bytes have the digest sha256:"),
+        message.contains(&file.display().to_string())
+            && message.contains("its bytes have the digest sha256:"),
         "{message}"
     );
     assert_no_tag(&repository, "1.0.0");
@@ -399,7 +467,10 @@ fn bad_input_is_refused_before_anybody_is_asked() {
 fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
     let rule = |method, part, times, act| Rule { method, part, times, act };
     let cases: [(&str, Vec<Rule>); 12] = [
-        ("no session", vec![rule("POST", "/uploads/", 2, Act::Answer("HTTP/1.1 503 Service Unavailable"))]),
+        (
+            "no session",
+            vec![rule("POST", "/uploads/", 2, Act::Answer("HTTP/1.1 503 Service Unavailable"))],
+        ),
         ("reset at the start", vec![rule("PUT", "/uploads/", 1, Act::Cut(0))]),
         ("reset half-way", vec![rule("PUT", "/uploads/", 2, Act::Cut(50))]),
         ("reset at the end", vec![rule("PUT", "/uploads/", 1, Act::Cut(100))]),
@@ -407,12 +478,21 @@ fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
         ("a truncated answer", vec![rule("PUT", "/uploads/", 1, Act::HalfAnswer)]),
         ("a truncated session", vec![rule("POST", "/uploads/", 2, Act::HalfAnswer)]),
         ("a slow reader", vec![rule("PUT", "/uploads/", 2, Act::Slow(10_000))]),
-        ("a stale session", vec![rule("PUT", "/uploads/", 1, Act::Answer("HTTP/1.1 416 Range Not Satisfiable"))]),
-        ("a broken look", vec![rule("HEAD", "/blobs/", 1, Act::Answer("HTTP/1.1 500 Internal Server Error"))]),
+        (
+            "a stale session",
+            vec![rule("PUT", "/uploads/", 1, Act::Answer("HTTP/1.1 416 Range Not Satisfiable"))],
+        ),
+        (
+            "a broken look",
+            vec![rule("HEAD", "/blobs/", 1, Act::Answer("HTTP/1.1 500 Internal Server Error"))],
+        ),
         ("a broken manifest", vec![rule("PUT", "/manifests/sha256", 1, Act::LoseAnswer)]),
         (
             "a lost tag",
-            vec![rule("PUT", "/manifests/1.0.0", 1, Act::Cut(100)), rule("HEAD", "/manifests/1.0.0", 1, Act::Cut(0))],
+            vec![
+                rule("PUT", "/manifests/1.0.0", 1, Act::Cut(100)),
+                rule("HEAD", "/manifests/1.0.0", 1, Act::Cut(0)),
+            ],
         ),
     ];
     std::thread::scope(|scope| {
@@ -424,21 +504,33 @@ fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
                 let ended = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0);
                 assert_eq!(ended.json()["uploaded-bytes"], layout.size(), "{case}");
                 assert_arrived(&layout, &repository, &["1.0.0"]);
-                let sessions: Vec<String> =
-                    proxy.lines(&["PUT"]).into_iter().filter(|line| line.contains("/uploads/")).collect();
+                let sessions: Vec<String> = proxy
+                    .lines(&["PUT"])
+                    .into_iter()
+                    .filter(|line| line.contains("/uploads/"))
+                    .collect();
                 let mut fresh = sessions.clone();
                 fresh.sort();
                 fresh.dedup();
-                assert_eq!(sessions.len(), fresh.len(), "{case}: each try has a session of its own");
+                assert_eq!(
+                    sessions.len(),
+                    fresh.len(),
+                    "{case}: each try has a session of its own"
+                );
                 if *case == "a lost answer" {
-                    assert_eq!(sessions.len(), layout.blobs.len(), "what arrived is not sent again");
+                    assert_eq!(
+                        sessions.len(),
+                        layout.blobs.len(),
+                        "what arrived is not sent again"
+                    );
                 }
             });
         }
     });
 }
 
-/// A registry may send a look for a blob on to its storage, and what that says is not the registry's word.
+/// A registry may send a look for a blob on to its storage, and what that says is not the
+/// registry's word.
 #[test]
 fn a_look_that_is_sent_on_decides_nothing_but_yes() {
     let upstream = stack("CICD_STACK_REGISTRY");
@@ -446,7 +538,8 @@ fn a_look_that_is_sent_on_decides_nothing_but_yes() {
     for (answer, uploaded) in [("HTTP/1.1 403 Forbidden", 3), ("HTTP/1.1 200 OK", 0)] {
         let layout = Layout::image(&[random(1000), random(1000)]);
         let storage = Proxy::before(&upstream, &[look(usize::MAX, Act::Answer(answer))]);
-        let sent_on = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{}/blobs/x", storage.host);
+        let sent_on =
+            format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{}/blobs/x", storage.host);
         let proxy = Proxy::before(&upstream, &[look(usize::MAX, Act::Answer(sent_on.leak()))]);
         let repository = repository(&proxy.host);
         push(&layout, &repository, &["--tag", "1.0.0", "--plan"]).ended(0);
@@ -472,16 +565,27 @@ fn a_registry_that_asks_for_time_gets_it_and_not_too_much() {
     push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(0);
     let seen = proxy.seen();
     let first = seen.iter().find(|seen| seen.method == "POST").expect("a session").at;
-    let last = seen.iter().filter(|seen| seen.method == "POST").map(|seen| seen.at).max().expect("a session");
+    let last = seen
+        .iter()
+        .filter(|seen| seen.method == "POST")
+        .map(|seen| seen.at)
+        .max()
+        .expect("a session");
     assert!(last - first >= Duration::from_secs(2), "{:?}", last - first);
 
     // It is waited for as long as it asks, but never longer than the push may take.
-    let busy = Rule { act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120"), ..busy };
+    let busy =
+        Rule { act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120"), ..busy };
     let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), std::slice::from_ref(&busy));
-    let ended = push(&layout, &repository(&proxy.host), &["--tag", "1.0.0", "--timeout", "5s"]).ended(6);
+    let ended =
+        push(&layout, &repository(&proxy.host), &["--tag", "1.0.0", "--timeout", "5s"]).ended(6);
     assert!(ended.stderr.contains("HTTP 429") && ended.stderr.contains("again in 120."), "{ended}");
 
-    let busy = Rule { act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600"), times: 9, ..busy };
+    let busy = Rule {
+        act: Act::Answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600"),
+        times: 9,
+        ..busy
+    };
     let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[busy]);
     let message = message(&push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(1));
     assert!(message.contains("HTTP 429") && message.contains("3600 s"), "{message}");
@@ -490,8 +594,12 @@ fn a_registry_that_asks_for_time_gets_it_and_not_too_much() {
 #[test]
 fn patience_ends() {
     let layout = Layout::image(&[random(100)]);
-    let down =
-        Rule { method: "HEAD", part: "/manifests/", times: usize::MAX, act: Act::Answer("HTTP/1.1 502 Bad Gateway") };
+    let down = Rule {
+        method: "HEAD",
+        part: "/manifests/",
+        times: usize::MAX,
+        act: Act::Answer("HTTP/1.1 502 Bad Gateway"),
+    };
     let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[down]);
     let message_of = |ended: Run| message(&ended);
     let said = message_of(push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(1));
@@ -500,20 +608,29 @@ fn patience_ends() {
 
     let said = message_of(push(&layout, "localhost:1/tests/nobody", &["--tag", "1.0.0"]).ended(1));
     assert!(
-        said.contains("looking for 1.0.0 at localhost:1/tests/nobody failed") && said.contains("(3 tries)"),
+        said.contains("looking for 1.0.0 at localhost:1/tests/nobody failed")
+            && said.contains("(3 tries)"),
         "{said}"
     );
 }
 
-/// Somebody takes the tag between our look and our write: the first looks are answered as they would have been before.
+/// Somebody takes the tag between our look and our write: the first looks are answered as they
+/// would have been before.
 #[test]
 fn a_tag_that_is_taken_meanwhile_is_not_moved() {
-    let late =
-        |times| Rule { method: "HEAD", part: "/manifests/1.0.0", times, act: Act::Answer("HTTP/1.1 404 Not Found") };
+    let late = |times| Rule {
+        method: "HEAD",
+        part: "/manifests/1.0.0",
+        times,
+        act: Act::Answer("HTTP/1.1 404 Not Found"),
+    };
     let ecr = EcrRepository::new();
     ecr.aws("create-repository", &["--image-tag-mutability", "IMMUTABLE"]).ended(0);
-    let (ecr_host, ecr_name) =
-        ecr.reached().split_once('/').map(|(host, name)| (host.to_string(), name.to_string())).expect("HOST/NAME");
+    let (ecr_host, ecr_name) = ecr
+        .reached()
+        .split_once('/')
+        .map(|(host, name)| (host.to_string(), name.to_string()))
+        .expect("HOST/NAME");
     let cases = [
         // Noticed at the look before the write; and by the registry, whose tags are immutable.
         (stack("CICD_STACK_REGISTRY"), format!("tests/{}", unique("push")), 1),
@@ -523,7 +640,9 @@ fn a_tag_that_is_taken_meanwhile_is_not_moved() {
         let (first, second) = (Layout::image(&[random(1000)]), Layout::image(&[random(1000)]));
         push(&first, &format!("{host}/{name}"), &["--tag", "1.0.0"]).ended(0);
         let proxy = Proxy::before(&host, &[late(times)]);
-        let said = message(&push(&second, &format!("{}/{name}", proxy.host), &["--tag", "1.0.0"]).ended(3));
+        let said = message(
+            &push(&second, &format!("{}/{name}", proxy.host), &["--tag", "1.0.0"]).ended(3),
+        );
         assert!(said.contains(&first.digest) && said.contains(&second.digest), "{said}");
         assert!(!said.contains("set before it"), "{said}");
         assert_arrived(&first, &format!("{host}/{name}"), &["1.0.0"]);
@@ -545,12 +664,21 @@ fn an_interrupted_push_leaves_no_tag_and_the_next_one_goes_on() {
     let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[hang]);
     let repository = repository(&proxy.host);
     let layout = Layout::image(&[random(500_000), random(100)]);
-    let (_folder, mut command) = pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
-    let child =
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("started");
+    let (_folder, mut command) =
+        pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
+    let child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
     let deadline = Instant::now() + Duration::from_secs(20);
-    let arrived =
-        || layout.blobs.keys().filter(|blob| get(&format!("{}/blobs/{blob}", url(&repository))).0 == 200).count();
+    let arrived = || {
+        layout
+            .blobs
+            .keys()
+            .filter(|blob| get(&format!("{}/blobs/{blob}", url(&repository))).0 == 200)
+            .count()
+    };
     while arrived() < layout.blobs.len() - 1 {
         assert!(Instant::now() < deadline, "no upload: {:?}", proxy.writes());
     }
@@ -562,7 +690,10 @@ fn an_interrupted_push_leaves_no_tag_and_the_next_one_goes_on() {
     assert!(String::from_utf8_lossy(&ended.stdout).contains(r#""status":"interrupted""#));
     assert_no_tag(&repository, "1.0.0");
     let next = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0).json();
-    assert!(next["skipped-bytes"].as_u64() > Some(0), "what was uploaded is not uploaded again: {next}");
+    assert!(
+        next["skipped-bytes"].as_u64() > Some(0),
+        "what was uploaded is not uploaded again: {next}"
+    );
     assert_arrived(&layout, &repository, &["1.0.0"]);
 }
 
@@ -575,7 +706,8 @@ fn a_token_is_asked_for_renewed_once_and_never_shown() {
     let tokens = proxy.lines(&["GET"]);
     assert_eq!(tokens.len(), 2, "four uploads whose token ran out renew it once: {tokens:?}");
     assert!(
-        tokens[0].contains("scope=repository%3Atests%2Fpush-") && tokens[0].ends_with("%3Apull%2Cpush"),
+        tokens[0].contains("scope=repository%3Atests%2Fpush-")
+            && tokens[0].ends_with("%3Apull%2Cpush"),
         "{tokens:?}"
     );
     assert!(!format!("{ended}").contains("registry-secret"), "{ended}");
@@ -600,40 +732,59 @@ fn a_token_service_that_stumbles_is_asked_again() {
 fn a_refusal_is_final_and_says_so() {
     let layout = Layout::image(&[random(100)]);
     let cases = [
-        ("HEAD", "/manifests/", "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", "wants a login"),
+        (
+            "HEAD",
+            "/manifests/",
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"",
+            "wants a login",
+        ),
         ("POST", "/uploads/", "HTTP/1.1 403 Forbidden", "wants a login"),
         ("POST", "/uploads/", "HTTP/1.1 404 Not Found", "create the repository first"),
     ];
     for (method, part, answer, fix) in cases {
         let rule = Rule { method, part, times: usize::MAX, act: Act::Answer(answer) };
         let proxy = Proxy::before(&stack("CICD_STACK_REGISTRY"), &[rule]);
-        let message = message(&push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(3));
+        let message =
+            message(&push(&layout, &repository(&proxy.host), &["--tag", "1.0.0"]).ended(3));
         assert!(message.contains(fix), "{message}");
-        let tries = proxy.seen().iter().filter(|seen| seen.method == method && seen.path.contains(part)).count();
+        let tries = proxy
+            .seen()
+            .iter()
+            .filter(|seen| seen.method == method && seen.path.contains(part))
+            .count();
         assert!(tries <= 2, "{answer}: {tries} tries");
     }
 }
 
 #[test]
 fn memory_does_not_grow_with_the_image() {
-    let (small, large) =
-        (Layout::image(&[random(1000)]), Layout::image(&[random(24 << 20), random(24 << 20), random(24 << 20)]));
+    let (small, large) = (
+        Layout::image(&[random(1000)]),
+        Layout::image(&[random(24 << 20), random(24 << 20), random(24 << 20)]),
+    );
     let (least, most) = (peak(&small), peak(&large));
     // Six uploads at a time have some chunks of 256 KB and their connections.
-    assert!(least > 0 && most < least + 8_000, "{least} and {most} kB, for an image of {} kB", large.size() / 1000);
+    assert!(
+        least > 0 && most < least + 8_000,
+        "{least} and {most} kB, for an image of {} kB",
+        large.size() / 1000
+    );
 }
 
 /// The most memory that a push of `layout` has had at a time, in kB.
 fn peak(layout: &Layout) -> u64 {
     let repository = repository(&stack("CICD_STACK_REGISTRY"));
-    let (_folder, mut command) = pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
+    let (_folder, mut command) =
+        pusher("patients", layout.path(), &["--repository", &repository, "--tag", "1.0.0"]);
     let null = std::process::Stdio::null;
     let mut child = command.stdout(null()).stderr(null()).spawn().expect("started");
     let mut peak = 0;
     let ended = loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let kilobytes =
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         peak = kilobytes.unwrap_or(peak).max(peak);
         if let Some(ended) = child.try_wait().expect("waited") {
             break ended;

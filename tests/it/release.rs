@@ -1,4 +1,5 @@
-//! `cicd release` against a GitHub that compares before it swaps, with requests that GitHub's own description takes.
+//! `cicd release` against a GitHub that compares before it swaps, with requests that GitHub's own
+//! description takes.
 
 #[path = "release/github.rs"]
 pub mod github;
@@ -60,7 +61,11 @@ fn a_commit_is_tagged_and_released_once() {
 
     let ended = release(&repository, &github, &[]).ended(0);
     let json = ended.json();
-    assert_eq!(json["changed"], serde_json::json!(["refs/tags/v1.1.0", "release v1.1.0"]), "{ended}");
+    assert_eq!(
+        json["changed"],
+        serde_json::json!(["refs/tags/v1.1.0", "release v1.1.0"]),
+        "{ended}"
+    );
     assert_eq!(json["url"], "https://github.com/clinicult/patients/releases/tag/v1.1.0");
     assert_eq!(
         (&json["version"], &json["docker-tag"], &json["release"]),
@@ -74,7 +79,8 @@ fn a_commit_is_tagged_and_released_once() {
     );
     let body = made["body"].as_str().expect("notes");
     assert!(
-        body.contains("### Features\n\n- **api:** export (") && body.contains("/compare/v1.0.0...v1.1.0"),
+        body.contains("### Features\n\n- **api:** export (")
+            && body.contains("/compare/v1.0.0...v1.1.0"),
         "{body}"
     );
     assert_eq!(github.with(|state| state.tags["v1.1.0"].clone()), commit);
@@ -87,13 +93,15 @@ fn a_commit_is_tagged_and_released_once() {
 #[test]
 fn what_is_no_release_is_left_alone() {
     let (repository, github, _) = scene(SERVICE);
-    let pull = run(job(repository.path(), &github, &[]).env("GITHUB_EVENT_NAME", "pull_request_target"));
+    let pull =
+        run(job(repository.path(), &github, &[]).env("GITHUB_EVENT_NAME", "pull_request_target"));
     assert_eq!(status(pull), "unchanged");
     let branch = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/topic"));
     assert_eq!(status(branch), "unchanged");
     let nobody = run(job(repository.path(), &github, &[]).env_remove("GITHUB_TOKEN")).ended(3);
     assert!(nobody.stdout.contains("contents: write"), "{nobody}");
-    let nowhere = run(job(repository.path(), &github, &[]).env_remove("GITHUB_REPOSITORY")).ended(2);
+    let nowhere =
+        run(job(repository.path(), &github, &[]).env_remove("GITHUB_REPOSITORY")).ended(2);
     assert!(nowhere.stdout.contains("--github-repository"), "{nowhere}");
     assert_eq!(github.writes(), Vec::<String>::new());
 }
@@ -103,14 +111,21 @@ fn twenty_releases_of_one_commit_make_one() {
     let (repository, github, _) = scene(SERVICE);
     let jobs: Vec<_> = (0..20)
         .map(|_| {
-            job(repository.path(), &github, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cicd")
+            job(repository.path(), &github, &[])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("cicd")
         })
         .collect();
     for job in jobs {
         let ended = job.wait_with_output().expect("an end");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     }
-    assert_eq!((tags(&github), releases(&github)), (vec!["v1.0.0".into(), "v1.1.0".into()], vec!["v1.1.0".into()]));
+    assert_eq!(
+        (tags(&github), releases(&github)),
+        (vec!["v1.0.0".into(), "v1.1.0".into()], vec!["v1.1.0".into()])
+    );
 }
 
 #[test]
@@ -123,8 +138,19 @@ fn twenty_commits_released_at_once_lose_nothing() {
         .iter()
         .map(|commit| {
             let tree = trees.path().join(commit);
-            repository.git(&["worktree", "add", "-q", "--detach", &tree.display().to_string(), commit]);
-            job(&tree, &github, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cicd")
+            repository.git(&[
+                "worktree",
+                "add",
+                "-q",
+                "--detach",
+                &tree.display().to_string(),
+                commit,
+            ]);
+            job(&tree, &github, &[])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("cicd")
         })
         .collect();
     for job in jobs {
@@ -139,8 +165,15 @@ fn twenty_commits_released_at_once_lose_nothing() {
         assert!(releases(&github).contains(name), "{name} has its release");
     }
     order.sort();
-    assert!(order.windows(2).all(|pair| pair[0].1 < pair[1].1), "later commits have higher versions: {order:?}");
-    assert_eq!(order.last().expect("one").1, 19, "the last commit is released, so each one is contained in a release");
+    assert!(
+        order.windows(2).all(|pair| pair[0].1 < pair[1].1),
+        "later commits have higher versions: {order:?}"
+    );
+    assert_eq!(
+        order.last().expect("one").1,
+        19,
+        "the last commit is released, so each one is contained in a release"
+    );
 }
 
 /// A run that was killed at any request, before it was done or after, is finished by the next.
@@ -154,8 +187,11 @@ fn killed_anywhere_it_converges() {
             let (repository, github, commit) = scene(&service);
             let (sender, reached) = std::sync::mpsc::channel();
             github.with(|state| state.hold = Some((number, after, sender)));
-            let mut child =
-                job(repository.path(), &github, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cicd");
+            let mut child = job(repository.path(), &github, &[])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("cicd");
             let held = loop {
                 if reached.recv_timeout(std::time::Duration::from_millis(20)).is_ok() {
                     break true;
@@ -172,7 +208,11 @@ fn killed_anywhere_it_converges() {
             github.with(|state| state.hold = None);
             release(&repository, &github, &[]).ended(0);
             let made = github.with(|state| state.tags.clone());
-            let ours: Vec<&str> = made.iter().filter(|(_, at)| **at == commit).map(|(name, _)| name.as_str()).collect();
+            let ours: Vec<&str> = made
+                .iter()
+                .filter(|(_, at)| **at == commit)
+                .map(|(name, _)| name.as_str())
+                .collect();
             assert_eq!(ours, ["v1", "v1.1", "v1.1.0"], "killed at request {number}");
             assert_eq!(releases(&github), ["v1.1.0"], "killed at request {number}");
         }
@@ -194,9 +234,13 @@ fn a_later_release_that_holds_the_commit_makes_it_needless() {
     assert_eq!(status(ended), "superseded");
     assert_eq!(github.with(|state| state.tags["v2.0.0"].clone()), late);
     // On a branch of its own it is no part of main's releases.
-    let branch = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/1.x")).ended(0);
+    let branch =
+        run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/1.x")).ended(0);
     assert_eq!(
-        (&branch.json()["tag"], github.with(|state| state.releases["v1.1.0"]["make_latest"].clone())),
+        (
+            &branch.json()["tag"],
+            github.with(|state| state.releases["v1.1.0"]["make_latest"].clone())
+        ),
         (&"v1.1.0".into(), "false".into())
     );
 }
@@ -207,14 +251,22 @@ fn names_that_are_used_up_are_skipped() {
     github.with(|state| state.burned = vec!["v1.1.0".into(), "v1.2.0".into()]);
     let ended = release(&repository, &github, &[]).ended(0);
     assert!(ended.stderr.contains("v1.1.0 belonged to an immutable release"), "{ended}");
-    assert_eq!((&ended.json()["tag"], releases(&github)), (&"v1.3.0".into(), vec!["v1.3.0".to_string()]));
+    assert_eq!(
+        (&ended.json()["tag"], releases(&github)),
+        (&"v1.3.0".into(), vec!["v1.3.0".to_string()])
+    );
     assert_eq!(status(release(&repository, &github, &[])), "unchanged");
 }
 
 #[test]
 fn refusals_end_with_3_and_say_the_fix() {
     let cases: &[(&str, u16, &str, &str)] = &[
-        ("git/refs", 403, "Resource not accessible by integration", "permissions: {contents: write}"),
+        (
+            "git/refs",
+            403,
+            "Resource not accessible by integration",
+            "permissions: {contents: write}",
+        ),
         ("git/refs", 404, "Not Found", "contents: write"),
         ("git/refs", 401, "Bad credentials", "GITHUB_TOKEN"),
         ("git/refs", 403, "Repository was archived so is read-only.", "unarchive"),
@@ -222,27 +274,39 @@ fn refusals_end_with_3_and_say_the_fix() {
     ];
     for (part, status, message, fix) in cases {
         let (repository, github, _) = scene(SERVICE);
-        github.with(|state| state.rules = vec![("POST", part, 1, Act::Answer(*status, "", message))]);
+        github
+            .with(|state| state.rules = vec![("POST", part, 1, Act::Answer(*status, "", message))]);
         let ended = release(&repository, &github, &[]).ended(3);
         assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains(fix), "{ended}");
         assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
-        assert_eq!(self::status(release(&repository, &github, &[])), "released", "once that is done: {message}");
+        assert_eq!(
+            self::status(release(&repository, &github, &[])),
+            "released",
+            "once that is done: {message}"
+        );
     }
 }
 
-/// GitHub refuses the ref of a name that is used up in the words of a ruleset; which of them it is, the release is told.
+/// GitHub refuses the ref of a name that is used up in the words of a ruleset; which of them it is,
+/// the release is told.
 #[test]
 fn a_ruleset_is_told_from_a_name_that_is_used_up() {
     let (repository, github, _) = scene(SERVICE);
     github.with(|state| state.locked = true);
     let ended = release(&repository, &github, &[]).ended(3);
-    assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("bypass list"), "{ended}");
+    assert!(
+        ended.json()["error"]["fix"].as_str().expect("a fix").contains("bypass list"),
+        "{ended}"
+    );
     assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
     github.with(|state| (state.locked, state.reserved) = (false, vec!["v1.1.0".into()]));
     let ended = release(&repository, &github, &[]).ended(0);
     assert!(ended.stderr.contains("v1.1.0 belonged to an immutable release"), "{ended}");
     assert!(!ended.stderr.contains("not part of this history"), "{ended}");
-    assert_eq!((tags(&github), releases(&github)), (vec!["v1.0.0".into(), "v1.2.0".into()], vec!["v1.2.0".into()]));
+    assert_eq!(
+        (tags(&github), releases(&github)),
+        (vec!["v1.0.0".into(), "v1.2.0".into()], vec!["v1.2.0".into()])
+    );
 }
 
 #[test]
@@ -254,13 +318,22 @@ fn what_is_refused_after_a_write_does_not_say_that_nothing_changed() {
         state.rules = vec![("POST", "git/refs", 1, Act::Pass), ("POST", "git/refs", 1, no)];
     });
     let ended = release(&repository, &github, &[]).ended(1);
-    assert!(ended.json()["error"]["message"].as_str().expect("words").contains("refs/tags/v1.1.0 is there"), "{ended}");
+    assert!(
+        ended.json()["error"]["message"]
+            .as_str()
+            .expect("words")
+            .contains("refs/tags/v1.1.0 is there"),
+        "{ended}"
+    );
 }
 
 #[test]
 fn a_renamed_repository_is_followed_and_no_write_becomes_a_read() {
     let (repository, github, _) = scene(SERVICE);
-    assert_eq!(status(release(&repository, &github, &["--github-repository", "clinicult/sufferers"])), "released");
+    assert_eq!(
+        status(release(&repository, &github, &["--github-repository", "clinicult/sufferers"])),
+        "released"
+    );
     assert_eq!((tags(&github).len(), releases(&github)), (2, vec!["v1.1.0".to_string()]));
 
     let moved = "Location: /repos/clinicult/patients/git/matching-refs/tags%2Fv\r\n";
@@ -273,7 +346,9 @@ fn a_renamed_repository_is_followed_and_no_write_becomes_a_read() {
     ];
     for (method, part, status, headers, fix) in cases {
         let (repository, github, _) = scene(SERVICE);
-        github.with(|state| state.rules = vec![(method, part, usize::MAX, Act::Answer(status, headers, "Moved"))]);
+        github.with(|state| {
+            state.rules = vec![(method, part, usize::MAX, Act::Answer(status, headers, "Moved"))]
+        });
         let ended = release(&repository, &github, &[]).ended(3);
         assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains(fix), "{ended}");
         assert_eq!((tags(&github).len(), releases(&github).len()), (1, 0));
@@ -303,7 +378,8 @@ fn a_prerelease_becomes_stable_at_the_same_commit() {
     assert_eq!(releases(&github), ["v1.1.0", "v1.1.0-beta.1"]);
 }
 
-/// The newest version of the line stands on a branch of its own, but the one it began with holds the commit.
+/// The newest version of the line stands on a branch of its own, but the one it began with holds
+/// the commit.
 #[test]
 fn a_later_release_is_found_behind_a_maintenance_branch() {
     let (repository, github, _) = scene(SERVICE);
@@ -331,7 +407,10 @@ fn a_name_that_stands_elsewhere_is_said() {
     github.with(|state| state.tags.insert("v1.1.0".into(), other));
     let ended = release(&repository, &github, &["--version", "1.1.0"]).ended(0);
     assert_eq!(ended.json()["tag"], "v1.2.0");
-    assert!(ended.stderr.contains("pushed as 1.1.0, and its commit is released as 1.2.0"), "{ended}");
+    assert!(
+        ended.stderr.contains("pushed as 1.1.0, and its commit is released as 1.2.0"),
+        "{ended}"
+    );
     let again = release(&repository, &github, &["--version", "1.2.0"]).ended(0);
     assert!(!again.stderr.contains("pushed as"), "{again}");
     assert_eq!(
@@ -356,14 +435,28 @@ fn what_passes_is_waited_for() {
     for (method, part, act) in cases {
         let (repository, github, _) = scene(SERVICE);
         github.with(|state| state.rules = vec![(method, part, 1, act.clone())]);
-        assert_eq!(status(release(&repository, &github, &[])), "released", "{method} {part} {act:?}");
-        assert_eq!((tags(&github).len(), releases(&github).len()), (2, 1), "{method} {part} {act:?}");
+        assert_eq!(
+            status(release(&repository, &github, &[])),
+            "released",
+            "{method} {part} {act:?}"
+        );
+        assert_eq!(
+            (tags(&github).len(), releases(&github).len()),
+            (2, 1),
+            "{method} {part} {act:?}"
+        );
     }
     let (repository, github, _) = scene(SERVICE);
     let hour = "X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 1795407973\r\n";
-    github.with(|state| state.rules = vec![("POST", "git/refs", 1, Act::Answer(403, hour, "API rate limit exceeded"))]);
+    github.with(|state| {
+        state.rules =
+            vec![("POST", "git/refs", 1, Act::Answer(403, hour, "API rate limit exceeded"))]
+    });
     let ended = release(&repository, &github, &[]).ended(6);
-    assert!(ended.json()["error"]["fix"].as_str().expect("a fix").contains("2026-11-23T04:26:13Z"), "{ended}");
+    assert!(
+        ended.json()["error"]["fix"].as_str().expect("a fix").contains("2026-11-23T04:26:13Z"),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -379,7 +472,11 @@ fn floating_tags_only_go_forward() {
     repository.git(&["checkout", "-q", "main"]);
     let feature = repository.commit("feat: on main");
     assert_eq!(status(release(&repository, &github, &[])), "released");
-    assert_eq!(github.with(|state| state.tags["v1"].clone()), feature, "aside, to the higher version");
+    assert_eq!(
+        github.with(|state| state.tags["v1"].clone()),
+        feature,
+        "aside, to the higher version"
+    );
     assert_ne!(commit, feature);
     repository.git(&["checkout", "-q", "1.1.x"]);
     repository.commit("fix: another");
@@ -390,8 +487,12 @@ fn floating_tags_only_go_forward() {
 #[test]
 fn a_channel_makes_prereleases() {
     let (repository, github, _) = scene(&format!("{SERVICE}version: {{floating: true}}\n"));
-    let ended = run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/beta")).ended(0);
-    assert_eq!(ended.json()["changed"], serde_json::json!(["refs/tags/v1.1.0-beta.1", "release v1.1.0-beta.1"]));
+    let ended =
+        run(job(repository.path(), &github, &[]).env("GITHUB_REF", "refs/heads/beta")).ended(0);
+    assert_eq!(
+        ended.json()["changed"],
+        serde_json::json!(["refs/tags/v1.1.0-beta.1", "release v1.1.0-beta.1"])
+    );
     let made = github.with(|state| state.releases["v1.1.0-beta.1"].clone());
     assert_eq!((&made["prerelease"], &made["make_latest"]), (&true.into(), &"false".into()));
 }
@@ -415,7 +516,8 @@ fn many_and_annotated_tags_are_read() {
     });
     let json = release(&repository, &github, &["--plan"]).ended(0).json();
     assert_eq!(json["tag"], "v1.1.0");
-    let pages = github.with(|state| state.seen.iter().filter(|line| line.contains("matching-refs")).count());
+    let pages = github
+        .with(|state| state.seen.iter().filter(|line| line.contains("matching-refs")).count());
     assert_eq!(pages, 3);
     repository.git(&["commit", "-q", "--amend", "--allow-empty", "-m", "fix: instead"]);
     let json = release(&repository, &github, &["--plan"]).ended(0).json();
@@ -429,7 +531,8 @@ fn own_notes_and_a_changelog() {
     release(&repository, &github, &["--notes-file", "nowhere.md"]).ended(2);
     repository.write("long.md", &"x".repeat(125_001));
     release(&repository, &github, &["--notes-file", "long.md"]).ended(2);
-    release(&repository, &github, &["--notes-file", "notes.md", "--changelog", "CHANGELOG.md"]).ended(0);
+    release(&repository, &github, &["--notes-file", "notes.md", "--changelog", "CHANGELOG.md"])
+        .ended(0);
     assert_eq!(github.with(|state| state.releases["v1.1.0"]["body"].clone()), "By hand.\n");
     let log = std::fs::read_to_string(repository.path().join("CHANGELOG.md")).expect("a changelog");
     assert_eq!(log, "# Changelog\n\n## v1.1.0\n\nBy hand.\n");

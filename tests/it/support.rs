@@ -1,4 +1,5 @@
-//! What the tests share: running the binary, repositories to run it in, and the addresses of the stack.
+//! What the tests share: running the binary, repositories to run it in, and the addresses of the
+//! stack.
 
 #![allow(dead_code, reason = "not every capability uses everything")]
 
@@ -21,12 +22,14 @@ pub fn stack(variable: &str) -> String {
     })
 }
 
-/// A name that no other test, and no other run of this one, has: a DNS label that begins with `prefix`.
+/// A name that no other test, and no other run of this one, has: a DNS label that begins with
+/// `prefix`.
 pub fn unique(prefix: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
-    let number = u64::from(time.subsec_nanos()) ^ (u64::from(std::process::id()) << 32) ^ time.as_secs();
+    let number =
+        u64::from(time.subsec_nanos()) ^ (u64::from(std::process::id()) << 32) ^ time.as_secs();
     format!("{prefix}-{:x}{:x}", number & 0xff_ffff, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
@@ -48,7 +51,9 @@ impl Drop for Removal {
             ),
             format!("aws ecs delete-service --cluster clinicult --service {name} --force"),
             format!("docker ps -aq --filter name=^{name}- | xargs -r docker rm -f -v"),
-            format!("docker images -q --filter reference=cicd.local/{name} | xargs -r docker rmi -f"),
+            format!(
+                "docker images -q --filter reference=cicd.local/{name} | xargs -r docker rmi -f"
+            ),
             // A version that a later one took the name from.
             format!(
                 "docker images -q --filter dangling=true --filter label=org.opencontainers.image.title={name} | xargs -r docker rmi -f"
@@ -60,16 +65,27 @@ impl Drop for Removal {
     }
 }
 
-/// The body of a GET that is answered with 2xx. Names below `.localhost` are this machine (RFC 6761).
+/// The body of a GET that is answered with 2xx. Names below `.localhost` are this machine (RFC
+/// 6761).
 pub fn http_get(url: &str) -> String {
-    let (host, rest) =
-        url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap_or_else(|| panic!("{url}"));
+    let (host, rest) = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .unwrap_or_else(|| panic!("{url}"));
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));
     let resolve = format!("{name}:{port}:127.0.0.1");
     let url = format!("http://{host}/{rest}");
-    run(Command::new("curl").args(["-sS", "--fail-with-body", "--max-time", "10", "--resolve", &resolve, &url]))
-        .ended(0)
-        .stdout
+    run(Command::new("curl").args([
+        "-sS",
+        "--fail-with-body",
+        "--max-time",
+        "10",
+        "--resolve",
+        &resolve,
+        &url,
+    ]))
+    .ended(0)
+    .stdout
 }
 
 /// What a run of `cicd` ended in.
@@ -82,7 +98,8 @@ pub struct Run {
 impl Run {
     /// The object that `--output json` printed.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout ({error}):\n{self}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON on stdout ({error}):\n{self}"))
     }
 
     /// The objects that a deploy says it changed.
@@ -105,13 +122,16 @@ impl std::fmt::Display for Run {
     }
 }
 
-/// A command that runs `cicd` in `folder`, free of everything a GitHub runner may have put into this environment.
+/// A command that runs `cicd` in `folder`, free of everything a GitHub runner may have put into
+/// this environment.
 pub fn cicd(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cicd"));
     command.current_dir(folder);
     for (name, _) in std::env::vars() {
-        let scrub =
-            name == "CI" || ["GITHUB_", "ACTIONS_", "RUNNER_", "INPUT_"].iter().any(|prefix| name.starts_with(prefix));
+        let scrub = name == "CI"
+            || ["GITHUB_", "ACTIONS_", "RUNNER_", "INPUT_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix));
         if scrub && name != "INPUT_PLATFORM" {
             command.env_remove(name);
         }
@@ -121,7 +141,8 @@ pub fn cicd(folder: &Path) -> Command {
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Run {
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let Output { status, stdout, stderr } =
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Run { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
 }
@@ -186,7 +207,9 @@ impl Repository {
         // A user's own configuration must not change what a test sees.
         command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
         for who in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{who}_NAME"), "Ada").env(format!("GIT_{who}_EMAIL"), "ada@example.org");
+            command
+                .env(format!("GIT_{who}_NAME"), "Ada")
+                .env(format!("GIT_{who}_EMAIL"), "ada@example.org");
             command.env(format!("GIT_{who}_DATE"), "2026-11-01T12:00:00Z");
         }
         let ended = run(&mut command);
@@ -199,7 +222,10 @@ impl Repository {
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
         let name = entry.file_name();
-        if [".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "target"].iter().any(|skip| name == *skip) {
+        if [".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "target"]
+            .iter()
+            .any(|skip| name == *skip)
+        {
             continue;
         }
         let target = to.join(&name);

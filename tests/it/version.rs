@@ -34,7 +34,11 @@ fn the_base_is_the_highest_version_that_head_contains() {
         (&[], "0.1.0", ""),
         (&["v1.0.0"], "1.0.1", "v1.0.0"),
         (&["v1.9.0", "v1.10.0"], "1.10.1", "v1.10.0"),
-        (&["v1.0.0", "v1", "v2", "nightly", "v2.0", "release-9.0.0", "w3.0.0", "vv4.0.0"], "1.0.1", "v1.0.0"),
+        (
+            &["v1.0.0", "v1", "v2", "nightly", "v2.0", "release-9.0.0", "w3.0.0", "vv4.0.0"],
+            "1.0.1",
+            "v1.0.0",
+        ),
         (&["v2.0.0-rc.9", "v2.0.0-rc.10"], "2.0.0", "v2.0.0-rc.10"),
         (&["v1.0.0", "v1.0.0-rc.1"], "1.0.1", "v1.0.0"),
     ];
@@ -49,16 +53,23 @@ fn the_base_is_the_highest_version_that_head_contains() {
             repository.git(&arguments);
         }
         repository.commit("fix: a");
-        assert_eq!(found(version(&repository)), (expected.to_string(), true, base.to_string()), "{tags:?}");
+        assert_eq!(
+            found(version(&repository)),
+            (expected.to_string(), true, base.to_string()),
+            "{tags:?}"
+        );
     }
 }
 
 #[test]
 fn a_tag_of_a_tag_and_several_of_a_commit_are_bases() {
     let repository = repository("name: p\nport: 1\nversion: {prefix: svc-v}\n");
-    for (tag, of) in
-        [("svc-v1.0.0", "HEAD"), ("svc-v1.2.0", "svc-v1.0.0"), ("svc-v2-v9.0.0", "HEAD"), ("svc-v1.1.0", "HEAD")]
-    {
+    for (tag, of) in [
+        ("svc-v1.0.0", "HEAD"),
+        ("svc-v1.2.0", "svc-v1.0.0"),
+        ("svc-v2-v9.0.0", "HEAD"),
+        ("svc-v1.1.0", "HEAD"),
+    ] {
         repository.git(&["tag", "-a", "-m", "a version", tag, of]);
     }
     repository.git(&["tag", "svc-v7.0.0", "HEAD^{tree}"]);
@@ -107,7 +118,10 @@ fn head_at_a_tag_is_that_version() {
 #[test]
 fn only_commits_that_touch_the_paths_count() {
     let repository = Repository::new();
-    repository.write("api/service.yaml", "name: api\nport: 1\nversion: {prefix: api/v, paths: [., ../shared]}\n");
+    repository.write(
+        "api/service.yaml",
+        "name: api\nport: 1\nversion: {prefix: api/v, paths: [., ../shared]}\n",
+    );
     repository.write("web/service.yaml", "name: web\nport: 1\nversion: {prefix: web/v}\n");
     repository.write("shared/a.txt", "1");
     repository.git(&["add", "-A"]);
@@ -123,7 +137,9 @@ fn only_commits_that_touch_the_paths_count() {
     touch("web/a.txt", "feat!: web");
     touch("shared/a.txt", "fix: shared");
     touch("docs/a.txt", "feat: elsewhere");
-    let at = |folder: &str| found(run(cicd(&repository.path().join(folder)).args(["version", "--output", "json"])));
+    let at = |folder: &str| {
+        found(run(cicd(&repository.path().join(folder)).args(["version", "--output", "json"])))
+    };
     assert_eq!(at("api"), ("1.1.0".into(), true, "api/v1.0.0".into()));
     assert_eq!(at("web"), ("4.0.0".into(), true, "web/v3.0.0".into()));
 }
@@ -190,12 +206,16 @@ fn a_folder_is_followed_to_where_it_was() {
     repository.git(&["mv", "api", "services/api"]);
     // Not all of it moved as it was.
     change("services/api/b.txt", "refactor: move api");
-    let json = run(cicd(&repository.path().join("services/api")).args(["version", "--output", "json"])).ended(0).json();
+    let json =
+        run(cicd(&repository.path().join("services/api")).args(["version", "--output", "json"]))
+            .ended(0)
+            .json();
     assert_eq!((&json["version"], &json["commits"]), (&"1.1.0".into(), &2.into()), "{json}");
     assert_eq!(json["deciding-commit"]["subject"], "feat: before the move");
 }
 
-/// A repository of `count` commits since v1.0.0, the first of them a feature, that serves partial clones.
+/// A repository of `count` commits since v1.0.0, the first of them a feature, that serves partial
+/// clones.
 fn origin(count: usize) -> (Repository, String) {
     let origin = repository("name: patients\nport: 8000\n");
     origin.git(&["tag", "-a", "-m", "first", "v1.0.0"]);
@@ -243,7 +263,11 @@ fn what_a_checkout_lacks_is_fetched_without_trees() {
         let refs = clone.git(&["for-each-ref", "refs/heads", "refs/remotes"]);
         assert_eq!(found(version(&clone)), (LATEST.into(), true, "v1.0.0".into()), "{arguments:?}");
         assert_eq!(left_out(&clone, "tree"), trees, "no tree came: {arguments:?}");
-        assert_eq!(clone.git(&["for-each-ref", "refs/heads", "refs/remotes"]), refs, "{arguments:?}");
+        assert_eq!(
+            clone.git(&["for-each-ref", "refs/heads", "refs/remotes"]),
+            refs,
+            "{arguments:?}"
+        );
         assert_eq!(clone.git(&["status", "--porcelain"]), "", "{arguments:?}");
         // The second time everything is here.
         let away = version_without_git(&clone);
@@ -313,7 +337,11 @@ fn too_little_history_is_refused_with_the_yaml_to_add() {
 fn a_clone_without_trees_is_enough_unless_paths_ask_for_them() {
     let (origin, url) = origin(1);
     for filter in ["--filter=tree:0", "--filter=blob:none"] {
-        assert_eq!(found(version(&cloned(&url, &[filter]))), (LATEST.into(), true, "v1.0.0".into()), "{filter}");
+        assert_eq!(
+            found(version(&cloned(&url, &[filter]))),
+            (LATEST.into(), true, "v1.0.0".into()),
+            "{filter}"
+        );
     }
     origin.write("api/service.yaml", "name: api\nport: 1\nversion: {prefix: api/v}\n");
     origin.git(&["add", "-A"]);
@@ -331,7 +359,9 @@ fn a_clone_without_trees_is_enough_unless_paths_ask_for_them() {
     };
     let latest = ("2.0.1".to_string(), true, "api/v2.0.0".to_string());
     assert_eq!(found(api(&cloned(&url, &["--filter=blob:none"]), false)), latest);
-    for arguments in [&["--filter=tree:0"][..], &["--depth", "1"], &["--depth", "1", "--filter=tree:0"]] {
+    for arguments in
+        [&["--filter=tree:0"][..], &["--depth", "1"], &["--depth", "1", "--filter=tree:0"]]
+    {
         let clone = cloned(&url, arguments);
         assert_eq!(found(api(&clone, true)), latest, "{arguments:?}");
         assert_eq!(found(api(&clone, false)), latest, "{arguments:?}");
@@ -366,15 +396,24 @@ fn checkouts_come_in_every_shape() {
     assert_eq!(found(version(&repository)).0, "1.1.0", "a detached HEAD");
 
     let worktree = Repository::empty();
-    repository.git(&["worktree", "add", "-q", "--detach", &worktree.path().join("w").display().to_string(), &commit]);
+    repository.git(&[
+        "worktree",
+        "add",
+        "-q",
+        "--detach",
+        &worktree.path().join("w").display().to_string(),
+        &commit,
+    ]);
     let ended = run(cicd(&worktree.path().join("w")).args(["version", "--output", "json"]));
     assert_eq!(found(ended).0, "1.1.0", "a worktree");
 
-    let preview =
-        run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/pull/12/merge"));
+    let preview = run(cicd(repository.path())
+        .args(["version", "--output", "json"])
+        .env("GITHUB_REF", "refs/pull/12/merge"));
     assert_eq!(found(preview), ("1.1.0-pr.12.1".into(), false, "v1.0.0".into()));
-    let branch =
-        run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/topic/x"));
+    let branch = run(cicd(repository.path())
+        .args(["version", "--output", "json"])
+        .env("GITHUB_REF", "refs/heads/topic/x"));
     assert_eq!(found(branch), ("1.1.0-topic-x.1".into(), false, "v1.0.0".into()));
 }
 
@@ -418,7 +457,14 @@ fn a_trial_merge_is_not_counted() {
     repository.git(&["checkout", "-q", "main"]);
     let base = repository.commit("fix: b");
     repository.git(&["checkout", "-q", "--detach"]);
-    repository.git(&["merge", "-q", "--no-ff", "-m", &format!("Merge {head} into {base}"), "topic"]);
+    repository.git(&[
+        "merge",
+        "-q",
+        "--no-ff",
+        "-m",
+        &format!("Merge {head} into {base}"),
+        "topic",
+    ]);
     let summary = tempfile::NamedTempFile::new().expect("a file");
     let preview = run(cicd(repository.path())
         .args(["version", "--output", "json"])
@@ -428,14 +474,21 @@ fn a_trial_merge_is_not_counted() {
         .env("GITHUB_STEP_SUMMARY", summary.path()));
     assert_eq!(preview.ended(0).json()["version"], "1.1.0-pr.12.2");
     let table = std::fs::read_to_string(summary.path()).expect("a summary");
-    assert!(table.contains(&format!("| `{}` | **minor** | **feat: a** | type feat |", &head[..7])), "{table}");
-    assert!(table.contains(&format!("| `{}` | patch | fix: b | type fix |", &base[..7])), "{table}");
+    assert!(
+        table.contains(&format!("| `{}` | **minor** | **feat: a** | type feat |", &head[..7])),
+        "{table}"
+    );
+    assert!(
+        table.contains(&format!("| `{}` | patch | fix: b | type fix |", &base[..7])),
+        "{table}"
+    );
     assert!(!table.contains("Merge "), "{table}");
 }
 
 #[test]
 fn branches_have_their_versions() {
-    let repository = repository("name: patients\nport: 8000\nversion: {channels: {develop: dev}}\n");
+    let repository =
+        repository("name: patients\nport: 8000\nversion: {channels: {develop: dev}}\n");
     repository.git(&["tag", "v1.3.0"]);
     let commit = |branch: &str, message: &str| {
         repository.git(&["checkout", "-q", "-B", branch]);
@@ -462,7 +515,10 @@ fn branches_have_their_versions() {
     repository.commit("feat: e");
     let ended = version(&repository).ended(3);
     let error = &ended.json()["error"];
-    assert!(error["message"].as_str().is_some_and(|text| text.contains(">=1.3.0 <1.4.0")), "{ended}");
+    assert!(
+        error["message"].as_str().is_some_and(|text| text.contains(">=1.3.0 <1.4.0")),
+        "{ended}"
+    );
     assert!(ended.stderr.contains("feat: e"), "{ended}");
 }
 
@@ -477,7 +533,9 @@ fn the_default_branch_is_the_main_line() {
     let clone = cloned(&format!("file://{}", origin.path().display()), &[]);
     assert_eq!(found(version(&clone)).0, "0.1.0", "a clone remembers");
     origin.write("event.json", r#"{"repository": {"default_branch": "trunk"}}"#);
-    let run = run(cicd(origin.path()).args(["version", "--output", "json"]).env("GITHUB_EVENT_PATH", "event.json"));
+    let run = run(cicd(origin.path())
+        .args(["version", "--output", "json"])
+        .env("GITHUB_EVENT_PATH", "event.json"));
     assert_eq!(found(run).0, "0.1.0", "the event says");
 }
 
@@ -489,19 +547,26 @@ fn a_run_that_comes_late_makes_no_version_of_its_own() {
     repository.commit("fix: b");
     repository.git(&["tag", "v1.1.0"]);
     repository.git(&["checkout", "-q", &late]);
-    let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
+    let ended = run(cicd(repository.path())
+        .args(["version", "--output", "json"])
+        .env("GITHUB_REF", "refs/heads/main"));
     assert!(ended.stderr.contains("v1.1.0 was released from a later commit"), "{ended}");
     assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
     // Also when the later one asked for more.
     repository.git(&["tag", "-d", "v1.1.0"]);
     repository.git(&["tag", "v2.0.0", "main"]);
-    let main =
-        || run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/main"));
+    let main = || {
+        run(cicd(repository.path())
+            .args(["version", "--output", "json"])
+            .env("GITHUB_REF", "refs/heads/main"))
+    };
     let ended = main();
     assert!(ended.stderr.contains("v2.0.0 was released from a later commit"), "{ended}");
     assert_eq!(found(ended), ("1.1.0-main.1".into(), false, "v1.0.0".into()));
     // A maintenance branch has versions of its own.
-    let ended = run(cicd(repository.path()).args(["version", "--output", "json"]).env("GITHUB_REF", "refs/heads/1.x"));
+    let ended = run(cicd(repository.path())
+        .args(["version", "--output", "json"])
+        .env("GITHUB_REF", "refs/heads/1.x"));
     assert_eq!(found(ended), ("1.1.0".into(), true, "v1.0.0".into()));
     repository.git(&["tag", "-d", "v2.0.0"]);
     repository.git(&["tag", "v1.1.0", "main"]);
@@ -510,20 +575,28 @@ fn a_run_that_comes_late_makes_no_version_of_its_own() {
     repository.git(&["reset", "-q", "--hard", &late]);
     repository.commit("fix: c");
     let ended = version(&repository);
-    assert!(ended.stderr.contains("v1.1.0 stands at a commit that is not part of this history"), "{ended}");
+    assert!(
+        ended.stderr.contains("v1.1.0 stands at a commit that is not part of this history"),
+        "{ended}"
+    );
     assert_eq!(found(ended), ("1.2.0".into(), true, "v1.0.0".into()));
 }
 
 /// A git command on a machine with this date.
 fn dated(repository: &Repository, date: &str, command: &str) {
-    repository.git(&["-c", &format!("alias.dated=!GIT_COMMITTER_DATE='{date}' git {command}"), "dated"]);
+    repository.git(&[
+        "-c",
+        &format!("alias.dated=!GIT_COMMITTER_DATE='{date}' git {command}"),
+        "dated",
+    ]);
 }
 
 #[test]
 fn a_wrong_clock_hides_no_tag() {
     let repository = repository(SERVICE);
-    let commit =
-        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    let commit = |message: &str, date: &str| {
+        dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"))
+    };
     commit("feat: a", "2026-06-01T12:00:00Z");
     repository.git(&["tag", "v1.0.0"]);
     // One machine's clock was not set when it committed.
@@ -535,8 +608,9 @@ fn a_wrong_clock_hides_no_tag() {
 #[test]
 fn a_wrong_clock_brings_no_released_commit_back() {
     let repository = repository(SERVICE);
-    let commit =
-        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    let commit = |message: &str, date: &str| {
+        dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"))
+    };
     commit("feat: released", "2026-06-01T12:00:00Z");
     repository.git(&["branch", "topic"]);
     commit("docs: on a machine whose clock was not set", "1970-01-02T12:00:00Z");
@@ -553,8 +627,9 @@ fn a_wrong_clock_brings_no_released_commit_back() {
 fn a_revert_is_read_after_what_it_takes_back_whatever_the_clock_says() {
     let repository = repository(SERVICE);
     repository.git(&["tag", "v1.0.0"]);
-    let commit =
-        |message: &str, date: &str| dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"));
+    let commit = |message: &str, date: &str| {
+        dated(&repository, date, &format!("commit -q --allow-empty -m '{message}'"))
+    };
     commit("feat: a", "2090-06-03T12:00:00Z");
     repository.git(&["branch", "topic"]);
     commit("Revert \"feat: a\"", "2026-06-01T12:00:00Z");
@@ -591,11 +666,23 @@ fn a_rebased_revert_takes_back_what_it_quotes() {
 fn a_repository_of_another_user_is_read() {
     let repository = repository(SERVICE);
     repository.commit("feat: a");
-    // Container actions run as root in a work tree of uid 1001. Only root can give a folder away, so a container does.
+    // Container actions run as root in a work tree of uid 1001. Only root can give a folder away,
+    // so a container does.
     let give = |owner: &str| {
         let mount = format!("{}:/r", repository.path().display());
         let mut docker = std::process::Command::new("docker");
-        run(docker.args(["run", "--rm", "-v", &mount, "python:3.13-slim", "chown", "-R", owner, "/r"])).ended(0);
+        run(docker.args([
+            "run",
+            "--rm",
+            "-v",
+            &mount,
+            "python:3.13-slim",
+            "chown",
+            "-R",
+            owner,
+            "/r",
+        ]))
+        .ended(0);
     };
     let mine = repository.owner();
     give("1001:1001");
@@ -617,8 +704,12 @@ fn no_commit_and_no_repository_are_bad_input() {
 /// This project's own history: every commit has a verdict, and the one that decides is one of them.
 #[test]
 fn our_own_history_is_explained() {
-    let ended =
-        run(cicd(&crate::support::root()).args(["version", "--explain", "--service", "examples/fastapi/service.yaml"]));
+    let ended = run(cicd(&crate::support::root()).args([
+        "version",
+        "--explain",
+        "--service",
+        "examples/fastapi/service.yaml",
+    ]));
     let ended = ended.ended(0);
     let commits = ended.stderr.lines().filter(|line| line.trim_end().ends_with(')')).count();
     assert!(commits > 0, "{ended}");
@@ -627,7 +718,10 @@ fn our_own_history_is_explained() {
 
 fn semver(text: &str) {
     let numbers: Vec<&str> = text.split(['-', '+']).next().unwrap_or_default().split('.').collect();
-    assert!(numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u64>().is_ok()), "{text}");
+    assert!(
+        numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u64>().is_ok()),
+        "{text}"
+    );
 }
 
 #[test]

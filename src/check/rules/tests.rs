@@ -30,7 +30,11 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         ("unknown-instruction", &["RUMM x", "RUNS"], &["RUN x", "# RUMM"]),
         (
             "retired-installer",
-            &["RUN curl -sSL https://x/get-poetry.py -o p", "RUN python setup.py install", "RUN apt-key add k"],
+            &[
+                "RUN curl -sSL https://x/get-poetry.py -o p",
+                "RUN python setup.py install",
+                "RUN apt-key add k",
+            ],
             &["RUN pip install poetry==2.5.1", "# get-poetry.py"],
         ),
         (
@@ -66,18 +70,36 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         ),
         (
             "secret-copied",
-            &["COPY .env /app/", "COPY .npmrc package.json ./", "COPY keys/id_rsa /root/.ssh/", "ADD .git /app/.git"],
+            &[
+                "COPY .env /app/",
+                "COPY .npmrc package.json ./",
+                "COPY keys/id_rsa /root/.ssh/",
+                "ADD .git /app/.git",
+            ],
             &["COPY .env.example /app/", "COPY --from=build /x/.npmrc /x", "COPY app app"],
         ),
         (
             "unlocked-install",
             &["RUN npm install", "RUN npm i", "RUN cd x && uv sync --no-dev", "RUN yarn install"],
-            &["RUN npm ci", "RUN npm install -g npm@11", "RUN uv sync --locked", "RUN yarn install --immutable"],
+            &[
+                "RUN npm ci",
+                "RUN npm install -g npm@11",
+                "RUN uv sync --locked",
+                "RUN yarn install --immutable",
+            ],
         ),
         (
             "unverified-download",
-            &["RUN curl -sSL https://x | python3 -", "RUN wget -O- https://x | sudo sh", "ADD https://x/y /y"],
-            &["ADD --checksum=sha256:x https://x/y /y", "RUN curl -fsSL https://x -o x", "RUN curl https://x | jq ."],
+            &[
+                "RUN curl -sSL https://x | python3 -",
+                "RUN wget -O- https://x | sudo sh",
+                "ADD https://x/y /y",
+            ],
+            &[
+                "ADD --checksum=sha256:x https://x/y /y",
+                "RUN curl -fsSL https://x -o x",
+                "RUN curl https://x | jq .",
+            ],
         ),
         ("port-differs", &["EXPOSE 80"], &["EXPOSE 8000", "EXPOSE 8000/tcp 9000", "EXPOSE $PORT"]),
     ];
@@ -96,15 +118,30 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
     let pinned = "FROM python:3.13-slim@sha256:abc";
     let whole: &[(&str, u64, String, String)] = &[
         ("base-unpinned", 1, around("").replace("@sha256:abc", ""), around("")),
-        ("base-unpinned", 1, "FROM python\nUSER 1\nCMD [\"x\"]".into(), "FROM scratch\nUSER 1\nCMD [\"x\"]".into()),
+        (
+            "base-unpinned",
+            1,
+            "FROM python\nUSER 1\nCMD [\"x\"]".into(),
+            "FROM scratch\nUSER 1\nCMD [\"x\"]".into(),
+        ),
         (
             "base-unpinned",
             2,
             "ARG B=debian:trixie\nFROM $B\nUSER 1\nCMD [\"x\"]".into(),
             "ARG B=debian:trixie@sha256:a\nFROM $B\nUSER 1\nCMD [\"x\"]".into(),
         ),
-        ("base-deprecated", 1, "FROM tiangolo/uvicorn-gunicorn-fastapi:python3.7@sha256:a\nUSER 1".into(), around("")),
-        ("base-ended", 1, "FROM python:3.8-slim@sha256:a\nUSER 1".into(), "FROM python:3.12@sha256:a\nUSER 1".into()),
+        (
+            "base-deprecated",
+            1,
+            "FROM tiangolo/uvicorn-gunicorn-fastapi:python3.7@sha256:a\nUSER 1".into(),
+            around(""),
+        ),
+        (
+            "base-ended",
+            1,
+            "FROM python:3.8-slim@sha256:a\nUSER 1".into(),
+            "FROM python:3.12@sha256:a\nUSER 1".into(),
+        ),
         (
             "base-ended",
             1,
@@ -123,7 +160,12 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
             format!("{pinned}\nRUN a \\\nCOPY b c\nUSER 1"),
             format!("{pinned}\nRUN a \\\n  b\nUSER 1"),
         ),
-        ("broken-continuation", 3, format!("{pinned}\nUSER 1\nRUN a \\"), format!("{pinned}\nUSER 1\nRUN a")),
+        (
+            "broken-continuation",
+            3,
+            format!("{pinned}\nUSER 1\nRUN a \\"),
+            format!("{pinned}\nUSER 1\nRUN a"),
+        ),
         (
             "shell-form",
             3,
@@ -136,7 +178,12 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
             format!("{pinned}\nUSER 1\nENTRYPOINT [\"sh\", \"-c\", \"uvicorn $M\"]"),
             format!("{pinned}\nUSER 1\nENTRYPOINT [\"sh\", \"-c\", \"exec uvicorn $M\"]"),
         ),
-        ("runs-as-root", 1, format!("{pinned}\nCMD [\"x\"]"), format!("{pinned}\nUSER 1\nCMD [\"x\"]")),
+        (
+            "runs-as-root",
+            1,
+            format!("{pinned}\nCMD [\"x\"]"),
+            format!("{pinned}\nUSER 1\nCMD [\"x\"]"),
+        ),
         (
             "runs-as-root",
             3,
@@ -153,7 +200,9 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
             "sources-before-dependencies",
             2,
             format!("{pinned}\nCOPY . .\nRUN pip install -r requirements.txt\nUSER 1"),
-            format!("{pinned}\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\nCOPY . .\nUSER 1"),
+            format!(
+                "{pinned}\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\nCOPY . .\nUSER 1"
+            ),
         ),
     ];
     let ignore = Some(".git\n.env*\n");
@@ -174,12 +223,20 @@ fn what_stands_outside_the_dockerfile_counts_too() {
         (Some("*\n!app\n"), false),
         (Some(".git\n.env*\n!.env\n"), true),
     ] {
-        assert_eq!(found(&copies, None, ignore).contains(&("context-unfiltered", 2)), breaks, "{ignore:?}");
+        assert_eq!(
+            found(&copies, None, ignore).contains(&("context-unfiltered", 2)),
+            breaks,
+            "{ignore:?}"
+        );
     }
     let stages = "FROM a@sha256:a AS build\nFROM a@sha256:a AS runtime\nUSER 1\n";
     assert_eq!(found(stages, Some("nope"), None), [("unknown-target", 2)]);
     assert_eq!(found(stages, Some("runtime"), None), []);
-    assert_eq!(found(stages, Some("build"), None), [("runs-as-root", 1)], "what is shipped is what counts");
+    assert_eq!(
+        found(stages, Some("build"), None),
+        [("runs-as-root", 1)],
+        "what is shipped is what counts"
+    );
 }
 
 #[test]
@@ -218,12 +275,21 @@ COPY ./app /app
 
 #[test]
 fn a_dockerignore_may_leave_a_path_out() {
-    for ignore in
-        ["target", "/target", "target/", "**/target", "# x\ntarget/**\n", "*\n!patients", "./target", "*get", "**/*get"]
-    {
+    for ignore in [
+        "target",
+        "/target",
+        "target/",
+        "**/target",
+        "# x\ntarget/**\n",
+        "*\n!patients",
+        "./target",
+        "*get",
+        "**/*get",
+    ] {
         assert!(leaves_out(ignore, "target"), "{ignore}");
     }
-    for ignore in ["", "targets", "src", "# target", "!target", "target/debug", "*.get", "*\n!*get"] {
+    for ignore in ["", "targets", "src", "# target", "!target", "target/debug", "*.get", "*\n!*get"]
+    {
         assert!(!leaves_out(ignore, "target"), "{ignore}");
     }
 }

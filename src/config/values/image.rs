@@ -40,7 +40,8 @@ text_value!(
         if !letters || !text.starts_with(ends) || !text.ends_with(ends) {
             return Err(format!("`{text}` cannot name a label: letters, digits, `.`, `-`, `_` and `/`, like org.example.team"));
         }
-        // The push compares them with the commit, and a label of one's own would say something else.
+        // The push compares them with the commit, and a label of one's own would say something
+        // else.
         if let Some(name) = text.strip_prefix("org.opencontainers.image.")
             && ["version", "revision", "created", "source"].contains(&name)
         {
@@ -80,19 +81,20 @@ text_value!(
     }
 );
 
-/// BuildKit's image for a builder in a container of its own, which an engine needs whose store writes no layout.
+/// BuildKit's image for a builder in a container of its own, which an engine needs whose store
+/// writes no layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuilderImage {
     /// No such builder: what that engine builds is taken out of it and packed.
     Off,
-    /// `NAME@sha256:…`: the builder sees the sources and the build secrets, so that it is never somebody's latest.
+    /// `NAME@sha256:…`: the builder sees the sources and the build secrets, so that it is never
+    /// somebody's latest.
     Pinned(String),
 }
 
 impl BuilderImage {
     /// The index of v0.31.2 for all its platforms, as other public repositories pin and record it.
-    pub const DEFAULT: &str =
-        "moby/buildkit:v0.31.2@sha256:2f5adac4ecd194d9f8c10b7b5d7bceb5186853db1b26e5abd3a657af0b7e26ec";
+    pub const DEFAULT: &str = "moby/buildkit:v0.31.2@sha256:2f5adac4ecd194d9f8c10b7b5d7bceb5186853db1b26e5abd3a657af0b7e26ec";
 
     /// Whether nobody asked for another one.
     pub fn is_default(&self) -> bool {
@@ -114,11 +116,16 @@ impl TryFrom<String> for BuilderImage {
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:[]".contains(c);
         let pinned = text.split_once("@sha256:").is_some_and(|(name, hex)| {
-            !name.is_empty() && name.chars().all(plain) && hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+            !name.is_empty()
+                && name.chars().all(plain)
+                && hex.len() == 64
+                && hex.bytes().all(|b| b.is_ascii_hexdigit())
         });
         match pinned {
             true => Ok(BuilderImage::Pinned(text)),
-            false => Err(format!("`{text}` is no builder image: write NAME@sha256:… with its whole digest, or off")),
+            false => Err(format!(
+                "`{text}` is no builder image: write NAME@sha256:… with its whole digest, or off"
+            )),
         }
     }
 }
@@ -144,7 +151,9 @@ impl TryFrom<String> for Cache {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let wrong = |why: &str| {
-            Err(format!("`{text}` is no cache: {why}write auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER"))
+            Err(format!(
+                "`{text}` is no cache: {why}write auto, off, gha, registry:HOST/NAME:TAG or local:FOLDER"
+            ))
         };
         match text.split_once(':') {
             None if text == "auto" => Ok(Cache::Auto),
@@ -152,14 +161,18 @@ impl TryFrom<String> for Cache {
             None if text == "gha" => Ok(Cache::Gha),
             Some(("registry", reference)) => {
                 let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:[]".contains(c);
-                let name = reference.split_once('/').is_some_and(|(host, name)| !host.is_empty() && !name.is_empty());
+                let name = reference
+                    .split_once('/')
+                    .is_some_and(|(host, name)| !host.is_empty() && !name.is_empty());
                 match name && reference.chars().all(plain) {
                     true => Ok(Cache::Registry { reference: reference.to_string() }),
                     // By digest nothing could be written.
                     false => wrong("a registry's is HOST/NAME:TAG; "),
                 }
             }
-            Some(("local", folder)) if !folder.trim().is_empty() && !folder.chars().any(char::is_control) => {
+            Some(("local", folder))
+                if !folder.trim().is_empty() && !folder.chars().any(char::is_control) =>
+            {
                 Ok(Cache::Local { folder: folder.to_string() })
             }
             _ => wrong(""),

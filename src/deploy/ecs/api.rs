@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use aws_sdk_ecs::types::{
-    AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture, DeploymentCircuitBreaker,
-    DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType, LoadBalancer, LogConfiguration, LogDriver,
-    NetworkConfiguration, NetworkMode, OsFamily, PortMapping, RuntimePlatform, Secret, ServiceField, Tag,
-    TaskDefinitionField,
+    AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture,
+    DeploymentCircuitBreaker, DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType,
+    LoadBalancer, LogConfiguration, LogDriver, NetworkConfiguration, NetworkMode, OsFamily,
+    PortMapping, RuntimePlatform, Secret, ServiceField, Tag, TaskDefinitionField,
 };
 
 use super::plan::Service;
@@ -21,7 +21,8 @@ const LOG_LINES: i32 = 30;
 
 const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
 
-/// Names the version on a task definition. Not on the service: a second name for one image changes nothing.
+/// Names the version on a task definition. Not on the service: a second name for one image changes
+/// nothing.
 const VERSION_TAG: &str = "cicd.clinicult.io/version";
 
 /// One cluster.
@@ -58,8 +59,9 @@ impl Api {
     pub async fn cluster(&self) -> Result<()> {
         let name = &self.platform.cluster;
         let answer = self.ecs.describe_clusters().clusters(name).send().await;
-        let answer = answer
-            .map_err(|error| refusal(format!("looking for ECS cluster {name}"), "ecs:DescribeClusters", &error))?;
+        let answer = answer.map_err(|error| {
+            refusal(format!("find ECS cluster {name}"), "ecs:DescribeClusters", &error)
+        })?;
         if answer.clusters().iter().any(|cluster| cluster.status() == Some("ACTIVE")) {
             return Ok(());
         }
@@ -72,13 +74,17 @@ impl Api {
     pub async fn service(&self, name: &str) -> Result<Option<Service>> {
         let request = self.ecs.describe_services().cluster(&self.platform.cluster).services(name);
         let answer = request.include(ServiceField::Tags).send().await;
-        let answer = answer
-            .map_err(|error| refusal(format!("looking for ECS service {name}"), "ecs:DescribeServices", &error))?;
-        let Some(service) = answer.services().iter().find(|service| service.status() == Some("ACTIVE")) else {
+        let answer = answer.map_err(|error| {
+            refusal(format!("find ECS service {name}"), "ecs:DescribeServices", &error)
+        })?;
+        let Some(service) =
+            answer.services().iter().find(|service| service.status() == Some("ACTIVE"))
+        else {
             return Ok(None);
         };
         let definition_arn = service.task_definition().unwrap_or_default().to_string();
-        let network = service.network_configuration().and_then(|network| network.awsvpc_configuration());
+        let network =
+            service.network_configuration().and_then(|network| network.awsvpc_configuration());
         let (definition, version) = self.definition(&definition_arn).await?;
         Ok(Some(Service {
             definition,
@@ -86,7 +92,9 @@ impl Api {
             version,
             desired: count(service.desired_count()),
             subnets: network.map(|network| network.subnets().to_vec()).unwrap_or_default(),
-            security_groups: network.map(|network| network.security_groups().to_vec()).unwrap_or_default(),
+            security_groups: network
+                .map(|network| network.security_groups().to_vec())
+                .unwrap_or_default(),
             balanced: !service.load_balancers().is_empty(),
             environment: tag(service.tags(), ENVIRONMENT_TAG),
         }))
@@ -94,16 +102,25 @@ impl Api {
 
     /// A task definition, and the version that its tag names.
     async fn definition(&self, arn: &str) -> Result<(TaskDefinition, Option<String>)> {
-        let request = self.ecs.describe_task_definition().task_definition(arn).include(TaskDefinitionField::Tags);
+        let request = self
+            .ecs
+            .describe_task_definition()
+            .task_definition(arn)
+            .include(TaskDefinitionField::Tags);
         let answer = request.send().await;
-        let answer = answer
-            .map_err(|error| refusal(format!("reading task definition {arn}"), "ecs:DescribeTaskDefinition", &error))?;
-        let Some(task) = answer.task_definition() else { return Ok((TaskDefinition::default(), None)) };
+        let answer = answer.map_err(|error| {
+            refusal(format!("read task definition {arn}"), "ecs:DescribeTaskDefinition", &error)
+        })?;
+        let Some(task) = answer.task_definition() else {
+            return Ok((TaskDefinition::default(), None));
+        };
         let container = task.container_definitions().first();
         let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
         let pairs = container.map(|container| container.environment()).unwrap_or_default();
         let secrets = container.map(|container| container.secrets()).unwrap_or_default();
-        let log = container.and_then(|container| container.log_configuration()).and_then(|log| log.options());
+        let log = container
+            .and_then(|container| container.log_configuration())
+            .and_then(|log| log.options());
         let version = tag(answer.tags(), VERSION_TAG);
         let definition = TaskDefinition {
             family: task.family().unwrap_or_default().into(),
@@ -115,7 +132,11 @@ impl Api {
                 .unwrap_or(0),
             cpu: number(task.cpu()),
             memory: number(task.memory()),
-            launch: task.requires_compatibilities().first().map(|one| one.as_str().to_string()).unwrap_or_default(),
+            launch: task
+                .requires_compatibilities()
+                .first()
+                .map(|one| one.as_str().to_string())
+                .unwrap_or_default(),
             architecture: task
                 .runtime_platform()
                 .and_then(|platform| platform.cpu_architecture())
@@ -124,7 +145,12 @@ impl Api {
             task_role: task.task_role_arn().unwrap_or_default().into(),
             env: pairs
                 .iter()
-                .map(|pair| (pair.name().unwrap_or_default().to_string(), pair.value().unwrap_or_default().to_string()))
+                .map(|pair| {
+                    (
+                        pair.name().unwrap_or_default().to_string(),
+                        pair.value().unwrap_or_default().to_string(),
+                    )
+                })
                 .collect(),
             secrets: secrets
                 .iter()
@@ -146,7 +172,7 @@ impl Api {
     ) -> Result<String> {
         let mut tags = tags(&definition.family, environment);
         tags.push(Tag::builder().key(VERSION_TAG).value(version).build());
-        let what = || format!("registering a task definition of {}", definition.family);
+        let what = || format!("register a task definition of {}", definition.family);
         let wrong = |error: aws_sdk_ecs::error::BuildError| Error::unexpected(what()).why(error);
         let mut container = ContainerDefinition::builder()
             .name(&definition.family)
@@ -161,10 +187,12 @@ impl Api {
                     .build(),
             );
         for (name, value) in &definition.env {
-            container = container.environment(KeyValuePair::builder().name(name).value(value).build());
+            container =
+                container.environment(KeyValuePair::builder().name(name).value(value).build());
         }
         for (name, from) in &definition.secrets {
-            container = container.secrets(Secret::builder().name(name).value_from(from).build().map_err(wrong)?);
+            container = container
+                .secrets(Secret::builder().name(name).value_from(from).build().map_err(wrong)?);
         }
         if let Some(group) = &definition.log_group {
             let log = LogConfiguration::builder()
@@ -228,11 +256,12 @@ impl Api {
                 .container_name(rollout.service)
                 .container_port(port.into())
                 .build();
-            request = request.load_balancers(balancer).health_check_grace_period_seconds(rollout.grace);
+            request =
+                request.load_balancers(balancer).health_check_grace_period_seconds(rollout.grace);
         }
         let answer = request.send().await;
         answer.map_err(|error| {
-            refusal(format!("creating ECS service {}", rollout.service), "ecs:CreateService", &error)
+            refusal(format!("create ECS service {}", rollout.service), "ecs:CreateService", &error)
         })?;
         Ok(())
     }
@@ -251,7 +280,7 @@ impl Api {
             .send()
             .await;
         answer.map_err(|error| {
-            refusal(format!("updating ECS service {}", rollout.service), "ecs:UpdateService", &error)
+            refusal(format!("update ECS service {}", rollout.service), "ecs:UpdateService", &error)
         })?;
         Ok(())
     }
@@ -267,12 +296,25 @@ impl Api {
     }
 
     /// One look at the service. Tasks of `ours` that ended, and events, count from `since` on.
-    pub async fn look(&self, name: &str, ours: &str, since: Option<SystemTime>) -> Result<Snapshot> {
-        let answer = self.ecs.describe_services().cluster(&self.platform.cluster).services(name).send().await;
-        let answer =
-            answer.map_err(|error| refusal(format!("watching ECS service {name}"), "ecs:DescribeServices", &error))?;
+    pub async fn look(
+        &self,
+        name: &str,
+        ours: &str,
+        since: Option<SystemTime>,
+    ) -> Result<Snapshot> {
+        let answer = self
+            .ecs
+            .describe_services()
+            .cluster(&self.platform.cluster)
+            .services(name)
+            .send()
+            .await;
+        let answer = answer.map_err(|error| {
+            refusal(format!("watch ECS service {name}"), "ecs:DescribeServices", &error)
+        })?;
         let Some(service) = answer.services().first() else { return Ok(Snapshot::default()) };
-        let primary = service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"));
+        let primary =
+            service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"));
         let is_new = |at: Option<&aws_sdk_ecs::primitives::DateTime>| {
             let at = at.and_then(|at| SystemTime::try_from(*at).ok());
             since.is_none_or(|since| at.is_none_or(|at| at >= since))
@@ -291,9 +333,16 @@ impl Api {
         // ECS gives the newest first.
         events.reverse();
         Ok(Snapshot {
-            primary: primary.and_then(|primary| primary.task_definition()).unwrap_or_default().to_string(),
-            rollout: primary.and_then(|primary| primary.rollout_state()).map(|state| state.as_str().to_string()),
-            rollout_reason: primary.and_then(|primary| primary.rollout_state_reason()).map(str::to_string),
+            primary: primary
+                .and_then(|primary| primary.task_definition())
+                .unwrap_or_default()
+                .to_string(),
+            rollout: primary
+                .and_then(|primary| primary.rollout_state())
+                .map(|state| state.as_str().to_string()),
+            rollout_reason: primary
+                .and_then(|primary| primary.rollout_state_reason())
+                .map(str::to_string),
             seen: false,
             before: String::new(),
             desired: count(service.desired_count()),
@@ -305,7 +354,12 @@ impl Api {
         })
     }
 
-    async fn stopped(&self, name: &str, ours: &str, since: Option<SystemTime>) -> Result<Vec<Stopped>> {
+    async fn stopped(
+        &self,
+        name: &str,
+        ours: &str,
+        since: Option<SystemTime>,
+    ) -> Result<Vec<Stopped>> {
         let cluster = &self.platform.cluster;
         let list = self
             .ecs
@@ -315,12 +369,21 @@ impl Api {
             .desired_status(DesiredStatus::Stopped)
             .send()
             .await;
-        let list = list.map_err(|error| refusal(format!("listing tasks of {name}"), "ecs:ListTasks", &error))?;
+        let list = list
+            .map_err(|error| refusal(format!("list tasks of {name}"), "ecs:ListTasks", &error))?;
         if list.task_arns().is_empty() {
             return Ok(Vec::new());
         }
-        let tasks = self.ecs.describe_tasks().cluster(cluster).set_tasks(Some(list.task_arns().to_vec())).send().await;
-        let tasks = tasks.map_err(|error| refusal(format!("reading tasks of {name}"), "ecs:DescribeTasks", &error))?;
+        let tasks = self
+            .ecs
+            .describe_tasks()
+            .cluster(cluster)
+            .set_tasks(Some(list.task_arns().to_vec()))
+            .send()
+            .await;
+        let tasks = tasks.map_err(|error| {
+            refusal(format!("read tasks of {name}"), "ecs:DescribeTasks", &error)
+        })?;
         let mut stopped = Vec::new();
         for task in tasks.tasks().iter().filter(|task| task.task_definition_arn() == Some(ours)) {
             let at = task.stopped_at().and_then(|at| SystemTime::try_from(*at).ok());
@@ -338,9 +401,14 @@ impl Api {
                 task: id,
                 code: task.stop_code().map(|code| code.as_str().to_string()).unwrap_or_default(),
                 reason: task.stopped_reason().unwrap_or_default().to_string(),
-                container: container.and_then(|container| container.name()).unwrap_or(name).to_string(),
+                container: container
+                    .and_then(|container| container.name())
+                    .unwrap_or(name)
+                    .to_string(),
                 exit_code: container.and_then(|container| container.exit_code()).map(i64::from),
-                container_reason: container.and_then(|container| container.reason()).map(str::to_string),
+                container_reason: container
+                    .and_then(|container| container.reason())
+                    .map(str::to_string),
                 log_tail,
             });
         }
@@ -367,8 +435,12 @@ impl Api {
                 .filter_map(|event| event.message().map(|text| text.trim_end().to_string()))
                 .collect(),
             Err(error) => {
-                let error = refusal(format!("its log {group}/{stream} cannot be read"), "logs:GetLogEvents", &error);
-                let fix = error.fix.as_ref().map(|fix| format!(" ({fix})")).unwrap_or_default();
+                let error = refusal(
+                    format!("its log {group}/{stream} cannot be read"),
+                    "logs:GetLogEvents",
+                    &error,
+                );
+                let fix = error.fixes.first().map(|fix| format!(" ({fix})")).unwrap_or_default();
                 vec![format!("{error}{fix}")]
             }
         }

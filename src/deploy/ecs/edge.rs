@@ -1,5 +1,5 @@
-//! How an exposed service is reached: target group and rule of the load balancer, route of the HTTP API. What is wanted, what
-//! was found, and what is missing. Pure.
+//! How an exposed service is reached: target group and rule of the load balancer, route of the HTTP
+//! API. What is wanted, what was found, and what is missing. Pure.
 //!
 //! An HTTP API reaches a private load balancer through a VPC link:
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-private.html>
@@ -30,7 +30,8 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedGateway {
     pub api: String,
-    /// A link is what its subnets and security groups are, which cannot be changed: its name says them.
+    /// A link is what its subnets and security groups are, which cannot be changed: its name says
+    /// them.
     pub link: String,
     pub subnets: Vec<String>,
     pub security_groups: Vec<String>,
@@ -122,7 +123,11 @@ pub enum Step {
 ///
 /// # Errors
 /// Bad input when the platform does not say which load balancer.
-pub fn wanted(order: &Order, ecs: &Ecs, api_gateway: Option<&ApiGateway>) -> Result<Option<Wanted>> {
+pub fn wanted(
+    order: &Order,
+    ecs: &Ecs,
+    api_gateway: Option<&ApiGateway>,
+) -> Result<Option<Wanted>> {
     let settings = &order.settings;
     let Some(expose) = &settings.expose else { return Ok(None) };
     let listener = ecs.listener.clone().ok_or_else(|| {
@@ -136,17 +141,27 @@ pub fn wanted(order: &Order, ecs: &Ecs, api_gateway: Option<&ApiGateway>) -> Res
         ))
     })?;
     let path = expose.path.as_str().trim_end_matches('/').to_string();
-    // A listener's pattern is at most 128 characters, and both would take these letters for more than themselves.
+    // A listener's pattern is at most 128 characters, and both would take these letters for more
+    // than themselves.
     // https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html#path-conditions
     if path.len() > 126 || path.contains(['*', '{', '}']) {
-        return Err(Error::input(format!("expose.path `{}` cannot be a path on a load balancer", expose.path))
-            .fix("use at most 126 characters, without *, { and }: `expose: {path: /patients}`"));
+        return Err(Error::input(format!(
+            "expose.path `{}` cannot be a path on a load balancer",
+            expose.path
+        ))
+        .fix("use at most 126 characters, without *, { and }: `expose: {path: /patients}`"));
     }
-    // One path more than the prefix itself: `/patients` and all below it, never `/patients-archive`.
-    let patterns = if path.is_empty() { vec!["/*".to_string()] } else { vec![path.clone(), format!("{path}/*")] };
+    // One path more than the prefix itself: `/patients` and all below it, never
+    // `/patients-archive`.
+    let patterns = if path.is_empty() {
+        vec!["/*".to_string()]
+    } else {
+        vec![path.clone(), format!("{path}/*")]
+    };
     let at = if path.is_empty() { "/".to_string() } else { path.clone() };
     let routes = vec![format!("ANY {at}"), format!("ANY {path}/{{proxy+}}")];
-    let mut network: Vec<&str> = ecs.subnets.iter().chain(&ecs.security_groups).map(String::as_str).collect();
+    let mut network: Vec<&str> =
+        ecs.subnets.iter().chain(&ecs.security_groups).map(String::as_str).collect();
     network.sort_unstable();
     let gateway = api_gateway.map(|api| WantedGateway {
         api: api.name.clone(),
@@ -169,7 +184,8 @@ pub fn wanted(order: &Order, ecs: &Ecs, api_gateway: Option<&ApiGateway>) -> Res
 /// What is missing.
 ///
 /// # Errors
-/// Refused when somebody else answers on the path already, or the target group is of another port, which cannot be changed.
+/// Refused when somebody else answers on the path already, or the target group is of another port,
+/// which cannot be changed.
 pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     match &found.target_group {
@@ -179,7 +195,10 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
                 .fix("a target group's port cannot be changed: delete the service's rule and target group, then deploy again"));
         }
         Some(group) if group.health != wanted.health => {
-            steps.push(Step::UpdateTargetGroup { arn: group.arn.clone(), before: group.health.clone() });
+            steps.push(Step::UpdateTargetGroup {
+                arn: group.arn.clone(),
+                before: group.health.clone(),
+            });
         }
         Some(_) => {}
     }
@@ -188,9 +207,12 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
     match same_path {
         Some(rule) if Some(rule.target_group.as_str()) == mine => {}
         Some(rule) => {
-            return Err(Error::refused(format!("{} is taken on this load balancer", wanted.patterns.join(" and ")))
-                .why(format!("rule {} sends it to {}", rule.priority, rule.target_group))
-                .fix("choose another `expose.path`, or remove that rule"));
+            return Err(Error::refused(format!(
+                "{} is taken on this load balancer",
+                wanted.patterns.join(" and ")
+            ))
+            .why(format!("rule {} sends it to {}", rule.priority, rule.target_group))
+            .fix("choose another `expose.path`, or remove that rule"));
         }
         None => steps.push(Step::CreateRule { priority: free_priority(&found.rules, wanted)? }),
     }
@@ -221,10 +243,9 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Step
         steps.push(Step::CreateIntegration);
     }
     for key in &wanted.routes {
-        let elsewhere = found
-            .routes
-            .get(key)
-            .and_then(|(_, target)| found.foreign.get(target.strip_prefix("integrations/").unwrap_or(target)));
+        let elsewhere = found.routes.get(key).and_then(|(_, target)| {
+            found.foreign.get(target.strip_prefix("integrations/").unwrap_or(target))
+        });
         if let Some(elsewhere) = elsewhere {
             return Err(Error::refused(format!("route {key} of API {} is taken", wanted.api))
                 .why(format!("it leads to {elsewhere}"))
@@ -232,7 +253,9 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Step
         }
         match (found.routes.get(key), integration) {
             (Some((_, target)), Some(id)) if *target == format!("integrations/{id}") => {}
-            (Some((id, _)), _) => steps.push(Step::UpdateRoute { key: key.clone(), id: id.clone() }),
+            (Some((id, _)), _) => {
+                steps.push(Step::UpdateRoute { key: key.clone(), id: id.clone() })
+            }
             (None, _) => steps.push(Step::CreateRoute { key: key.clone() }),
         }
     }
@@ -251,8 +274,8 @@ fn same(a: &[String], b: &[String]) -> bool {
     sorted(a) == sorted(b)
 }
 
-/// The lowest free priority among those for paths of this length: longer paths come first, so that `/a/b` is not caught by
-/// `/a`. Priorities are 1 to 50000 and unique on a listener.
+/// The lowest free priority among those for paths of this length: longer paths come first, so that
+/// `/a/b` is not caught by `/a`. Priorities are 1 to 50000 and unique on a listener.
 pub fn free_priority(rules: &[Rule], wanted: &Wanted) -> Result<u32> {
     let longest = wanted.patterns.iter().map(String::len).max().unwrap_or(0).min(400);
     let from = 50_000 - (longest as u32) * 100;
@@ -268,9 +291,15 @@ impl Step {
     pub fn object(&self, wanted: &Wanted) -> String {
         let gateway = wanted.gateway.as_ref();
         match self {
-            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } => format!("TargetGroup/{}", wanted.target_group),
-            Step::CreateRule { .. } => format!("ListenerRule{}", wanted.patterns.first().map_or("", String::as_str)),
-            Step::CreateApi => format!("Api/{}", gateway.map_or("", |gateway| gateway.api.as_str())),
+            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } => {
+                format!("TargetGroup/{}", wanted.target_group)
+            }
+            Step::CreateRule { .. } => {
+                format!("ListenerRule{}", wanted.patterns.first().map_or("", String::as_str))
+            }
+            Step::CreateApi => {
+                format!("Api/{}", gateway.map_or("", |gateway| gateway.api.as_str()))
+            }
             Step::CreateLink | Step::DeleteLink { .. } => {
                 format!("VpcLink/{}", gateway.map_or("", |gateway| gateway.link.as_str()))
             }
@@ -312,13 +341,21 @@ mod tests {
         Found {
             vpc: "vpc".into(),
             target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health: health() }),
-            rules: vec![Rule { priority: 48_900, patterns: wanted().patterns, target_group: "tg".into() }],
+            rules: vec![Rule {
+                priority: 48_900,
+                patterns: wanted().patterns,
+                target_group: "tg".into(),
+            }],
             gateway: FoundGateway {
                 api: Some(("a".into(), "https://a".into())),
                 link: Some(("l".into(), "AVAILABLE".into())),
                 integration: Some("i".into()),
                 foreign: BTreeMap::new(),
-                routes: [("ANY /patients".into(), route("r1")), ("ANY /patients/{proxy+}".into(), route("r2"))].into(),
+                routes: [
+                    ("ANY /patients".into(), route("r1")),
+                    ("ANY /patients/{proxy+}".into(), route("r2")),
+                ]
+                .into(),
                 stage: true,
             },
         }
@@ -328,7 +365,9 @@ mod tests {
         match plan(&wanted(), found) {
             Ok(steps) => steps
                 .iter()
-                .map(|step| format!("{step:?}").split([' ', '{']).next().unwrap_or_default().to_string())
+                .map(|step| {
+                    format!("{step:?}").split([' ', '{']).next().unwrap_or_default().to_string()
+                })
                 .collect::<Vec<_>>()
                 .join(" "),
             Err(error) => format!("refused: {}", error.message),
@@ -344,8 +383,14 @@ mod tests {
                 |found| *found = Found::default(),
                 "CreateTargetGroup CreateRule CreateApi CreateLink CreateIntegration CreateRoute CreateRoute CreateStage",
             ),
-            (|found| found.target_group.as_mut().expect("one").health.path = "/".into(), "UpdateTargetGroup"),
-            (|found| found.target_group.as_mut().expect("one").health.codes = "200".into(), "UpdateTargetGroup"),
+            (
+                |found| found.target_group.as_mut().expect("one").health.path = "/".into(),
+                "UpdateTargetGroup",
+            ),
+            (
+                |found| found.target_group.as_mut().expect("one").health.codes = "200".into(),
+                "UpdateTargetGroup",
+            ),
             (
                 |found| found.target_group.as_mut().expect("one").port = 1,
                 "refused: target group patients-production is for port 1, the service listens on 8000",
@@ -356,7 +401,10 @@ mod tests {
                 "refused: /patients and /patients/* is taken on this load balancer",
             ),
             (|found| found.rules[0].patterns.reverse(), ""),
-            (|found| found.gateway.link = None, "CreateLink CreateIntegration UpdateRoute UpdateRoute"),
+            (
+                |found| found.gateway.link = None,
+                "CreateLink CreateIntegration UpdateRoute UpdateRoute",
+            ),
             (
                 |found| found.gateway.link = Some(("l".into(), "FAILED".into())),
                 "DeleteLink CreateLink CreateIntegration UpdateRoute UpdateRoute",
@@ -371,7 +419,9 @@ mod tests {
             ),
             (|found| found.gateway.stage = false, "CreateStage"),
             (
-                |found| found.gateway.foreign = [("i".to_string(), "arn:…/other".to_string())].into(),
+                |found| {
+                    found.gateway.foreign = [("i".to_string(), "arn:…/other".to_string())].into()
+                },
                 "refused: route ANY /patients of API public is taken",
             ),
         ];

@@ -10,12 +10,14 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use super::edge::{
-    Found, FoundGateway, HealthCheck, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway, free_priority,
+    Found, FoundGateway, HealthCheck, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway,
+    free_priority,
 };
 use crate::aws::{Session, refusal};
 use crate::error::{Error, Kind, Result};
 
-/// How often a VPC link is looked at while it comes up, two seconds apart: AWS says it takes minutes.
+/// How often a VPC link is looked at while it comes up, two seconds apart: AWS says it takes
+/// minutes.
 const LINK_LOOKS: u32 = 150;
 
 /// The pages that a listing is read to at most.
@@ -73,37 +75,52 @@ impl EdgeApi {
     }
 
     async fn vpc(&self, listener: &str) -> Result<String> {
-        let missing =
-            |error: Error| error.fix("set `ecs.listener` in platform.yaml to the ARN of a listener in this region");
+        let missing = |error: Error| {
+            error.fix("set `ecs.listener` in platform.yaml to the ARN of a listener in this region")
+        };
         let answer = self.balancer.describe_listeners().listener_arns(listener).send().await;
         let answer = answer.map_err(|error| match error.code() {
-            Some("ListenerNotFound") => missing(Error::refused(format!("there is no listener {listener}"))),
-            _ => refusal(format!("looking for listener {listener}"), "elasticloadbalancing:DescribeListeners", &error),
+            Some("ListenerNotFound") => {
+                missing(Error::refused(format!("there is no listener {listener}")))
+            }
+            _ => refusal(
+                format!("find listener {listener}"),
+                "elasticloadbalancing:DescribeListeners",
+                &error,
+            ),
         })?;
         let balancer = answer.listeners().first().and_then(|listener| listener.load_balancer_arn());
-        let balancer = balancer.ok_or_else(|| missing(Error::refused(format!("there is no listener {listener}"))))?;
-        let answer = self.balancer.describe_load_balancers().load_balancer_arns(balancer).send().await;
+        let balancer = balancer
+            .ok_or_else(|| missing(Error::refused(format!("there is no listener {listener}"))))?;
+        let answer =
+            self.balancer.describe_load_balancers().load_balancer_arns(balancer).send().await;
         let answer = answer.map_err(|error| {
             refusal(
-                format!("looking for load balancer {balancer}"),
+                format!("find load balancer {balancer}"),
                 "elasticloadbalancing:DescribeLoadBalancers",
                 &error,
             )
         })?;
         let vpc = answer.load_balancers().first().and_then(|balancer| balancer.vpc_id());
-        vpc.map(str::to_string).ok_or_else(|| Error::refused(format!("load balancer {balancer} is in no VPC")))
+        vpc.map(str::to_string)
+            .ok_or_else(|| Error::refused(format!("load balancer {balancer} is in no VPC")))
     }
 
     async fn target_group(&self, name: &str) -> Result<Option<TargetGroup>> {
         let answer = self.balancer.describe_target_groups().names(name).send().await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) if matches!(error.code(), Some("TargetGroupNotFound" | "TargetGroupNotFoundException")) => {
+            Err(error)
+                if matches!(
+                    error.code(),
+                    Some("TargetGroupNotFound" | "TargetGroupNotFoundException")
+                ) =>
+            {
                 return Ok(None);
             }
             Err(error) => {
                 return Err(refusal(
-                    format!("looking for target group {name}"),
+                    format!("find target group {name}"),
                     "elasticloadbalancing:DescribeTargetGroups",
                     &error,
                 ));
@@ -115,7 +132,11 @@ impl EdgeApi {
                 port: group.port().and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
                 health: HealthCheck {
                     path: group.health_check_path().unwrap_or_default().to_string(),
-                    codes: group.matcher().and_then(|matcher| matcher.http_code()).unwrap_or_default().to_string(),
+                    codes: group
+                        .matcher()
+                        .and_then(|matcher| matcher.http_code())
+                        .unwrap_or_default()
+                        .to_string(),
                 },
             })
         }))
@@ -125,21 +146,39 @@ impl EdgeApi {
         let mut rules = Vec::new();
         let mut marker = None;
         for _ in 0..PAGES {
-            let answer = self.balancer.describe_rules().listener_arn(listener).set_marker(marker).send().await;
+            let answer = self
+                .balancer
+                .describe_rules()
+                .listener_arn(listener)
+                .set_marker(marker)
+                .send()
+                .await;
             let answer = answer.map_err(|error| {
-                refusal(format!("reading the rules of {listener}"), "elasticloadbalancing:DescribeRules", &error)
+                refusal(
+                    format!("read the rules of {listener}"),
+                    "elasticloadbalancing:DescribeRules",
+                    &error,
+                )
             })?;
             for rule in answer.rules() {
                 // The default rule has no number.
-                let Some(priority) = rule.priority().and_then(|priority| priority.parse().ok()) else { continue };
-                let patterns = rule.conditions().iter().filter(|condition| condition.field() == Some("path-pattern"));
-                let patterns = patterns.flat_map(|condition| match condition.path_pattern_config() {
-                    Some(config) => config.values().to_vec(),
-                    None => condition.values().to_vec(),
-                });
+                let Some(priority) = rule.priority().and_then(|priority| priority.parse().ok())
+                else {
+                    continue;
+                };
+                let patterns = rule
+                    .conditions()
+                    .iter()
+                    .filter(|condition| condition.field() == Some("path-pattern"));
+                let patterns =
+                    patterns.flat_map(|condition| match condition.path_pattern_config() {
+                        Some(config) => config.values().to_vec(),
+                        None => condition.values().to_vec(),
+                    });
                 let target = rule.actions().iter().find_map(|action| {
-                    let forward =
-                        action.forward_config().and_then(|forward| forward.target_groups().first()?.target_group_arn());
+                    let forward = action
+                        .forward_config()
+                        .and_then(|forward| forward.target_groups().first()?.target_group_arn());
                     action.target_group_arn().or(forward)
                 });
                 rules.push(Rule {
@@ -159,13 +198,19 @@ impl EdgeApi {
     async fn find_gateway(&self, wanted: &WantedGateway, listener: &str) -> Result<FoundGateway> {
         let api = self.api(&wanted.api).await?;
         let link = self.link(&wanted.link).await?;
-        let mut found = FoundGateway { api: api.clone(), link: link.clone(), ..FoundGateway::default() };
+        let mut found =
+            FoundGateway { api: api.clone(), link: link.clone(), ..FoundGateway::default() };
         let Some((api, _)) = api else { return Ok(found) };
-        let denied = |what: &str, error: Error| Error { message: format!("{what} of API {}", wanted.api), ..error };
+        let denied = |what: &str, error: Error| Error {
+            message: format!("cannot {what} of API {}", wanted.api),
+            ..error
+        };
 
-        let integrations = self.gateway.get_integrations().api_id(&api).max_results("500").send().await;
-        let integrations = integrations
-            .map_err(|error| denied("reading the integrations", refusal(String::new(), "apigateway:GET", &error)))?;
+        let integrations =
+            self.gateway.get_integrations().api_id(&api).max_results("500").send().await;
+        let integrations = integrations.map_err(|error| {
+            denied("read the integrations", refusal(String::new(), "apigateway:GET", &error))
+        })?;
         found.integration = integrations
             .items()
             .iter()
@@ -175,21 +220,28 @@ impl EdgeApi {
                     && one.connection_id() == link.as_ref().map(|(id, _)| id.as_str())
             })
             .and_then(|one| one.integration_id().map(str::to_string));
-        let elsewhere = integrations.items().iter().filter(|one| one.integration_uri() != Some(listener));
+        let elsewhere =
+            integrations.items().iter().filter(|one| one.integration_uri() != Some(listener));
         found.foreign = elsewhere
             .filter_map(|one| {
-                Some((one.integration_id()?.to_string(), one.integration_uri().unwrap_or("another").into()))
+                Some((
+                    one.integration_id()?.to_string(),
+                    one.integration_uri().unwrap_or("another").into(),
+                ))
             })
             .collect();
 
         let mut token = None;
         for _ in 0..PAGES {
             let routes = self.gateway.get_routes().api_id(&api).set_next_token(token).send().await;
-            let routes = routes
-                .map_err(|error| denied("reading the routes", refusal(String::new(), "apigateway:GET", &error)))?;
+            let routes = routes.map_err(|error| {
+                denied("read the routes", refusal(String::new(), "apigateway:GET", &error))
+            })?;
             for route in routes.items() {
                 if let (Some(key), Some(id)) = (route.route_key(), route.route_id()) {
-                    found.routes.insert(key.into(), (id.into(), route.target().unwrap_or_default().into()));
+                    found
+                        .routes
+                        .insert(key.into(), (id.into(), route.target().unwrap_or_default().into()));
                 }
             }
             token = routes.next_token().map(str::to_string);
@@ -198,26 +250,38 @@ impl EdgeApi {
             }
         }
         let stages = self.gateway.get_stages().api_id(&api).send().await;
-        let stages =
-            stages.map_err(|error| denied("reading the stages", refusal(String::new(), "apigateway:GET", &error)))?;
+        let stages = stages.map_err(|error| {
+            denied("read the stages", refusal(String::new(), "apigateway:GET", &error))
+        })?;
         found.stage = stages.items().iter().any(|stage| stage.stage_name() == Some("$default"));
         Ok(found)
     }
 
-    /// The API by our tag, else by its name; names are not unique. Of two that carry our tag the older one counts: two first
-    /// deploys may have made one each, and the younger one's maker takes it back.
+    /// The API by our tag, else by its name; names are not unique. Of two that carry our tag the
+    /// older one counts: two first deploys may have made one each, and the younger one's maker
+    /// takes it back.
     async fn api(&self, name: &str) -> Result<Option<(String, String)>> {
         let mut owned = Vec::new();
         let mut named = Vec::new();
         let mut token = None;
         for _ in 0..PAGES {
             let answer = self.gateway.get_apis().set_next_token(token).send().await;
-            let answer = answer.map_err(|error| refusal("listing the HTTP APIs".into(), "apigateway:GET", &error))?;
-            for api in answer.items().iter().filter(|api| api.protocol_type() == Some(&ProtocolType::Http)) {
+            let answer = answer
+                .map_err(|error| refusal("list the HTTP APIs".into(), "apigateway:GET", &error))?;
+            for api in
+                answer.items().iter().filter(|api| api.protocol_type() == Some(&ProtocolType::Http))
+            {
                 let id = api.api_id().unwrap_or_default().to_string();
-                let age = (api.created_date().map(aws_sdk_apigatewayv2::primitives::DateTime::as_nanos), id.clone());
+                let age = (
+                    api.created_date().map(aws_sdk_apigatewayv2::primitives::DateTime::as_nanos),
+                    id.clone(),
+                );
                 let found = (age, (id, api.api_endpoint().unwrap_or_default().to_string()));
-                if api.tags().and_then(|tags| tags.get(OWNER_TAG)).is_some_and(|owner| owner == name) {
+                if api
+                    .tags()
+                    .and_then(|tags| tags.get(OWNER_TAG))
+                    .is_some_and(|owner| owner == name)
+                {
                     owned.push(found.clone());
                 }
                 if api.name() == Some(name) {
@@ -231,8 +295,12 @@ impl EdgeApi {
         }
         if owned.is_empty() && named.len() > 1 {
             let ids: Vec<&str> = named.iter().map(|(_, (id, _))| id.as_str()).collect();
-            return Err(Error::refused(format!("there are {} HTTP APIs {name}: {}", ids.len(), ids.join(", ")))
-                .fix(format!("tag the one that is meant with {OWNER_TAG}={name}")));
+            return Err(Error::refused(format!(
+                "there are {} HTTP APIs {name}: {}",
+                ids.len(),
+                ids.join(", ")
+            ))
+            .fix(format!("tag the one that is meant with {OWNER_TAG}={name}")));
         }
         let candidates = if owned.is_empty() { named } else { owned };
         Ok(candidates.into_iter().min().map(|(_, found)| found))
@@ -240,12 +308,17 @@ impl EdgeApi {
 
     async fn link(&self, name: &str) -> Result<Option<(String, String)>> {
         let answer = self.gateway.get_vpc_links().max_results("500").send().await;
-        let answer = answer.map_err(|error| refusal("listing the VPC links".into(), "apigateway:GET", &error))?;
+        let answer = answer
+            .map_err(|error| refusal("list the VPC links".into(), "apigateway:GET", &error))?;
         let status = |link: &aws_sdk_apigatewayv2::types::VpcLink| {
             link.vpc_link_status().map(|status| status.as_str().to_string()).unwrap_or_default()
         };
-        // One that failed and was replaced is still listed while it goes. Of several, all runs take the same: the oldest that lives.
-        let named = answer.items().iter().filter(|link| link.name() == Some(name) && status(link) != "DELETING");
+        // One that failed and was replaced is still listed while it goes. Of several, all runs take
+        // the same: the oldest that lives.
+        let named = answer
+            .items()
+            .iter()
+            .filter(|link| link.name() == Some(name) && status(link) != "DELETING");
         let chosen = named.min_by_key(|link| {
             (
                 status(link) == "FAILED",
@@ -257,18 +330,31 @@ impl EdgeApi {
     }
 
     /// Does one step.
-    pub async fn apply(&self, step: &Step, wanted: &Wanted, vpc: &str, made: &mut Made) -> Result<()> {
+    pub async fn apply(
+        &self,
+        step: &Step,
+        wanted: &Wanted,
+        vpc: &str,
+        made: &mut Made,
+    ) -> Result<()> {
         match (step, &wanted.gateway) {
-            (Step::CreateTargetGroup, _) => made.target_group = Some(self.create_target_group(wanted, vpc).await?),
-            (Step::UpdateTargetGroup { arn, .. }, _) => self.set_health(arn, &wanted.health).await?,
+            (Step::CreateTargetGroup, _) => {
+                made.target_group = Some(self.create_target_group(wanted, vpc).await?)
+            }
+            (Step::UpdateTargetGroup { arn, .. }, _) => {
+                self.set_health(arn, &wanted.health).await?
+            }
             (Step::CreateRule { priority }, _) => self.create_rule(wanted, *priority, made).await?,
-            (step, Some(gateway)) => self.apply_gateway(step, gateway, &wanted.listener, made).await?,
+            (step, Some(gateway)) => {
+                self.apply_gateway(step, gateway, &wanted.listener, made).await?
+            }
             (_, None) => {}
         }
         Ok(())
     }
 
-    /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it as the new one.
+    /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it
+    /// as the new one.
     pub async fn restore(&self, steps: &[Step]) -> Result<()> {
         for step in steps {
             if let Step::UpdateTargetGroup { arn, before } = step {
@@ -282,7 +368,11 @@ impl EdgeApi {
         let change = self.balancer.modify_target_group().target_group_arn(arn);
         let answer = change.health_check_path(&health.path).matcher(matcher(health)).send().await;
         answer.map_err(|error| {
-            refusal(format!("updating target group {arn}"), "elasticloadbalancing:ModifyTargetGroup", &error)
+            refusal(
+                format!("update target group {arn}"),
+                "elasticloadbalancing:ModifyTargetGroup",
+                &error,
+            )
         })?;
         Ok(())
     }
@@ -305,18 +395,27 @@ impl EdgeApi {
             .send()
             .await
             .map_err(|error| {
-                refusal(format!("creating target group {name}"), "elasticloadbalancing:CreateTargetGroup", &error)
+                refusal(
+                    format!("create target group {name}"),
+                    "elasticloadbalancing:CreateTargetGroup",
+                    &error,
+                )
             })?;
         let arn = answer.target_groups().first().and_then(|group| group.target_group_arn());
-        arn.map(str::to_string).ok_or_else(|| Error::unexpected(format!("target group {name} has no ARN")))
+        arn.map(str::to_string)
+            .ok_or_else(|| Error::unexpected(format!("target group {name} has no ARN")))
     }
 
     async fn create_rule(&self, wanted: &Wanted, priority: u32, made: &Made) -> Result<()> {
-        let patterns = PathPatternConditionConfig::builder().set_values(Some(wanted.patterns.clone())).build();
-        let condition = RuleCondition::builder().field("path-pattern").path_pattern_config(patterns).build();
-        let forward =
-            Action::builder().r#type(ActionTypeEnum::Forward).set_target_group_arn(made.target_group.clone()).build();
-        let doing = || format!("creating the rule for {}", wanted.patterns.join(", "));
+        let patterns =
+            PathPatternConditionConfig::builder().set_values(Some(wanted.patterns.clone())).build();
+        let condition =
+            RuleCondition::builder().field("path-pattern").path_pattern_config(patterns).build();
+        let forward = Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .set_target_group_arn(made.target_group.clone())
+            .build();
+        let attempt = || format!("create the rule for {}", wanted.patterns.join(", "));
         let mut priority = priority;
         for _ in 0..RULE_TRIES {
             let answer = self
@@ -331,17 +430,30 @@ impl EdgeApi {
                 .await;
             match answer {
                 Ok(_) => return Ok(()),
-                // Another service's deploy was quicker with this number: the next free one does as well.
-                Err(error) if matches!(error.code(), Some("PriorityInUse" | "PriorityInUseException")) => {
+                // Another service's deploy was quicker with this number: the next free one does as
+                // well.
+                Err(error)
+                    if matches!(error.code(), Some("PriorityInUse" | "PriorityInUseException")) =>
+                {
                     priority = free_priority(&self.rules(&wanted.listener).await?, wanted)?;
                 }
-                Err(error) => return Err(refusal(doing(), "elasticloadbalancing:CreateRule", &error)),
+                Err(error) => {
+                    return Err(refusal(attempt(), "elasticloadbalancing:CreateRule", &error));
+                }
             }
         }
-        Err(Error::unexpected(doing()).why("other deploys took each priority first").fix("deploy again"))
+        Err(Error::unexpected(attempt())
+            .why("other deploys took each priority first")
+            .fix("deploy again"))
     }
 
-    async fn apply_gateway(&self, step: &Step, wanted: &WantedGateway, listener: &str, made: &mut Made) -> Result<()> {
+    async fn apply_gateway(
+        &self,
+        step: &Step,
+        wanted: &WantedGateway,
+        listener: &str,
+        made: &mut Made,
+    ) -> Result<()> {
         let api = || made.api.as_ref().map(|(id, _)| id.clone()).unwrap_or_default();
         let target = || made.integration.as_ref().map(|id| format!("integrations/{id}"));
         match step {
@@ -353,22 +465,29 @@ impl EdgeApi {
                     .protocol_type(ProtocolType::Http)
                     .tags(OWNER_TAG, &wanted.api);
                 let answer = create.send().await;
-                let answer = answer
-                    .map_err(|error| refusal(format!("creating HTTP API {}", wanted.api), "apigateway:POST", &error))?;
+                let answer = answer.map_err(|error| {
+                    refusal(format!("create HTTP API {}", wanted.api), "apigateway:POST", &error)
+                })?;
                 let text = |value: Option<&str>| value.unwrap_or_default().to_string();
                 let mine = (text(answer.api_id()), text(answer.api_endpoint()));
                 let winner = self.api(&wanted.api).await?.unwrap_or_else(|| mine.clone());
                 if winner.0 != mine.0 {
                     let answer = self.gateway.delete_api().api_id(&mine.0).send().await;
                     answer.map_err(|error| {
-                        refusal(format!("taking back HTTP API {}", mine.0), "apigateway:DELETE", &error)
+                        refusal(
+                            format!("take back HTTP API {}", mine.0),
+                            "apigateway:DELETE",
+                            &error,
+                        )
                     })?;
                 }
                 made.api = Some(winner);
             }
             Step::DeleteLink { id } => {
                 let answer = self.gateway.delete_vpc_link().vpc_link_id(id).send().await;
-                answer.map_err(|error| refusal(format!("deleting VPC link {id}"), "apigateway:DELETE", &error))?;
+                answer.map_err(|error| {
+                    refusal(format!("delete VPC link {id}"), "apigateway:DELETE", &error)
+                })?;
             }
             Step::CreateLink => {
                 let answer = self
@@ -381,14 +500,19 @@ impl EdgeApi {
                     .send()
                     .await
                     .map_err(|error| {
-                        refusal(format!("creating VPC link {}", wanted.link), "apigateway:POST", &error)
+                        refusal(
+                            format!("create VPC link {}", wanted.link),
+                            "apigateway:POST",
+                            &error,
+                        )
                     })?;
                 let mine = answer.vpc_link_id().unwrap_or_default().to_string();
-                let winner = self.link(&wanted.link).await?.map_or_else(|| mine.clone(), |(id, _)| id);
+                let winner =
+                    self.link(&wanted.link).await?.map_or_else(|| mine.clone(), |(id, _)| id);
                 if winner != mine {
                     let answer = self.gateway.delete_vpc_link().vpc_link_id(&mine).send().await;
                     answer.map_err(|error| {
-                        refusal(format!("taking back VPC link {mine}"), "apigateway:DELETE", &error)
+                        refusal(format!("take back VPC link {mine}"), "apigateway:DELETE", &error)
                     })?;
                 }
                 made.link = Some(winner);
@@ -407,33 +531,65 @@ impl EdgeApi {
                     .send()
                     .await
                     .map_err(|error| {
-                        refusal(format!("creating an integration of API {}", wanted.api), "apigateway:POST", &error)
+                        refusal(
+                            format!("create an integration of API {}", wanted.api),
+                            "apigateway:POST",
+                            &error,
+                        )
                     })?;
                 made.integration = answer.integration_id().map(str::to_string);
             }
             Step::CreateRoute { key } => {
-                let answer = self.gateway.create_route().api_id(api()).route_key(key).set_target(target()).send().await;
+                let answer = self
+                    .gateway
+                    .create_route()
+                    .api_id(api())
+                    .route_key(key)
+                    .set_target(target())
+                    .send()
+                    .await;
                 match answer {
                     Ok(_) => {}
                     // Another run was quicker with the same route.
                     Err(error) if error.code() == Some("ConflictException") => {}
-                    Err(error) => return Err(refusal(format!("creating route {key}"), "apigateway:POST", &error)),
+                    Err(error) => {
+                        return Err(refusal(
+                            format!("create route {key}"),
+                            "apigateway:POST",
+                            &error,
+                        ));
+                    }
                 }
             }
             Step::UpdateRoute { key, id } => {
-                let answer = self.gateway.update_route().api_id(api()).route_id(id).set_target(target()).send().await;
-                answer.map_err(|error| refusal(format!("updating route {key}"), "apigateway:PATCH", &error))?;
+                let answer = self
+                    .gateway
+                    .update_route()
+                    .api_id(api())
+                    .route_id(id)
+                    .set_target(target())
+                    .send()
+                    .await;
+                answer.map_err(|error| {
+                    refusal(format!("update route {key}"), "apigateway:PATCH", &error)
+                })?;
             }
             Step::CreateStage => {
-                let answer =
-                    self.gateway.create_stage().api_id(api()).stage_name("$default").auto_deploy(true).send().await;
+                let answer = self
+                    .gateway
+                    .create_stage()
+                    .api_id(api())
+                    .stage_name("$default")
+                    .auto_deploy(true)
+                    .send()
+                    .await;
                 match answer {
                     Ok(_) => {}
                     // Another run was quicker with the same stage.
                     Err(error) if error.code() == Some("ConflictException") => {}
                     Err(error) => {
-                        let doing = format!("creating the stage of API {}", wanted.api);
-                        return Err(refusal(doing, "apigateway:POST", &error));
+                        let attempt = format!("create the stage of API {}", wanted.api);
+                        return Err(refusal(attempt, "apigateway:POST", &error));
                     }
                 }
             }
@@ -446,8 +602,9 @@ impl EdgeApi {
     pub async fn link_available(&self, id: &str) -> Result<()> {
         for _ in 0..LINK_LOOKS {
             let answer = self.gateway.get_vpc_link().vpc_link_id(id).send().await;
-            let answer =
-                answer.map_err(|error| refusal(format!("looking at VPC link {id}"), "apigateway:GET", &error))?;
+            let answer = answer.map_err(|error| {
+                refusal(format!("inspect VPC link {id}"), "apigateway:GET", &error)
+            })?;
             match answer.vpc_link_status().map(|status| status.as_str()) {
                 Some("AVAILABLE") => return Ok(()),
                 Some("FAILED") => {
@@ -466,17 +623,23 @@ impl EdgeApi {
 
     /// How many targets of a group are healthy, and what is said of one that is not.
     pub async fn health(&self, target_group: &str) -> Result<(u32, Option<String>)> {
-        let answer = self.balancer.describe_target_health().target_group_arn(target_group).send().await;
+        let answer =
+            self.balancer.describe_target_health().target_group_arn(target_group).send().await;
         let answer = answer.map_err(|error| {
             refusal(
-                format!("reading the health of {target_group}"),
+                format!("read the health of {target_group}"),
                 "elasticloadbalancing:DescribeTargetHealth",
                 &error,
             )
         })?;
-        let targets = || answer.target_health_descriptions().iter().filter_map(|target| target.target_health());
-        let healthy = targets().filter(|health| health.state() == Some(&TargetHealthStateEnum::Healthy)).count();
-        let unhealthy = targets().find(|health| health.state() == Some(&TargetHealthStateEnum::Unhealthy));
+        let targets = || {
+            answer.target_health_descriptions().iter().filter_map(|target| target.target_health())
+        };
+        let healthy = targets()
+            .filter(|health| health.state() == Some(&TargetHealthStateEnum::Healthy))
+            .count();
+        let unhealthy =
+            targets().find(|health| health.state() == Some(&TargetHealthStateEnum::Unhealthy));
         let why = unhealthy.and_then(|health| health.description()).map(str::to_string);
         Ok((u32::try_from(healthy).unwrap_or(u32::MAX), why))
     }

@@ -95,8 +95,11 @@ pub fn plan(
 ) -> Result<EcsPlan> {
     let desired = desired_count(settings)?;
     if platform.subnets.is_empty() {
-        return Err(Error::input(format!("environment {} has no subnets to run tasks in", settings.environment))
-            .fix(format!("set environments.{}.ecs.subnets in platform.yaml", settings.environment)));
+        return Err(Error::input(format!(
+            "environment {} has no subnets to run tasks in",
+            settings.environment
+        ))
+        .fix(format!("set environments.{}.ecs.subnets in platform.yaml", settings.environment)));
     }
     if let Some(other) = facts.service.as_ref().and_then(|service| service.environment.as_ref())
         && *other != settings.environment
@@ -105,17 +108,23 @@ pub fn plan(
             "service {} in cluster {} is the one of environment {other}, not of {}",
             definition.family, platform.cluster, settings.environment
         ))
-        .fix(format!("give environment {} an ECS cluster of its own in platform.yaml", settings.environment)));
+        .fix(format!(
+            "give environment {} an ECS cluster of its own in platform.yaml",
+            settings.environment
+        )));
     }
     let mut changes = storage::plan(&facts.buckets);
     let steps = match (&wanted, &facts.edge) {
         (Some(wanted), Some(found)) => edge::plan(wanted, found)?,
         _ => Vec::new(),
     };
-    // A service can only be attached to a target group that a listener knows; the API comes last, when there is something
-    // to reach.
+    // A service can only be attached to a target group that a listener knows; the API comes last,
+    // when there is something to reach.
     let (before, after): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| {
-        matches!(step, Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } | Step::CreateRule { .. })
+        matches!(
+            step,
+            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } | Step::CreateRule { .. }
+        )
     });
     changes.extend(before.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
 
@@ -127,13 +136,27 @@ pub fn plan(
     if register {
         differ.extend(task_definition::rounding(settings, &definition));
         let action = if facts.service.is_some() { Action::Update } else { Action::Create };
-        changes.push(Change { action, object: format!("TaskDefinition/{}", definition.family), details: differ });
+        changes.push(Change {
+            action,
+            object: format!("TaskDefinition/{}", definition.family),
+            details: differ,
+        });
     }
-    let service = service_change(&facts, &definition, register, desired, wanted.is_some(), platform)?;
+    let service =
+        service_change(&facts, &definition, register, desired, wanted.is_some(), platform)?;
     let action = service.as_ref().map(|change| change.action);
     changes.extend(service);
     changes.extend(after.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
-    Ok(EcsPlan { facts, definition, register, service: action, desired, edge: steps, wanted, changes })
+    Ok(EcsPlan {
+        facts,
+        definition,
+        register,
+        service: action,
+        desired,
+        edge: steps,
+        wanted,
+        changes,
+    })
 }
 
 fn service_change(
@@ -146,7 +169,11 @@ fn service_change(
 ) -> Result<Option<Change>> {
     let object = format!("Service/{}", definition.family);
     let Some(service) = &facts.service else {
-        return Ok(Some(Change { action: Action::Create, object, details: vec![format!("tasks: {desired}")] }));
+        return Ok(Some(Change {
+            action: Action::Create,
+            object,
+            details: vec![format!("tasks: {desired}")],
+        }));
     };
     if service.balanced != balanced {
         return Err(Error::refused(format!(
@@ -189,7 +216,10 @@ fn edge_change(step: &Step, wanted: Option<&Wanted>) -> Option<Change> {
             let after = &wanted.health;
             (
                 Action::Update,
-                vec![format!("health: {} ({}) → {} ({})", before.path, before.codes, after.path, after.codes)],
+                vec![format!(
+                    "health: {} ({}) → {} ({})",
+                    before.path, before.codes, after.path, after.codes
+                )],
             )
         }
         Step::UpdateRoute { .. } => (Action::Update, vec!["leads to this load balancer".into()]),
@@ -227,7 +257,11 @@ mod tests {
     }
 
     fn definition(image: &str) -> TaskDefinition {
-        TaskDefinition { family: "patients".into(), image: image.into(), ..TaskDefinition::default() }
+        TaskDefinition {
+            family: "patients".into(),
+            image: image.into(),
+            ..TaskDefinition::default()
+        }
     }
 
     fn running(image: &str) -> Facts {
@@ -249,13 +283,20 @@ mod tests {
     }
 
     fn changes(plan: &EcsPlan) -> Vec<String> {
-        plan.changes().iter().map(|change| format!("{:?} {}", change.action, change.object)).collect()
+        plan.changes()
+            .iter()
+            .map(|change| format!("{:?} {}", change.action, change.object))
+            .collect()
     }
 
     #[test]
     fn facts_become_changes() {
         let none: Vec<String> = vec![];
-        assert_eq!(changes(&planned(running("a@1")).expect("a plan")), none, "the order of subnets is no difference");
+        assert_eq!(
+            changes(&planned(running("a@1")).expect("a plan")),
+            none,
+            "the order of subnets is no difference"
+        );
         assert_eq!(
             changes(&planned(running("a@0")).expect("a plan")),
             ["Update TaskDefinition/patients", "Update Service/patients"]
@@ -267,7 +308,10 @@ mod tests {
         let mut scaled = running("a@1");
         scaled.service.as_mut().expect("a service").desired = 1;
         let plan = planned(scaled).expect("a plan");
-        assert_eq!((changes(&plan), plan.register), (vec!["Update Service/patients".to_string()], false));
+        assert_eq!(
+            (changes(&plan), plan.register),
+            (vec!["Update Service/patients".to_string()], false)
+        );
         assert_eq!(plan.previous_revision().as_deref(), Some("6"));
         let mut balanced = running("a@1");
         balanced.service.as_mut().expect("a service").balanced = true;
@@ -276,14 +320,18 @@ mod tests {
         other.service.as_mut().expect("a service").environment = Some("staging".into());
         assert!(planned(other).expect_err("of staging").message.contains("environment staging"));
         let nowhere = Platform { subnets: vec![], ..platform() };
-        assert!(super::plan(Facts::default(), definition("a@1"), None, &settings(""), &nowhere).is_err());
+        assert!(
+            super::plan(Facts::default(), definition("a@1"), None, &settings(""), &nowhere)
+                .is_err()
+        );
     }
 
     #[test]
     fn what_ecs_cannot_be_told_is_refused() {
-        for (extra, key) in
-            [("before-deploy: {command: [a]}\n", "before-deploy"), ("manifests: [a.yaml]\n", "manifests")]
-        {
+        for (extra, key) in [
+            ("before-deploy: {command: [a]}\n", "before-deploy"),
+            ("manifests: [a.yaml]\n", "manifests"),
+        ] {
             let error = desired_count(&settings(extra)).expect_err(key);
             assert!(error.message.contains(key), "{error}");
         }

@@ -18,8 +18,9 @@ const STOP_TIMEOUT: i32 = 30;
 /// Fargate's sizes: CPU units → MiB of memory. The API takes no others.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size>
 fn fargate_memory(cpu: u32) -> Vec<u32> {
-    let steps =
-        |from: u32, to: u32, by: u32| (from..=to).step_by(by as usize).map(|gigabytes| gigabytes * 1024).collect();
+    let steps = |from: u32, to: u32, by: u32| {
+        (from..=to).step_by(by as usize).map(|gigabytes| gigabytes * 1024).collect()
+    };
     match cpu {
         256 => vec![512, 1024, 2048],
         512 => steps(1, 4, 1),
@@ -34,7 +35,8 @@ fn fargate_memory(cpu: u32) -> Vec<u32> {
 
 const FARGATE_CPU: [u32; 7] = [256, 512, 1024, 2048, 4096, 8192, 16384];
 
-/// What one version of the service is, in ECS's terms. Only what we set: two that are equal run the same.
+/// What one version of the service is, in ECS's terms. Only what we set: two that are equal run the
+/// same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskDefinition {
@@ -65,7 +67,8 @@ pub fn service_name(order: &Order) -> String {
 /// Makes the task definition.
 ///
 /// # Errors
-/// Bad input for what ECS cannot run: a size that Fargate does not have, a Kubernetes secret, two architectures.
+/// Bad input for what ECS cannot run: a size that Fargate does not have, a Kubernetes secret, two
+/// architectures.
 pub fn render(order: &Order, ecs: &Ecs) -> Result<TaskDefinition> {
     let settings = &order.settings;
     let (cpu, memory) = match ecs.launch {
@@ -78,8 +81,13 @@ pub fn render(order: &Order, ecs: &Ecs) -> Result<TaskDefinition> {
         secrets.insert(variable.clone(), secret_arn(order, variable, secret)?);
     }
     if !secrets.is_empty() && ecs.execution_role.is_empty() {
-        return Err(Error::input("ECS reads secrets by the execution role, and platform.yaml names none")
-            .fix(format!("set environments.{}.ecs.execution-role in platform.yaml", settings.environment)));
+        return Err(Error::input(
+            "ECS reads secrets by the execution role, and platform.yaml names none",
+        )
+        .fix(format!(
+            "set environments.{}.ecs.execution-role in platform.yaml",
+            settings.environment
+        )));
     }
     Ok(TaskDefinition {
         family: service_name(order),
@@ -135,7 +143,9 @@ fn architecture(platforms: &[String]) -> Result<String> {
     match platforms {
         [one] if one == "linux/arm64" => Ok("ARM64".into()),
         // An image for both runs on either; x86 is what clusters have without being asked.
-        platforms if platforms.iter().any(|platform| platform == "linux/amd64") => Ok("X86_64".into()),
+        platforms if platforms.iter().any(|platform| platform == "linux/amd64") => {
+            Ok("X86_64".into())
+        }
         _ => Err(Error::input("image.platforms is empty").fix("platforms: [linux/amd64]")),
     }
 }
@@ -154,18 +164,22 @@ fn partition(region: &str) -> &'static str {
 fn secret_arn(order: &Order, variable: &str, secret: &SecretRef) -> Result<String> {
     let region = &order.destination.region;
     let partition = partition(region);
-    let account = order.destination.registry.as_ref().map_or("", |registry| registry.account.as_str());
+    let account =
+        order.destination.registry.as_ref().map_or("", |registry| registry.account.as_str());
     match secret {
         // ARNs of secrets end with six letters that only AWS knows; ECS takes them without.
         SecretRef::SecretsManager { name, key } => {
             let key = key.as_ref().map(|key| format!(":{key}::")).unwrap_or_default();
             Ok(format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{name}{key}"))
         }
-        SecretRef::Ssm { path } => Ok(format!("arn:{partition}:ssm:{region}:{account}:parameter{path}")),
-        SecretRef::Kubernetes { .. } => {
-            Err(Error::input(format!("secrets.{variable} is `{secret}`, and {} is on ECS", order.settings.environment))
-                .fix("name it as secretsmanager:NAME#KEY or ssm:/PATH for this environment"))
+        SecretRef::Ssm { path } => {
+            Ok(format!("arn:{partition}:ssm:{region}:{account}:parameter{path}"))
         }
+        SecretRef::Kubernetes { .. } => Err(Error::input(format!(
+            "secrets.{variable} is `{secret}`, and {} is on ECS",
+            order.settings.environment
+        ))
+        .fix("name it as secretsmanager:NAME#KEY or ssm:/PATH for this environment")),
     }
 }
 
@@ -187,15 +201,23 @@ pub fn differences(before: &TaskDefinition, after: &TaskDefinition) -> Vec<Strin
     field("architecture", &before.architecture, &after.architecture);
     field("execution-role", &before.execution_role, &after.execution_role);
     field("task-role", &before.task_role, &after.task_role);
-    field("log-group", before.log_group.as_ref().unwrap_or(&none), after.log_group.as_ref().unwrap_or(&none));
+    field(
+        "log-group",
+        before.log_group.as_ref().unwrap_or(&none),
+        after.log_group.as_ref().unwrap_or(&none),
+    );
     field("stop-timeout", &before.stop_timeout, &after.stop_timeout);
-    for (title, before, after) in [("env", &before.env, &after.env), ("secrets", &before.secrets, &after.secrets)] {
+    for (title, before, after) in
+        [("env", &before.env, &after.env), ("secrets", &before.secrets, &after.secrets)]
+    {
         let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
         names.sort();
         names.dedup();
         for name in names {
             match (before.get(name), after.get(name)) {
-                (Some(old), Some(new)) if old != new => lines.push(format!("{title}.{name}: {old} → {new}")),
+                (Some(old), Some(new)) if old != new => {
+                    lines.push(format!("{title}.{name}: {old} → {new}"))
+                }
                 (None, Some(new)) => lines.push(format!("{title}.{name}: {new}")),
                 (Some(_), None) => lines.push(format!("{title}.{name}: removed")),
                 _ => {}
@@ -246,26 +268,50 @@ mod tests {
                 "eu-west-1",
                 Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::"),
             ),
-            ("secretsmanager:p/db", "eu-west-1", Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db")),
+            (
+                "secretsmanager:p/db",
+                "eu-west-1",
+                Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db"),
+            ),
             ("ssm:/p/db", "eu-west-1", Some("arn:aws:ssm:eu-west-1:111122223333:parameter/p/db")),
-            ("ssm:/p/db", "cn-north-1", Some("arn:aws-cn:ssm:cn-north-1:111122223333:parameter/p/db")),
-            ("ssm:/p/db", "us-gov-west-1", Some("arn:aws-us-gov:ssm:us-gov-west-1:111122223333:parameter/p/db")),
+            (
+                "ssm:/p/db",
+                "cn-north-1",
+                Some("arn:aws-cn:ssm:cn-north-1:111122223333:parameter/p/db"),
+            ),
+            (
+                "ssm:/p/db",
+                "us-gov-west-1",
+                Some("arn:aws-us-gov:ssm:us-gov-west-1:111122223333:parameter/p/db"),
+            ),
             ("k8s:db/url", "eu-west-1", None),
         ];
         for (secret, region, expected) in cases {
-            let platform = serde_saphyr::from_str(&registry.replace("REGION", region)).expect("a platform");
-            let destination = crate::config::settings::destination(Some(&platform), "production").expect("a place");
-            let image = crate::deploy::Image { repository: "r".into(), digest: "d".into(), version: "1".into() };
+            let platform =
+                serde_saphyr::from_str(&registry.replace("REGION", region)).expect("a platform");
+            let destination = crate::config::settings::destination(Some(&platform), "production")
+                .expect("a place");
+            let image = crate::deploy::Image {
+                repository: "r".into(),
+                digest: "d".into(),
+                version: "1".into(),
+            };
             let settings = settings(secret);
             let found = settings.secrets["S"].clone();
             let order = Order { settings, destination, image, timeout: std::time::Duration::ZERO };
-            assert_eq!(secret_arn(&order, "S", &found).ok().as_deref(), expected, "{secret} in {region}");
+            assert_eq!(
+                secret_arn(&order, "S", &found).ok().as_deref(),
+                expected,
+                "{secret} in {region}"
+            );
         }
     }
 
     #[test]
     fn an_image_runs_on_an_architecture_it_has() {
-        let of = |platforms: &[&str]| architecture(&platforms.iter().map(ToString::to_string).collect::<Vec<_>>()).ok();
+        let of = |platforms: &[&str]| {
+            architecture(&platforms.iter().map(ToString::to_string).collect::<Vec<_>>()).ok()
+        };
         assert_eq!(of(&["linux/amd64"]).as_deref(), Some("X86_64"));
         assert_eq!(of(&["linux/arm64"]).as_deref(), Some("ARM64"));
         assert_eq!(of(&["linux/arm64", "linux/amd64"]).as_deref(), Some("X86_64"));

@@ -1,7 +1,7 @@
 //! A look at an ECS service → how far the deploy is. Pure.
 //!
-//! A rollout is done only when the PRIMARY deployment is ours and all of it runs: the SDK's own waiter also passes after a
-//! rollback and for a service with no tasks.
+//! A rollout is done only when the PRIMARY deployment is ours and all of it runs: the SDK's own
+//! waiter also passes after a rollback and for a service with no tasks.
 
 use crate::deploy::Verdict;
 use crate::error::Cause;
@@ -14,11 +14,13 @@ pub struct Snapshot {
     /// `IN_PROGRESS`, `COMPLETED`, `FAILED`; none where the service has no circuit breaker.
     pub rollout: Option<String>,
     pub rollout_reason: Option<String>,
-    /// Whether ours was the primary one before, in this look or an earlier one: until then a read may be older than our write.
+    /// Whether ours was the primary one before, in this look or an earlier one: until then a read
+    /// may be older than our write.
     pub seen: bool,
     /// The task definition that ran before this deploy; empty when there was none.
     pub before: String,
-    /// Tasks that are to run, by the plan: the service's own count may have been changed by somebody else meanwhile.
+    /// Tasks that are to run, by the plan: the service's own count may have been changed by
+    /// somebody else meanwhile.
     pub desired: u32,
     pub running: u32,
     /// Targets of the load balancer that are healthy; none without one.
@@ -48,7 +50,8 @@ pub struct Stopped {
 
 /// The verdict on the deploy of task definition `ours`, which is revision `revision`.
 pub fn judge(snapshot: &Snapshot, ours: &str, revision: &str) -> Verdict {
-    let causes: Vec<Cause> = distinct(snapshot.stopped.iter().filter(|stopped| is_failure(stopped, &snapshot.stopped)));
+    let causes: Vec<Cause> =
+        distinct(snapshot.stopped.iter().filter(|stopped| is_failure(stopped, &snapshot.stopped)));
     if !causes.is_empty() {
         return Verdict::Failed(causes);
     }
@@ -67,23 +70,34 @@ pub fn judge(snapshot: &Snapshot, ours: &str, revision: &str) -> Verdict {
     }
     if snapshot.rollout.as_deref() == Some("FAILED") {
         let reason = snapshot.rollout_reason.clone().unwrap_or_else(|| "the rollout failed".into());
-        return Verdict::Failed(vec![Cause { object: "Service".into(), reason, ..Cause::default() }]);
+        return Verdict::Failed(vec![Cause {
+            object: "Service".into(),
+            reason,
+            ..Cause::default()
+        }]);
     }
     let done = snapshot.rollout.as_deref().is_none_or(|state| state == "COMPLETED");
     let healthy = snapshot.healthy_targets.is_none_or(|healthy| healthy >= snapshot.desired);
     if done && healthy && snapshot.running >= snapshot.desired {
         return Verdict::Ready { revision: revision.to_string() };
     }
-    let targets =
-        snapshot.healthy_targets.map(|healthy| format!(", {healthy} healthy in the load balancer")).unwrap_or_default();
+    let targets = snapshot
+        .healthy_targets
+        .map(|healthy| format!(", {healthy} healthy in the load balancer"))
+        .unwrap_or_default();
     let why = snapshot.unhealthy.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    Verdict::Progressing(format!("{} of {} tasks run{targets}{why}", snapshot.running, snapshot.desired))
+    Verdict::Progressing(format!(
+        "{} of {} tasks run{targets}{why}",
+        snapshot.running, snapshot.desired
+    ))
 }
 
-/// Who runs instead of us, when somebody deployed after us: not ours, and not what ran before, which ECS goes back to by itself.
+/// Who runs instead of us, when somebody deployed after us: not ours, and not what ran before,
+/// which ECS goes back to by itself.
 pub fn superseded_by<'a>(snapshot: &'a Snapshot, ours: &str) -> Option<&'a str> {
     let other = snapshot.primary.as_str();
-    (snapshot.seen && !other.is_empty() && other != ours && other != snapshot.before).then_some(other)
+    (snapshot.seen && !other.is_empty() && other != ours && other != snapshot.before)
+        .then_some(other)
 }
 
 /// What ECS says when it cannot even make a task.
@@ -95,7 +109,8 @@ fn refused_by_scheduler(events: &[String]) -> Option<Cause> {
         fix: Some(fix.into()),
         ..Cause::default()
     };
-    let assume = "let the execution and task role trust ecs-tasks.amazonaws.com, and see that both exist";
+    let assume =
+        "let the execution and task role trust ecs-tasks.amazonaws.com, and see that both exist";
     let room = "give the cluster room (instances, subnets with free addresses), or ask for less in `resources`";
     let with = |text: &str| events.iter().filter(|event| event.contains(text)).collect::<Vec<_>>();
     if let Some(event) = with("unable to assume the role").first() {
@@ -111,16 +126,23 @@ fn refused_by_scheduler(events: &[String]) -> Option<Cause> {
     }
 }
 
-/// Whether a task ended because the version is bad. One exit is enough: a service has no reason to exit. What ECS could not
-/// start may have been bad luck once, and is not when the next task fails in the same way.
+/// Whether a task ended because the version is bad. One exit is enough: a service has no reason to
+/// exit. What ECS could not start may have been bad luck once, and is not when the next task fails
+/// in the same way.
 fn is_failure(stopped: &Stopped, all: &[Stopped]) -> bool {
     match stopped.code.as_str() {
         // The scheduler also stops what is not healthy. A first one may have been slow to start.
-        "ServiceSchedulerInitiated" if unhealthy(stopped) => all.iter().filter(|other| unhealthy(other)).count() >= 2,
-        "ServiceSchedulerInitiated" | "UserInitiated" | "SpotInterruption" | "TerminationNotice" => false,
+        "ServiceSchedulerInitiated" if unhealthy(stopped) => {
+            all.iter().filter(|other| unhealthy(other)).count() >= 2
+        }
+        "ServiceSchedulerInitiated"
+        | "UserInitiated"
+        | "SpotInterruption"
+        | "TerminationNotice" => false,
         "TaskFailedToStart" => {
-            let same =
-                all.iter().filter(|other| other.code == stopped.code && kind(&other.reason) == kind(&stopped.reason));
+            let same = all.iter().filter(|other| {
+                other.code == stopped.code && kind(&other.reason) == kind(&stopped.reason)
+            });
             is_final(&stopped.reason) || same.count() >= 2
         }
         _ => true,
@@ -154,10 +176,12 @@ fn distinct<'a>(stopped: impl Iterator<Item = &'a Stopped>) -> Vec<Cause> {
             (None, "") => stopped.code.clone(),
             (None, task) => task.to_string(),
         };
-        if causes.iter().any(|cause| cause.reason == reason && cause.exit_code == stopped.exit_code) {
+        if causes.iter().any(|cause| cause.reason == reason && cause.exit_code == stopped.exit_code)
+        {
             continue;
         }
         causes.push(Cause {
+            code: None,
             object: format!("Task/{}/{}", stopped.task, stopped.container),
             fix: fix(&reason, stopped.exit_code),
             reason,
@@ -174,8 +198,12 @@ fn fix(reason: &str, exit_code: Option<i64>) -> Option<String> {
         _ if lower.contains("health checks") => {
             "let it answer 2xx on health.path within health.startup, and the tasks' security groups let the load balancer in"
         }
-        _ if lower.contains("outofmemory") => "raise resources.memory in service.yaml, or find what grows",
-        Some(137) => "it was killed: out of memory (raise resources.memory), or it did not stop in time",
+        _ if lower.contains("outofmemory") => {
+            "raise resources.memory in service.yaml, or find what grows"
+        }
+        Some(137) => {
+            "it was killed: out of memory (raise resources.memory), or it did not stop in time"
+        }
         _ if lower.contains("cannotpull") && is_final(&lower) => {
             "push the image first: `cicd push-ecr`; and let the execution role pull it"
         }
@@ -185,7 +213,9 @@ fn fix(reason: &str, exit_code: Option<i64>) -> Option<String> {
         _ if lower.contains("resourceinitializationerror") => {
             "let the execution role read the secrets and write the logs, and the subnets reach both services"
         }
-        Some(126 | 127) => "the command of the image cannot be run: see its ENTRYPOINT and CMD, and its platform",
+        Some(126 | 127) => {
+            "the command of the image cannot be run: see its ENTRYPOINT and CMD, and its platform"
+        }
         Some(139) => "it crashed: see that the image is built for the platform it runs on",
         _ => return None,
     };
@@ -242,20 +272,50 @@ mod tests {
 
     #[test]
     fn looks_become_verdicts() {
-        let exited = || stopped("EssentialContainerExited", "Essential container in task exited", Some(3));
+        let exited =
+            || stopped("EssentialContainerExited", "Essential container in task exited", Some(3));
         let pull = |reason: &str| stopped("TaskFailedToStart", reason, None);
-        let unhealthy =
-            || stopped("ServiceSchedulerInitiated", "Task failed ELB health checks in (target-group …)", Some(143));
+        let unhealthy = || {
+            stopped(
+                "ServiceSchedulerInitiated",
+                "Task failed ELB health checks in (target-group …)",
+                Some(143),
+            )
+        };
         type Case<'a> = (&'a str, Snapshot, &'a str);
         let cases: Vec<Case<'_>> = vec![
             ("all of it runs", snapshot(), "ready"),
             ("no load balancer", Snapshot { healthy_targets: None, ..snapshot() }, "ready"),
-            ("no circuit breaker says nothing of the rollout", Snapshot { rollout: None, ..snapshot() }, "ready"),
-            ("scaled to nothing", Snapshot { desired: 0, running: 0, healthy_targets: Some(0), ..snapshot() }, "ready"),
-            ("still rolling", Snapshot { rollout: Some("IN_PROGRESS".into()), ..snapshot() }, "progressing"),
-            ("said to be complete with nothing running", Snapshot { running: 0, ..snapshot() }, "progressing"),
-            ("a target is not healthy yet", Snapshot { healthy_targets: Some(1), ..snapshot() }, "progressing"),
-            ("ECS went back", Snapshot { primary: "arn:…/patients:6".into(), ..snapshot() }, "failed"),
+            (
+                "no circuit breaker says nothing of the rollout",
+                Snapshot { rollout: None, ..snapshot() },
+                "ready",
+            ),
+            (
+                "scaled to nothing",
+                Snapshot { desired: 0, running: 0, healthy_targets: Some(0), ..snapshot() },
+                "ready",
+            ),
+            (
+                "still rolling",
+                Snapshot { rollout: Some("IN_PROGRESS".into()), ..snapshot() },
+                "progressing",
+            ),
+            (
+                "said to be complete with nothing running",
+                Snapshot { running: 0, ..snapshot() },
+                "progressing",
+            ),
+            (
+                "a target is not healthy yet",
+                Snapshot { healthy_targets: Some(1), ..snapshot() },
+                "progressing",
+            ),
+            (
+                "ECS went back",
+                Snapshot { primary: "arn:…/patients:6".into(), ..snapshot() },
+                "failed",
+            ),
             (
                 "a read older than our write",
                 Snapshot { primary: "arn:…/patients:6".into(), seen: false, ..snapshot() },
@@ -273,7 +333,10 @@ mod tests {
             ),
             (
                 "a role that cannot be taken",
-                Snapshot { events: vec!["ECS was unable to assume the role 'r'".into()], ..snapshot() },
+                Snapshot {
+                    events: vec!["ECS was unable to assume the role 'r'".into()],
+                    ..snapshot()
+                },
                 "failed",
             ),
             (
@@ -287,24 +350,40 @@ mod tests {
             ),
             (
                 "two launches that failed",
-                Snapshot { events: vec!["failed to launch a task with (error Capacity)".into(); 2], ..snapshot() },
+                Snapshot {
+                    events: vec!["failed to launch a task with (error Capacity)".into(); 2],
+                    ..snapshot()
+                },
                 "failed",
             ),
-            ("the rollout failed", Snapshot { rollout: Some("FAILED".into()), ..snapshot() }, "failed"),
+            (
+                "the rollout failed",
+                Snapshot { rollout: Some("FAILED".into()), ..snapshot() },
+                "failed",
+            ),
             ("one exit", Snapshot { stopped: vec![exited()], ..snapshot() }, "failed"),
             (
                 "an exit with 0 is an exit",
-                Snapshot { stopped: vec![stopped("EssentialContainerExited", "x", Some(0))], ..snapshot() },
+                Snapshot {
+                    stopped: vec![stopped("EssentialContainerExited", "x", Some(0))],
+                    ..snapshot()
+                },
                 "failed",
             ),
             (
                 "an exit nobody knows the code of",
-                Snapshot { stopped: vec![stopped("EssentialContainerExited", "x", None)], ..snapshot() },
+                Snapshot {
+                    stopped: vec![stopped("EssentialContainerExited", "x", None)],
+                    ..snapshot()
+                },
                 "failed",
             ),
             (
                 "stopped by the scheduler",
-                Snapshot { stopped: vec![stopped("ServiceSchedulerInitiated", "scaling", Some(143))], ..snapshot() },
+                Snapshot {
+                    stopped: vec![stopped("ServiceSchedulerInitiated", "scaling", Some(143))],
+                    ..snapshot()
+                },
                 "ready",
             ),
             (
@@ -314,20 +393,30 @@ mod tests {
             ),
             (
                 "one pull that may go through",
-                Snapshot { running: 1, stopped: vec![pull("CannotPullContainerError: timeout")], ..snapshot() },
+                Snapshot {
+                    running: 1,
+                    stopped: vec![pull("CannotPullContainerError: timeout")],
+                    ..snapshot()
+                },
                 "progressing",
             ),
             (
                 "two pulls",
                 Snapshot {
-                    stopped: vec![pull("CannotPullContainerError: timeout"), pull("CannotPullContainerError: reset")],
+                    stopped: vec![
+                        pull("CannotPullContainerError: timeout"),
+                        pull("CannotPullContainerError: reset"),
+                    ],
                     ..snapshot()
                 },
                 "failed",
             ),
             (
                 "one pull of what is not there",
-                Snapshot { stopped: vec![pull("CannotPullContainerError: manifest unknown")], ..snapshot() },
+                Snapshot {
+                    stopped: vec![pull("CannotPullContainerError: manifest unknown")],
+                    ..snapshot()
+                },
                 "failed",
             ),
             (
@@ -344,7 +433,10 @@ mod tests {
             ),
             (
                 "a role that may not",
-                Snapshot { stopped: vec![pull("ResourceInitializationError: AccessDenied")], ..snapshot() },
+                Snapshot {
+                    stopped: vec![pull("ResourceInitializationError: AccessDenied")],
+                    ..snapshot()
+                },
                 "failed",
             ),
             (
@@ -374,12 +466,16 @@ mod tests {
             log_tail: vec!["last words".into()],
             ..stopped("EssentialContainerExited", "Essential container in task exited", Some(137))
         };
-        let Verdict::Failed(causes) = judge(&Snapshot { stopped: vec![oom.clone(), oom], ..snapshot() }, OURS, "7")
+        let Verdict::Failed(causes) =
+            judge(&Snapshot { stopped: vec![oom.clone(), oom], ..snapshot() }, OURS, "7")
         else {
             panic!("it failed");
         };
         assert_eq!(causes.len(), 1);
-        assert_eq!((causes[0].object.as_str(), causes[0].exit_code), ("Task/t/patients", Some(137)));
+        assert_eq!(
+            (causes[0].object.as_str(), causes[0].exit_code),
+            ("Task/t/patients", Some(137))
+        );
         assert_eq!(causes[0].log_tail, ["last words"]);
         assert!(causes[0].fix.as_deref().is_some_and(|fix| fix.contains("resources.memory")));
     }

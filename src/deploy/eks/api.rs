@@ -1,7 +1,9 @@
-//! The API server, over HTTP. The only file that calls kube; what leaves it is JSON and [`Failure`].
+//! The API server, over HTTP. The only file that calls kube; what leaves it is JSON and
+//! [`Failure`].
 //!
-//! Requests are built here rather than by kube's typed API: objects of any kind go through untouched, each request carries
-//! a token that is fresh, and timeouts and retries are bounded by us.
+//! Requests are built here rather than by kube's typed API: objects of any kind go through
+//! untouched, each request carries a token that is fresh, and timeouts and retries are bounded by
+//! us.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -27,7 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(150);
 const LOG_BYTES: u32 = 64 * 1024;
 
 /// What stays as it is in a path: what names are made of.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 /// The same in a path of several segments.
 const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
@@ -104,7 +107,12 @@ impl Api {
     }
 
     /// The objects of a kind in our namespace. `query`: `labelSelector=…`, already encoded.
-    pub async fn list(&self, api_version: &str, kind: &str, query: &str) -> Result<Vec<Value>, Failure> {
+    pub async fn list(
+        &self,
+        api_version: &str,
+        kind: &str,
+        query: &str,
+    ) -> Result<Vec<Value>, Failure> {
         let collection = self.collection(&Key::new(api_version, kind, &self.namespace, "")).await?;
         let answer = self.json(http::Method::GET, &format!("{collection}?{query}")).await?;
         Ok(list(&answer, "/items").to_vec())
@@ -115,11 +123,18 @@ impl Api {
     pub async fn apply(&self, object: &Object, how: Apply<'_>) -> Result<Value, Failure> {
         let path = self.path(&object.key()).await?;
         let (dry_run, force) = (if how.dry_run { "&dryRun=All" } else { "" }, how.force);
-        let path = format!("{path}?fieldManager={}&fieldValidation=Strict&force={force}{dry_run}", how.manager);
+        let path = format!(
+            "{path}?fieldManager={}&fieldValidation=Strict&force={force}{dry_run}",
+            how.manager
+        );
         // Every JSON text is a YAML text.
         let body = object.value().to_string().into_bytes();
-        let request =
-            Request { method: http::Method::PATCH, path: &path, content_type: "application/apply-patch+yaml", body };
+        let request = Request {
+            method: http::Method::PATCH,
+            path: &path,
+            content_type: "application/apply-patch+yaml",
+            body,
+        };
         parse(&self.send(&request).await?)
     }
 
@@ -133,12 +148,18 @@ impl Api {
         let body = value.to_string().into_bytes();
         parse(
             &self
-                .send(&Request { method: http::Method::PUT, path: &path, content_type: "application/json", body })
+                .send(&Request {
+                    method: http::Method::PUT,
+                    path: &path,
+                    content_type: "application/json",
+                    body,
+                })
                 .await?,
         )
     }
 
-    /// Deletes exactly the object with `uid`. One that is gone, or is another by now, is left alone.
+    /// Deletes exactly the object with `uid`. One that is gone, or is another by now, is left
+    /// alone.
     pub async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
         let path = self.path(key).await?;
         let body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, "propagationPolicy": "Background"});
@@ -155,10 +176,16 @@ impl Api {
         }
     }
 
-    /// Whether the object exists. Only its metadata travels: for Secrets, whose values are none of our business.
+    /// Whether the object exists. Only its metadata travels: for Secrets, whose values are none of
+    /// our business.
     pub async fn exists(&self, key: &Key) -> Result<bool, Failure> {
         let path = self.path(key).await?;
-        let request = Request { method: http::Method::GET, path: &path, content_type: "metadata", body: Vec::new() };
+        let request = Request {
+            method: http::Method::GET,
+            path: &path,
+            content_type: "metadata",
+            body: Vec::new(),
+        };
         match self.send(&request).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.code() == Some(404) => Ok(false),
@@ -167,15 +194,23 @@ impl Api {
     }
 
     /// The last lines that a container wrote; `previous`: before its last restart.
-    pub async fn log(&self, pod: &str, container: &str, previous: bool, lines: usize) -> Result<Vec<String>, Failure> {
+    pub async fn log(
+        &self,
+        pod: &str,
+        container: &str,
+        previous: bool,
+        lines: usize,
+    ) -> Result<Vec<String>, Failure> {
         let path = self.path(&Key::new("v1", "Pod", &self.namespace, pod)).await?;
-        let path =
-            format!("{path}/log?container={container}&previous={previous}&tailLines={lines}&limitBytes={LOG_BYTES}");
+        let path = format!(
+            "{path}/log?container={container}&previous={previous}&tailLines={lines}&limitBytes={LOG_BYTES}"
+        );
         let text = self.send(&get(&path)).await?;
         Ok(text.lines().map(str::to_string).collect())
     }
 
-    /// Asks the service itself for `path`, through the API server; gives the status it answered with.
+    /// Asks the service itself for `path`, through the API server; gives the status it answered
+    /// with.
     /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/#manually-constructing-apiserver-proxy-urls>
     pub async fn ask_service(&self, service: &str, port: u16, path: &str) -> Result<u16, Failure> {
         let path = service_path(&self.namespace, service, port, path);
@@ -206,7 +241,11 @@ impl Api {
         let root = group_path(&key.api_version);
         Ok(if resource.namespaced {
             let namespace = key.namespace.as_deref().unwrap_or(&self.namespace);
-            format!("{root}/namespaces/{}/{}", utf8_percent_encode(namespace, SEGMENT), resource.plural)
+            format!(
+                "{root}/namespaces/{}/{}",
+                utf8_percent_encode(namespace, SEGMENT),
+                resource.plural
+            )
         } else {
             format!("{root}/{}", resource.plural)
         })
@@ -237,7 +276,9 @@ impl Api {
             answer => answer?,
         };
         let resources = list(&answer, "/resources");
-        let found = resources.iter().find(|found| text(found, "/kind") == kind && !text(found, "/name").contains('/'));
+        let found = resources
+            .iter()
+            .find(|found| text(found, "/kind") == kind && !text(found, "/name").contains('/'));
         let found = found.ok_or_else(unknown)?;
         let namespaced = found.get("namespaced").and_then(Value::as_bool).unwrap_or(true);
         let resource = Resource { plural: text(found, "/name").to_string(), namespaced };
@@ -249,8 +290,8 @@ impl Api {
         self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// One request, asked again a bounded number of times where that may help. Every request here can be repeated: applying
-    /// twice, or deleting one uid twice, is applying and deleting once.
+    /// One request, asked again a bounded number of times where that may help. Every request here
+    /// can be repeated: applying twice, or deleting one uid twice, is applying and deleting once.
     async fn send(&self, request: &Request<'_>) -> Result<String, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut renewed = false;
@@ -280,7 +321,9 @@ impl Api {
         match tokio::time::timeout(REQUEST, self.client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
             // A container may log anything.
-            Ok(Err(kube::Error::FromUtf8(error))) => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            Ok(Err(kube::Error::FromUtf8(error))) => {
+                Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+            }
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => Err(Failure::Unreachable { timed_out: true, why: too_long() }),
         }
@@ -301,15 +344,22 @@ impl Api {
         let mut bearer = http::HeaderValue::from_str(&token.bearer())
             .map_err(|_| unasked(Error::unexpected("the cluster's token is no header value")))?;
         bearer.set_sensitive(true);
-        let mut builder =
-            http::Request::builder().method(&request.method).uri(request.path).header("authorization", bearer);
+        let mut builder = http::Request::builder()
+            .method(&request.method)
+            .uri(request.path)
+            .header("authorization", bearer);
         builder = match request.content_type {
-            "metadata" => builder.header("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+            "metadata" => builder
+                .header("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
             "" => builder.header("accept", "application/json, */*"),
-            content_type => builder.header("accept", "application/json").header("content-type", content_type),
+            content_type => {
+                builder.header("accept", "application/json").header("content-type", content_type)
+            }
         };
         builder.body(request.body.clone()).map_err(|error| {
-            unasked(Error::unexpected(format!("building the request for {}", request.path)).why(error))
+            unasked(
+                Error::unexpected(format!("building the request for {}", request.path)).why(error),
+            )
         })
     }
 }
@@ -324,7 +374,10 @@ fn too_long() -> String {
 
 /// The path under which the API server hands a request on to a service.
 pub fn service_path(namespace: &str, service: &str, port: u16, path: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{}", utf8_percent_encode(path, PATH))
+    format!(
+        "/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{}",
+        utf8_percent_encode(path, PATH)
+    )
 }
 
 /// `how` for what a deploy writes.
@@ -333,8 +386,10 @@ pub fn as_ours(dry_run: bool, force: bool) -> Apply<'static> {
 }
 
 fn parse(text: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::Unreachable { timed_out: false, why: format!("the answer is not JSON: {error}") })
+    serde_json::from_str(text).map_err(|error| Failure::Unreachable {
+        timed_out: false,
+        why: format!("the answer is not JSON: {error}"),
+    })
 }
 
 /// What kube calls the reason when an answer is not the API server's own.
@@ -353,7 +408,8 @@ fn failure(error: &kube::Error) -> Failure {
         }
         other => {
             let why = chain(other);
-            let timed_out = ["timed out", "deadline", "timeout"].iter().any(|words| why.contains(words));
+            let timed_out =
+                ["timed out", "deadline", "timeout"].iter().any(|words| why.contains(words));
             Failure::Unreachable { timed_out, why }
         }
     }
@@ -363,12 +419,16 @@ fn failure(error: &kube::Error) -> Failure {
 fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>> {
     use base64::Engine;
     let wrong = |why: &str| {
-        Error::input("the cluster's CA is not a PEM certificate").why(why).fix("correct `eks.ca` in platform.yaml")
+        Error::input("the cluster's CA is not a PEM certificate")
+            .why(why)
+            .fix("correct `eks.ca` in platform.yaml")
     };
     let text = std::str::from_utf8(pem).map_err(|_| wrong("not text"))?;
     let mut certificates = Vec::new();
     for part in text.split("-----BEGIN CERTIFICATE-----").skip(1) {
-        let (body, _) = part.split_once("-----END CERTIFICATE-----").ok_or_else(|| wrong("no end of a certificate"))?;
+        let (body, _) = part
+            .split_once("-----END CERTIFICATE-----")
+            .ok_or_else(|| wrong("no end of a certificate"))?;
         let body: String = body.split_whitespace().collect();
         let der = base64::prelude::BASE64_STANDARD.decode(body).map_err(|_| wrong("not base64"))?;
         certificates.push(der);
@@ -378,7 +438,11 @@ fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>> {
 
 /// `/api/v1`, `/apis/apps/v1`.
 fn group_path(api_version: &str) -> String {
-    if api_version.contains('/') { format!("/apis/{api_version}") } else { format!("/api/{api_version}") }
+    if api_version.contains('/') {
+        format!("/apis/{api_version}")
+    } else {
+        format!("/api/{api_version}")
+    }
 }
 
 /// Kinds of Kubernetes itself, which need no look-up.
@@ -400,8 +464,8 @@ fn well_known(api_version: &str, kind: &str) -> Option<Resource> {
     Some(Resource { plural: plural.into(), namespaced: kind != "Namespace" })
 }
 
-/// Whether an object's kind is one of the cluster itself, as far as that is known without asking: for `render`, which
-/// asks nobody.
+/// Whether an object's kind is one of the cluster itself, as far as that is known without asking:
+/// for `render`, which asks nobody.
 pub fn is_of_the_cluster(kind: &str) -> bool {
     let suffixes = ["WebhookConfiguration", "AdmissionPolicy", "AdmissionPolicyBinding"];
     let kinds = [
@@ -444,7 +508,10 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAEC",
             "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----",
         ] {
-            assert_eq!(certificates(wrong.as_bytes()).expect_err(wrong).kind, crate::error::Kind::Input);
+            assert_eq!(
+                certificates(wrong.as_bytes()).expect_err(wrong).kind,
+                crate::error::Kind::Input
+            );
         }
     }
 }

@@ -30,24 +30,31 @@ impl Eks {
             }
         }
         let writes = plan.writes.iter().map(|write| (&write.object, write.force)).collect();
-        let created: Vec<String> =
-            plan.writes.iter().filter(|write| write.action == Action::Create).map(|write| write.object.id()).collect();
+        let created: Vec<String> = plan
+            .writes
+            .iter()
+            .filter(|write| write.action == Action::Create)
+            .map(|write| write.object.id())
+            .collect();
         self.done().creating = created;
         let generation = self.apply_all(writes).await?;
         self.done().generation = generation;
         Ok(())
     }
 
-    /// Applies objects, those of one rank of [`order_of`] at the same time. Gives the generation of the service's own
-    /// Deployment after it, when that is among them.
+    /// Applies objects, those of one rank of [`order_of`] at the same time. Gives the generation of
+    /// the service's own Deployment after it, when that is among them.
     pub(super) async fn apply_all(&self, mut objects: Vec<(&Object, bool)>) -> Result<Option<i64>> {
         objects.sort_by_key(|(object, _)| order_of(object.kind()));
         let mut generation = None;
-        for rank in objects.chunk_by(|(one, _), (next, _)| order_of(one.kind()) == order_of(next.kind())) {
-            let applied: Vec<Value> = stream::iter(rank.iter().map(|(object, force)| self.apply_one(object, *force)))
-                .buffer_unordered(CONCURRENCY)
-                .try_collect()
-                .await?;
+        for rank in
+            objects.chunk_by(|(one, _), (next, _)| order_of(one.kind()) == order_of(next.kind()))
+        {
+            let applied: Vec<Value> =
+                stream::iter(rank.iter().map(|(object, force)| self.apply_one(object, *force)))
+                    .buffer_unordered(CONCURRENCY)
+                    .try_collect()
+                    .await?;
             let own = applied.iter().find(|value| self.is_own_deployment(value));
             generation = own.map(|value| number(value, "/metadata/generation")).or(generation);
         }
@@ -55,14 +62,17 @@ impl Eks {
     }
 
     fn is_own_deployment(&self, value: &Value) -> bool {
-        text(value, "/kind") == "Deployment" && text(value, "/metadata/name") == self.order.settings.name
+        text(value, "/kind") == "Deployment"
+            && text(value, "/metadata/name") == self.order.settings.name
     }
 
     async fn apply_one(&self, object: &Object, force: bool) -> Result<Value> {
-        // Without an answer nobody knows whether it was written, so it counts as written from here on.
+        // Without an answer nobody knows whether it was written, so it counts as written from here
+        // on.
         self.done().wrote = true;
         let applied = self.api.apply(object, as_ours(false, force)).await;
-        let applied = applied.map_err(|failure| self.explain(&failure, &format!("applying {}", object.id())))?;
+        let applied =
+            applied.map_err(|failure| self.explain(&failure, &format!("apply {}", object.id())))?;
         let mut done = self.done();
         if done.creating.contains(&object.id()) {
             let uid = text(&applied, "/metadata/uid").to_string();
@@ -74,7 +84,8 @@ impl Eks {
         Ok(applied)
     }
 
-    /// Gives the Deployment's count an owner of its own, with the value it has. When we then let go of it, it stays.
+    /// Gives the Deployment's count an owner of its own, with the value it has. When we then let go
+    /// of it, it stays.
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>
     async fn hand_over(&self, write: &Write, count: i64) -> Result<()> {
         let key = write.object.key();
@@ -87,14 +98,18 @@ impl Eks {
         let object = Object::new(count).map_err(Error::unexpected)?;
         self.done().wrote = true;
         let how = Apply { dry_run: false, force: true, manager: REPLICAS_MANAGER };
-        let doing = format!("leaving the replicas of {} to the autoscaler", key.id());
-        self.api.apply(&object, how).await.map(|_| ()).map_err(|failure| self.explain(&failure, &doing))
+        let attempt = format!("leave the replicas of {} to the autoscaler", key.id());
+        self.api
+            .apply(&object, how)
+            .await
+            .map(|_| ())
+            .map_err(|failure| self.explain(&failure, &attempt))
     }
 
     async fn remove(&self, key: &Key, uid: &str) -> Result<()> {
         self.done().wrote = true;
-        let doing = format!("deleting {}", key.id());
-        self.api.delete(key, uid).await.map_err(|failure| self.explain(&failure, &doing))
+        let attempt = format!("delete {}", key.id());
+        self.api.delete(key, uid).await.map_err(|failure| self.explain(&failure, &attempt))
     }
 
     /// After success: removes what is wanted no more, and writes down what is good now.
@@ -102,7 +117,10 @@ impl Eks {
         self.clear_and_record(plan).await.map_err(|error| Error {
             kind: Kind::Unexpected,
             message: format!("the new version runs, but {}", error.message),
-            fix: error.fix.or_else(|| Some("run the deploy again: it only does what is left".into())),
+            fixes: match error.fixes.is_empty() {
+                true => vec!["run the deploy again: it only does what is left".into()],
+                false => error.fixes.clone(),
+            },
             ..error
         })
     }
@@ -113,8 +131,8 @@ impl Eks {
         }
         let Some(record) = &plan.record else { return Ok(()) };
         let secret = record.to_secret(&self.order.settings.name, &self.caller.namespace)?;
-        let doing = format!("recording the last good state in {}", secret.id());
+        let attempt = format!("record the last good state in {}", secret.id());
         let recorded = self.api.apply(&secret, as_ours(false, true)).await;
-        recorded.map(|_| ()).map_err(|failure| self.explain(&failure, &doing))
+        recorded.map(|_| ()).map_err(|failure| self.explain(&failure, &attempt))
     }
 }

@@ -1,4 +1,5 @@
-//! Into the cluster: what EKS says of it, and the bearer token that its API server takes. The only file here that calls AWS.
+//! Into the cluster: what EKS says of it, and the bearer token that its API server takes. The only
+//! file here that calls AWS.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -6,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_eks::error::ProvideErrorMetadata;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -17,7 +20,8 @@ use crate::error::{Error, Result, chain};
 
 /// EKS takes a token for 15 minutes after its signing, whatever the URL in it says.
 const REFRESH_AFTER: Duration = Duration::from_secs(10 * 60);
-/// How long the URL in the token is good for by itself. EKS asks for 0 to 900 s; the least that allows for a clock that is off.
+/// How long the URL in the token is good for by itself. EKS asks for 0 to 900 s; the least that
+/// allows for a clock that is off.
 const EXPIRES: Duration = Duration::from_secs(60);
 /// A signed header, so that a token for one cluster is none for another.
 const CLUSTER_HEADER: &str = "x-k8s-aws-id";
@@ -38,12 +42,18 @@ pub struct Cluster {
     pub private: bool,
 }
 
-/// Asks EKS for the cluster, and lets platform.yaml's `eks: {endpoint, ca, proxy}` override what it says.
+/// Asks EKS for the cluster, and lets platform.yaml's `eks: {endpoint, ca, proxy}` override what it
+/// says.
 /// <https://docs.aws.amazon.com/eks/latest/APIReference/API_DescribeCluster.html>
 ///
 /// # Errors
-/// Refused when there is no such cluster, it is not ready, or the session may not ask. Bad input when `ca` cannot be read.
-pub async fn find_cluster(session: &Session, region: &str, wanted: &platform::Eks) -> Result<Cluster> {
+/// Refused when there is no such cluster, it is not ready, or the session may not ask. Bad input
+/// when `ca` cannot be read.
+pub async fn find_cluster(
+    session: &Session,
+    region: &str,
+    wanted: &platform::Eks,
+) -> Result<Cluster> {
     let ca = match &wanted.ca {
         Some(file) => Some(std::fs::read(file).map_err(|error| {
             Error::input(format!("cannot read {}", file.display()))
@@ -58,8 +68,12 @@ pub async fn find_cluster(session: &Session, region: &str, wanted: &platform::Ek
         Ok(answer) => answer.cluster,
         Err(error) => {
             let code = error.code().unwrap_or_default().to_string();
-            let why = error.message().map_or_else(|| chain(&error), |message| format!("{code}: {message}"));
-            if let ("AccessDeniedException", Some(endpoint), Some(ca)) = (code.as_str(), &wanted.endpoint, &ca) {
+            let why = error
+                .message()
+                .map_or_else(|| chain(&error), |message| format!("{code}: {message}"));
+            if let ("AccessDeniedException", Some(endpoint), Some(ca)) =
+                (code.as_str(), &wanted.endpoint, &ca)
+            {
                 // All that DescribeCluster would say is in platform.yaml already.
                 return Ok(Cluster {
                     name: wanted.cluster.clone(),
@@ -71,19 +85,27 @@ pub async fn find_cluster(session: &Session, region: &str, wanted: &platform::Ek
                     private: false,
                 });
             }
-            let others = if code == "ResourceNotFoundException" { cluster_names(&client).await } else { None };
+            let others = if code == "ResourceNotFoundException" {
+                cluster_names(&client).await
+            } else {
+                None
+            };
             if why.contains("no providers in chain") {
                 return Err(no_credentials(&why));
             }
             return Err(not_described(&wanted.cluster, region, &code, &why, others));
         }
     };
-    let cluster = cluster.ok_or_else(|| Error::unexpected("DescribeCluster answered without a cluster"))?;
+    let cluster =
+        cluster.ok_or_else(|| Error::unexpected("DescribeCluster answered without a cluster"))?;
     let status = cluster.status().map(|status| status.as_str().to_string()).unwrap_or_default();
     // An update leaves the API server where it is.
     if !matches!(status.as_str(), "ACTIVE" | "UPDATING") {
         return Err(Error::refused(format!("cluster {} in {region} is {status}", wanted.cluster))
-            .fix(format!("wait for it: aws eks wait cluster-active --name {} --region {region}", wanted.cluster)));
+            .fix(format!(
+                "wait for it: aws eks wait cluster-active --name {} --region {region}",
+                wanted.cluster
+            )));
     }
     let described = cluster.endpoint().unwrap_or_default().to_string();
     let endpoint = wanted.endpoint.clone().unwrap_or_else(|| described.clone());
@@ -92,7 +114,8 @@ pub async fn find_cluster(session: &Session, region: &str, wanted: &platform::Ek
         None => {
             let data = cluster.certificate_authority().and_then(|ca| ca.data()).unwrap_or_default();
             BASE64_STANDARD.decode(data).map_err(|error| {
-                Error::unexpected(format!("the CA of cluster {} is not base64", wanted.cluster)).why(error)
+                Error::unexpected(format!("the CA of cluster {} is not base64", wanted.cluster))
+                    .why(error)
             })?
         }
     };
@@ -119,7 +142,13 @@ async fn cluster_names(client: &aws_sdk_eks::Client) -> Option<Vec<String>> {
 }
 
 /// Why there is no answer from DescribeCluster, with the fix.
-fn not_described(name: &str, region: &str, code: &str, why: &str, others: Option<Vec<String>>) -> Error {
+fn not_described(
+    name: &str,
+    region: &str,
+    code: &str,
+    why: &str,
+    others: Option<Vec<String>>,
+) -> Error {
     let refused = |message: String| Error::refused(message).why(why);
     match code {
         "ResourceNotFoundException" => {
@@ -192,8 +221,12 @@ impl Minter {
         {
             return Ok(token.clone());
         }
-        let provider = self.config.credentials_provider().ok_or_else(|| no_credentials("the session has none"))?;
-        let credentials = provider.provide_credentials().await.map_err(|error| no_credentials(&chain(&error)))?;
+        let provider = self
+            .config
+            .credentials_provider()
+            .ok_or_else(|| no_credentials("the session has none"))?;
+        let credentials =
+            provider.provide_credentials().await.map_err(|error| no_credentials(&chain(&error)))?;
         let token = signed(credentials, &self.region, &self.cluster, now)?;
         *kept = Some((now, token.clone()));
         Ok(token)
@@ -211,10 +244,11 @@ fn no_credentials(why: &str) -> Error {
         .fix("in a workflow give the environment a `role` in platform.yaml and the job `id-token: write`; elsewhere log in with the AWS CLI")
 }
 
-/// The token: `k8s-aws-v1.` and, base64url without padding, the URL of an STS GetCallerIdentity that is signed but not sent.
+/// The token: `k8s-aws-v1.` and, base64url without padding, the URL of an STS GetCallerIdentity
+/// that is signed but not sent.
 ///
-/// The URL is always that of the region's own STS endpoint, whatever endpoint this session uses for its own calls: the
-/// cluster's authenticator takes no other host, and no parameter beside these.
+/// The URL is always that of the region's own STS endpoint, whatever endpoint this session uses for
+/// its own calls: the cluster's authenticator takes no other host, and no parameter beside these.
 /// <https://github.com/kubernetes-sigs/aws-iam-authenticator#api-authorization-from-outside-a-cluster>
 fn signed(
     credentials: aws_credential_types::Credentials,
@@ -224,7 +258,9 @@ fn signed(
 ) -> Result<Token> {
     let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     let url = format!("https://sts.{region}.{suffix}/?Action=GetCallerIdentity&Version=2011-06-15");
-    let wrong = |why: &dyn std::error::Error| Error::unexpected("signing the cluster's token").why(chain(why));
+    let wrong = |why: &dyn std::error::Error| {
+        Error::unexpected("signing the cluster's token").why(chain(why))
+    };
 
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
@@ -240,8 +276,8 @@ fn signed(
         .map_err(|error| wrong(&error))?
         .into();
     let headers = std::iter::once((CLUSTER_HEADER, cluster));
-    let request =
-        SignableRequest::new("GET", url.as_str(), headers, SignableBody::Bytes(&[])).map_err(|error| wrong(&error))?;
+    let request = SignableRequest::new("GET", url.as_str(), headers, SignableBody::Bytes(&[]))
+        .map_err(|error| wrong(&error))?;
     let (instructions, _) = sign(request, &parameters).map_err(|error| wrong(&error))?.into_parts();
     let mut signed = http::Request::builder().uri(&url).body(()).map_err(|error| wrong(&error))?;
     instructions.apply_to_request_http1x(&mut signed);
@@ -274,11 +310,19 @@ mod tests {
 
     #[test]
     fn a_token_holds_what_the_authenticator_wants_and_nothing_else() {
-        let credentials = Credentials::new("AKIDEXAMPLE", "secret-key", Some("session/+token=".into()), None, "test");
+        let credentials = Credentials::new(
+            "AKIDEXAMPLE",
+            "secret-key",
+            Some("session/+token=".into()),
+            None,
+            "test",
+        );
         let token = signed(credentials, "eu-west-1", "clinicult-staging", time()).expect("a token");
         let (host, parameters) = opened(&token);
         assert_eq!(host, "sts.eu-west-1.amazonaws.com");
-        let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let get = |name: &str| {
+            parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        };
         let mut names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         let allowed = [
@@ -297,7 +341,10 @@ mod tests {
         assert_eq!(get("Version"), Some("2011-06-15"));
         assert_eq!(get("X-Amz-Expires"), Some("60"));
         assert_eq!(get("X-Amz-SignedHeaders"), Some("host;x-k8s-aws-id"));
-        assert_eq!(get("X-Amz-Credential"), Some("AKIDEXAMPLE/20260921/eu-west-1/sts/aws4_request"));
+        assert_eq!(
+            get("X-Amz-Credential"),
+            Some("AKIDEXAMPLE/20260921/eu-west-1/sts/aws4_request")
+        );
         assert_eq!(get("X-Amz-Security-Token"), Some("session/+token="));
         assert!(token.0.len() < 4096);
         assert_eq!(format!("{token:?}"), "Token(***)");
@@ -309,8 +356,14 @@ mod tests {
         let credentials = Credentials::new("AKIDEXAMPLE", "secret-key", None, None, "test");
         let token = signed(credentials, "eu-west-1", "clinicult-staging", time()).expect("a token");
         let (_, parameters) = opened(&token);
-        let signature = parameters.iter().find(|(key, _)| key == "X-Amz-Signature").map(|(_, value)| value.as_str());
-        assert_eq!(signature, Some("fc9251e1ae96396fc1145d1ec0d463731f42ed65fc2efa5f190a8c101d59efbd"));
+        let signature = parameters
+            .iter()
+            .find(|(key, _)| key == "X-Amz-Signature")
+            .map(|(_, value)| value.as_str());
+        assert_eq!(
+            signature,
+            Some("fc9251e1ae96396fc1145d1ec0d463731f42ed65fc2efa5f190a8c101d59efbd")
+        );
     }
 
     #[test]
@@ -327,14 +380,18 @@ mod tests {
             ("ResourceNotFoundException", names(&["a", "b"]), "there are: a, b"),
             ("ResourceNotFoundException", names(&[]), "this account has no cluster"),
             ("ResourceNotFoundException", None, "aws eks list-clusters"),
-            ("AccessDeniedException", None, "eks:DescribeCluster on arn:aws:eks:eu-west-1:*:cluster/c"),
+            (
+                "AccessDeniedException",
+                None,
+                "eks:DescribeCluster on arn:aws:eks:eu-west-1:*:cluster/c",
+            ),
             ("ExpiredTokenException", None, "log in again"),
             ("", None, "network"),
         ];
         for (code, others, fix) in cases {
             let error = not_described("c", "eu-west-1", code, "why", others);
             assert_eq!(error.kind, crate::error::Kind::Refused, "{code}");
-            assert!(error.fix.as_deref().unwrap_or_default().contains(fix), "{code}: {error:?}");
+            assert!(error.advice().contains(fix), "{code}: {error:?}");
         }
     }
 }

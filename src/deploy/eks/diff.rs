@@ -9,7 +9,8 @@ const LINES: usize = 30;
 /// Longer values are cut.
 const LENGTH: usize = 200;
 
-/// What differs: `spec.replicas: 1 → 2`. Values that are, or look like, secrets are shown as `***`. Empty when nothing does.
+/// What differs: `spec.replicas: 1 → 2`. Values that are, or look like, secrets are shown as `***`.
+/// Empty when nothing does.
 pub fn lines(live: &Value, wanted: &Value) -> Vec<String> {
     let (mut live, mut wanted) = (live.clone(), wanted.clone());
     strip(&mut live);
@@ -41,21 +42,29 @@ impl Walk {
                 let masked = masked || named_secret(live) || named_secret(wanted);
                 for key in live.keys().chain(wanted.keys().filter(|key| !live.contains_key(*key))) {
                     let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    let masked =
-                        masked || self.secret && path.is_empty() && matches!(key.as_str(), "data" | "stringData");
+                    let masked = masked
+                        || self.secret
+                            && path.is_empty()
+                            && matches!(key.as_str(), "data" | "stringData");
                     self.compare(&below, live.get(key), wanted.get(key), masked);
                 }
             }
-            (Some(Value::Array(live)), Some(Value::Array(wanted))) => self.compare_lists(path, live, wanted, masked),
+            (Some(Value::Array(live)), Some(Value::Array(wanted))) => {
+                self.compare_lists(path, live, wanted, masked)
+            }
             (live, wanted) => {
-                let masked = masked || [live, wanted].iter().any(|side| side.is_some_and(holds_secret));
-                let shown = |side: Option<&Value>| side.map_or_else(|| "none".into(), |value| shown(value, masked));
+                let masked =
+                    masked || [live, wanted].iter().any(|side| side.is_some_and(holds_secret));
+                let shown = |side: Option<&Value>| {
+                    side.map_or_else(|| "none".into(), |value| shown(value, masked))
+                };
                 self.lines.push(format!("{path}: {} → {}", shown(live), shown(wanted)));
             }
         }
     }
 
-    /// Elements that have names (containers, variables, ports, volumes) are told apart by them, others by their place.
+    /// Elements that have names (containers, variables, ports, volumes) are told apart by them,
+    /// others by their place.
     fn compare_lists(&mut self, path: &str, live: &[Value], wanted: &[Value], masked: bool) {
         match (names(live), names(wanted)) {
             (Some(before), Some(after)) => {
@@ -63,17 +72,27 @@ impl Walk {
                     names.iter().position(|known| *known == name).map(|index| list[index].clone())
                 };
                 let lines = self.lines.len();
-                for name in before.iter().chain(after.iter().filter(|name| !before.contains(*name))) {
+                for name in before.iter().chain(after.iter().filter(|name| !before.contains(*name)))
+                {
                     let (old, new) = (at(&before, live, name), at(&after, wanted, name));
                     self.compare(&format!("{path}[{name}]"), old.as_ref(), new.as_ref(), masked);
                 }
                 if self.lines.len() == lines {
-                    self.lines.push(format!("{path}: {} → {}", before.join(", "), after.join(", ")));
+                    self.lines.push(format!(
+                        "{path}: {} → {}",
+                        before.join(", "),
+                        after.join(", ")
+                    ));
                 }
             }
             _ => {
                 for index in 0..live.len().max(wanted.len()) {
-                    self.compare(&format!("{path}[{index}]"), live.get(index), wanted.get(index), masked);
+                    self.compare(
+                        &format!("{path}[{index}]"),
+                        live.get(index),
+                        wanted.get(index),
+                        masked,
+                    );
                 }
             }
         }
@@ -82,7 +101,8 @@ impl Walk {
 
 /// The `name` of each element, when each has one of its own.
 fn names(list: &[Value]) -> Option<Vec<&str>> {
-    let names: Option<Vec<&str>> = list.iter().map(|element| element.get("name")?.as_str()).collect();
+    let names: Option<Vec<&str>> =
+        list.iter().map(|element| element.get("name")?.as_str()).collect();
     let names = names?;
     let own = names.iter().enumerate().all(|(index, name)| !names[..index].contains(name));
     own.then_some(names)
@@ -135,7 +155,12 @@ mod tests {
                 json!({"spec": {"replicas": 2}}),
                 vec!["spec.replicas: 1 → 2"],
             ),
-            ("added", json!({"spec": {}}), json!({"spec": {"x": {"y": true}}}), vec!["spec.x: none → {\"y\":true}"]),
+            (
+                "added",
+                json!({"spec": {}}),
+                json!({"spec": {"x": {"y": true}}}),
+                vec!["spec.x: none → {\"y\":true}"],
+            ),
             ("removed", json!({"a": "x"}), json!({}), vec!["a: x → none"]),
             ("kind", json!({"a": [1]}), json!({"a": "x"}), vec!["a: [1] → x"]),
             (
@@ -154,7 +179,12 @@ mod tests {
                 json!({"env": [{"name": "B"}, {"name": "A"}]}),
                 vec!["env: A, B → B, A"],
             ),
-            ("by place", json!({"a": [1, 2]}), json!({"a": [1, 3, 4]}), vec!["a[1]: 2 → 3", "a[2]: none → 4"]),
+            (
+                "by place",
+                json!({"a": [1, 2]}),
+                json!({"a": [1, 3, 4]}),
+                vec!["a[1]: 2 → 3", "a[2]: none → 4"],
+            ),
             (
                 "two of one name",
                 json!({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]}),
@@ -197,6 +227,9 @@ mod tests {
         assert_eq!(shown, [format!("a: x → {}…", "é".repeat(LENGTH))]);
         let many: Vec<Value> = (0..100).map(|n| json!(n)).collect();
         let shown = lines(&json!({"a": []}), &json!({ "a": many }));
-        assert_eq!((shown.len(), shown.last().map(String::as_str)), (LINES + 1, Some("and 70 more")));
+        assert_eq!(
+            (shown.len(), shown.last().map(String::as_str)),
+            (LINES + 1, Some("and 70 more"))
+        );
     }
 }

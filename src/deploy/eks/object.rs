@@ -1,6 +1,7 @@
 //! A Kubernetes object as the API server reads and writes it: JSON with a kind and a name. Pure.
 //!
-//! Objects stay JSON from rendering to the wire, so that a field this program has never heard of survives.
+//! Objects stay JSON from rendering to the wire, so that a field this program has never heard of
+//! survives.
 
 use std::path::Path;
 
@@ -26,7 +27,12 @@ pub struct Key {
 
 impl Key {
     pub fn new(api_version: &str, kind: &str, namespace: &str, name: &str) -> Key {
-        Key { api_version: api_version.into(), kind: kind.into(), namespace: Some(namespace.into()), name: name.into() }
+        Key {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: Some(namespace.into()),
+            name: name.into(),
+        }
     }
 
     /// `Deployment/patients`, as reports name objects.
@@ -41,9 +47,11 @@ impl Object {
     /// # Errors
     /// What it lacks to be one.
     pub fn new(value: Value) -> Result<Object, String> {
-        let filled =
-            |pointer: &str| value.pointer(pointer).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
-        for (pointer, field) in [("/apiVersion", "apiVersion"), ("/kind", "kind"), ("/metadata/name", "metadata.name")]
+        let filled = |pointer: &str| {
+            value.pointer(pointer).and_then(Value::as_str).is_some_and(|text| !text.is_empty())
+        };
+        for (pointer, field) in
+            [("/apiVersion", "apiVersion"), ("/kind", "kind"), ("/metadata/name", "metadata.name")]
         {
             if !filled(pointer) {
                 return Err(format!("`{field}` is missing or not a text"));
@@ -60,7 +68,11 @@ impl Object {
         Key {
             api_version: text(&self.0, "/apiVersion").into(),
             kind: self.kind().into(),
-            namespace: self.0.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_string),
+            namespace: self
+                .0
+                .pointer("/metadata/namespace")
+                .and_then(Value::as_str)
+                .map(str::to_string),
             name: self.name().into(),
         }
     }
@@ -90,7 +102,8 @@ impl Object {
         self
     }
 
-    /// A live object as somebody would have written it: without what the API server and controllers add.
+    /// A live object as somebody would have written it: without what the API server and controllers
+    /// add.
     #[must_use]
     pub fn into_written(mut self) -> Object {
         strip(&mut self.0);
@@ -121,35 +134,58 @@ pub fn strip(value: &mut Value) {
     if let Value::Object(object) = value {
         object.shift_remove("status");
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            for field in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"] {
+            for field in [
+                "managedFields",
+                "resourceVersion",
+                "generation",
+                "creationTimestamp",
+                "uid",
+                "selfLink",
+            ] {
                 metadata.shift_remove(field);
             }
         }
     }
 }
 
-/// Reads the objects of a manifest, which may be several YAML documents. `file` is only named in errors.
+/// Reads the objects of a manifest, which may be several YAML documents. `file` is only named in
+/// errors.
 ///
 /// # Errors
 /// Bad input with the file and, where the parser knows it, line and column.
 pub fn read_manifest(content: &str, file: &Path) -> Result<Vec<Object>> {
-    let documents: Vec<Option<Map<String, Value>>> = serde_saphyr::from_multiple(content).map_err(|error| {
-        let wrong = Error::input("not a Kubernetes manifest").why(error.without_snippet());
-        match error.location() {
-            Some(location) => wrong.at(Place { file: file.into(), line: location.line(), column: location.column() }),
-            None => wrong.at(Place { file: file.into(), line: 1, column: 1 }),
-        }
-    })?;
-    let objects = documents.into_iter().enumerate().filter_map(|(index, document)| Some((index + 1, document?)));
+    let documents: Vec<Option<Map<String, Value>>> =
+        serde_saphyr::from_multiple(content).map_err(|error| {
+            let wrong = Error::input("not a Kubernetes manifest").why(error.without_snippet());
+            match error.location() {
+                Some(location) => wrong.at(Place {
+                    file: file.into(),
+                    line: location.line(),
+                    column: location.column(),
+                }),
+                None => wrong.at(Place { file: file.into(), line: 1, column: 1 }),
+            }
+        })?;
+    let objects = documents
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, document)| Some((index + 1, document?)));
     objects
         .map(|(number, document)| {
             let wrong = |why: String| {
-                Error::input(format!("{}: document {number} is not a Kubernetes object", file.display())).why(why)
+                Error::input(format!(
+                    "{}: document {number} is not a Kubernetes object",
+                    file.display()
+                ))
+                .why(why)
             };
-            let object = Object::new(Value::Object(document))
-                .map_err(|why| wrong(why).fix("each document needs apiVersion, kind and metadata.name"))?;
+            let object = Object::new(Value::Object(document)).map_err(|why| {
+                wrong(why).fix("each document needs apiVersion, kind and metadata.name")
+            })?;
             if object.kind().ends_with("List") && object.value().get("items").is_some() {
-                return Err(wrong("it is a list of objects".into()).fix("write one document an object"));
+                return Err(
+                    wrong("it is a list of objects".into()).fix("write one document an object")
+                );
             }
             Ok(object)
         })
@@ -180,15 +216,27 @@ mod tests {
         let cases = [
             (config.to_string(), Ok("ConfigMap/a")),
             (
-                format!("---\n{config}---\n# nothing\n---\n{}", config.replace("name: a", "name: b")),
+                format!(
+                    "---\n{config}---\n# nothing\n---\n{}",
+                    config.replace("name: a", "name: b")
+                ),
                 Ok("ConfigMap/a ConfigMap/b"),
             ),
             (String::new(), Ok("")),
             ("apiVersion: v1\nkind: ConfigMap\n".into(), Err("`metadata.name` is missing")),
             ("kind: ConfigMap\nmetadata: {name: a}\n".into(), Err("`apiVersion` is missing")),
-            ("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n".into(), Err("`metadata.name`")),
-            ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 5}\n".into(), Err("`metadata.name`")),
-            ("apiVersion: v1\nkind: List\nmetadata: {name: x}\nitems: []\n".into(), Err("a list of objects")),
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n".into(),
+                Err("`metadata.name`"),
+            ),
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 5}\n".into(),
+                Err("`metadata.name`"),
+            ),
+            (
+                "apiVersion: v1\nkind: List\nmetadata: {name: x}\nitems: []\n".into(),
+                Err("a list of objects"),
+            ),
             ("- a\n- b\n".into(), Err("not a Kubernetes manifest")),
             ("apiVersion: [\n".into(), Err("not a Kubernetes manifest")),
         ];
@@ -196,7 +244,11 @@ mod tests {
             let read = read_manifest(&text, Path::new("extra.yaml"));
             match (read, expected) {
                 (Ok(objects), Ok(ids)) => {
-                    assert_eq!(objects.iter().map(Object::id).collect::<Vec<_>>().join(" "), ids, "{text}");
+                    assert_eq!(
+                        objects.iter().map(Object::id).collect::<Vec<_>>().join(" "),
+                        ids,
+                        "{text}"
+                    );
                 }
                 (Err(error), Err(why)) => {
                     assert!(error.to_string().contains(why), "{text}: {error}");
@@ -222,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_namespace_of_its_own_is_kept() {
-        let object = |value| Object::new(value).expect("an object").placed("staging").key().namespace;
+        let object =
+            |value| Object::new(value).expect("an object").placed("staging").key().namespace;
         let plain = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
         let own = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "other"}});
         assert_eq!(object(plain).as_deref(), Some("staging"));

@@ -57,7 +57,8 @@ pub struct Write {
     pub object: Object,
     pub action: Action,
     pub force: bool,
-    /// The count an autoscaler keeps from here on. Without a new owner it would fall to 1 when we let go of it.
+    /// The count an autoscaler keeps from here on. Without a new owner it would fall to 1 when we
+    /// let go of it.
     pub hand_over_replicas: Option<i64>,
 }
 
@@ -65,7 +66,8 @@ pub struct Write {
 pub struct Removal {
     pub key: Key,
     pub uid: String,
-    /// Before the new state is applied, because the two would fight; otherwise after it was seen to be good.
+    /// Before the new state is applied, because the two would fight; otherwise after it was seen to
+    /// be good.
     pub first: bool,
 }
 
@@ -95,7 +97,11 @@ pub fn plan(mut facts: Facts) -> EksPlan {
     let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
     // The other way round: what refers to others goes before them.
     removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
-    let deletion = |removal: &Removal| Change { action: Action::Delete, object: removal.key.id(), details: Vec::new() };
+    let deletion = |removal: &Removal| Change {
+        action: Action::Delete,
+        object: removal.key.id(),
+        details: Vec::new(),
+    };
     let mut changes = storage::plan(&facts.buckets);
     changes.extend(removals.iter().filter(|removal| removal.first).map(deletion));
     let mut writes = Vec::new();
@@ -110,7 +116,8 @@ pub fn plan(mut facts: Facts) -> EksPlan {
     let known = facts.snapshot.as_ref().map(|snapshot| &snapshot.objects);
     let record = (known != Some(&facts.wanted.objects)).then(|| facts.wanted.clone());
     if changes.is_empty() && record.is_some() {
-        // A run ended between applying and recording: the state is there, and not yet known to be good.
+        // A run ended between applying and recording: the state is there, and not yet known to be
+        // good.
         changes.push(Change {
             action: if facts.snapshot.is_some() { Action::Update } else { Action::Create },
             object: format!("Secret/{}", Snapshot::name_for(&facts.name)),
@@ -133,7 +140,9 @@ pub fn plan(mut facts: Facts) -> EksPlan {
 impl Facts {
     /// The service's own Deployment, as it is.
     fn deployment(&self) -> Option<&Value> {
-        let own = |observed: &&Observed| observed.object.kind() == "Deployment" && observed.object.name() == self.name;
+        let own = |observed: &&Observed| {
+            observed.object.kind() == "Deployment" && observed.object.name() == self.name
+        };
         self.objects.iter().find(own)?.live.as_ref()
     }
 }
@@ -146,8 +155,12 @@ pub fn revision(deployment: &Value) -> String {
 /// What is to be written of one object, and what differs; nothing when it is as wanted.
 fn write(observed: &Observed) -> Option<(Write, Vec<String>)> {
     let Observed { object, live, dry_run, force } = observed;
-    let write =
-        |action, hand_over_replicas| Write { object: object.clone(), action, force: *force, hand_over_replicas };
+    let write = |action, hand_over_replicas| Write {
+        object: object.clone(),
+        action,
+        force: *force,
+        hand_over_replicas,
+    };
     let Some(live) = live else { return Some((write(Action::Create, None), Vec::new())) };
     let hand_over = replicas_to_hand_over(object, live);
     let mut after = dry_run.clone();
@@ -163,18 +176,22 @@ fn write(observed: &Observed) -> Option<(Write, Vec<String>)> {
 
 /// The live count, when we own it and the wanted Deployment leaves it out.
 fn replicas_to_hand_over(object: &Object, live: &Value) -> Option<i64> {
-    let leaves_out = object.kind() == "Deployment" && object.value().pointer("/spec/replicas").is_none();
-    let ours = list(live, "/metadata/managedFields")
-        .iter()
-        .any(|entry| text(entry, "/manager") == MANAGER && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some());
+    let leaves_out =
+        object.kind() == "Deployment" && object.value().pointer("/spec/replicas").is_none();
+    let ours = list(live, "/metadata/managedFields").iter().any(|entry| {
+        text(entry, "/manager") == MANAGER && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
+    });
     (leaves_out && ours).then(|| number(live, "/spec/replicas"))
 }
 
 /// An object is removed when we made it, it is wanted no more, and no data goes with it.
 fn removal(live: &Value) -> Option<Removal> {
-    const KEPT: [&str; 4] = ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
+    const KEPT: [&str; 4] =
+        ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
     let object = Object::new(live.clone()).ok()?;
-    let ours = list(live, "/metadata/managedFields").iter().any(|entry| text(entry, "/manager") == MANAGER);
+    let ours = list(live, "/metadata/managedFields")
+        .iter()
+        .any(|entry| text(entry, "/manager") == MANAGER);
     let removable = ours && !KEPT.contains(&object.kind());
     removable.then(|| Removal {
         key: object.key(),
@@ -184,7 +201,8 @@ fn removal(live: &Value) -> Option<Removal> {
     })
 }
 
-/// The recorded last good state; else, for a service that something else deployed before us, what runs and is well.
+/// The recorded last good state; else, for a service that something else deployed before us, what
+/// runs and is well.
 fn undo(facts: &Facts) -> Undo {
     if let Some(snapshot) = &facts.snapshot {
         return Undo::To(snapshot.objects.clone());
@@ -199,7 +217,8 @@ fn undo(facts: &Facts) -> Undo {
 fn is_well(deployment: &Value) -> bool {
     let wanted = number(deployment, "/spec/replicas");
     wanted > 0
-        && number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation")
+        && number(deployment, "/status/observedGeneration")
+            >= number(deployment, "/metadata/generation")
         && number(deployment, "/status/updatedReplicas") >= wanted
         && number(deployment, "/status/availableReplicas") >= wanted
 }
@@ -207,7 +226,11 @@ fn is_well(deployment: &Value) -> bool {
 /// The order in which kinds are applied: what others refer to first.
 pub fn order_of(kind: &str) -> u8 {
     match kind {
-        "Namespace" | "CustomResourceDefinition" | "PriorityClass" | "StorageClass" | "IngressClass" => 0,
+        "Namespace"
+        | "CustomResourceDefinition"
+        | "PriorityClass"
+        | "StorageClass"
+        | "IngressClass" => 0,
         "ServiceAccount"
         | "Secret"
         | "ConfigMap"
@@ -253,10 +276,8 @@ mod tests {
         value["metadata"]["uid"] = "u".into();
         value["metadata"]["generation"] = 3.into();
         value["metadata"]["annotations"] = json!({"deployment.kubernetes.io/revision": "7"});
-        value["metadata"]["managedFields"] =
-            json!([{"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
-        value["status"] =
-            json!({"observedGeneration": 3, "updatedReplicas": available, "availableReplicas": available});
+        value["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+        value["status"] = json!({"observedGeneration": 3, "updatedReplicas": available, "availableReplicas": available});
         value
     }
 
@@ -279,7 +300,9 @@ mod tests {
     fn shown(plan: &EksPlan) -> Vec<String> {
         plan.changes()
             .iter()
-            .map(|change| format!("{:?} {} {}", change.action, change.object, change.details.join(", ")))
+            .map(|change| {
+                format!("{:?} {} {}", change.action, change.object, change.details.join(", "))
+            })
             .collect()
     }
 
@@ -323,7 +346,10 @@ mod tests {
         let plan_recorded = plan(facts(vec![same()], Some(vec![object(deployment(Some(1)))])));
         assert!(plan_recorded.changes().is_empty() && plan_recorded.record.is_none());
         let unrecorded = plan(facts(vec![same()], None));
-        assert_eq!(shown(&unrecorded), ["Create Secret/p-cicd what runs is not recorded as the last good state yet"]);
+        assert_eq!(
+            shown(&unrecorded),
+            ["Create Secret/p-cicd what runs is not recorded as the last good state yet"]
+        );
         assert!(unrecorded.writes.is_empty() && unrecorded.record.is_some());
     }
 
@@ -332,7 +358,11 @@ mod tests {
         let auto = deployment(None);
         let mut dry_run = live(deployment(Some(1)), 4, "cicd");
         let first = plan(facts(
-            vec![observed(auto.clone(), Some(live(deployment(Some(4)), 4, "cicd")), dry_run.clone())],
+            vec![observed(
+                auto.clone(),
+                Some(live(deployment(Some(4)), 4, "cicd")),
+                dry_run.clone(),
+            )],
             None,
         ));
         assert_eq!(shown(&first), ["Update Deployment/p spec.replicas: left to the autoscaler"]);
@@ -340,14 +370,21 @@ mod tests {
         // From then on the autoscaler owns it, and its count is no difference.
         dry_run["spec"]["replicas"] = 6.into();
         let theirs = live(deployment(Some(6)), 6, "kube-controller-manager");
-        let later = plan(facts(vec![observed(auto.clone(), Some(theirs), dry_run)], Some(vec![object(auto)])));
+        let later = plan(facts(
+            vec![observed(auto.clone(), Some(theirs), dry_run)],
+            Some(vec![object(auto)]),
+        ));
         assert!(later.changes().is_empty(), "{:?}", shown(&later));
     }
 
     #[test]
     fn leftovers_go_when_they_are_ours_and_hold_no_data() {
         let made = |kind: &str, manager: &str| {
-            live(json!({"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "p", "namespace": "n"}}), 0, manager)
+            live(
+                json!({"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "p", "namespace": "n"}}),
+                0,
+                manager,
+            )
         };
         let mut facts = facts(Vec::new(), Some(Vec::new()));
         facts.leftovers = vec![
@@ -358,7 +395,10 @@ mod tests {
         ];
         let plan = plan(facts);
         assert_eq!(shown(&plan), ["Delete HorizontalPodAutoscaler/p ", "Delete Ingress/p "]);
-        assert_eq!(plan.removals.iter().map(|removal| removal.first).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            plan.removals.iter().map(|removal| removal.first).collect::<Vec<_>>(),
+            [false, true]
+        );
     }
 
     #[test]
@@ -369,19 +409,32 @@ mod tests {
             ("recorded", Some(live(wanted(), 0, "cicd")), Some(vec![good.clone()]), Some(9)),
             ("first deploy", None, None, None),
             ("a first deploy that failed, again", Some(live(wanted(), 0, "cicd")), None, None),
-            ("something else deployed it, and it is well", Some(live(deployment(Some(5)), 5, "helm")), None, Some(5)),
-            ("something else deployed it, and it is not well", Some(live(deployment(Some(5)), 4, "helm")), None, None),
+            (
+                "something else deployed it, and it is well",
+                Some(live(deployment(Some(5)), 5, "helm")),
+                None,
+                Some(5),
+            ),
+            (
+                "something else deployed it, and it is not well",
+                Some(live(deployment(Some(5)), 4, "helm")),
+                None,
+                None,
+            ),
         ];
         for (name, live, snapshot, replicas) in cases {
             let plan = plan(facts(vec![observed(wanted(), live, wanted())], snapshot));
             let back = match &plan.undo {
-                Undo::To(objects) | Undo::Found(objects) => Some(number(objects[0].value(), "/spec/replicas")),
+                Undo::To(objects) | Undo::Found(objects) => {
+                    Some(number(objects[0].value(), "/spec/replicas"))
+                }
                 Undo::Nothing => None,
             };
             assert_eq!(back, replicas, "{name}");
             if let Undo::Found(objects) = &plan.undo {
                 assert!(
-                    objects[0].value().get("status").is_none() && objects[0].value().pointer("/metadata/uid").is_none()
+                    objects[0].value().get("status").is_none()
+                        && objects[0].value().pointer("/metadata/uid").is_none()
                 );
             }
         }

@@ -1,4 +1,5 @@
-//! What the API server, or the way to it, said instead of an answer → an error with the exact fix. Pure.
+//! What the API server, or the way to it, said instead of an answer → an error with the exact fix.
+//! Pure.
 
 use crate::error::{Error, Kind};
 
@@ -39,9 +40,11 @@ pub struct Caller {
 }
 
 impl Refusal {
-    /// Whether the object that was sent is what is wrong. An unknown field in an apply ends in a 500.
+    /// Whether the object that was sent is what is wrong. An unknown field in an apply ends in a
+    /// 500.
     fn is_about_the_object(&self) -> bool {
-        matches!(self.code, 400 | 422) || self.message.contains("failed to create typed patch object")
+        matches!(self.code, 400 | 422)
+            || self.message.contains("failed to create typed patch object")
     }
 }
 
@@ -50,10 +53,14 @@ impl Failure {
     pub fn is_passing(&self) -> bool {
         match self {
             Failure::Refused(refusal) => {
-                matches!(refusal.code, 429 | 500 | 502 | 503 | 504) && !refusal.is_about_the_object()
-                    || refusal.code == 409 && refusal.reason == "Conflict" && refusal.causes.is_empty()
+                matches!(refusal.code, 429 | 500 | 502 | 503 | 504)
+                    && !refusal.is_about_the_object()
+                    || refusal.code == 409
+                        && refusal.reason == "Conflict"
+                        && refusal.causes.is_empty()
             }
-            // A connection that could not be made in its time will not be made in the same time again.
+            // A connection that could not be made in its time will not be made in the same time
+            // again.
             Failure::Unreachable { timed_out, .. } => !timed_out,
             Failure::Unasked(_) => false,
         }
@@ -67,20 +74,27 @@ impl Failure {
         }
     }
 
-    /// Field managers that own fields this apply sets: manager and field, when that is what was refused.
+    /// Field managers that own fields this apply sets: manager and field, when that is what was
+    /// refused.
     pub fn conflicts(&self) -> Vec<(String, String)> {
         let Failure::Refused(refusal) = self else { return Vec::new() };
         if refusal.code != 409 {
             return Vec::new();
         }
         // `conflict with "kubectl" with subresource "scale" using apps/v1`
-        let manager = |message: &str| Some(message.strip_prefix("conflict with \"")?.split_once('"')?.0.to_string());
-        refusal.causes.iter().filter_map(|(field, message)| Some((manager(message)?, field.clone()))).collect()
+        let manager = |message: &str| {
+            Some(message.strip_prefix("conflict with \"")?.split_once('"')?.0.to_string())
+        };
+        refusal
+            .causes
+            .iter()
+            .filter_map(|(field, message)| Some((manager(message)?, field.clone())))
+            .collect()
     }
 }
 
-/// Tools whose fields a deploy may take over: they are what somebody ran by hand, or what deployed before.
-/// Anything else is a controller that would take them back.
+/// Tools whose fields a deploy may take over: they are what somebody ran by hand, or what deployed
+/// before. Anything else is a controller that would take them back.
 pub fn may_take_over(manager: &str) -> bool {
     ["kubectl", "helm", "Helm", "cicd"].iter().any(|known| manager.starts_with(known))
 }
@@ -97,22 +111,26 @@ pub fn owned_by_others(object: &str, conflicts: &[(String, String)]) -> Error {
     } else {
         "let one of the two set it: take it out of the other tool, or out of service.yaml and its manifests"
     };
-    Error::refused(format!("{object} is also managed by something else")).why(owners.join(", ")).fix(fix)
+    Error::refused(format!("{object} is also managed by something else"))
+        .why(owners.join(", "))
+        .fix(fix)
 }
 
-/// The error for a failure while `doing` something (`reading Deployment/patients`).
-pub fn explain(failure: &Failure, doing: &str, caller: &Caller) -> Error {
+/// The error for a failure while an `attempt` (`read Deployment/patients`).
+pub fn explain(failure: &Failure, attempt: &str, caller: &Caller) -> Error {
     match failure {
         Failure::Unasked(error) => error.as_ref().clone(),
-        Failure::Unreachable { timed_out, why } => unreachable(*timed_out, why, doing, caller),
-        Failure::Refused(refusal) => refused(refusal, doing, caller),
+        Failure::Unreachable { timed_out, why } => unreachable(*timed_out, why, attempt, caller),
+        Failure::Refused(refusal) => refused(refusal, attempt, caller),
     }
 }
 
-fn unreachable(timed_out: bool, why: &str, doing: &str, caller: &Caller) -> Error {
-    let error =
-        Error::refused(format!("{doing}: the API server of {} at {} does not answer", caller.cluster, caller.endpoint))
-            .why(why);
+fn unreachable(timed_out: bool, why: &str, attempt: &str, caller: &Caller) -> Error {
+    let error = Error::refused(format!(
+        "cannot {attempt}: the API server of {} at {} does not answer",
+        caller.cluster, caller.endpoint
+    ))
+    .why(why);
     let name = &caller.cluster;
     if caller.private {
         return error.fix(format!(
@@ -135,7 +153,7 @@ fn unreachable(timed_out: bool, why: &str, doing: &str, caller: &Caller) -> Erro
     error.fix("see that the network of this machine lets HTTPS to that address through")
 }
 
-fn refused(refusal: &Refusal, doing: &str, caller: &Caller) -> Error {
+fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
     let Caller { cluster, region, namespace, .. } = caller;
     let error = |message: String| Error::refused(message).why(&refusal.message);
     match refusal.code {
@@ -149,23 +167,24 @@ fn refused(refusal: &Refusal, doing: &str, caller: &Caller) -> Error {
             ))
         }
         403 => match Permission::asked(&refusal.message) {
-            Some(permission) => error(format!("{doing}: not permitted")).fix(permission.fix(namespace)),
-            // Admission (pod security, a webhook) says 403 too, about what was sent and not about who sent it.
-            None => error(format!("{doing}: forbidden"))
+            Some(permission) => error(format!("cannot {attempt}: not permitted")).fix(permission.fix(namespace)),
+            // Admission (pod security, a webhook) says 403 too, about what was sent and not about
+            // who sent it.
+            None => error(format!("cannot {attempt}: forbidden"))
                 .fix("the cluster's admission rules say no: change what the message names, or ask who runs the cluster"),
         },
         404 if refusal.message.contains(&format!("namespaces \"{namespace}\"")) => {
             no_namespace(caller).why(&refusal.message)
         }
-        404 => error(format!("{doing}: not found")).fix("see that the cluster has what the message names"),
-        409 => error(format!("{doing}: changed by somebody else meanwhile")).fix("run the deploy again"),
-        422 if refusal.message.contains("field is immutable") => error(format!("{doing}: a field that cannot change would")).fix(format!(
+        404 => error(format!("cannot {attempt}: not found")).fix("see that the cluster has what the message names"),
+        409 => error(format!("cannot {attempt}: changed by somebody else meanwhile")).fix("run the deploy again"),
+        422 if refusal.message.contains("field is immutable") => error(format!("cannot {attempt}: a field that cannot change would")).fix(format!(
             "another tool made it; let it go, its pods stay: kubectl -n {namespace} delete OBJECT --cascade=orphan, then deploy again"
         )),
-        _ if refusal.is_about_the_object() => Error { kind: Kind::Input, ..error(format!("{doing}: not valid")) }
+        _ if refusal.is_about_the_object() => Error { kind: Kind::Input, ..error(format!("cannot {attempt}: not valid")) }
             .fix("correct what the message names, in service.yaml or in the manifest it comes from"),
-        429 | 500..=599 => Error::unexpected(format!("{doing}: the API server is not well")).why(&refusal.message).fix("run it again"),
-        code => Error::unexpected(format!("{doing}: the API server answered {code}")).why(&refusal.message),
+        429 | 500..=599 => Error::unexpected(format!("cannot {attempt}: the API server is not well")).why(&refusal.message).fix("run it again"),
+        code => Error::unexpected(format!("cannot {attempt}: the API server answered {code}")).why(&refusal.message),
     }
 }
 
@@ -177,8 +196,9 @@ pub fn no_namespace(caller: &Caller) -> Error {
     ))
 }
 
-/// The permission that was missing, as the API server words it:
-/// `deployments.apps "patients" is forbidden: User "ci" cannot patch resource "deployments" in API group "apps" in the namespace "staging"`.
+/// The permission that was missing, as the API server words it: `deployments.apps "patients" is
+/// forbidden: User "ci" cannot patch resource "deployments" in API group "apps" in the namespace
+/// "staging"`.
 #[derive(Debug, PartialEq, Eq)]
 struct Permission<'a> {
     user: &'a str,
@@ -233,7 +253,12 @@ mod tests {
     }
 
     fn status(code: u16, reason: &str, message: &str) -> Failure {
-        Failure::Refused(Refusal { code, reason: reason.into(), message: message.into(), causes: Vec::new() })
+        Failure::Refused(Refusal {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            causes: Vec::new(),
+        })
     }
 
     #[test]
@@ -273,8 +298,16 @@ mod tests {
                 Kind::Refused,
                 "--cascade=orphan",
             ),
-            (status(422, "Invalid", "spec.ports: Required value"), Kind::Input, "correct what the message names"),
-            (status(400, "BadRequest", "unknown field \"spec.foo\""), Kind::Input, "correct what the message names"),
+            (
+                status(422, "Invalid", "spec.ports: Required value"),
+                Kind::Input,
+                "correct what the message names",
+            ),
+            (
+                status(400, "BadRequest", "unknown field \"spec.foo\""),
+                Kind::Input,
+                "correct what the message names",
+            ),
             (
                 status(
                     500,
@@ -287,9 +320,9 @@ mod tests {
             (status(503, "ServiceUnavailable", "x"), Kind::Unexpected, "run it again"),
         ];
         for (failure, kind, fix) in cases {
-            let error = explain(&failure, "applying Deployment/patients", &caller());
+            let error = explain(&failure, "apply Deployment/patients", &caller());
             assert_eq!(error.kind, kind, "{failure:?}");
-            assert!(error.fix.as_deref().unwrap_or_default().contains(fix), "{failure:?}: {:?}", error.fix);
+            assert!(error.advice().contains(fix), "{failure:?}: {:?}", error.fixes);
         }
     }
 
@@ -306,7 +339,7 @@ mod tests {
         for (failure, caller, fix) in cases {
             let error = explain(&failure, "reading", &caller);
             assert_eq!(error.kind, Kind::Refused);
-            assert!(error.fix.as_deref().unwrap_or_default().contains(fix), "{failure:?}: {:?}", error.fix);
+            assert!(error.advice().contains(fix), "{failure:?}: {:?}", error.fixes);
         }
     }
 
@@ -353,7 +386,11 @@ mod tests {
         assert!(!failure.is_passing());
         let error = owned_by_others("Deployment/patients", &conflicts);
         assert_eq!(error.why.as_deref(), Some("`kube-controller-manager` owns .spec.replicas"));
-        assert!(error.fix.as_deref().unwrap_or_default().contains("`autoscale`"));
-        assert!(may_take_over("kubectl-edit") && may_take_over("helm") && !may_take_over("argocd-controller"));
+        assert!(error.advice().contains("`autoscale`"));
+        assert!(
+            may_take_over("kubectl-edit")
+                && may_take_over("helm")
+                && !may_take_over("argocd-controller")
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! A service's settings → the Kubernetes objects it is. Pure: no I/O, no clock.
 //!
-//! Two things are kept out of the pod template because they would roll every pod for nothing: the version (a second name of
-//! one digest is no new program) and anything that differs from run to run.
+//! Two things are kept out of the pod template because they would roll every pod for nothing: the
+//! version (a second name of one digest is no new program) and anything that differs from run to
+//! run.
 
 use serde_json::{Map, Value, json};
 
@@ -13,11 +14,13 @@ use crate::config::values::SecretRef;
 use crate::deploy::Order;
 use crate::error::{Error, Result};
 
-/// Who this program is to the API server: the manager of the fields it sets, and the value of the managed-by label.
+/// Who this program is to the API server: the manager of the fields it sets, and the value of the
+/// managed-by label.
 pub const MANAGER: &str = "cicd";
 
-/// How long a pod goes on serving after it was told to stop: endpoints, kube-proxy and load balancers take so long to stop
-/// sending to it. An ALB that sees a pod leave may need longer than this; 20 s is what most reports of 502s settle at.
+/// How long a pod goes on serving after it was told to stop: endpoints, kube-proxy and load
+/// balancers take so long to stop sending to it. An ALB that sees a pod leave may need longer than
+/// this; 20 s is what most reports of 502s settle at.
 const DRAIN_SECONDS: u32 = 20;
 /// What the process then has to finish its requests.
 const STOP_SECONDS: u32 = 30;
@@ -26,10 +29,12 @@ const NAME: &str = "app.kubernetes.io/name";
 pub const VERSION: &str = "app.kubernetes.io/version";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// The objects of a service, in no particular order, each in the namespace of `cluster`. `bucket` gives a storage's bucket.
+/// The objects of a service, in no particular order, each in the namespace of `cluster`. `bucket`
+/// gives a storage's bucket.
 ///
 /// # Errors
-/// Bad input that names the key of service.yaml which this target cannot serve, and the environment.
+/// Bad input that names the key of service.yaml which this target cannot serve, and the
+/// environment.
 pub fn objects(
     order: &Order,
     cluster: &platform::Eks,
@@ -58,11 +63,14 @@ pub fn objects(
     let namespace = cluster.namespace.as_str();
     values
         .into_iter()
-        .map(|value| Object::new(value).map(|object| object.placed(namespace)).map_err(Error::unexpected))
+        .map(|value| {
+            Object::new(value).map(|object| object.placed(namespace)).map_err(Error::unexpected)
+        })
         .collect()
 }
 
-/// A key that would be ignored is refused instead: what is written and not done is worse than an error.
+/// A key that would be ignored is refused instead: what is written and not done is worse than an
+/// error.
 fn refuse_unserved(settings: &Settings) -> Result<()> {
     let environment = &settings.environment;
     if settings.before_deploy.is_some() {
@@ -124,7 +132,8 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
             "metadata": {"labels": {NAME: settings.name, MANAGED_BY: MANAGER}},
             "spec": {
                 "serviceAccountName": settings.name,
-                // A service is no client of the API server, and variables named after neighbours' Services collide with settings.
+                // A service is no client of the API server, and variables named after neighbours'
+                // Services collide with settings.
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
                 "terminationGracePeriodSeconds": DRAIN_SECONDS + STOP_SECONDS,
@@ -148,7 +157,10 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
 
 fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Result<Value> {
     let settings = &order.settings;
-    let plain = settings.container_env(bucket).into_iter().map(|(name, value)| json!({"name": name, "value": value}));
+    let plain = settings
+        .container_env(bucket)
+        .into_iter()
+        .map(|(name, value)| json!({"name": name, "value": value}));
     let secret = settings.secrets.iter().filter_map(|(name, secret)| match secret {
         SecretRef::Kubernetes { secret, key } => {
             Some(json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}))
@@ -167,7 +179,8 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
     let cpu: String = settings.cpu.into();
     let startup = settings.health.startup.as_secs().max(1);
     if i32::try_from(startup).is_err() {
-        return Err(Error::input(format!("`health.startup` is {startup} s")).fix("a start takes minutes, not years"));
+        return Err(Error::input(format!("`health.startup` is {startup} s"))
+            .fix("a start takes minutes, not years"));
     }
     Ok(json!({
         "name": settings.name,
@@ -175,14 +188,15 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
         "imagePullPolicy": "IfNotPresent",
         "ports": [{"name": "http", "containerPort": settings.port, "protocol": "TCP"}],
         "env": plain.chain(secret).collect::<Vec<_>>(),
-        // Memory is a limit, as what exceeds it hurts the neighbours; CPU is a share, as throttling only hurts the service.
+        // Memory is a limit, as what exceeds it hurts the neighbours; CPU is a share, as throttling
+        // only hurts the service.
         "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
         "startupProbe": probe(1, 2, startup),
         "readinessProbe": probe(5, 3, 3),
         "livenessProbe": probe(10, 5, 6),
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
-        // The file system stays writable: the other targets run the same image so, and an image that is fine there must be
-        // fine here.
+        // The file system stays writable: the other targets run the same image so, and an image
+        // that is fine there must be fine here.
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
     }))
 }
@@ -190,7 +204,8 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
 fn ingress(settings: &Settings, path: &str, class: Option<&str>) -> Value {
     let mut metadata = metadata(settings);
     if class.is_none_or(|class| class == "alb") {
-        // Without this the AWS load balancer controller wants a NodePort. Other controllers do not read it.
+        // Without this the AWS load balancer controller wants a NodePort. Other controllers do not
+        // read it.
         metadata["annotations"] = json!({
             "alb.ingress.kubernetes.io/target-type": "ip",
             "alb.ingress.kubernetes.io/healthcheck-path": settings.health.path,
@@ -211,7 +226,8 @@ fn ingress(settings: &Settings, path: &str, class: Option<&str>) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec})
 }
 
-/// A version as a label may hold it: 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
+/// A version as a label may hold it: 63 letters, digits, `-`, `_` and `.`, with a letter or digit
+/// at both ends.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>
 fn label_value(version: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
@@ -241,7 +257,8 @@ mod tests {
         let text = format!(
             "registry: {{account: \"111122223333\", region: eu-west-1, prefix: clinicult/}}\nenvironments:\n  staging:\n    target: eks\n    region: eu-west-1\n    {eks}\n"
         );
-        let platform: Platform = parse_platform(&text, Path::new("platform.yaml")).expect("a platform");
+        let platform: Platform =
+            parse_platform(&text, Path::new("platform.yaml")).expect("a platform");
         let settings = settings::resolve(&service, "staging").expect("settings");
         let destination = settings::destination(Some(&platform), "staging").expect("a destination");
         let settings::Target::Eks(cluster) = destination.target.clone() else { panic!("eks") };
@@ -269,10 +286,14 @@ mod tests {
              autoscale: {min: 2, max: 10, cpu: 70}\nexpose: {path: /patients}\n",
         );
         let objects =
-            objects(&order, &cluster, |storage| Some(format!("bucket-of-{}", storage.name))).expect("objects");
+            objects(&order, &cluster, |storage| Some(format!("bucket-of-{}", storage.name)))
+                .expect("objects");
         let text = to_yaml(&objects).expect("YAML");
         let golden = include_str!("golden.yaml");
-        assert_eq!(text, golden, "what is rendered changed; if it was meant to, this is the new golden.yaml:\n{text}");
+        assert_eq!(
+            text, golden,
+            "what is rendered changed; if it was meant to, this is the new golden.yaml:\n{text}"
+        );
     }
 
     #[test]
@@ -303,7 +324,11 @@ mod tests {
         for (eks, class, annotated) in cases {
             let (order, cluster) = order_of("expose: {path: /}\n", eks);
             let objects = objects(&order, &cluster, |_| None).expect("objects");
-            let ingress = objects.iter().find(|object| object.kind() == "Ingress").expect("an Ingress").value();
+            let ingress = objects
+                .iter()
+                .find(|object| object.kind() == "Ingress")
+                .expect("an Ingress")
+                .value();
             assert_eq!(ingress["spec"].get("ingressClassName").cloned().unwrap_or_default(), class);
             assert_eq!(ingress["metadata"].get("annotations").is_some(), annotated, "{eks}");
         }
@@ -314,14 +339,20 @@ mod tests {
         let cases = [
             ("before-deploy: {command: [alembic, upgrade, head]}\n", "`before-deploy`"),
             ("secrets: {A: 'ssm:/patients/a'}\n", "`secrets.A: ssm:/patients/a`"),
-            ("secrets: {A: 'secretsmanager:patients/db#url'}\n", "`secrets.A: secretsmanager:patients/db#url`"),
+            (
+                "secrets: {A: 'secretsmanager:patients/db#url'}\n",
+                "`secrets.A: secretsmanager:patients/db#url`",
+            ),
         ];
         for (text, named) in cases {
             let (order, cluster) = order(text);
             let error = objects(&order, &cluster, |_| None).expect_err(text);
             assert_eq!(error.kind, crate::error::Kind::Input);
-            assert!(error.message.contains(named) && error.message.contains("`staging`"), "{error}");
-            assert!(error.fix.is_some());
+            assert!(
+                error.message.contains(named) && error.message.contains("`staging`"),
+                "{error}"
+            );
+            assert!(!error.fixes.is_empty());
         }
     }
 

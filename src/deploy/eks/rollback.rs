@@ -1,7 +1,7 @@
 //! The way back to the last good state ([`super::snapshot`]).
 //!
-//! Applying it again gives the Deployment the pod template it had, so that its old ReplicaSet, whose pods may still run, is
-//! used again, and the next deploy of that state finds nothing to do.
+//! Applying it again gives the Deployment the pod template it had, so that its old ReplicaSet,
+//! whose pods may still run, is used again, and the next deploy of that state finds nothing to do.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ impl Eks {
     /// Back to the last good state, and waits until it runs.
     ///
     /// # Errors
-    /// Superseded when somebody else changed the Deployment since we did. Broken when the last good state does not come up.
+    /// Superseded when somebody else changed the Deployment since we did. Broken when the last good
+    /// state does not come up.
     pub(super) async fn restore(&self, plan: &EksPlan) -> Result<Restored> {
         let objects = match &plan.undo {
             Undo::To(objects) | Undo::Found(objects) => objects,
@@ -40,8 +41,11 @@ impl Eks {
         let created = self.done().created.clone();
         for (key, uid) in created {
             if !kept.contains(&key) {
-                let doing = format!("deleting {}", key.id());
-                self.api.delete(&key, &uid).await.map_err(|failure| self.explain(&failure, &doing))?;
+                let attempt = format!("delete {}", key.id());
+                self.api
+                    .delete(&key, &uid)
+                    .await
+                    .map_err(|failure| self.explain(&failure, &attempt))?;
             }
         }
         let generation = generation.unwrap_or(plan.generation);
@@ -54,13 +58,17 @@ impl Eks {
         }
     }
 
-    /// Puts objects back as they were found. Replaced, not applied: an apply would leave what defaults have made of our
-    /// fields meanwhile (the old name of a pod's service account is one).
+    /// Puts objects back as they were found. Replaced, not applied: an apply would leave what
+    /// defaults have made of our fields meanwhile (the old name of a pod's service account is one).
     async fn put_back(&self, objects: &[Object]) -> Result<Option<i64>> {
         let mut generation = None;
         for object in objects {
-            let doing = format!("putting back {}", object.id());
-            let put = self.api.replace(object).await.map_err(|failure| self.explain(&failure, &doing))?;
+            let attempt = format!("restore {}", object.id());
+            let put = self
+                .api
+                .replace(object)
+                .await
+                .map_err(|failure| self.explain(&failure, &attempt))?;
             if object.key() == self.deployment_key() {
                 generation = Some(number(&put, "/metadata/generation"));
             }
@@ -74,11 +82,15 @@ impl Eks {
                 Seen::Ready { revision } => return Ok(revision),
                 Seen::Progressing(_) => tokio::time::sleep(super::INTERVAL).await,
                 Seen::Failed(troubles) => {
-                    let why: Vec<String> =
-                        troubles.iter().map(|trouble| format!("{}: {}", trouble.object, trouble.reason)).collect();
-                    return Err(
-                        Error::new(Kind::Broken, "the last good version does not run either").why(why.join("; "))
-                    );
+                    let why: Vec<String> = troubles
+                        .iter()
+                        .map(|trouble| format!("{}: {}", trouble.object, trouble.reason))
+                        .collect();
+                    return Err(Error::new(
+                        Kind::Broken,
+                        "the last good version does not run either",
+                    )
+                    .why(why.join("; ")));
                 }
             }
         }
@@ -91,8 +103,9 @@ impl Eks {
             .api
             .get(&self.deployment_key())
             .await
-            .map_err(|failure| self.explain(&failure, "reading the Deployment"))?;
-        let now = live.as_ref().map(|live| (text(live, "/metadata/uid").to_string(), image_of(live)));
+            .map_err(|failure| self.explain(&failure, "read the Deployment"))?;
+        let now =
+            live.as_ref().map(|live| (text(live, "/metadata/uid").to_string(), image_of(live)));
         if now == Some((uid, image)) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! The last good state, and how it is written down. Pure.
 //!
-//! It is the whole set of objects as they were applied, configuration included, in a Secret beside the service: manifests may
-//! hold Secrets.
+//! It is the whole set of objects as they were applied, configuration included, in a Secret beside
+//! the service: manifests may hold Secrets.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -38,12 +38,18 @@ impl Snapshot {
     /// # Errors
     /// Bad input when the manifests are more than a Secret can hold.
     pub fn to_secret(&self, service: &str, namespace: &str) -> Result<Object> {
-        let state =
-            serde_json::to_string(self).map_err(|error| Error::unexpected("writing the last good state").why(error))?;
+        let state = serde_json::to_string(self)
+            .map_err(|error| Error::unexpected("writing the last good state").why(error))?;
         if state.len() > MOST_BYTES {
-            return Err(Error::input(format!("the manifests of {service} are {} KiB together", state.len() / 1024))
-                .why(format!("the last good state is kept in one Secret, which holds {} KiB", MOST_BYTES / 1024))
-                .fix("deploy large manifests (CRDs, dashboards) on their own, outside `manifests`"));
+            return Err(Error::input(format!(
+                "the manifests of {service} are {} KiB together",
+                state.len() / 1024
+            ))
+            .why(format!(
+                "the last good state is kept in one Secret, which holds {} KiB",
+                MOST_BYTES / 1024
+            ))
+            .fix("deploy large manifests (CRDs, dashboards) on their own, outside `manifests`"));
         }
         let secret = json!({
             "apiVersion": "v1",
@@ -59,7 +65,8 @@ impl Snapshot {
         Object::new(secret).map_err(Error::unexpected)
     }
 
-    /// Reads it back. None when it is not ours, or of a form we do not know: then nothing good is known.
+    /// Reads it back. None when it is not ours, or of a form we do not know: then nothing good is
+    /// known.
     pub fn from_secret(secret: &Value) -> Option<Snapshot> {
         let state = BASE64_STANDARD.decode(text(secret, "/data/state")).ok()?;
         serde_json::from_slice(&state).ok()
@@ -72,7 +79,8 @@ mod tests {
     use crate::error::Kind;
 
     fn snapshot(objects: Vec<Value>) -> Snapshot {
-        let objects = objects.into_iter().map(|value| Object::new(value).expect("an object")).collect();
+        let objects =
+            objects.into_iter().map(|value| Object::new(value).expect("an object")).collect();
         Snapshot { version: "1.4.0".into(), digest: "sha256:ab".into(), objects }
     }
 
@@ -88,7 +96,9 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_no_state() {
-        for data in [json!({}), json!({"state": "!"}), json!({"state": BASE64_STANDARD.encode("{}")})] {
+        for data in
+            [json!({}), json!({"state": "!"}), json!({"state": BASE64_STANDARD.encode("{}")})]
+        {
             assert_eq!(Snapshot::from_secret(&json!({ "data": data })), None, "{data}");
         }
     }

@@ -1,16 +1,19 @@
 //! Facts of a rollout → how far it is. Pure: no I/O, and "now" is a fact.
 //!
-//! Two mistakes are to be avoided alike: waiting for the full timeout on what will never run, and giving up on what would
-//! have run in a moment. So each kind of trouble has its own patience, counted from when it was first seen, and only pods of
-//! the new ReplicaSet count: old pods and pods on their way out prove nothing either way.
+//! Two mistakes are to be avoided alike: waiting for the full timeout on what will never run, and
+//! giving up on what would have run in a moment. So each kind of trouble has its own patience,
+//! counted from when it was first seen, and only pods of the new ReplicaSet count: old pods and
+//! pods on their way out prove nothing either way.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Trouble that often passes by itself: a registry that stutters, a Secret that is made at the same time, a full quota.
+/// Trouble that often passes by itself: a registry that stutters, a Secret that is made at the same
+/// time, a full quota.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Pods that cannot even be made, for another reason than quota: a ServiceAccount may be a moment late.
+/// Pods that cannot even be made, for another reason than quota: a ServiceAccount may be a moment
+/// late.
 const CREATE_PATIENCE: Duration = Duration::from_secs(10);
 /// More causes than these say the same thing again.
 const CAUSES: usize = 3;
@@ -19,7 +22,8 @@ const CAUSES: usize = 3;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     pub now: Timestamp,
-    /// The generation our own apply was answered with: an observed generation below it speaks of an older spec.
+    /// The generation our own apply was answered with: an observed generation below it speaks of an
+    /// older spec.
     pub generation: i64,
     /// None when it is gone.
     pub deployment: Option<Deployment>,
@@ -88,7 +92,8 @@ pub struct Container {
     pub ready: bool,
     /// Since when we have seen it wait for the reason it waits for now.
     pub waiting_since: Option<Timestamp>,
-    /// A registry said once that there is no such image, though the reason has moved on to back-off.
+    /// A registry said once that there is no such image, though the reason has moved on to
+    /// back-off.
     pub image_not_found: bool,
     /// For the fix of a container that was too big: `512Mi`.
     pub memory_limit: String,
@@ -135,10 +140,11 @@ pub struct Log {
     pub previous: bool,
 }
 
-/// Whether a message of the kubelet says that the registry has no such image.
-/// An authorization failure often says "may require authorization" beside "not found": that one may pass.
+/// Whether a message of the kubelet says that the registry has no such image. An authorization
+/// failure often says "may require authorization" beside "not found": that one may pass.
 pub fn says_image_not_found(message: &str) -> bool {
-    (message.contains("not found") || message.contains("manifest unknown")) && !message.contains("authorization")
+    (message.contains("not found") || message.contains("manifest unknown"))
+        && !message.contains("authorization")
 }
 
 /// Derives the verdict.
@@ -162,14 +168,16 @@ pub fn verdict(facts: &Facts) -> Seen {
     for trouble in pods.iter().filter_map(|pod| trouble_of_pod(pod, facts.now)) {
         // A second replica that fails in the same way says nothing new.
         let same = |known: &Trouble| {
-            let container = |trouble: &Trouble| trouble.log.as_ref().map(|log| log.container.clone());
+            let container =
+                |trouble: &Trouble| trouble.log.as_ref().map(|log| log.container.clone());
             (&known.reason, container(known)) == (&trouble.reason, container(&trouble))
         };
         if !troubles.iter().any(same) && troubles.len() < CAUSES {
             troubles.push(trouble);
         }
     }
-    troubles.extend(facts.replica_set.as_ref().and_then(|set| trouble_of_replica_set(set, facts.now)));
+    troubles
+        .extend(facts.replica_set.as_ref().and_then(|set| trouble_of_replica_set(set, facts.now)));
     if !troubles.is_empty() {
         return Seen::Failed(troubles);
     }
@@ -197,13 +205,18 @@ fn trouble_of_pod(pod: &Pod, now: Timestamp) -> Option<Trouble> {
 }
 
 fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Option<Trouble> {
-    let log = |previous| Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous });
+    let log =
+        |previous| Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous });
     let waited = container.waiting_since.is_some_and(|since| passed(since, now) >= PATIENCE);
     match &container.state {
         State::Waiting { reason, message } => match reason.as_str() {
             "InvalidImageName" | "ErrImageNeverPull" => {
                 let fix = "correct the registry and the prefix in platform.yaml";
-                Some(Trouble { reason: with(reason, message), fix: Some(fix.into()), ..Trouble::default() })
+                Some(Trouble {
+                    reason: with(reason, message),
+                    fix: Some(fix.into()),
+                    ..Trouble::default()
+                })
             }
             "ErrImagePull" | "ImagePullBackOff" => {
                 let not_found = container.image_not_found || says_image_not_found(message);
@@ -229,11 +242,13 @@ fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Opt
             }
             _ => None,
         },
-        // The first restart comes at once; a container that ended and was started again has crashed.
+        // The first restart comes at once; a container that ended and was started again has
+        // crashed.
         State::Running => {
             let exit = container.last.as_ref()?;
-            let crashed =
-                container.restarts > container.restarts_before && !container.ready && !is_done(container, exit);
+            let crashed = container.restarts > container.restarts_before
+                && !container.ready
+                && !is_done(container, exit);
             crashed.then(|| crash(container, pod, exit, log(true)))
         }
         State::Terminated(exit) => {
@@ -250,7 +265,8 @@ fn is_done(container: &Container, exit: &Exit) -> bool {
 
 fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Trouble {
     let what = if container.init { "init container" } else { "container" };
-    let warned = |words: &str| pod.warnings.iter().rev().find(|warning| warning.contains(words)).cloned();
+    let warned =
+        |words: &str| pod.warnings.iter().rev().find(|warning| warning.contains(words)).cloned();
     let killed_by_probe = warned("Startup probe failed")
         .or_else(|| warned("Liveness probe failed"))
         .filter(|_| was_told_to_stop(exit.code));
@@ -260,7 +276,9 @@ fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Tro
             "OOMKilled: it wanted more memory than its limit".to_string(),
             format!("raise `resources.memory` in service.yaml (it is {limit})"),
         )
-    } else if matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun") || matches!(exit.code, 126 | 127) {
+    } else if matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun")
+        || matches!(exit.code, 126 | 127)
+    {
         let fix = "its command cannot be run: correct CMD and ENTRYPOINT in the Dockerfile, and the image's platform";
         (named(&exit.reason).to_string(), fix.to_string())
     } else if let Some(warning) = killed_by_probe {
@@ -271,7 +289,11 @@ fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Tro
         (signal(exit.code).to_string(), fix.to_string())
     };
     Trouble {
-        reason: if how.is_empty() { format!("the {what} crashed") } else { format!("the {what} crashed, {how}") },
+        reason: if how.is_empty() {
+            format!("the {what} crashed")
+        } else {
+            format!("the {what} crashed, {how}")
+        },
         exit_code: Some(exit.code),
         fix: Some(fix),
         log,
@@ -314,12 +336,14 @@ fn pull_fix(message: &str, not_found: bool) -> String {
                 policy ecr:BatchGetImage and ecr:GetDownloadUrlForLayer"
             .into();
     }
-    "see that the nodes reach the registry: NAT, or VPC endpoints for ecr.api, ecr.dkr and s3".into()
+    "see that the nodes reach the registry: NAT, or VPC endpoints for ecr.api, ecr.dkr and s3"
+        .into()
 }
 
 fn config_fix(message: &str) -> String {
     if message.contains("secret") && message.contains("not found") {
-        return "create the Secret that `secrets` in service.yaml names, or correct the name".into();
+        return "create the Secret that `secrets` in service.yaml names, or correct the name"
+            .into();
     }
     if message.contains("couldn't find key") {
         return "add the key to the Secret, or correct it in `secrets`: k8s:SECRET/KEY".into();
@@ -351,7 +375,12 @@ fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Troub
     let object = format!("Deployment/{}", deployment.name);
     if deployment.paused {
         let fix = format!("kubectl rollout resume deployment/{}", deployment.name);
-        return Some(Trouble { object, reason: "it is paused".into(), fix: Some(fix), ..Trouble::default() });
+        return Some(Trouble {
+            object,
+            reason: "it is paused".into(),
+            fix: Some(fix),
+            ..Trouble::default()
+        });
     }
     let exceeded = deployment.conditions.iter().find(|condition| {
         // What was concluded before our change is about the one before it.
@@ -359,13 +388,18 @@ fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Troub
             (Some(updated), Some(applied)) => updated >= applied,
             _ => true,
         };
-        condition.kind == "Progressing" && !condition.status && condition.reason == "ProgressDeadlineExceeded" && fresh
+        condition.kind == "Progressing"
+            && !condition.status
+            && condition.reason == "ProgressDeadlineExceeded"
+            && fresh
     })?;
     let waits: Vec<String> = pods.iter().filter_map(|pod| waits_for(pod)).take(CAUSES).collect();
     let waits = if waits.is_empty() { String::new() } else { format!("; {}", waits.join("; ")) };
     let unready = pods.iter().find(|pod| !pod.ready).and_then(|pod| {
-        let container =
-            pod.containers.iter().find(|container| !container.ready && container.state == State::Running)?;
+        let container = pod
+            .containers
+            .iter()
+            .find(|container| !container.ready && container.state == State::Running)?;
         Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous: false })
     });
     Some(Trouble {
@@ -408,7 +442,9 @@ fn waits_for(pod: &Pod) -> Option<String> {
         State::Waiting { reason, message } => match reason.as_str() {
             "ContainerCreating" | "PodInitializing" | "" => None,
             // The error and the back-off after it take turns, and mean one thing.
-            "ErrImagePull" | "ImagePullBackOff" => Some(format!("{name} waits for its image: {}", core(message))),
+            "ErrImagePull" | "ImagePullBackOff" => {
+                Some(format!("{name} waits for its image: {}", core(message)))
+            }
             _ => Some(format!("{name} waits: {}", with(reason, message))),
         },
         _ => None,
@@ -420,7 +456,8 @@ fn waits_for(pod: &Pod) -> Option<String> {
     waiting.or_else(gates).or_else(|| Some(format!("{name}: {}", core(pod.warnings.last()?))))
 }
 
-/// What a container runtime says failed, without the steps around it that each repeat the image's long name.
+/// What a container runtime says failed, without the steps around it that each repeat the image's
+/// long name.
 fn core(message: &str) -> &str {
     message.rfind("failed to ").map_or(message, |start| &message[start..])
 }
@@ -435,5 +472,4 @@ fn passed(since: Timestamp, now: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
 mod tests;

@@ -12,8 +12,8 @@ use super::plan::revision;
 use super::refusal::Failure;
 use super::render::MANAGER;
 use super::verdict::{
-    Condition, Container, Deployment, Exit, Facts, Log, Pod, ReplicaSet, Seen, State, Trouble, says_image_not_found,
-    verdict, was_told_to_stop,
+    Condition, Container, Deployment, Exit, Facts, Log, Pod, ReplicaSet, Seen, State, Trouble,
+    says_image_not_found, verdict, was_told_to_stop,
 };
 use crate::error::{Cause, Result};
 
@@ -26,10 +26,12 @@ const NO_LOG: &str = "unable to retrieve container logs for ";
 /// Warning events that a cause's reason carries.
 const WARNINGS: usize = 2;
 
-/// What one look leaves for the next: since when something has been so. The API server keeps no time for it.
+/// What one look leaves for the next: since when something has been so. The API server keeps no
+/// time for it.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// By pod and container: the kind of wait, since when, and whether a registry denied the image meanwhile.
+    /// By pod and container: the kind of wait, since when, and whether a registry denied the image
+    /// meanwhile.
     waits: HashMap<(String, String), (String, Timestamp, bool)>,
     create_failure: Option<Timestamp>,
     /// By pod and container: restarts before this deploy began.
@@ -46,16 +48,27 @@ impl Memory {
         }
     }
 
-    /// Since when this container has waited for this reason, and whether its image is known not to be there.
-    fn waits(&mut self, at: (String, String), state: &State, now: Timestamp) -> (Option<Timestamp>, bool) {
+    /// Since when this container has waited for this reason, and whether its image is known not to
+    /// be there.
+    fn waits(
+        &mut self,
+        at: (String, String),
+        state: &State,
+        now: Timestamp,
+    ) -> (Option<Timestamp>, bool) {
         let State::Waiting { reason, message } = state else {
             self.waits.remove(&at);
             return (None, false);
         };
         // An error and the back-off after it alternate; together they are one wait.
-        let kind = if matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff") { "image" } else { reason };
+        let kind = if matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff") {
+            "image"
+        } else {
+            reason
+        };
         let pulls = kind == "image";
-        let (known, since, not_found) = self.waits.entry(at).or_insert_with(|| (kind.into(), now, false));
+        let (known, since, not_found) =
+            self.waits.entry(at).or_insert_with(|| (kind.into(), now, false));
         if known != kind {
             (*known, *since, *not_found) = (kind.into(), now, false);
         }
@@ -83,18 +96,23 @@ pub struct Snapshots {
 
 /// Turns what was seen into facts. Pure but for `memory`.
 pub fn facts(seen: &Snapshots, memory: &mut Memory, generation: i64, now: Timestamp) -> Facts {
-    let set = seen.deployment.as_ref().and_then(|deployment| new_replica_set(deployment, &seen.replica_sets));
-    let pods =
-        set.map(|set| seen.pods.iter().filter(|pod| is_owned_by(pod, set)).collect::<Vec<_>>()).unwrap_or_default();
+    let set = seen
+        .deployment
+        .as_ref()
+        .and_then(|deployment| new_replica_set(deployment, &seen.replica_sets));
+    let pods = set
+        .map(|set| seen.pods.iter().filter(|pod| is_owned_by(pod, set)).collect::<Vec<_>>())
+        .unwrap_or_default();
     let replica_set = set.map(|set| {
-        let failure = list(set, "/status/conditions")
-            .iter()
-            .find(|condition| text(condition, "/type") == "ReplicaFailure" && text(condition, "/status") == "True");
+        let failure = list(set, "/status/conditions").iter().find(|condition| {
+            text(condition, "/type") == "ReplicaFailure" && text(condition, "/status") == "True"
+        });
         if failure.is_none() {
             memory.create_failure = None;
         }
-        let failure =
-            failure.map(|failure| (text(failure, "/message").into(), *memory.create_failure.get_or_insert(now)));
+        let failure = failure.map(|failure| {
+            (text(failure, "/message").into(), *memory.create_failure.get_or_insert(now))
+        });
         ReplicaSet { name: text(set, "/metadata/name").into(), failure }
     });
     Facts {
@@ -106,7 +124,8 @@ pub fn facts(seen: &Snapshots, memory: &mut Memory, generation: i64, now: Timest
     }
 }
 
-/// The ReplicaSet that runs the Deployment's present pod template: as kubectl and the controller find it, by the template.
+/// The ReplicaSet that runs the Deployment's present pod template: as kubectl and the controller
+/// find it, by the template.
 fn new_replica_set<'a>(deployment: &Value, sets: &'a [Value]) -> Option<&'a Value> {
     let template = |object: &Value| {
         let mut template = object.pointer("/spec/template").cloned().unwrap_or_default();
@@ -133,7 +152,9 @@ fn time(value: &Value, pointer: &str) -> Option<Timestamp> {
 
 fn deployment(value: &Value) -> Deployment {
     let managed = list(value, "/metadata/managedFields").iter();
-    let ours = managed.filter(|entry| text(entry, "/manager") == MANAGER && text(entry, "/subresource").is_empty());
+    let ours = managed.filter(|entry| {
+        text(entry, "/manager") == MANAGER && text(entry, "/subresource").is_empty()
+    });
     Deployment {
         name: text(value, "/metadata/name").into(),
         observed_generation: number(value, "/status/observedGeneration"),
@@ -161,14 +182,17 @@ fn condition(value: &Value) -> Condition {
 fn pod(value: &Value, events: &[Value], memory: &mut Memory, now: Timestamp) -> Pod {
     let conditions = list(value, "/status/conditions");
     let of_kind = |kind: &str| conditions.iter().find(|condition| text(condition, "/type") == kind);
-    let unschedulable = of_kind("PodScheduled")
-        .filter(|condition| text(condition, "/status") == "False" && text(condition, "/reason") == "Unschedulable");
+    let unschedulable = of_kind("PodScheduled").filter(|condition| {
+        text(condition, "/status") == "False" && text(condition, "/reason") == "Unschedulable"
+    });
     let gates = list(value, "/spec/readinessGates").iter().map(|gate| text(gate, "/conditionType"));
-    let open = |gate: &&str| of_kind(gate).is_some_and(|condition| text(condition, "/status") == "True");
+    let open =
+        |gate: &&str| of_kind(gate).is_some_and(|condition| text(condition, "/status") == "True");
     let uid = text(value, "/metadata/uid");
     let about = |event: &&Value| text(event, "/involvedObject/uid") == uid && !is_noise(event);
     let mut warnings: Vec<&Value> = events.iter().filter(about).collect();
-    warnings.sort_by_key(|event| time(event, "/lastTimestamp").or_else(|| time(event, "/eventTime")));
+    warnings
+        .sort_by_key(|event| time(event, "/lastTimestamp").or_else(|| time(event, "/eventTime")));
     let inits = list(value, "/status/initContainerStatuses").len();
     let containers = statuses(value)
         .enumerate()
@@ -188,9 +212,18 @@ fn pod(value: &Value, events: &[Value], memory: &mut Memory, now: Timestamp) -> 
     }
 }
 
-fn container(pod: &Value, status: &Value, init: bool, memory: &mut Memory, now: Timestamp) -> Container {
+fn container(
+    pod: &Value,
+    status: &Value,
+    init: bool,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Container {
     let name = text(status, "/name");
-    let exit = |value: &Value| Exit { code: number(value, "/exitCode"), reason: text(value, "/reason").into() };
+    let exit = |value: &Value| Exit {
+        code: number(value, "/exitCode"),
+        reason: text(value, "/reason").into(),
+    };
     let state = match (status.pointer("/state/terminated"), status.pointer("/state/running")) {
         (Some(ended), _) => State::Terminated(exit(ended)),
         (None, Some(_)) => State::Running,
@@ -212,14 +245,18 @@ fn container(pod: &Value, status: &Value, init: bool, memory: &mut Memory, now: 
         ready: status.pointer("/ready") == Some(&Value::Bool(true)),
         waiting_since,
         image_not_found,
-        memory_limit: spec.map(|spec| text(spec, "/resources/limits/memory")).unwrap_or_default().into(),
+        memory_limit: spec
+            .map(|spec| text(spec, "/resources/limits/memory"))
+            .unwrap_or_default()
+            .into(),
     }
 }
 
 impl Eks {
     /// One look: how far the rollout of `generation` is.
     pub(super) async fn see(&self, generation: i64) -> Result<Seen> {
-        let selector = format!("labelSelector=app.kubernetes.io/name%3D{}", self.order.settings.name);
+        let selector =
+            format!("labelSelector=app.kubernetes.io/name%3D{}", self.order.settings.name);
         let deployment_key = self.deployment_key();
         let (deployment, replica_sets, pods) = futures::future::try_join3(
             self.api.get(&deployment_key),
@@ -227,9 +264,10 @@ impl Eks {
             self.api.list("v1", "Pod", &selector),
         )
         .await
-        .map_err(|failure| self.explain(&failure, "watching the rollout"))?;
-        let not_ready =
-            pods.iter().any(|pod| statuses(pod).any(|status| status.pointer("/ready") != Some(&Value::Bool(true))));
+        .map_err(|failure| self.explain(&failure, "watch the rollout"))?;
+        let not_ready = pods.iter().any(|pod| {
+            statuses(pod).any(|status| status.pointer("/ready") != Some(&Value::Bool(true)))
+        });
         let events = if not_ready { self.warnings().await? } else { Vec::new() };
         let seen = Snapshots { deployment, replica_sets, pods, events };
         let facts = facts(&seen, &mut self.memory(), generation, now());
@@ -238,13 +276,22 @@ impl Eks {
 
     /// Warning events of the namespace. Who may not read them goes without.
     async fn warnings(&self) -> Result<Vec<Value>> {
-        match self.api.list("v1", "Event", "fieldSelector=type%3DWarning%2CinvolvedObject.kind%3DPod&limit=500").await {
+        match self
+            .api
+            .list(
+                "v1",
+                "Event",
+                "fieldSelector=type%3DWarning%2CinvolvedObject.kind%3DPod&limit=500",
+            )
+            .await
+        {
             Err(failure) if failure.code() == Some(403) => Ok(Vec::new()),
-            answer => answer.map_err(|failure| self.explain(&failure, "reading events")),
+            answer => answer.map_err(|failure| self.explain(&failure, "read events")),
         }
     }
 
-    /// Adds to each trouble what explains it: the container's last lines, and the warnings about its pod.
+    /// Adds to each trouble what explains it: the container's last lines, and the warnings about
+    /// its pod.
     pub(super) async fn causes(&self, troubles: Vec<Trouble>) -> Result<Vec<Cause>> {
         let events = self.warnings().await.unwrap_or_default();
         Ok(join_all(troubles.into_iter().map(|trouble| self.cause(trouble, &events))).await)
@@ -264,13 +311,20 @@ impl Eks {
             }),
             None => Vec::new(),
         };
-        Cause { object: trouble.object, reason, exit_code: trouble.exit_code, log_tail, fix: trouble.fix }
+        Cause {
+            code: None,
+            object: trouble.object,
+            reason,
+            exit_code: trouble.exit_code,
+            log_tail,
+            fix: trouble.fix,
+        }
     }
 
     async fn log_of(&self, log: &Log) -> Result<Vec<String>, Failure> {
         let Log { pod, container, previous } = log;
-        // A container that crashes again and again moves on between the look and now: what was the present run is the
-        // previous one, or is removed already.
+        // A container that crashes again and again moves on between the look and now: what was the
+        // present run is the previous one, or is removed already.
         let mut lines = self.api.log(pod, container, *previous, LOG_LINES).await;
         for attempt in 1..=LOG_ATTEMPTS {
             let moved_on = match &lines {
@@ -289,7 +343,8 @@ impl Eks {
 
     /// The pods of the service before anything is changed.
     pub(super) async fn remember_pods(&self) -> Result<(), Failure> {
-        let selector = format!("labelSelector=app.kubernetes.io/name%3D{}", self.order.settings.name);
+        let selector =
+            format!("labelSelector=app.kubernetes.io/name%3D{}", self.order.settings.name);
         let pods = self.api.list("v1", "Pod", &selector).await?;
         self.memory().before(&pods);
         Ok(())
@@ -300,18 +355,22 @@ fn is_no_log(lines: &[String]) -> bool {
     lines.is_empty() || lines.iter().all(|line| line.starts_with(NO_LOG))
 }
 
-/// Warnings that say nothing: that something was tried again, what a container's state says anyway, the node's DNS settings.
+/// Warnings that say nothing: that something was tried again, what a container's state says anyway,
+/// the node's DNS settings.
 fn is_noise(event: &Value) -> bool {
-    let again = text(event, "/reason") == "Failed" && text(event, "/message").starts_with("Error: ");
+    let again =
+        text(event, "/reason") == "Failed" && text(event, "/message").starts_with("Error: ");
     again || matches!(text(event, "/reason"), "BackOff" | "MissingClusterDNS" | "DNSConfigForming")
 }
 
-/// Warnings about the pod of `object` that say more than `reason` does. `own_end`: the process ended by itself, so that a
-/// probe that nobody answered any more says nothing.
+/// Warnings about the pod of `object` that say more than `reason` does. `own_end`: the process
+/// ended by itself, so that a probe that nobody answered any more says nothing.
 fn warnings_about(object: &str, reason: &str, own_end: bool, events: &[Value]) -> Vec<String> {
     let pod = object.split('/').nth(1).unwrap_or_default();
     let mut told: Vec<String> = Vec::new();
-    for event in events.iter().filter(|event| text(event, "/involvedObject/name") == pod && !is_noise(event)) {
+    for event in
+        events.iter().filter(|event| text(event, "/involvedObject/name") == pod && !is_noise(event))
+    {
         let message = text(event, "/message");
         if own_end && text(event, "/reason") == "Unhealthy" {
             continue;
@@ -372,13 +431,19 @@ mod tests {
 
     #[test]
     fn only_pods_of_the_new_replica_set_count() {
-        let seen =
-            seen(vec![pod_of("old", "a", json!({})), pod_of("new", "b", json!({})), pod_of("other", "c", json!({}))]);
+        let seen = seen(vec![
+            pod_of("old", "a", json!({})),
+            pod_of("new", "b", json!({})),
+            pod_of("other", "c", json!({})),
+        ]);
         let facts = facts(&seen, &mut Memory::default(), 4, at(0));
         assert_eq!(facts.replica_set.map(|set| set.name), Some("p-new".into()));
         assert_eq!(facts.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
         let deployment = facts.deployment.expect("a deployment");
-        assert_eq!((deployment.revision.as_str(), deployment.wanted, deployment.observed_generation), ("3", 1, 4));
+        assert_eq!(
+            (deployment.revision.as_str(), deployment.wanted, deployment.observed_generation),
+            ("3", 1, 4)
+        );
         assert_eq!(deployment.applied_at, "2026-11-01T10:00:00Z".parse().ok());
     }
 
@@ -392,14 +457,21 @@ mod tests {
         });
         let pod = pod_of("new", "b", status);
         let mut memory = Memory::default();
-        memory.before(&[pod_of("new", "b", json!({"containerStatuses": [{"name": "p", "restartCount": 4}]}))]);
+        memory.before(&[pod_of(
+            "new",
+            "b",
+            json!({"containerStatuses": [{"name": "p", "restartCount": 4}]}),
+        )]);
         let facts = facts(&seen(vec![pod]), &mut memory, 4, at(0));
         let pod = &facts.pods[0];
         assert_eq!(pod.unschedulable.as_deref(), Some("no cpu"));
         assert!(!pod.ready);
         assert!(pod.containers[0].init && !pod.containers[1].init);
         let container = &pod.containers[1];
-        assert_eq!((container.restarts, container.restarts_before, container.memory_limit.as_str()), (5, 4, "64Mi"));
+        assert_eq!(
+            (container.restarts, container.restarts_before, container.memory_limit.as_str()),
+            (5, 4, "64Mi")
+        );
         assert_eq!(container.last, Some(Exit { code: 137, reason: "OOMKilled".into() }));
     }
 
@@ -438,7 +510,11 @@ mod tests {
                 .is_some_and(|set| set.failure == Some(("exceeded quota".into(), at(0))))
         );
         seen.replica_sets[1]["status"] = json!({});
-        assert!(facts(&seen, &mut memory, 4, at(10)).replica_set.is_some_and(|set| set.failure.is_none()));
+        assert!(
+            facts(&seen, &mut memory, 4, at(10))
+                .replica_set
+                .is_some_and(|set| set.failure.is_none())
+        );
     }
 
     #[test]
@@ -451,8 +527,14 @@ mod tests {
             event("b", "Unhealthy", "Startup probe failed: 503"),
             event("other", "FailedMount", "no volume"),
         ];
-        assert_eq!(warnings_about("Pod/b/p", "crashed", false, &events), ["Unhealthy: Startup probe failed: 503"]);
-        assert!(warnings_about("Pod/b/p", "killed: Startup probe failed: 503", false, &events).is_empty());
+        assert_eq!(
+            warnings_about("Pod/b/p", "crashed", false, &events),
+            ["Unhealthy: Startup probe failed: 503"]
+        );
+        assert!(
+            warnings_about("Pod/b/p", "killed: Startup probe failed: 503", false, &events)
+                .is_empty()
+        );
         assert!(warnings_about("Pod/b/p", "crashed", true, &events).is_empty());
     }
 }

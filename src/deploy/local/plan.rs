@@ -62,7 +62,9 @@ pub fn plan(order: &Order, facts: Facts) -> LocalPlan {
     let newest = seen.first().map_or(0, Seen::revision);
     let last_good = seen.iter().find(|seen| seen.well).cloned();
     let is_wanted = |seen: &Seen| {
-        seen.well && seen.label(DIGEST) == Some(&order.image.digest) && seen.label(SETTINGS) == Some(&settings)
+        seen.well
+            && seen.label(DIGEST) == Some(&order.image.digest)
+            && seen.label(SETTINGS) == Some(&settings)
     };
     let kept = seen.iter().position(is_wanted).map(|position| seen.remove(position));
 
@@ -70,16 +72,26 @@ pub fn plan(order: &Order, facts: Facts) -> LocalPlan {
     if kept.is_none() {
         if let Some(command) = &order.settings.before_deploy {
             let object = format!("Task/{}-before-deploy", order.settings.name);
-            changes.push(Change { action: Action::Create, object, details: vec![command.join(" ")] });
+            changes.push(Change {
+                action: Action::Create,
+                object,
+                details: vec![command.join(" ")],
+            });
         }
         changes.push(create(order, last_good.as_ref(), &settings));
     }
-    // The one that is replaced is part of the change above; what else is there is left over from a run that was cut short.
-    let replaced = last_good.as_ref().filter(|_| kept.is_none()).map(|good| good.container.name.clone());
+    // The one that is replaced is part of the change above; what else is there is left over from a
+    // run that was cut short.
+    let replaced =
+        last_good.as_ref().filter(|_| kept.is_none()).map(|good| good.container.name.clone());
     for left in seen.iter().filter(|seen| Some(&seen.container.name) != replaced.as_ref()) {
         let state = if left.well { "of an earlier revision" } else { state(&left.container.state) };
         let details = vec![format!("revision {}, {state}", left.revision())];
-        changes.push(Change { action: Action::Delete, object: format!("Container/{}", left.container.name), details });
+        changes.push(Change {
+            action: Action::Delete,
+            object: format!("Container/{}", left.container.name),
+            details,
+        });
     }
     let (current, revision, create) = match &kept {
         Some(kept) => (kept.container.name.clone(), kept.revision(), false),

@@ -28,7 +28,10 @@ pub type Secrets = BTreeMap<String, String>;
 /// The container's whole environment.
 pub fn env(order: &Order, secrets: &Secrets) -> BTreeMap<String, String> {
     let plain = order.settings.container_env(|_| None);
-    plain.into_iter().chain(secrets.iter().map(|(name, value)| (name.clone(), value.clone()))).collect()
+    plain
+        .into_iter()
+        .chain(secrets.iter().map(|(name, value)| (name.clone(), value.clone())))
+        .collect()
 }
 
 /// The container that serves. `image` is the engine's identifier of the order's image.
@@ -46,7 +49,13 @@ pub fn service(order: &Order, secrets: &Secrets, name: &str, image: &str, revisi
 }
 
 /// The container that runs `command` once before the service's.
-pub fn before_deploy(order: &Order, secrets: &Secrets, command: &[String], name: &str, image: &str) -> Spec {
+pub fn before_deploy(
+    order: &Order,
+    secrets: &Secrets,
+    command: &[String],
+    name: &str,
+    image: &str,
+) -> Spec {
     Spec {
         name: name.to_string(),
         image: image.to_string(),
@@ -72,8 +81,8 @@ fn labels(order: &Order, settings: &str, revision: u64) -> BTreeMap<String, Stri
     labels.into_iter().map(|(label, value)| (label.to_string(), value)).collect()
 }
 
-/// Changes when the container has to be made anew although its image is the same. Not with the version: a second name for
-/// one digest restarts nothing.
+/// Changes when the container has to be made anew although its image is the same. Not with the
+/// version: a second name for one digest restarts nothing.
 pub fn settings_hash(order: &Order, secrets: &Secrets) -> String {
     let settings = &order.settings;
     let made_from = json!([
@@ -83,19 +92,23 @@ pub fn settings_hash(order: &Order, secrets: &Secrets) -> String {
         settings.memory.mebibytes,
         settings.before_deploy
     ]);
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, made_from.to_string().as_bytes());
+    let digest =
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, made_from.to_string().as_bytes());
     digest.as_ref().iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The container as a compose file. Secrets stand in it by their names; compose takes their values from its environment.
+/// The container as a compose file. Secrets stand in it by their names; compose takes their values
+/// from its environment.
 ///
 /// # Errors
 /// Unexpected, when it cannot be written as YAML.
 pub fn compose(order: &Order) -> Result<String> {
     let settings = &order.settings;
     let nothing = Secrets::new();
-    let mut env: BTreeMap<String, String> =
-        env(order, &nothing).into_iter().map(|(name, value)| (name, value.replace('$', "$$"))).collect();
+    let mut env: BTreeMap<String, String> = env(order, &nothing)
+        .into_iter()
+        .map(|(name, value)| (name, value.replace('$', "$$")))
+        .collect();
     env.extend(settings.secrets.keys().map(|name| (name.clone(), format!("${{{name}:?}}"))));
     let mut labels = labels(order, "", 0);
     labels.retain(|label, _| ![SETTINGS, REVISION].contains(&label.as_str()));
@@ -112,15 +125,18 @@ pub fn compose(order: &Order) -> Result<String> {
         all.extend(more.as_object().cloned().unwrap_or_default());
         Value::Object(all)
     };
-    let mut service = json!({ "labels": labels, "ports": [format!("127.0.0.1::{}", settings.port)] });
+    let mut service =
+        json!({ "labels": labels, "ports": [format!("127.0.0.1::{}", settings.port)] });
     let mut services = serde_json::Map::new();
     if let Some(command) = &settings.before_deploy {
         let task = format!("{}-before-deploy", settings.name);
         service["depends_on"] = json!({ &task: { "condition": "service_completed_successfully" } });
         let command: Vec<String> = command.iter().map(|word| word.replace('$', "$$")).collect();
-        services.insert(task, with(json!({ "command": command, "labels": { TASK: settings.name } })));
+        services
+            .insert(task, with(json!({ "command": command, "labels": { TASK: settings.name } })));
     }
     services.insert(settings.name.clone(), with(service));
     let file = json!({ "name": format!("{}-{}", settings.name, settings.environment), "services": services });
-    serde_saphyr::to_string(&file).map_err(|error| Error::unexpected("writing the container as YAML").why(error))
+    serde_saphyr::to_string(&file)
+        .map_err(|error| Error::unexpected("writing the container as YAML").why(error))
 }

@@ -19,8 +19,17 @@ fn order(more: &str) -> Order {
     let service = crate::config::read_service(Path::new(&file)).expect("a service");
     Order {
         settings: resolve(&service, LOCAL).expect("settings"),
-        destination: Destination { target: Target::Local, region: String::new(), role: None, registry: None },
-        image: Image { repository: "patients".into(), digest: "sha256:new".into(), version: "1.4.0".into() },
+        destination: Destination {
+            target: Target::Local,
+            region: String::new(),
+            role: None,
+            registry: None,
+        },
+        image: Image {
+            repository: "patients".into(),
+            digest: "sha256:new".into(),
+            version: "1.4.0".into(),
+        },
         timeout: Duration::from_secs(60),
     }
 }
@@ -54,9 +63,20 @@ fn planned(more: &str, seen: Vec<Seen>) -> LocalPlan {
 
 #[test]
 fn a_plan_changes_only_what_differs() {
-    let well = |name, revision, digest, settings| seen(name, revision, digest, settings, State::Running, true);
-    type Case = (&'static str, Vec<Seen>, &'static [&'static str], &'static str, u64, Option<&'static str>, usize);
-    // what stands there → objects that change, who serves then, its revision, the revision to go back to, who goes
+    let well = |name, revision, digest, settings| {
+        seen(name, revision, digest, settings, State::Running, true)
+    };
+    type Case = (
+        &'static str,
+        Vec<Seen>,
+        &'static [&'static str],
+        &'static str,
+        u64,
+        Option<&'static str>,
+        usize,
+    );
+    // what stands there → objects that change, who serves then, its revision, the revision to go
+    // back to, who goes
     let cases: Vec<Case> = vec![
         ("nothing", vec![], &["Create Container/patients"], "patients-fresh", 1, None, 0),
         ("the same", vec![well("a", 7, "sha256:new", "same")], &[], "a", 7, Some("7"), 0),
@@ -107,7 +127,10 @@ fn a_plan_changes_only_what_differs() {
         ),
         (
             "a run that was cut short while the new one started",
-            vec![well("a", 7, "sha256:old", "same"), seen("b", 8, "sha256:new", "same", State::Created, false)],
+            vec![
+                well("a", 7, "sha256:old", "same"),
+                seen("b", 8, "sha256:new", "same", State::Created, false),
+            ],
             &["Update Container/patients", "Delete Container/b"],
             "patients-fresh",
             9,
@@ -117,8 +140,11 @@ fn a_plan_changes_only_what_differs() {
     ];
     for (case, seen, changes, current, revision, back, leftovers) in cases {
         let plan = planned("", seen);
-        let made: Vec<String> =
-            plan.changes().iter().map(|change| format!("{:?} {}", change.action, change.object)).collect();
+        let made: Vec<String> = plan
+            .changes()
+            .iter()
+            .map(|change| format!("{:?} {}", change.action, change.object))
+            .collect();
         assert_eq!(made, changes, "{case}");
         assert_eq!((plan.current.as_str(), plan.revision), (current, revision), "{case}");
         assert_eq!(plan.previous_revision().as_deref(), back, "{case}");
@@ -146,9 +172,16 @@ fn a_container_carries_what_the_next_deploy_asks_for() {
     let order = order("env: {LOG_LEVEL: info}\nsecrets: {DATABASE_URL: 'ssm:/db'}\n");
     let secrets = Secrets::from([("DATABASE_URL".to_string(), "postgres://secret".to_string())]);
     let spec = render::service(&order, &secrets, "patients-1", "sha256:engine", 3);
-    let env: Vec<(&str, &str)> = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(env, [("APP_MODE", "production"), ("DATABASE_URL", "postgres://secret"), ("LOG_LEVEL", "info")]);
-    assert_eq!((spec.port, spec.published, spec.memory, spec.command), (Some(8000), true, 512, None));
+    let env: Vec<(&str, &str)> =
+        spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(
+        env,
+        [("APP_MODE", "production"), ("DATABASE_URL", "postgres://secret"), ("LOG_LEVEL", "info")]
+    );
+    assert_eq!(
+        (spec.port, spec.published, spec.memory, spec.command),
+        (Some(8000), true, 512, None)
+    );
     let label = |label: &str| spec.labels.get(label).map(String::as_str);
     assert_eq!(label(render::DIGEST), Some("sha256:new"));
     assert_eq!(label(render::REVISION), Some("3"));
@@ -161,16 +194,22 @@ fn the_hash_follows_the_settings_and_not_the_version() {
     let hash = |more: &str| render::settings_hash(&order(more), &none);
     let base = hash("");
     assert_eq!(base, hash(""));
-    for more in
-        ["env: {A: b}\n", "resources: {memory: 1Gi}\n", "before-deploy: {command: [x]}\n", "mode: {production: p}\n"]
-    {
+    for more in [
+        "env: {A: b}\n",
+        "resources: {memory: 1Gi}\n",
+        "before-deploy: {command: [x]}\n",
+        "mode: {production: p}\n",
+    ] {
         assert_ne!(base, hash(more), "{more}");
     }
     assert_eq!(base, hash("replicas: 3\n"), "one copy runs here anyway");
     let mut other = order("");
     other.image.version = "2.0.0".into();
     assert_eq!(base, render::settings_hash(&other, &none));
-    assert_ne!(base, render::settings_hash(&order(""), &Secrets::from([("A".to_string(), "b".to_string())])));
+    assert_ne!(
+        base,
+        render::settings_hash(&order(""), &Secrets::from([("A".to_string(), "b".to_string())]))
+    );
 }
 
 #[test]
@@ -205,8 +244,12 @@ services:
     image: patients@sha256:new
 ";
     assert!(text.starts_with(expected), "{text}");
-    for line in ["    ports:\n", "127.0.0.1::8000", "condition: service_completed_successfully", "/version: \"1.4.0\""]
-    {
+    for line in [
+        "    ports:\n",
+        "127.0.0.1::8000",
+        "condition: service_completed_successfully",
+        "/version: \"1.4.0\"",
+    ] {
         assert!(text.contains(line), "{line} in {text}");
     }
     let read: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
@@ -229,25 +272,41 @@ fn a_look_is_judged() {
         })
     };
     let silence = || Answer::Silence("connection refused".into());
-    assert_eq!(look(Some(State::Running), Answer::Status(200), 1), Verdict::Ready { revision: "3".into() });
+    assert_eq!(
+        look(Some(State::Running), Answer::Status(200), 1),
+        Verdict::Ready { revision: "3".into() }
+    );
     // It answers at last: late is not lost.
-    assert_eq!(look(Some(State::Running), Answer::Status(204), 99), Verdict::Ready { revision: "3".into() });
-    for (state, answer) in
-        [(State::Running, silence()), (State::Running, Answer::Status(503)), (State::Created, silence())]
-    {
+    assert_eq!(
+        look(Some(State::Running), Answer::Status(204), 99),
+        Verdict::Ready { revision: "3".into() }
+    );
+    for (state, answer) in [
+        (State::Running, silence()),
+        (State::Running, Answer::Status(503)),
+        (State::Created, silence()),
+    ] {
         assert!(matches!(look(Some(state), answer, 59), Verdict::Progressing(_)));
     }
     // what stands there, what it answers, seconds → reason, exit code
     type Case = (Option<State>, Answer, u64, &'static str, Option<i64>);
     let failed: Vec<Case> = vec![
         (Some(ended()), silence(), 0, "ended while it should keep running", Some(3)),
-        (Some(State::Running), silence(), 60, "connection refused (after 60 s, health.startup)", None),
+        (
+            Some(State::Running),
+            silence(),
+            60,
+            "connection refused (after 60 s, health.startup)",
+            None,
+        ),
         (Some(State::Running), Answer::Status(500), 60, "it answers 500 there", None),
         (None, silence(), 0, "is gone", None),
     ];
     for (state, answer, waited, reason, exit_code) in failed {
         let gone = state.is_none();
-        let Verdict::Failed(causes) = look(state, answer, waited) else { panic!("{reason}: not failed") };
+        let Verdict::Failed(causes) = look(state, answer, waited) else {
+            panic!("{reason}: not failed")
+        };
         assert_eq!(causes[0].object, "Container/patients-1");
         assert!(causes[0].reason.contains(reason), "{:?}", causes[0]);
         assert_eq!(causes[0].exit_code, exit_code);

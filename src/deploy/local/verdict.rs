@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::deploy::Verdict;
 use crate::docker::diagnosis::{self, Expected, Socket};
 use crate::docker::{Answer, State};
-use crate::error::Cause;
+use crate::error::{Cause, Code};
 
 /// What was seen.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ pub fn verdict(look: Look<'_>) -> Verdict {
     let lost = look.is_lost();
     match look.state {
         None => Verdict::Failed(vec![Cause {
+            code: Some(Code::ContainerExited),
             object,
             reason: "is gone: somebody removed it".into(),
             exit_code: None,
@@ -47,14 +48,28 @@ pub fn verdict(look: Look<'_>) -> Verdict {
         }]),
         Some(State::Ended { exit_code, out_of_memory, error }) => {
             let error = error.as_deref();
-            let cause = diagnosis::ended(&object, exit_code, out_of_memory, error, look.log_tail, &look.expected);
+            let cause = diagnosis::ended(
+                &object,
+                exit_code,
+                out_of_memory,
+                error,
+                look.log_tail,
+                &look.expected,
+            );
             Verdict::Failed(vec![cause])
         }
-        Some(State::Running) if look.answer.is_well() => Verdict::Ready { revision: look.revision.to_string() },
+        Some(State::Running) if look.answer.is_well() => {
+            Verdict::Ready { revision: look.revision.to_string() }
+        }
         Some(State::Running | State::Created) if lost => {
             let listening = look.listening.as_deref();
-            let mut cause = diagnosis::silent(&object, &look.answer, listening, look.log_tail, &look.expected);
-            cause.reason = format!("{} (after {} s, health.startup)", cause.reason, look.startup.as_secs_f64());
+            let mut cause =
+                diagnosis::silent(&object, &look.answer, listening, look.log_tail, &look.expected);
+            cause.reason = format!(
+                "{} (after {} s, health.startup)",
+                cause.reason,
+                look.startup.as_secs_f64()
+            );
             Verdict::Failed(vec![cause])
         }
         Some(State::Running | State::Created) => {
@@ -62,7 +77,10 @@ pub fn verdict(look: Look<'_>) -> Verdict {
                 Answer::Status(status) => format!("it answers {status}"),
                 Answer::Silence(why) => why,
             };
-            Verdict::Progressing(format!("waiting for GET {} to answer 2xx: {why}", look.expected.path))
+            Verdict::Progressing(format!(
+                "waiting for GET {} to answer 2xx: {why}",
+                look.expected.path
+            ))
         }
     }
 }

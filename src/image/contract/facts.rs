@@ -1,4 +1,5 @@
-//! What the check saw of an image: how its containers ran, and what its configuration, history and layers say. Pure.
+//! What the check saw of an image: how its containers ran, and what its configuration, history and
+//! layers say. Pure.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ use crate::layout::steps;
 pub struct Facts {
     pub production: Run,
     pub debug: Run,
-    /// Without the values of `secrets`; none when there are no secrets, or production ran without them already.
+    /// Without the values of `secrets`; none when there are no secrets, or production ran without
+    /// them already.
     pub without: Option<Run>,
     pub images: Vec<Image>,
 }
@@ -109,13 +111,16 @@ struct Execution {
 }
 
 impl Image {
-    /// From the text of an image's configuration and, in the manifest's order, the size of each layer and what is in it.
+    /// From the text of an image's configuration and, in the manifest's order, the size of each
+    /// layer and what is in it.
     ///
     /// # Errors
     /// Bad input when it is no configuration.
     pub fn read(config: &[u8], layers: Vec<(u64, Layer)>) -> Result<Image> {
         let unreadable = |error: serde_json::Error| {
-            Error::input("the image's configuration cannot be read").why(error).fix("build it again")
+            Error::input("the image's configuration cannot be read")
+                .why(error)
+                .fix("build it again")
         };
         let steps = steps::read(config).map_err(unreadable)?;
         let config: Config = serde_json::from_slice(config).map_err(unreadable)?;
@@ -123,12 +128,18 @@ impl Image {
         let made = steps::of_layers(&steps, layers.len());
         let layers = layers.into_iter().enumerate().map(|(at, (size, content))| Stored {
             size,
-            created_by: made.get(at).map(|step| steps[*step].created_by.clone()).unwrap_or_default(),
+            created_by: made
+                .get(at)
+                .map(|step| steps[*step].created_by.clone())
+                .unwrap_or_default(),
             content,
         });
         let layers = layers.collect();
-        let pair = |pair: String| pair.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()));
-        let command = execution.entrypoint.into_iter().flatten().chain(execution.cmd.into_iter().flatten());
+        let pair = |pair: String| {
+            pair.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()))
+        };
+        let command =
+            execution.entrypoint.into_iter().flatten().chain(execution.cmd.into_iter().flatten());
         Ok(Image {
             user: execution.user.unwrap_or_default(),
             command: command.collect(),
@@ -156,7 +167,8 @@ mod tests {
             br#"{"config": {"User": "app", "Entrypoint": ["tini", "--"], "Cmd": ["python3"], "Env": ["A=1=2", "B"],
             "Labels": {"x": "y"}, "StopSignal": "SIGINT"}, "history": [{"created_by": "COPY . ."},
             {"created_by": "ENV A=1=2", "empty_layer": true}, {"created_by": "RUN x"}]}"#;
-        let image = Image::read(text, vec![(1, Layer::default()), (2, Layer::default())]).expect("a configuration");
+        let image = Image::read(text, vec![(1, Layer::default()), (2, Layer::default())])
+            .expect("a configuration");
         assert_eq!(image.command, ["tini", "--", "python3"]);
         assert_eq!(image.env, [("A".to_string(), "1=2".to_string())]);
         assert_eq!((image.user.as_str(), image.stop_signal.as_deref()), ("app", Some("SIGINT")));

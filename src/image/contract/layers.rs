@@ -1,7 +1,8 @@
-//! Streams the layers of an image and names the files in them that hold secrets. What a later layer deletes is looked at too:
-//! it is still in the image.
+//! Streams the layers of an image and names the files in them that hold secrets. What a later layer
+//! deletes is looked at too: it is still in the image.
 //!
-//! A layer is any bytes that a build made: what is read of it is bounded in size, count and memory, whatever it says of itself.
+//! A layer is any bytes that a build made: what is read of it is bounded in size, count and memory,
+//! whatever it says of itself.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -48,14 +49,15 @@ pub struct Found {
 /// Looks at each of these blobs, a few at a time. Blocks.
 pub fn scan(blobs: &[PathBuf]) -> Vec<Layer> {
     // Half of the processors: the others start the containers meanwhile.
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2)).clamp(1, 4);
+    let threads =
+        std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2)).clamp(1, 4);
     let next = AtomicUsize::new(0);
     let layers = Mutex::new(vec![Layer::default(); blobs.len()]);
     std::thread::scope(|scope| {
         for _ in 0..threads.min(blobs.len()) {
             scope.spawn(|| {
-                while let Some((at, blob)) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, blobs.get(at)?)))
+                while let Some((at, blob)) = Some(next.fetch_add(1, Ordering::Relaxed))
+                    .and_then(|at| Some((at, blobs.get(at)?)))
                 {
                     let layer = one(blob);
                     layers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[at] = layer;
@@ -68,7 +70,9 @@ pub fn scan(blobs: &[PathBuf]) -> Vec<Layer> {
 
 fn one(blob: &Path) -> Layer {
     let mut layer = Layer::default();
-    if let Err(error) = File::open(blob).and_then(|file| read(BufReader::with_capacity(128 * 1024, file), &mut layer)) {
+    if let Err(error) = File::open(blob)
+        .and_then(|file| read(BufReader::with_capacity(128 * 1024, file), &mut layer))
+    {
         layer.cut = Some(error.to_string());
     }
     layer
@@ -97,7 +101,9 @@ fn entries(unpacked: impl Read, layer: &mut Layer) -> Result<()> {
         if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
             content.clear();
             if entry.size() > NAME || (&mut entry).take(NAME).read_to_end(&mut content).is_err() {
-                return Err(Error::other("a name or its attributes are longer than any file system takes"));
+                return Err(Error::other(
+                    "a name or its attributes are longer than any file system takes",
+                ));
             }
             if kind.is_gnu_longname() {
                 long_name = Some(text(&content));
@@ -106,7 +112,8 @@ fn entries(unpacked: impl Read, layer: &mut Layer) -> Result<()> {
                     let attribute = attribute?;
                     match attribute.key_bytes() {
                         b"path" => long_name = Some(text(attribute.value_bytes())),
-                        // Where the next entry begins would then be another place than the header says.
+                        // Where the next entry begins would then be another place than the header
+                        // says.
                         b"size" => return Err(Error::other("it has a file of 8 GiB or more")),
                         _ => {}
                     }
@@ -119,7 +126,8 @@ fn entries(unpacked: impl Read, layer: &mut Layer) -> Result<()> {
         }
         let path = long_name.take().unwrap_or_else(|| text(&entry.path_bytes()));
         let path = path.trim_start_matches("./").trim_matches('/');
-        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+        let (folder, name) =
+            path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
         if let Some(deleted) = name.strip_prefix(".wh.") {
             if layer.deleted.len() < DELETED {
                 layer.deleted.insert(format!("{folder}/{deleted}").trim_matches('/').to_string());
@@ -164,10 +172,9 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(read as u64)
-            .ok_or_else(|| Error::other(format!("it unpacks to more than {} GiB", UNPACKED >> 30)))?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            Error::other(format!("it unpacks to more than {} GiB", UNPACKED >> 30))
+        })?;
         Ok(read)
     }
 }
@@ -182,7 +189,8 @@ struct Zstd<R> {
 
 impl<R: BufRead> Read for Zstd<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let broken = |error: FrameDecoderError| Error::new(ErrorKind::InvalidData, error.to_string());
+        let broken =
+            |error: FrameDecoderError| Error::new(ErrorKind::InvalidData, error.to_string());
         loop {
             while self.open {
                 let read = self.frame.read(buffer)?;
@@ -200,8 +208,14 @@ impl<R: BufRead> Read for Zstd<R> {
             }
             match self.frame.reset(&mut self.packed) {
                 Ok(()) => self.open = true,
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                    std::io::copy(&mut (&mut self.packed).take(u64::from(length)), &mut std::io::sink())?;
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    std::io::copy(
+                        &mut (&mut self.packed).take(u64::from(length)),
+                        &mut std::io::sink(),
+                    )?;
                 }
                 Err(error) => return Err(broken(error)),
             }

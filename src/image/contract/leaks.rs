@@ -1,5 +1,5 @@
-//! The rules about secrets in an image: its layers, configuration and history. Pure. What is told names the place and the
-//! kind, never the value.
+//! The rules about secrets in an image: its layers, configuration and history. Pure. What is told
+//! names the place and the kind, never the value.
 
 use super::facts::Image;
 use super::rules::{Ruling, Said};
@@ -23,10 +23,18 @@ pub fn files(images: &[Image]) -> Ruling {
             for found in &layer.content.found {
                 let later = image.layers.iter().skip(at + 1).any(|layer| {
                     layer.content.deleted.iter().any(|gone| {
-                        found.path == *gone || found.path.strip_prefix(gone).is_some_and(|rest| rest.starts_with('/'))
+                        found.path == *gone
+                            || found
+                                .path
+                                .strip_prefix(gone)
+                                .is_some_and(|rest| rest.starts_with('/'))
                     })
                 });
-                let still = if later { "; a later layer deletes it, and it stays readable in this one" } else { "" };
+                let still = if later {
+                    "; a later layer deletes it, and it stays readable in this one"
+                } else {
+                    ""
+                };
                 say(
                     format!("/{} is {} ({}){still}", found.path, found.kind, place(image, at)),
                     fix(&found.path, found.kind),
@@ -98,13 +106,19 @@ pub fn variables(images: &[Image]) -> Ruling {
         for step in &image.history {
             let keyword = step.split_whitespace().next().unwrap_or_default();
             let pairs = assignments(step);
-            let named: Vec<_> =
-                pairs.iter().filter_map(|(name, value)| Some((*name, secret_in(name, value)?))).collect();
+            let named: Vec<_> = pairs
+                .iter()
+                .filter_map(|(name, value)| Some((*name, secret_in(name, value)?)))
+                .collect();
             for (name, kind) in named.iter().filter(|(name, _)| !known.contains(name)) {
                 say(format!("the history shows {name} of a build step, which holds {kind}"), name);
             }
             if let (true, Some(kind)) = (named.is_empty(), secrets::in_text(step.as_bytes())) {
-                let keyword = if keyword.bytes().all(|byte| byte.is_ascii_uppercase()) { keyword } else { "RUN" };
+                let keyword = if keyword.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                    keyword
+                } else {
+                    "RUN"
+                };
                 say(format!("the history shows {kind} in a {keyword} step"), "TOKEN");
             }
         }
@@ -140,15 +154,18 @@ fn has_password(value: &str) -> bool {
     !password.is_empty() && !password.starts_with(['$', '{', '<']) && !here
 }
 
-/// The assignments in a step of the history: of ARG, ENV and LABEL all, of what a shell runs only those in capitals, as the
-/// rest is code in any language.
+/// The assignments in a step of the history: of ARG, ENV and LABEL all, of what a shell runs only
+/// those in capitals, as the rest is code in any language.
 fn assignments(step: &str) -> Vec<(&str, &str)> {
-    let declares = ["ARG", "ENV", "LABEL"].iter().any(|keyword| step.trim_start().starts_with(keyword));
+    let declares =
+        ["ARG", "ENV", "LABEL"].iter().any(|keyword| step.trim_start().starts_with(keyword));
     step.split_whitespace()
         .filter_map(|word| word.trim_matches(['"', '\'', ';']).split_once('='))
         .map(|(name, value)| (name, value.trim_matches(['"', '\''])))
         .filter(|(name, _)| {
-            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+            let is_name = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
             let capitals = name.bytes().all(|byte| !byte.is_ascii_lowercase());
             !name.is_empty() && is_name && (declares || capitals)
         })
@@ -172,25 +189,51 @@ mod tests {
     fn variables_with_values_are_told_and_never_shown() {
         let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
         let cases: &[(Image, &[&str])] = &[
-            (Image { env: vec![pair("API_TOKEN", "hunter2")], ..Image::default() }, &["ENV API_TOKEN holds a value"]),
+            (
+                Image { env: vec![pair("API_TOKEN", "hunter2")], ..Image::default() },
+                &["ENV API_TOKEN holds a value"],
+            ),
             (Image { env: vec![pair("API_TOKEN", "")], ..Image::default() }, &[]),
             (Image { env: vec![pair("TOKEN_BUCKET_SIZE", "4096")], ..Image::default() }, &[]),
             (Image { env: vec![pair("PASSWORD_RESET", "true")], ..Image::default() }, &[]),
-            (Image { env: vec![pair("SECRET_KEY", "dummy-for-collectstatic")], ..Image::default() }, &[]),
             (
                 Image {
-                    history: vec!["RUN /bin/sh -c SECRET_KEY=dummy python manage.py collectstatic".into()],
+                    env: vec![pair("SECRET_KEY", "dummy-for-collectstatic")],
                     ..Image::default()
                 },
                 &[],
             ),
-            (Image { env: vec![pair("GPG_KEY", "7169605F62C751356D054A26A821E680E5FA6305")], ..Image::default() }, &[]),
+            (
+                Image {
+                    history: vec![
+                        "RUN /bin/sh -c SECRET_KEY=dummy python manage.py collectstatic".into(),
+                    ],
+                    ..Image::default()
+                },
+                &[],
+            ),
+            (
+                Image {
+                    env: vec![pair("GPG_KEY", "7169605F62C751356D054A26A821E680E5FA6305")],
+                    ..Image::default()
+                },
+                &[],
+            ),
             (Image { env: vec![pair("TOKEN_FILE", "/run/secrets/x")], ..Image::default() }, &[]),
             (
-                Image { env: vec![pair("DATABASE_URL", "postgres://me:hunter2@db/x")], ..Image::default() },
+                Image {
+                    env: vec![pair("DATABASE_URL", "postgres://me:hunter2@db/x")],
+                    ..Image::default()
+                },
                 &["ENV DATABASE_URL holds a URL with a password"],
             ),
-            (Image { env: vec![pair("DATABASE_URL", "postgres://me:hunter2@localhost/x")], ..Image::default() }, &[]),
+            (
+                Image {
+                    env: vec![pair("DATABASE_URL", "postgres://me:hunter2@localhost/x")],
+                    ..Image::default()
+                },
+                &[],
+            ),
             (
                 Image { labels: vec![pair("password", "hunter2")], ..Image::default() },
                 &["LABEL password holds a value"],
@@ -244,14 +287,23 @@ mod tests {
 
     #[test]
     fn files_are_told_with_their_layer_and_what_deletes_them() {
-        let stored = |created_by: &str, content: Layer| Stored { size: 1, created_by: created_by.into(), content };
-        let found =
-            Layer { found: vec![Found { path: "app/.env".into(), kind: "an environment file" }], ..Layer::default() };
+        let stored = |created_by: &str, content: Layer| Stored {
+            size: 1,
+            created_by: created_by.into(),
+            content,
+        };
+        let found = Layer {
+            found: vec![Found { path: "app/.env".into(), kind: "an environment file" }],
+            ..Layer::default()
+        };
         let deletes = Layer { deleted: ["app".to_string()].into(), ..Layer::default() };
         let cut = Layer { cut: Some("it has too much".into()), ..Layer::default() };
         let of = |layers: Vec<Stored>| evidence(&files(&[Image { layers, ..Image::default() }]));
         assert_eq!(
-            of(vec![stored("COPY . /app # buildkit", found.clone()), stored("RUN /bin/sh -c x", deletes.clone())]),
+            of(vec![
+                stored("COPY . /app # buildkit", found.clone()),
+                stored("RUN /bin/sh -c x", deletes.clone())
+            ]),
             [
                 "/app/.env is an environment file (layer 1 of 2, COPY . /app); a later layer deletes it, and it stays readable in this one"
             ]
@@ -260,7 +312,10 @@ mod tests {
             of(vec![stored("", deletes), stored("RUN /bin/sh -c TOKEN=x y", found)]),
             ["/app/.env is an environment file (layer 2 of 2, RUN)"]
         );
-        assert_eq!(of(vec![stored("", cut)]), ["layer 1 of 1 could not be looked at whole: it has too much"]);
+        assert_eq!(
+            of(vec![stored("", cut)]),
+            ["layer 1 of 1 could not be looked at whole: it has too much"]
+        );
         assert_eq!(files(&[Image::default()]), Ruling::Kept);
     }
 }

@@ -1,8 +1,9 @@
-//! What the check found, in words: for people, for the job summary, and as the error that stops an image. Pure.
+//! What the check found, in words: for people, for the job summary, and as the error that stops an
+//! image. Pure.
 
 use super::rules::{Finding, Verdict};
 use crate::config::contract::{Level, Rule};
-use crate::error::{Cause, Error, Kind};
+use crate::error::{Cause, Code, Error, Kind};
 use crate::report::markdown;
 
 /// What a finding is about: `production and debug`, or the image itself.
@@ -20,17 +21,26 @@ pub fn line(finding: &Finding) -> String {
 pub fn in_words(verdict: &Verdict) -> String {
     let kept = format!("{} of {} rules kept", verdict.kept.len(), Rule::ALL.len());
     let warned = verdict.findings.iter().filter(|finding| finding.level == Level::Warn).count();
-    let parts = [(warned, "to look at"), (verdict.unjudged.len(), "not judged"), (verdict.off.len(), "off")];
-    parts.iter().filter(|(count, _)| *count > 0).fold(kept, |text, (count, what)| format!("{text}, {count} {what}"))
+    let parts = [
+        (warned, "to look at"),
+        (verdict.unjudged.len(), "not judged"),
+        (verdict.off.len(), "off"),
+    ];
+    parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .fold(kept, |text, (count, what)| format!("{text}, {count} {what}"))
 }
 
 /// The error that stops the image; none when nothing at level fail was found.
 pub fn refusal(verdict: &Verdict) -> Option<Error> {
-    let failed: Vec<&Finding> = verdict.findings.iter().filter(|finding| finding.level == Level::Fail).collect();
+    let failed: Vec<&Finding> =
+        verdict.findings.iter().filter(|finding| finding.level == Level::Fail).collect();
     let mut rules: Vec<&str> = failed.iter().map(|finding| finding.rule.name()).collect();
     rules.dedup();
     let first = rules.first()?;
     let causes = failed.iter().map(|finding| Cause {
+        code: Some(Code::ContractBroken),
         object: object(finding),
         reason: format!("{}: {}", finding.rule, finding.evidence),
         exit_code: finding.exit_code,
@@ -51,10 +61,18 @@ pub fn summary(verdict: &Verdict) -> String {
         for finding in &verdict.findings {
             let level = if finding.level == Level::Fail { "fail" } else { "warn" };
             let cells = [&finding.evidence, &finding.fix].map(|text| markdown::text(text));
-            text += &format!("| `{}` | {level} | {} | {} | {} |\n", finding.rule, object(finding), cells[0], cells[1]);
+            text += &format!(
+                "| `{}` | {level} | {} | {} | {} |\n",
+                finding.rule,
+                object(finding),
+                cells[0],
+                cells[1]
+            );
         }
     }
-    let list = |rules: &[Rule]| rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
+    let list = |rules: &[Rule]| {
+        rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ")
+    };
     if !verdict.kept.is_empty() {
         text += &format!("\nKept: {}.\n", list(&verdict.kept));
     }
@@ -85,16 +103,20 @@ mod tests {
 
     #[test]
     fn only_what_fails_stops() {
-        let mut verdict = Verdict { findings: vec![finding(Rule::ReadOnly, Level::Warn)], ..Verdict::default() };
+        let mut verdict =
+            Verdict { findings: vec![finding(Rule::ReadOnly, Level::Warn)], ..Verdict::default() };
         assert!(refusal(&verdict).is_none());
-        assert_eq!(in_words(&verdict), format!("0 of {} rules kept, 1 to look at", Rule::ALL.len()));
+        assert_eq!(
+            in_words(&verdict),
+            format!("0 of {} rules kept, 1 to look at", Rule::ALL.len())
+        );
         verdict.findings.push(finding(Rule::Stops, Level::Fail));
         let error = refusal(&verdict).expect("a refusal");
         assert_eq!((error.kind.exit_code(), error.causes.len()), (8, 1));
         assert_eq!(error.message, "the image does not keep the contract: stops");
         assert_eq!(error.causes[0].object, "production and debug");
         assert!(error.causes[0].reason.starts_with("stops: "));
-        assert!(error.fix.is_some_and(|fix| fix.contains("stops: warn")));
+        assert!(error.advice().contains("stops: warn"));
     }
 
     #[test]

@@ -89,11 +89,22 @@ pub struct Said {
 impl Said {
     fn of(mode: &'static str, cause: Cause) -> Said {
         let fix = cause.fix.unwrap_or_else(|| "see its last log lines".into());
-        Said { modes: vec![mode], evidence: cause.reason, fix, exit_code: cause.exit_code, log_tail: cause.log_tail }
+        Said {
+            modes: vec![mode],
+            evidence: cause.reason,
+            fix,
+            exit_code: cause.exit_code,
+            log_tail: cause.log_tail,
+        }
     }
 
     fn plain(modes: &[&'static str], evidence: impl Into<String>, fix: impl Into<String>) -> Said {
-        Said { modes: modes.to_vec(), evidence: evidence.into(), fix: fix.into(), ..Said::default() }
+        Said {
+            modes: modes.to_vec(),
+            evidence: evidence.into(),
+            fix: fix.into(),
+            ..Said::default()
+        }
     }
 }
 
@@ -123,7 +134,9 @@ pub fn judge(facts: &Facts, measures: &Measures<'_>) -> Verdict {
                 });
                 for finding in findings {
                     let same = |other: &&mut Finding| {
-                        other.rule == rule && other.evidence == finding.evidence && other.exit_code == finding.exit_code
+                        other.rule == rule
+                            && other.evidence == finding.evidence
+                            && other.exit_code == finding.exit_code
                     };
                     match verdict.findings.iter_mut().find(same) {
                         Some(other) => other.modes.extend(finding.modes),
@@ -160,16 +173,25 @@ fn modes(facts: &Facts) -> [(&'static str, &Run); 2] {
 fn starts(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     let mut said = Vec::new();
     // A busy engine may miss in one mode what it saw in the other.
-    let memory =
-        modes(facts).into_iter().any(|(_, run)| matches!(run.outcome, Outcome::Ended { out_of_memory: true, .. }));
+    let memory = modes(facts)
+        .into_iter()
+        .any(|(_, run)| matches!(run.outcome, Outcome::Ended { out_of_memory: true, .. }));
     for (mode, run) in modes(facts) {
         let Outcome::Ended { exit_code, out_of_memory, error } = &run.outcome else { continue };
         let log = tail(run);
         let out_of_memory = &(*out_of_memory || memory && *exit_code == KILLED);
-        let cause = diagnosis::ended(mode, *exit_code, *out_of_memory, error.as_deref(), log, &measures.expected);
+        let cause = diagnosis::ended(
+            mode,
+            *exit_code,
+            *out_of_memory,
+            error.as_deref(),
+            log,
+            &measures.expected,
+        );
         let mut one = Said::of(mode, cause);
         if !measures.without_value.is_empty() && !out_of_memory && error.is_none() {
-            let stand_ins: Vec<String> = measures.without_value.iter().map(|name| format!("{name}: …")).collect();
+            let stand_ins: Vec<String> =
+                measures.without_value.iter().map(|name| format!("{name}: …")).collect();
             one.fix = format!(
                 "if it needs its secrets to start: they had no value here; give stand-ins in service.yaml, \
                  `contract: {{env: {{{}}}}}`, or the environment variables of these names",
@@ -199,17 +221,32 @@ fn silent(rule: Rule, facts: &Facts, measures: &Measures<'_>) -> Ruling {
     for (mode, run) in modes(facts) {
         match &run.outcome {
             Outcome::Answers => {}
-            Outcome::Ended { .. } => unjudged = Some(format!("in {mode} mode it does not keep running")),
+            Outcome::Ended { .. } => {
+                unjudged = Some(format!("in {mode} mode it does not keep running"))
+            }
             Outcome::Silent { answer } => {
                 let broken = broken_by_silence(answer, run.listening(), measures.expected.port);
                 if broken == rule {
-                    let cause = diagnosis::silent(mode, answer, run.listening(), tail(run), &measures.expected);
+                    let cause = diagnosis::silent(
+                        mode,
+                        answer,
+                        run.listening(),
+                        tail(run),
+                        &measures.expected,
+                    );
                     let mut one = Said::of(mode, cause);
-                    one.evidence =
-                        format!("{} (after {} s, health.startup)", one.evidence, measures.startup.as_secs_f64());
-                    if rule == Rule::Health && matches!((answer, run.listening()), (Answer::Silence(_), None)) {
+                    one.evidence = format!(
+                        "{} (after {} s, health.startup)",
+                        one.evidence,
+                        measures.startup.as_secs_f64()
+                    );
+                    if rule == Rule::Health
+                        && matches!((answer, run.listening()), (Answer::Silence(_), None))
+                    {
                         let path = measures.expected.path;
-                        one.fix = format!("answer GET {path} with 2xx at once, whatever else the service is doing");
+                        one.fix = format!(
+                            "answer GET {path} with 2xx at once, whatever else the service is doing"
+                        );
                     }
                     said.push(one);
                 } else if rule == Rule::Health {
@@ -241,14 +278,19 @@ fn mode(facts: &Facts, measures: &Measures<'_>) -> Ruling {
             Some(found) if found == value => {}
             Some(found) => said.push(Said::plain(
                 &[mode],
-                format!("PID 1 has {variable}={} where the container was given {value}", found.escape_default()),
+                format!(
+                    "PID 1 has {variable}={} where the container was given {value}",
+                    found.escape_default()
+                ),
                 fix,
             )),
             None => said.push(Said::plain(&[mode], format!("PID 1 has no {variable}"), fix)),
         }
     }
     match said.is_empty() && unseen && differing(facts).is_none_or(|differs| !differs) {
-        true => Ruling::Unjudged("the environment of PID 1 cannot be read: the image has no `cat`, or it ended".into()),
+        true => Ruling::Unjudged(
+            "the environment of PID 1 cannot be read: the image has no `cat`, or it ended".into(),
+        ),
         false => Ruling::by(said),
     }
 }
@@ -258,18 +300,25 @@ fn differing(facts: &Facts) -> Option<bool> {
     let both = modes(facts).map(|(_, run)| (run.outcome == Outcome::Answers).then_some(run));
     let [Some(production), Some(debug)] = both else { return None };
     let (one, other) = (production.look.as_ref()?, debug.look.as_ref()?);
-    let pages = one.pages.iter().any(|(path, page)| match (page, other.pages.get(path).and_then(Option::as_ref)) {
-        (Some(page), Some(other)) => page.status != other.status || steady(&page.body) != steady(&other.body),
-        // No answer at all says nothing of the mode.
-        _ => false,
+    let pages = one.pages.iter().any(|(path, page)| {
+        match (page, other.pages.get(path).and_then(Option::as_ref)) {
+            (Some(page), Some(other)) => {
+                page.status != other.status || steady(&page.body) != steady(&other.body)
+            }
+            // No answer at all says nothing of the mode.
+            _ => false,
+        }
     });
     let lines = |run: &Run| run.log.iter().map(|line| steady(line)).collect::<BTreeSet<_>>();
     Some(pages || lines(production) != lines(debug))
 }
 
-/// A page that was asked for twice in one mode. None, when it is another one each time: then it tells nothing of the mode.
+/// A page that was asked for twice in one mode. None, when it is another one each time: then it
+/// tells nothing of the mode.
 pub fn settled(first: Option<Page>, second: Option<Page>) -> Option<Page> {
-    let same = |page: &Page, other: &Page| page.status == other.status && steady(&page.body) == steady(&other.body);
+    let same = |page: &Page, other: &Page| {
+        page.status == other.status && steady(&page.body) == steady(&other.body)
+    };
     first.zip(second).filter(|(first, second)| same(first, second)).map(|(first, _)| first)
 }
 
@@ -291,7 +340,8 @@ fn steady(text: &str) -> String {
     steady
 }
 
-/// Whether a word is one of those that are made anew each time: hexadecimal, a part of a UUID, letters and digits mixed.
+/// Whether a word is one of those that are made anew each time: hexadecimal, a part of a UUID,
+/// letters and digits mixed.
 fn is_identifier(word: &str) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -316,7 +366,10 @@ fn mode_differs(facts: &Facts, measures: &Measures<'_>) -> Ruling {
             let variable = measures.mode.0;
             Ruling::by(vec![Said::plain(
                 &[PRODUCTION, DEBUG],
-                format!("its log and its answers to GET {} are the same in both modes", asked.join(", ")),
+                format!(
+                    "its log and its answers to GET {} are the same in both modes",
+                    asked.join(", ")
+                ),
                 format!(
                     "have it read {variable}: more log lines, `/docs`, or `\"mode\": …` in an answer in debug mode only"
                 ),
@@ -343,25 +396,38 @@ fn required_variables(facts: &Facts, measures: &Measures<'_>) -> Ruling {
         measures.secrets.first().copied().unwrap_or_default()
     );
     let say = |evidence: String, exit_code| {
-        Ruling::by(vec![Said { modes: vec![mode], evidence, fix: fix.clone(), exit_code, log_tail: tail(run) }])
+        Ruling::by(vec![Said {
+            modes: vec![mode],
+            evidence,
+            fix: fix.clone(),
+            exit_code,
+            log_tail: tail(run),
+        }])
     };
     match &run.outcome {
         Outcome::Ended { out_of_memory: true, .. } | Outcome::Ended { error: Some(_), .. } => {
             Ruling::Unjudged("it cannot be started".into())
         }
-        Outcome::Ended { exit_code: 0, .. } => {
-            say(format!("without {names} it ends with exit code 0, as if nothing were wrong"), Some(0))
-        }
+        Outcome::Ended { exit_code: 0, .. } => say(
+            format!("without {names} it ends with exit code 0, as if nothing were wrong"),
+            Some(0),
+        ),
         Outcome::Ended { exit_code, .. } => {
             let log = run.log.join("\n").to_lowercase();
             let named = measures.secrets.iter().any(|name| log.contains(&name.to_lowercase()));
             match named {
                 true => Ruling::Kept,
-                false => say(format!("without {names} it ends, and names none of them in its log"), Some(*exit_code)),
+                false => say(
+                    format!("without {names} it ends, and names none of them in its log"),
+                    Some(*exit_code),
+                ),
             }
         }
         Outcome::Answers => say(
-            format!("without {names} it starts all the same, and answers GET {} with 2xx", measures.expected.path),
+            format!(
+                "without {names} it starts all the same, and answers GET {} with 2xx",
+                measures.expected.path
+            ),
             None,
         ),
         Outcome::Silent { .. } if own.is_none() => Ruling::Unjudged("it does not answer".into()),
@@ -384,23 +450,29 @@ fn non_root(facts: &Facts) -> Ruling {
         let root = processes.all.iter().find(|process| process.uid == 0)?;
         Some(short(&root.command))
     });
-    let seen = looks().any(|look| look.processes.as_ref().is_some_and(|processes| !processes.all.is_empty()));
+    let seen = looks()
+        .any(|look| look.processes.as_ref().is_some_and(|processes| !processes.all.is_empty()));
     let says = if user.is_empty() { "no USER".to_string() } else { format!("USER {user}") };
     let evidence = match (inside, rooted) {
         (Some(0), _) => format!("PID 1 is root; the image says {says}"),
-        // The numbers from outside may be shifted by a user namespace, in which only root can become anybody.
+        // The numbers from outside may be shifted by a user namespace, in which only root can
+        // become anybody.
         (Some(_), None) => return Ruling::Kept,
         (_, Some(command)) => format!("`{command}` is root; the image says {says}"),
         (None, None) if ["", "root", "0"].contains(&name) => format!("the image says {says}"),
-        (None, None) if seen || name.bytes().all(|byte| byte.is_ascii_digit()) => return Ruling::Kept,
+        (None, None) if seen || name.bytes().all(|byte| byte.is_ascii_digit()) => {
+            return Ruling::Kept;
+        }
         (None, None) => return Ruling::Unjudged(format!("nothing ran that shows who `{name}` is")),
     };
     Ruling::by(vec![Said::plain(&[], evidence, "USER 10001:10001 in the Dockerfile, before CMD")])
 }
 
 fn read_only(facts: &Facts) -> Ruling {
-    let seen: Vec<(&'static str, &Vec<String>)> =
-        modes(facts).into_iter().filter_map(|(mode, run)| Some((mode, run.changes.as_ref()?))).collect();
+    let seen: Vec<(&'static str, &Vec<String>)> = modes(facts)
+        .into_iter()
+        .filter_map(|(mode, run)| Some((mode, run.changes.as_ref()?)))
+        .collect();
     if seen.is_empty() {
         return Ruling::Unjudged("the engine does not tell what was written".into());
     }
@@ -410,7 +482,9 @@ fn read_only(facts: &Facts) -> Ruling {
         let more = paths.len().saturating_sub(TOLD);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let fix = match paths.iter().all(|path| path.contains("__pycache__")) {
-            true => "ENV PYTHONDONTWRITEBYTECODE=1, and compile in the build: `python -m compileall`",
+            true => {
+                "ENV PYTHONDONTWRITEBYTECODE=1, and compile in the build: `python -m compileall`"
+            }
             false => {
                 "keep what has to last in a bucket (`storage`) or a database, log to stdout, and write scratch files to memory or a VOLUME: \
                  what a container writes is gone with it, and no target mounts a /tmp"
@@ -432,12 +506,15 @@ fn shell_before(run: &Run) -> Option<(&Process, &Process)> {
 }
 
 /// CMD and ENTRYPOINT as they should be.
-const EXEC: &str =
-    "CMD [\"program\", \"argument\"] in the Dockerfile; a script that has to come first ends with `exec \"$@\"`";
+const EXEC: &str = "CMD [\"program\", \"argument\"] in the Dockerfile; a script that has to come first ends with `exec \"$@\"`";
 
 fn stops(facts: &Facts, measures: &Measures<'_>) -> Ruling {
-    let signal = facts.images.first().and_then(|image| image.stop_signal.as_deref()).unwrap_or("SIGTERM");
-    let seen: Vec<_> = modes(facts).into_iter().filter_map(|(mode, run)| Some((mode, run, run.stopped?))).collect();
+    let signal =
+        facts.images.first().and_then(|image| image.stop_signal.as_deref()).unwrap_or("SIGTERM");
+    let seen: Vec<_> = modes(facts)
+        .into_iter()
+        .filter_map(|(mode, run)| Some((mode, run, run.stopped?)))
+        .collect();
     if seen.is_empty() {
         return Ruling::Unjudged("it did not run until it was told to stop".into());
     }
@@ -466,7 +543,9 @@ fn stops(facts: &Facts, measures: &Measures<'_>) -> Ruling {
 fn exec_form(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     let killed = |run: &Run| run.stopped.is_some_and(|stopped| stopped.killed);
     let seen = modes(facts).into_iter().any(|(_, run)| {
-        run.look.as_ref().is_some_and(|look| look.processes.as_ref().is_some_and(|all| all.first().is_some()))
+        run.look
+            .as_ref()
+            .is_some_and(|look| look.processes.as_ref().is_some_and(|all| all.first().is_some()))
     });
     let mut said = Vec::new();
     for (mode, run) in modes(facts) {
@@ -474,15 +553,22 @@ fn exec_form(facts: &Facts, measures: &Measures<'_>) -> Ruling {
         if killed(run) && measures.levels.of(Rule::Stops) > Level::Off {
             return Ruling::Unjudged("a shell is PID 1: `stops` tells it".into());
         }
-        let evidence =
-            format!("PID 1 is `{}`, and the service its child `{}`", short(&shell.command), short(&service.command));
+        let evidence = format!(
+            "PID 1 is `{}`, and the service its child `{}`",
+            short(&shell.command),
+            short(&service.command)
+        );
         said.push(Said::plain(&[mode], evidence, EXEC));
     }
     let command = facts.images.first().map(|image| image.command.as_slice()).unwrap_or_default();
     match (seen, command) {
         (true, _) => Ruling::by(said),
         (false, [shell, option, ..]) if shell == "/bin/sh" && option == "-c" => {
-            Ruling::by(vec![Said::plain(&[], format!("its command is `{}`", short(&command.join(" "))), EXEC)])
+            Ruling::by(vec![Said::plain(
+                &[],
+                format!("its command is `{}`", short(&command.join(" "))),
+                EXEC,
+            )])
         }
         (false, _) => Ruling::Unjudged("the engine does not tell what runs".into()),
     }
@@ -492,11 +578,17 @@ fn size(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     const MEBIBYTE: f64 = 1024.0 * 1024.0;
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MEBIBYTE);
     let budget = u64::from(measures.size) * 1024 * 1024;
-    let largest = facts.images.iter().max_by_key(|image| image.size()).filter(|image| image.size() > budget);
+    let largest =
+        facts.images.iter().max_by_key(|image| image.size()).filter(|image| image.size() > budget);
     let Some(image) = largest else { return Ruling::Kept };
-    let mut evidence = format!("{} compressed, and contract.size is {} MiB", mebibytes(image.size()), measures.size);
+    let mut evidence = format!(
+        "{} compressed, and contract.size is {} MiB",
+        mebibytes(image.size()),
+        measures.size
+    );
     if let Some((at, layer)) = image.layers.iter().enumerate().max_by_key(|(_, layer)| layer.size) {
-        evidence += &format!("; the largest is {}, {}", leaks::place(image, at), mebibytes(layer.size));
+        evidence +=
+            &format!("; the largest is {}, {}", leaks::place(image, at), mebibytes(layer.size));
     }
     Ruling::by(vec![Said::plain(
         &[],

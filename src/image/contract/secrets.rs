@@ -1,7 +1,8 @@
-//! What in an image looks like a secret, by a file's name and by its content. Pure. Never says the secret itself.
+//! What in an image looks like a secret, by a file's name and by its content. Pure. Never says the
+//! secret itself.
 //!
-//! What many images have and is no secret is left alone: public keys and certificates, samples, and the tests and examples of
-//! packages that everybody can download.
+//! What many images have and is no secret is left alone: public keys and certificates, samples, and
+//! the tests and examples of packages that everybody can download.
 
 use std::sync::LazyLock;
 
@@ -13,11 +14,19 @@ use crate::check::rules::is_secret_file;
 pub const LOOKED_INTO: u64 = 256 * 1024;
 
 /// Where package managers put what everybody can download.
-const PACKAGES: [&str; 7] =
-    ["site-packages/", "dist-packages/", "node_modules/", "lib/python3", "usr/share/", "go/pkg/mod/", "lib/ruby/"];
+const PACKAGES: [&str; 7] = [
+    "site-packages/",
+    "dist-packages/",
+    "node_modules/",
+    "lib/python3",
+    "usr/share/",
+    "go/pkg/mod/",
+    "lib/ruby/",
+];
 
 /// Those of them that nobody puts files of a service's own into: what is there came with a package.
-const PUBLISHED: [&str; 5] = ["site-packages/", "dist-packages/", "node_modules/", "go/pkg/mod/", "lib/ruby/"];
+const PUBLISHED: [&str; 5] =
+    ["site-packages/", "dist-packages/", "node_modules/", "go/pkg/mod/", "lib/ruby/"];
 
 /// Sources of programs that everybody can download, keys for their tests beside them.
 const TOOLCHAINS: [&str; 2] = ["usr/local/go/", "usr/lib/go-"];
@@ -54,26 +63,36 @@ const SHAPES: [(&str, &str); 13] = [
     ("an npm token", r"\bnpm_[A-Za-z0-9]{36}\b"),
     ("a PyPI token", r"\bpypi-AgE[A-Za-z0-9_-]{50}"),
     ("a Slack token", r"\bxox[abprs]-[0-9]{8,}-[A-Za-z0-9-]{20}"),
-    ("a Slack webhook", r"\bhooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20}"),
+    (
+        "a Slack webhook",
+        r"\bhooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20}",
+    ),
     ("a Stripe key", r"\b[rs]k_live_[A-Za-z0-9]{20}"),
     ("a model provider's key", r"\bsk-(?:ant|proj)-[A-Za-z0-9_-]{32}"),
     ("an Azure storage key", r"\bAccountKey=[A-Za-z0-9+/]{86}=="),
     ("a Vault token", r"\bhvs\.[A-Za-z0-9_-]{24}"),
 ];
 
-/// Files that are a matter of what they say, by the end of their path: what is in them, and its shape.
+/// Files that are a matter of what they say, by the end of their path: what is in them, and its
+/// shape.
 const CONFIGURATIONS: [(&str, &str, &str); 6] = [
     (".npmrc", "an npm token", r"(?m)^[^#;\n]*_(?:authToken|auth|password)\s*=\s*[^\s$]"),
     (".pypirc", "a PyPI password", r"(?m)^\s*password\s*[=:]\s*[^\s$]"),
     (".netrc", "a password", r"\bpassword\s+\S"),
-    (".docker/config.json", "a registry's password", r#""(?:auth|identitytoken|password)"\s*:\s*"[^"]"#),
+    (
+        ".docker/config.json",
+        "a registry's password",
+        r#""(?:auth|identitytoken|password)"\s*:\s*"[^"]"#,
+    ),
     (".dockercfg", "a registry's password", r#""(?:auth|password)"\s*:\s*"[^"]"#),
     (".git-credentials", "a password", r"://[^\s/:]*:[^\s/@]+@"),
 ];
 
-static SET: LazyLock<Option<RegexSet>> = LazyLock::new(|| RegexSet::new(SHAPES.map(|(_, shape)| bytes(shape))).ok());
+static SET: LazyLock<Option<RegexSet>> =
+    LazyLock::new(|| RegexSet::new(SHAPES.map(|(_, shape)| bytes(shape))).ok());
 
-static EACH: LazyLock<Vec<Regex>> = LazyLock::new(|| SHAPES.iter().filter_map(|(_, shape)| regex(shape)).collect());
+static EACH: LazyLock<Vec<Regex>> =
+    LazyLock::new(|| SHAPES.iter().filter_map(|(_, shape)| regex(shape)).collect());
 
 static CONFIGURED: LazyLock<Vec<Regex>> =
     LazyLock::new(|| CONFIGURATIONS.iter().filter_map(|(_, _, shape)| regex(shape)).collect());
@@ -87,7 +106,8 @@ fn regex(shape: &str) -> Option<Regex> {
     Regex::new(&bytes(shape)).ok()
 }
 
-/// Whether a file is of a toolchain, or of a package that everybody can download and there no more than a test or an example.
+/// Whether a file is of a toolchain, or of a package that everybody can download and there no more
+/// than a test or an example.
 pub fn is_public(path: &str) -> bool {
     TOOLCHAINS.iter().any(|toolchain| path.starts_with(toolchain))
         || below(path, &PACKAGES)
@@ -109,7 +129,9 @@ pub fn by_name(path: &str) -> Option<&'static str> {
     match name {
         _ if path.ends_with(".git/config") || path.ends_with(".git/HEAD") => Some(REPOSITORY),
         // A package was published with it; what is in it is looked at all the same.
-        _ if settled_by_content || name.ends_with(".pub") || below(path, &PUBLISHED).is_some() => None,
+        _ if settled_by_content || name.ends_with(".pub") || below(path, &PUBLISHED).is_some() => {
+            None
+        }
         ".env" => Some("an environment file"),
         _ if name.starts_with(".env.") && is_secret_file(path) => Some("an environment file"),
         _ if path.ends_with(".aws/credentials") => Some("AWS credentials"),
@@ -132,7 +154,8 @@ pub fn by_content(path: &str, content: &[u8]) -> Option<&'static str> {
             return Some(kind);
         }
     }
-    // Compiled: whatever it holds, it is not what people forget. Byte code stands beside its sources.
+    // Compiled: whatever it holds, it is not what people forget. Byte code stands beside its
+    // sources.
     if content.iter().take(512).any(|byte| *byte == 0) {
         return None;
     }
@@ -200,7 +223,8 @@ mod tests {
     /// Not written out, so that no scanner takes this file for what it looks for.
     fn token(prefix: &str, length: usize) -> String {
         let letters = b"aB3dE5gH7jK9mN1pQ4rS6tU8vW0xY2zA";
-        prefix.to_string() + &(0..length).map(|at| char::from(letters[at * 7 % letters.len()])).collect::<String>()
+        prefix.to_string()
+            + &(0..length).map(|at| char::from(letters[at * 7 % letters.len()])).collect::<String>()
     }
 
     fn key(kind: &str) -> String {
@@ -214,9 +238,21 @@ mod tests {
             ("a.pem", key("PRIVATE KEY"), Some("a private key")),
             ("a.pem", key("RSA PRIVATE KEY"), Some("a private key")),
             ("id_ed25519", key("OPENSSH PRIVATE KEY"), Some("a private key")),
-            ("a.asc", key("PGP PRIVATE KEY BLOCK").replacen('\n', "\n\n", 1), Some("a private key")),
-            ("a.pem", key("EC PRIVATE KEY").replacen('\n', "\nProc-Type: 4,ENCRYPTED\n\n", 1), Some("a private key")),
-            ("sa.json", format!("{{\"private_key\": {:?}}}", key("PRIVATE KEY")), Some("a private key")),
+            (
+                "a.asc",
+                key("PGP PRIVATE KEY BLOCK").replacen('\n', "\n\n", 1),
+                Some("a private key"),
+            ),
+            (
+                "a.pem",
+                key("EC PRIVATE KEY").replacen('\n', "\nProc-Type: 4,ENCRYPTED\n\n", 1),
+                Some("a private key"),
+            ),
+            (
+                "sa.json",
+                format!("{{\"private_key\": {:?}}}", key("PRIVATE KEY")),
+                Some("a private key"),
+            ),
             ("a.pem", key("CERTIFICATE"), None),
             ("a.pem", key("PUBLIC KEY"), None),
             ("ssl.py", "MARK = '-----BEGIN PRIVATE KEY-----'\n".into(), None),
@@ -239,7 +275,11 @@ mod tests {
                 Some("a registry's password"),
             ),
             ("root/.docker/config.json", "{\"credsStore\": \"ecr-login\"}".into(), None),
-            ("root/.git-credentials", "https://me:hunter2@example.org\n".into(), Some("a password")),
+            (
+                "root/.git-credentials",
+                "https://me:hunter2@example.org\n".into(),
+                Some("a password"),
+            ),
             ("xnpmrc", "_authToken=abc".into(), None),
         ];
         for (path, content, expected) in cases {

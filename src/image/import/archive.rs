@@ -1,5 +1,5 @@
-//! A tar that nobody vouches for: its table of contents, and its files read where they lie. Nothing is unpacked, so that no name
-//! in it can lead anywhere.
+//! A tar that nobody vouches for: its table of contents, and its files read where they lie. Nothing
+//! is unpacked, so that no name in it can lead anywhere.
 //!
 //! <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_06>, and GNU's long names:
 //! <https://www.gnu.org/software/tar/manual/html_node/Standard.html>
@@ -14,9 +14,11 @@ use tar::{EntryType, Header, PaxExtensions};
 
 use crate::error::{Error, Result};
 
-/// An image of a thousand layers, the most that a layout may have, has a few entries for each of them.
+/// An image of a thousand layers, the most that a layout may have, has a few entries for each of
+/// them.
 const ENTRY_LIMIT: usize = 20_000;
-/// Long names and extended headers are read into memory; a path that a file system takes has 4096 bytes at most.
+/// Long names and extended headers are read into memory; a path that a file system takes has 4096
+/// bytes at most.
 const EXTENSION_LIMIT: u64 = 64 * 1024;
 const BLOCK: u64 = 512;
 
@@ -25,7 +27,8 @@ const BLOCK: u64 = 512;
 enum Entry {
     /// Where the bytes are in the tar.
     File { offset: u64, size: u64 },
-    /// The name it leads to, which is in the tar as well: older engines write a layer once and lead to it.
+    /// The name it leads to, which is in the tar as well: older engines write a layer once and lead
+    /// to it.
     Link(String),
 }
 
@@ -41,8 +44,8 @@ impl Archive {
     /// Reads the table of contents.
     ///
     /// # Errors
-    /// Bad input for what is no tar, is truncated or compressed, has a name twice or one that leads out of it, or has more
-    /// entries than an image needs.
+    /// Bad input for what is no tar, is truncated or compressed, has a name twice or one that leads
+    /// out of it, or has more entries than an image needs.
     pub fn open(path: &Path) -> Result<Archive> {
         let no_file = |error| Error::input(format!("{} cannot be read", path.display())).why(error);
         let file = File::open(path).map_err(no_file)?;
@@ -54,7 +57,10 @@ impl Archive {
 
     /// The names of the files in it, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::File { .. })).map(|(name, _)| name.as_str())
+        self.entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry, Entry::File { .. }))
+            .map(|(name, _)| name.as_str())
     }
 
     /// Whether there is a file of this name.
@@ -118,15 +124,21 @@ impl Archive {
                 return Err(self.broken(format!("it has more than {ENTRY_LIMIT} entries")));
             }
             let kind = header.entry_type();
-            let extension = kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
+            let extension =
+                kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
             // Only what follows an extension is changed by it.
-            let own = header.entry_size().map_err(|_| self.broken(format!("the size at byte {at} is no number")))?;
+            let own = header
+                .entry_size()
+                .map_err(|_| self.broken(format!("the size at byte {at} is no number")))?;
             let bytes = if extension { own } else { size.take().unwrap_or(own) };
             let content = at + BLOCK;
-            let next = bytes.checked_next_multiple_of(BLOCK).and_then(|padded| content.checked_add(padded));
+            let next = bytes
+                .checked_next_multiple_of(BLOCK)
+                .and_then(|padded| content.checked_add(padded));
             let next = next.filter(|_| content.checked_add(bytes).is_some_and(|end| end <= length));
             let Some(next) = next else {
-                return Err(self.broken(format!("it is truncated: the entry at byte {at} has {bytes} bytes")));
+                return Err(self
+                    .broken(format!("it is truncated: the entry at byte {at} has {bytes} bytes")));
             };
             if extension {
                 let text = self.extension(content, bytes)?;
@@ -139,7 +151,9 @@ impl Archive {
                             b"linkpath" => link = Some(value),
                             b"size" => {
                                 let text = String::from_utf8_lossy(&value);
-                                size = Some(text.parse().map_err(|_| self.broken("a size is no number"))?);
+                                size = Some(
+                                    text.parse().map_err(|_| self.broken("a size is no number"))?,
+                                );
                             }
                             _ => {}
                         }
@@ -150,7 +164,9 @@ impl Archive {
                 }
             } else {
                 let name = name.take().unwrap_or_else(|| header.path_bytes().into_owned());
-                let link = link.take().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+                let link = link
+                    .take()
+                    .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
                 self.add(kind, &name, link.as_deref(), content, bytes)?;
             }
             at = next;
@@ -167,7 +183,14 @@ impl Archive {
         Ok(text)
     }
 
-    fn add(&mut self, kind: EntryType, name: &[u8], link: Option<&[u8]>, offset: u64, size: u64) -> Result<()> {
+    fn add(
+        &mut self,
+        kind: EntryType,
+        name: &[u8],
+        link: Option<&[u8]>,
+        offset: u64,
+        size: u64,
+    ) -> Result<()> {
         if kind.is_dir() || kind.is_pax_global_extensions() {
             return Ok(());
         }
@@ -179,7 +202,10 @@ impl Archive {
                 Entry::Link(self.inside(folder, link.unwrap_or_default())?)
             }
             EntryType::Link => Entry::Link(self.inside("", link.unwrap_or_default())?),
-            _ => return Err(self.broken(format!("{} is neither a file nor a folder", name.escape_default()))),
+            _ => {
+                return Err(self
+                    .broken(format!("{} is neither a file nor a folder", name.escape_default())));
+            }
         };
         match self.entries.insert(name.clone(), entry) {
             None => Ok(()),
@@ -188,11 +214,12 @@ impl Archive {
         }
     }
 
-    /// A name from the top of the archive, as it reads in `folder`. One that leads out of it is never meant well.
+    /// A name from the top of the archive, as it reads in `folder`. One that leads out of it is
+    /// never meant well.
     fn inside(&self, folder: &str, name: &[u8]) -> Result<String> {
         let outside = || self.broken(format!("`{}` leads out of it", name.escape_ascii()));
-        let text =
-            std::str::from_utf8(name).map_err(|_| self.broken(format!("`{}` is no name", name.escape_ascii())))?;
+        let text = std::str::from_utf8(name)
+            .map_err(|_| self.broken(format!("`{}` is no name", name.escape_ascii())))?;
         if text.starts_with('/') || text.contains(['\0', '\\']) {
             return Err(outside());
         }
@@ -211,8 +238,12 @@ impl Archive {
     }
 
     fn refuse_compressed(&self, bytes: &[u8]) -> Result<()> {
-        let known: [(&[u8], &str); 4] =
-            [(b"\x1f\x8b", "gunzip"), (b"\x28\xb5\x2f\xfd", "unzstd"), (b"BZh", "bunzip2"), (b"\xfd7zXZ", "unxz")];
+        let known: [(&[u8], &str); 4] = [
+            (b"\x1f\x8b", "gunzip"),
+            (b"\x28\xb5\x2f\xfd", "unzstd"),
+            (b"BZh", "bunzip2"),
+            (b"\xfd7zXZ", "unxz"),
+        ];
         match known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
             None => Ok(()),
             Some((_, command)) => Err(self
@@ -226,7 +257,9 @@ impl Archive {
 fn sums_up(header: &Header) -> bool {
     let sum = |range: &[u8]| range.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     let bytes = header.as_bytes();
-    header.cksum().is_ok_and(|said| said == sum(&bytes[..148]) + 8 * u32::from(b' ') + sum(&bytes[156..]))
+    header
+        .cksum()
+        .is_ok_and(|said| said == sum(&bytes[..148]) + 8 * u32::from(b' ') + sum(&bytes[156..]))
 }
 
 fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
@@ -248,7 +281,10 @@ impl Read for Part<'_> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.file.read_at(&mut buffer[..most], self.at)?;
         if read == 0 && most > 0 {
-            return Err(IoError::new(ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+            return Err(IoError::new(
+                ErrorKind::UnexpectedEof,
+                "the file became shorter while it was read",
+            ));
         }
         self.at += read as u64;
         self.left -= read as u64;
@@ -317,7 +353,10 @@ mod tests {
         assert_eq!(found("blobs/a").as_deref(), Some("one"));
         assert_eq!(found(&long).as_deref(), Some("two"));
         assert_eq!(found(&format!("pax/{}", "y".repeat(120))).as_deref(), Some("three"));
-        assert_eq!((found("b/layer.tar").as_deref(), found("c/layer.tar").as_deref()), (Some("one"), Some("one")));
+        assert_eq!(
+            (found("b/layer.tar").as_deref(), found("c/layer.tar").as_deref()),
+            (Some("one"), Some("one"))
+        );
         assert_eq!((found("d/layer.tar"), found("nope"), found("cut")), (None, None, None));
         assert_eq!(archive.names().count(), 3);
     }
@@ -337,7 +376,8 @@ mod tests {
             header.as_bytes().to_vec()
         };
         let pax = |text: &str| entry(EntryType::XHeader, b"x", b"", text.as_bytes());
-        let many = || std::iter::repeat_n(entry(EntryType::Directory, b"d", b"", b""), ENTRY_LIMIT + 1);
+        let many =
+            || std::iter::repeat_n(entry(EntryType::Directory, b"d", b"", b""), ENTRY_LIMIT + 1);
         let cases: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
             ("empty", vec![], "it is empty"),
             ("short", vec![b"x".to_vec()], "shorter than a header"),
@@ -345,22 +385,58 @@ mod tests {
             ("gzip", vec![[b"\x1f\x8b".to_vec(), vec![1; 1024]].concat()], "it is compressed"),
             ("no end", vec![file("a", b"one")], "the mark at a tar's end is missing"),
             ("cut in a header", vec![file("a", b"one"), vec![1; 100]], "truncated"),
-            ("cut in a file", vec![file("a", &[1; 1024])[..1000].to_vec()], "the entry at byte 0 has 1024 bytes"),
-            ("damaged", vec![file("a", b"one"), damaged(), end()], "the header at byte 1024 is damaged"),
+            (
+                "cut in a file",
+                vec![file("a", &[1; 1024])[..1000].to_vec()],
+                "the entry at byte 0 has 1024 bytes",
+            ),
+            (
+                "damaged",
+                vec![file("a", b"one"), damaged(), end()],
+                "the header at byte 1024 is damaged",
+            ),
             ("huge", vec![sized(u64::MAX), end()], "truncated"),
-            ("huge by an extension", vec![pax("29 size=18446744073709551615\n"), file("a", b""), end()], "truncated"),
+            (
+                "huge by an extension",
+                vec![pax("29 size=18446744073709551615\n"), file("a", b""), end()],
+                "truncated",
+            ),
             ("a size that is none", vec![pax("11 size=-1\n\n"), file("a", b""), end()], ""),
             ("above", vec![file("../a", b""), end()], "`../a` leads out of it"),
             ("above, later", vec![file("a/../../b", b""), end()], "leads out of it"),
             ("absolute", vec![file("/etc/passwd", b""), end()], "leads out of it"),
             ("no name", vec![file("./", b"x"), end()], "leads out of it"),
             ("no text", vec![entry(EntryType::Regular, b"\xff", b"", b""), end()], "is no name"),
-            ("a link above", vec![entry(EntryType::Symlink, b"a/b", b"../../c", b""), end()], "leads out of it"),
-            ("an absolute link", vec![entry(EntryType::Symlink, b"a", b"/etc/passwd", b""), end()], "leads out of it"),
-            ("a hard link above", vec![entry(EntryType::Link, b"a", b"../b", b""), end()], "leads out of it"),
-            ("a device", vec![entry(EntryType::Char, b"tty", b"", b""), end()], "neither a file nor a folder"),
-            ("a pipe", vec![entry(EntryType::Fifo, b"p", b"", b""), end()], "neither a file nor a folder"),
-            ("sparse", vec![entry(EntryType::GNUSparse, b"s", b"", b""), end()], "neither a file nor a folder"),
+            (
+                "a link above",
+                vec![entry(EntryType::Symlink, b"a/b", b"../../c", b""), end()],
+                "leads out of it",
+            ),
+            (
+                "an absolute link",
+                vec![entry(EntryType::Symlink, b"a", b"/etc/passwd", b""), end()],
+                "leads out of it",
+            ),
+            (
+                "a hard link above",
+                vec![entry(EntryType::Link, b"a", b"../b", b""), end()],
+                "leads out of it",
+            ),
+            (
+                "a device",
+                vec![entry(EntryType::Char, b"tty", b"", b""), end()],
+                "neither a file nor a folder",
+            ),
+            (
+                "a pipe",
+                vec![entry(EntryType::Fifo, b"p", b"", b""), end()],
+                "neither a file nor a folder",
+            ),
+            (
+                "sparse",
+                vec![entry(EntryType::GNUSparse, b"s", b"", b""), end()],
+                "neither a file nor a folder",
+            ),
             ("twice", vec![file("a", b"one"), file("./a", b"two"), end()], "it has a twice"),
             (
                 "a file and a link",
@@ -369,7 +445,11 @@ mod tests {
             ),
             (
                 "a long name",
-                vec![entry(EntryType::GNULongName, b"l", b"", &vec![b'x'; 65 << 10]), file("a", b""), end()],
+                vec![
+                    entry(EntryType::GNULongName, b"l", b"", &vec![b'x'; 65 << 10]),
+                    file("a", b""),
+                    end(),
+                ],
                 "a name in it has",
             ),
             ("many", many().collect(), "more than 20000 entries"),
@@ -378,7 +458,7 @@ mod tests {
             let error = opened(&parts).expect_err(name);
             assert_eq!(error.kind.exit_code(), 2, "{name}: {error}");
             assert!(error.why.as_deref().unwrap_or_default().contains(why), "{name}: {error}");
-            assert!(error.fix.is_some(), "{name}: {error}");
+            assert!(!error.fixes.is_empty(), "{name}: {error}");
         }
     }
 

@@ -1,6 +1,7 @@
-//! What `docker save` writes (<https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format>):
-//! engines with the containerd store write the layout as it is in a registry, those with an older store the layers unpacked.
-//! Those are packed here, into one and the same image every time.
+//! What `docker save` writes
+//! (<https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format>):
+//! engines with the containerd store write the layout as it is in a registry, those with an older
+//! store the layers unpacked. Those are packed here, into one and the same image every time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,23 +41,36 @@ impl Saved {
             #[serde(default)]
             layers: Option<Vec<String>>,
         }
-        let entries: Vec<Entry> = serde_json::from_slice(bytes).map_err(|error| format!("manifest.json: {error}"))?;
+        let entries: Vec<Entry> =
+            serde_json::from_slice(bytes).map_err(|error| format!("manifest.json: {error}"))?;
         let mut entries = entries.into_iter();
         match (entries.next(), entries.next()) {
-            (Some(Entry { config, layers, .. }), None) => Ok(Saved { config, layers: layers.unwrap_or_default() }),
+            (Some(Entry { config, layers, .. }), None) => {
+                Ok(Saved { config, layers: layers.unwrap_or_default() })
+            }
             (None, _) => Err("manifest.json names no image".into()),
             (Some(one), Some(other)) => {
-                let name = |entry: Entry| entry.repo_tags.into_iter().flatten().next().unwrap_or(entry.config);
-                Err(format!("it has more than one image, {} and {}: save one at a time", name(one), name(other)))
+                let name = |entry: Entry| {
+                    entry.repo_tags.into_iter().flatten().next().unwrap_or(entry.config)
+                };
+                Err(format!(
+                    "it has more than one image, {} and {}: save one at a time",
+                    name(one),
+                    name(other)
+                ))
             }
         }
     }
 }
 
 fn packing(source: &Source, name: &str) -> Result<Packing> {
-    let (_, reader) = source.file(name)?.ok_or_else(|| source.broken(format!("it has no {name}")))?;
+    let (_, reader) =
+        source.file(name)?.ok_or_else(|| source.broken(format!("it has no {name}")))?;
     let mut beginning = Vec::new();
-    reader.take(4).read_to_end(&mut beginning).map_err(|error| source.broken(format!("{name}: {error}")))?;
+    reader
+        .take(4)
+        .read_to_end(&mut beginning)
+        .map_err(|error| source.broken(format!("{name}: {error}")))?;
     Ok(Packing::of(&beginning))
 }
 
@@ -72,10 +86,12 @@ pub fn has_plain_layer(source: &Source, saved: &Saved) -> Result<bool> {
     Ok(plain)
 }
 
-/// Writes the image as a layout into `folder`, its layers packed, its configuration as it is, its manifest with `annotations`.
+/// Writes the image as a layout into `folder`, its layers packed, its configuration as it is, its
+/// manifest with `annotations`.
 ///
 /// # Errors
-/// Bad input when its parts do not fit together: a layer is not there, or is another one than the configuration says.
+/// Bad input when its parts do not fit together: a layer is not there, or is another one than the
+/// configuration says.
 pub fn write(
     source: &Source,
     saved: &Saved,
@@ -92,9 +108,14 @@ pub fn write(
     if Digest::parse(&format!("sha256:{hex}")).is_ok_and(|said| said != digest) {
         return Err(source.broken(format!("the bytes of {name} have the digest {digest}")));
     }
-    let says: Value = serde_json::from_slice(&config).map_err(|error| source.broken(format!("{name}: {error}")))?;
-    let diff_ids: Vec<&str> =
-        says["rootfs"]["diff_ids"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let says: Value = serde_json::from_slice(&config)
+        .map_err(|error| source.broken(format!("{name}: {error}")))?;
+    let diff_ids: Vec<&str> = says["rootfs"]["diff_ids"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     if diff_ids.len() != saved.layers.len() {
         return Err(source.broken(format!(
             "it has {} layers, and its configuration {}",
@@ -105,10 +126,12 @@ pub fn write(
 
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     for layer in &saved.layers {
-        let (size, _) = source.file(layer)?.ok_or_else(|| source.broken(format!("it has no {layer}")))?;
+        let (size, _) =
+            source.file(layer)?.ok_or_else(|| source.broken(format!("it has no {layer}")))?;
         sizes.insert(layer, size);
     }
-    let bar = report.bytes("packing", sizes.values().fold(0, |sum, size| sum.saturating_add(*size)));
+    let bar =
+        report.bytes("packing", sizes.values().fold(0, |sum, size| sum.saturating_add(*size)));
     let mut layers: BTreeMap<&str, Value> = BTreeMap::new();
     let mut stack = Vec::new();
     for (layer, diff_id) in saved.layers.iter().zip(&diff_ids) {
@@ -123,9 +146,11 @@ pub fn write(
     bar.finish();
 
     let config = put(folder, CONFIG, &config)?;
-    let mut manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": stack });
+    let mut manifest =
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": stack });
     if !annotations.is_empty() {
-        let sorted: BTreeMap<&str, &str> = annotations.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let sorted: BTreeMap<&str, &str> =
+            annotations.iter().map(|(name, value)| (&**name, &**value)).collect();
         manifest["annotations"] = json!(sorted);
     }
     let manifest = put(folder, MANIFEST, manifest.to_string().as_bytes())?;
@@ -139,13 +164,22 @@ pub fn write(
 }
 
 /// Writes one layer, packed, and gives its descriptor.
-fn layer(source: &Source, name: &str, diff_id: &str, folder: &Path, bar: &Bar, stop: &Stop) -> Result<Value> {
+fn layer(
+    source: &Source,
+    name: &str,
+    diff_id: &str,
+    folder: &Path,
+    bar: &Bar,
+    stop: &Stop,
+) -> Result<Value> {
     let packing = packing(source, name)?;
-    let (size, mut reader) = source.file(name)?.ok_or_else(|| source.broken(format!("it has no {name}")))?;
+    let (size, mut reader) =
+        source.file(name)?.ok_or_else(|| source.broken(format!("it has no {name}")))?;
     let writing = folder.join(BLOBS).join("layer");
     let (packed, ending) = match packing {
         Packing::No => {
-            let mut file = File::create_new(&writing).map_err(|error| unwritable(&writing, &error))?;
+            let mut file =
+                File::create_new(&writing).map_err(|error| unwritable(&writing, &error))?;
             let mut counted = Counted { reader: &mut reader, bar };
             let packed = pack::gzip(&mut counted, &mut file, pack::threads(), stop);
             // Its length was compared when the archive was opened: what fails now is a disk.
@@ -153,9 +187,17 @@ fn layer(source: &Source, name: &str, diff_id: &str, folder: &Path, bar: &Bar, s
         }
         // Unpacking is for who runs it, and compares it then.
         Packing::Gzip | Packing::Zstd => {
-            let digest = save(&mut reader, &writing, bar, stop).map_err(|error| error.of(source, name))?;
+            let digest =
+                save(&mut reader, &writing, bar, stop).map_err(|error| error.of(source, name))?;
             let ending = if packing == Packing::Gzip { "+gzip" } else { "+zstd" };
-            (Packed { digest, size, diff_id: Digest::parse(diff_id).map_err(|error| source.broken(error))? }, ending)
+            (
+                Packed {
+                    digest,
+                    size,
+                    diff_id: Digest::parse(diff_id).map_err(|error| source.broken(error))?,
+                },
+                ending,
+            )
         }
     };
     if packed.diff_id.as_str() != diff_id {
@@ -167,7 +209,9 @@ fn layer(source: &Source, name: &str, diff_id: &str, folder: &Path, bar: &Bar, s
     }
     let path = folder.join(BLOBS).join(packed.digest.hex());
     std::fs::rename(&writing, &path).map_err(|error| unwritable(&path, &error))?;
-    Ok(json!({ "mediaType": format!("{LAYER}{ending}"), "digest": packed.digest.as_str(), "size": packed.size }))
+    Ok(
+        json!({ "mediaType": format!("{LAYER}{ending}"), "digest": packed.digest.as_str(), "size": packed.size }),
+    )
 }
 
 /// Writes a blob, and gives its descriptor.
@@ -192,20 +236,23 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// An engine saves of an image for several platforms what it has of it. Where that is the image of one platform, this is the
-/// index.json that names just that one; none when all is there.
+/// An engine saves of an image for several platforms what it has of it. Where that is the image of
+/// one platform, this is the index.json that names just that one; none when all is there.
 ///
 /// # Errors
 /// Bad input when index.json is none.
 pub fn only_whole(source: &Source, index: &[u8]) -> Result<Option<Vec<u8>>> {
-    let index: Value = serde_json::from_slice(index).map_err(|error| source.broken(format!("index.json: {error}")))?;
+    let index: Value = serde_json::from_slice(index)
+        .map_err(|error| source.broken(format!("index.json: {error}")))?;
     let entries = index["manifests"].as_array().cloned().unwrap_or_default();
     let [root] = entries.as_slice() else { return Ok(None) };
     let blob = |descriptor: &Value| {
         let digest = descriptor["digest"].as_str().unwrap_or_default();
         format!("{BLOBS}/{}", digest.strip_prefix("sha256:").unwrap_or("none"))
     };
-    let Some(children) = source.value(&blob(root)).ok().flatten().map(|root| root["manifests"].clone()) else {
+    let Some(children) =
+        source.value(&blob(root)).ok().flatten().map(|root| root["manifests"].clone())
+    else {
         return Ok(None);
     };
     let is_whole = |child: &&Value| {
@@ -234,7 +281,10 @@ mod tests {
         let saved = Saved::parse(one.as_bytes()).expect("one image");
         assert_eq!(saved, Saved { config: "c.json".into(), layers: vec!["l/layer.tar".into()] });
         let empty = r#"[{"Config":"c.json","RepoTags":null,"Layers":null}]"#;
-        assert_eq!(Saved::parse(empty.as_bytes()).expect("from scratch").layers, Vec::<String>::new());
+        assert_eq!(
+            Saved::parse(empty.as_bytes()).expect("from scratch").layers,
+            Vec::<String>::new()
+        );
         let two = r#"[{"Config":"c","RepoTags":["a:1"],"Layers":[]},{"Config":"d","Layers":[]}]"#;
         let cases = [
             ("[]", "names no image"),

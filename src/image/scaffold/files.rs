@@ -22,8 +22,8 @@ pub fn base(stack: &Stack) -> Option<String> {
     }
 }
 
-/// The files, `base` being [`base`] with its digest where that is known. `.github/…` belongs to the root of the repository, whose
-/// workflows are `workflows`: their names and texts.
+/// The files, `base` being [`base`] with its digest where that is known. `.github/…` belongs to the
+/// root of the repository, whose workflows are `workflows`: their names and texts.
 pub fn files(facts: &Facts, base: &str, workflows: &[File]) -> Vec<File> {
     let mut files = vec![("service.yaml".to_string(), service(facts))];
     if let Some((dockerfile, ignore)) = image(facts, base) {
@@ -36,9 +36,11 @@ pub fn files(facts: &Facts, base: &str, workflows: &[File]) -> Vec<File> {
     files
 }
 
-/// The name of the workflow that calls the pipeline: of the one that does, else a name that no other workflow has.
+/// The name of the workflow that calls the pipeline: of the one that does, else a name that no
+/// other workflow has.
 fn workflow(workflows: &[File]) -> &str {
-    let calls = workflows.iter().find(|(_, text)| text.contains(CALL)).map(|(name, _)| name.as_str());
+    let calls =
+        workflows.iter().find(|(_, text)| text.contains(CALL)).map(|(name, _)| name.as_str());
     let taken = workflows.iter().any(|(name, _)| name == "ci.yml");
     calls.unwrap_or(if taken { "cicd.yml" } else { "ci.yml" })
 }
@@ -68,8 +70,8 @@ resources: {{cpu: 250m, memory: 512Mi}}
     )
 }
 
-/// The Dockerfile and its .dockerignore. No HEALTHCHECK: Kubernetes, ECS behind a load balancer and `cicd` itself ask the health
-/// path from outside, and a second asker inside only costs.
+/// The Dockerfile and its .dockerignore. No HEALTHCHECK: Kubernetes, ECS behind a load balancer and
+/// `cicd` itself ask the health path from outside, and a second asker inside only costs.
 fn image(facts: &Facts, base: &str) -> Option<File> {
     let (text, ignore) = match &facts.stack {
         Stack::Python(python) => python::image(python, facts.port, base),
@@ -89,12 +91,15 @@ ENV SERVICE_VERSION=${VERSION} \\
 
 /// A .dockerignore for contexts that are copied as a whole.
 fn deny(more: &str) -> String {
-    format!("# What must not get into the image.\n.git\n.github\n.env*\n**/*.pem\nDockerfile\ntarget\n{more}")
+    format!(
+        "# What must not get into the image.\n.git\n.github\n.env*\n**/*.pem\nDockerfile\ntarget\n{more}"
+    )
 }
 
 /// What a write would change, as a unified diff of one hunk; empty when nothing.
 pub fn diff(path: &str, before: Option<&str>, after: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (before.unwrap_or_default().lines().collect(), after.lines().collect());
+    let (old, new): (Vec<&str>, Vec<&str>) =
+        (before.unwrap_or_default().lines().collect(), after.lines().collect());
     if before == Some(after) {
         return String::new();
     }
@@ -104,9 +109,17 @@ pub fn diff(path: &str, before: Option<&str>, after: &str) -> String {
     let (gone, come) = (&old[same..old.len() - end], &new[same..new.len() - end]);
     let from = if before.is_some() { format!("a/{path}") } else { "/dev/null".into() };
     let start = |lines: &[&str]| if lines.is_empty() { same } else { same + 1 };
-    let mut text =
-        format!("--- {from}\n+++ b/{path}\n@@ -{},{} +{},{} @@\n", start(gone), gone.len(), start(come), come.len());
-    let lines = gone.iter().map(|line| format!("-{line}\n")).chain(come.iter().map(|line| format!("+{line}\n")));
+    let mut text = format!(
+        "--- {from}\n+++ b/{path}\n@@ -{},{} +{},{} @@\n",
+        start(gone),
+        gone.len(),
+        start(come),
+        come.len()
+    );
+    let lines = gone
+        .iter()
+        .map(|line| format!("-{line}\n"))
+        .chain(come.iter().map(|line| format!("+{line}\n")));
     text.extend(lines);
     text
 }
@@ -133,7 +146,8 @@ mod tests {
 
     /// A repository of each language, and what is written for it.
     fn written(files_of: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
-        let tree = files_of.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
+        let tree =
+            files_of.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
         let facts = facts::read(&tree, "x").expect("it is something");
         let base = base(&facts.stack).map(|base| format!("{base}@sha256:abc")).unwrap_or_default();
         files(&facts, &base, &[]).into_iter().collect()
@@ -158,10 +172,18 @@ mod tests {
                 ("pdm.lock", "name = \"fastapi\"\nname = \"uvicorn\""),
                 ("main.py", app),
             ],
-            &[("requirements.txt", "-r requirements/x.txt\nx==1\n"), ("requirements/x.txt", ""), ("main.py", "")],
+            &[
+                ("requirements.txt", "-r requirements/x.txt\nx==1\n"),
+                ("requirements/x.txt", ""),
+                ("main.py", ""),
+            ],
             &[("package.json", r#"{"scripts":{"build":"tsc"}}"#), ("package-lock.json", "{}")],
             &[("go.mod", "module x\ngo 1.27\n"), ("cmd/x/main.go", "package main\n")],
-            &[("go.mod", "module x\ngo 1.27\n"), ("vendor/modules.txt", ""), ("main.go", "package main\n")],
+            &[
+                ("go.mod", "module x\ngo 1.27\n"),
+                ("vendor/modules.txt", ""),
+                ("main.go", "package main\n"),
+            ],
         ];
         for repository in repositories {
             let files = written(repository);
@@ -174,7 +196,8 @@ mod tests {
             };
             assert_eq!(rules::lint(&looked), [], "{}", files["Dockerfile"]);
             let service: crate::config::service::Service =
-                crate::config::parse(&files["service.yaml"], std::path::Path::new("service.yaml")).expect("a service");
+                crate::config::parse(&files["service.yaml"], std::path::Path::new("service.yaml"))
+                    .expect("a service");
             assert_eq!(service.name.to_string(), "x");
             // What the Dockerfile copies, its .dockerignore lets in.
             for copy in dockerfile.instructions.iter().filter(|one| one.keyword == "COPY") {
@@ -207,6 +230,9 @@ mod tests {
         assert_eq!(workflow(&[]), "ci.yml");
         assert_eq!(workflow(&[of("ci.yml", "on: push")]), "cicd.yml");
         assert_eq!(workflow(&[of("ci.yml", WORKFLOW)]), "ci.yml");
-        assert_eq!(workflow(&[of("ci.yml", "on: push"), of("deliver.yaml", WORKFLOW)]), "deliver.yaml");
+        assert_eq!(
+            workflow(&[of("ci.yml", "on: push"), of("deliver.yaml", WORKFLOW)]),
+            "deliver.yaml"
+        );
     }
 }

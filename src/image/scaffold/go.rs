@@ -2,7 +2,8 @@
 
 use super::facts::{Tree, sources};
 
-/// The oldest Go that still gets security fixes: a newer one builds what an older one did. <https://go.dev/doc/devel/release>
+/// The oldest Go that still gets security fixes: a newer one builds what an older one did.
+/// <https://go.dev/doc/devel/release>
 const OLDEST: (u32, u32) = (1, 26);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +28,18 @@ pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Go {
         sources(tree).filter(|(path, text)| path.ends_with(".go") && is_main(text)).collect();
     let mut packages: Vec<String> = mains
         .iter()
-        .map(|(path, _)| path.rsplit_once('/').map_or(".".to_string(), |(folder, _)| format!("./{folder}")))
+        .map(|(path, _)| {
+            path.rsplit_once('/').map_or(".".to_string(), |(folder, _)| format!("./{folder}"))
+        })
         .collect();
     packages.dedup();
-    let module_name = module.lines().find_map(|line| line.strip_prefix("module ")).unwrap_or_default().trim();
+    let module_name =
+        module.lines().find_map(|line| line.strip_prefix("module ")).unwrap_or_default().trim();
     let own = module_name.rsplit('/').next().unwrap_or_default();
     let serves = |package: &String| {
         mains.iter().any(|(path, text)| {
-            text.contains("ListenAndServe") && path.starts_with(&format!("{}/", package.trim_start_matches("./")))
+            text.contains("ListenAndServe")
+                && path.starts_with(&format!("{}/", package.trim_start_matches("./")))
         })
     };
     // The root's, the one of the module's name, the one that listens.
@@ -42,7 +47,9 @@ pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Go {
         (package != ".", !package.ends_with(&format!("/{own}")), !serves(package), package.clone())
     });
     if packages.is_empty() {
-        notes.push("no source is `package main`: correct the package that the Dockerfile builds".into());
+        notes.push(
+            "no source is `package main`: correct the package that the Dockerfile builds".into(),
+        );
     }
     if let [taken, others @ ..] = packages.as_slice()
         && !others.is_empty()
@@ -64,8 +71,9 @@ pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Go {
 
 /// Whether a source is of a program, and of one that is built by default.
 fn is_main(text: &str) -> bool {
-    let ignored =
-        text.lines().any(|line| line.starts_with("//go:build ignore") || line.starts_with("// +build ignore"));
+    let ignored = text
+        .lines()
+        .any(|line| line.starts_with("//go:build ignore") || line.starts_with("// +build ignore"));
     !ignored && text.lines().any(|line| line.trim() == "package main")
 }
 
@@ -110,11 +118,30 @@ mod tests {
     fn the_module_says_version_and_main_package() {
         let main = "package main\n";
         let cases: &[(&[(&str, &str)], &str, &str, usize)] = &[
-            (&[("go.mod", "module x\n\ngo 1.27.1\n"), ("cmd/api/main.go", main)], "./cmd/api", "1.27", 0),
-            (&[("go.mod", "module x\ngo 1.21\n"), ("main.go", main), ("cmd/tool/main.go", main)], ".", "1.26", 1),
-            (&[("go.mod", "module x\ngo 1.26\ntoolchain go1.28.2\n"), ("main.go", main)], ".", "1.28", 0),
             (
-                &[("go.mod", "module o/api\ngo 1.27rc1\n"), ("cmd/a/m.go", main), ("cmd/api/m.go", main)],
+                &[("go.mod", "module x\n\ngo 1.27.1\n"), ("cmd/api/main.go", main)],
+                "./cmd/api",
+                "1.27",
+                0,
+            ),
+            (
+                &[("go.mod", "module x\ngo 1.21\n"), ("main.go", main), ("cmd/tool/main.go", main)],
+                ".",
+                "1.26",
+                1,
+            ),
+            (
+                &[("go.mod", "module x\ngo 1.26\ntoolchain go1.28.2\n"), ("main.go", main)],
+                ".",
+                "1.28",
+                0,
+            ),
+            (
+                &[
+                    ("go.mod", "module o/api\ngo 1.27rc1\n"),
+                    ("cmd/a/m.go", main),
+                    ("cmd/api/m.go", main),
+                ],
                 "./cmd/api",
                 "1.27",
                 1,
@@ -129,11 +156,22 @@ mod tests {
                 "1.26",
                 1,
             ),
-            (&[("go.mod", "module x\ngo 1.26"), ("gen.go", "//go:build ignore\npackage main\n")], ".", "1.26", 1),
-            (&[("go.mod", "module x\ngo 1.26"), ("main.go", "package main\nimport \"C\"\n")], ".", "1.26", 1),
+            (
+                &[("go.mod", "module x\ngo 1.26"), ("gen.go", "//go:build ignore\npackage main\n")],
+                ".",
+                "1.26",
+                1,
+            ),
+            (
+                &[("go.mod", "module x\ngo 1.26"), ("main.go", "package main\nimport \"C\"\n")],
+                ".",
+                "1.26",
+                1,
+            ),
         ];
         for (files, package, version, count) in cases {
-            let tree = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
+            let tree =
+                files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
             let mut notes = Vec::new();
             let go = read(&tree, &mut notes);
             assert_eq!(

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::facts::{Tree, Unknown, sources};
 
-/// The releases with long-term support, the best first. <https://nodejs.org/en/about/previous-releases>
+/// The releases with long-term support, the best first.
+/// <https://nodejs.org/en/about/previous-releases>
 const VERSIONS: [u32; 3] = [24, 22, 26];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,8 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Around {
     Nothing,
-    /// `prepare` alone, which sets up git's hooks: there is no git in an image, and nothing to set up.
+    /// `prepare` alone, which sets up git's hooks: there is no git in an image, and nothing to set
+    /// up.
     Hooks,
     /// They read sources, and may run what is only there for development.
     Scripts(Vec<&'static str>),
@@ -32,7 +34,8 @@ pub enum Around {
 fn around(package: &Value) -> Around {
     let script = |name: &str| package["scripts"][name].as_str();
     let sets_up_hooks = |prepare: &str| {
-        let tools = ["husky", "lefthook", "simple-git-hooks", "pre-commit", "is-ci", "true", "exit"];
+        let tools =
+            ["husky", "lefthook", "simple-git-hooks", "pre-commit", "is-ci", "true", "exit"];
         let parts = prepare.split(['&', '|', ';']).filter(|part| !part.trim().is_empty());
         parts
             .map(|part| part.split_whitespace().find(|word| *word != "npx"))
@@ -54,8 +57,12 @@ fn around(package: &Value) -> Around {
 /// # Errors
 /// The dependencies are locked by another tool than npm.
 pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Result<Node, Unknown> {
-    let package: Value = tree.get("package.json").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let manager = package["packageManager"].as_str().unwrap_or("npm").split('@').next().unwrap_or("npm");
+    let package: Value = tree
+        .get("package.json")
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let manager =
+        package["packageManager"].as_str().unwrap_or("npm").split('@').next().unwrap_or("npm");
     for (file, name, tool) in [
         ("pnpm-lock.yaml", "pnpm", "pnpm"),
         ("yarn.lock", "yarn", "Yarn"),
@@ -82,9 +89,11 @@ pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Result<Node, Unknown> {
         .into_iter()
         .find_map(|file| tree.get(file))
         .map(|text| text.trim().trim_start_matches('v'));
-    let asked =
-        asked.filter(|text| text.starts_with(|c: char| c.is_ascii_digit())).or(package["engines"]["node"].as_str());
-    let version = VERSIONS.into_iter().find(|major| asked.is_none_or(|range| allows(range, *major)));
+    let asked = asked
+        .filter(|text| text.starts_with(|c: char| c.is_ascii_digit()))
+        .or(package["engines"]["node"].as_str());
+    let version =
+        VERSIONS.into_iter().find(|major| asked.is_none_or(|range| allows(range, *major)));
     if let (None, Some(range)) = (version, asked) {
         notes.push(format!(
             "the project wants Node {range}, and the image has Node {}: correct one of them",
@@ -99,12 +108,14 @@ pub fn read(tree: &Tree, notes: &mut Vec<String>) -> Result<Node, Unknown> {
     })
 }
 
-/// What `npm start` would run in the end, without the shell and the npm around it, which keep signals from it.
+/// What `npm start` would run in the end, without the shell and the npm around it, which keep
+/// signals from it.
 fn command(package: &Value, tree: &Tree, notes: &mut Vec<String>) -> Vec<String> {
     let start = package["scripts"]["start"].as_str().unwrap_or_default();
     let last = start.rsplit("&&").next().unwrap_or_default();
     let set = |word: &&str| {
-        word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+        word.split_once('=')
+            .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
     };
     let words: Vec<String> = last.split_whitespace().skip_while(set).map(str::to_string).collect();
     let plain = words.iter().all(|word| !word.contains(['$', '|', ';', '"', '\'']));
@@ -114,8 +125,9 @@ fn command(package: &Value, tree: &Tree, notes: &mut Vec<String>) -> Vec<String>
         }
         return words;
     }
-    let known =
-        ["server.js", "index.js", "src/server.js", "src/index.js"].into_iter().find(|file| tree.contains_key(*file));
+    let known = ["server.js", "index.js", "src/server.js", "src/index.js"]
+        .into_iter()
+        .find(|file| tree.contains_key(*file));
     let main = package["main"].as_str().or(known).unwrap_or("server.js");
     if !start.is_empty() {
         notes.push(format!("the start script is `{start}`, not `node FILE`: the image runs `node {main}`; correct CMD if it is another file"));
@@ -123,19 +135,23 @@ fn command(package: &Value, tree: &Tree, notes: &mut Vec<String>) -> Vec<String>
     vec!["node".into(), main.into()]
 }
 
-/// Whether a range of npm's grammar takes some release of a major version. <https://github.com/npm/node-semver#ranges>
+/// Whether a range of npm's grammar takes some release of a major version.
+/// <https://github.com/npm/node-semver#ranges>
 fn allows(range: &str, major: u32) -> bool {
     let spaced = [">=", "<=", ">", "<", "^", "~", "="]
         .iter()
         .fold(range.to_string(), |text, sign| text.replace(&format!("{sign} "), sign));
     spaced.split("||").any(|all| match all.trim().split_once(" - ") {
-        Some((from, to)) => clause(&format!(">={from}"), major) && clause(&format!("<={to}"), major),
+        Some((from, to)) => {
+            clause(&format!(">={from}"), major) && clause(&format!("<={to}"), major)
+        }
         None => all.split_whitespace().all(|one| clause(one, major)),
     })
 }
 
 fn clause(text: &str, major: u32) -> bool {
-    let sign: String = text.chars().take_while(|c| !c.is_ascii_alphanumeric() && *c != '*').collect();
+    let sign: String =
+        text.chars().take_while(|c| !c.is_ascii_alphanumeric() && *c != '*').collect();
     let version = text[sign.len()..].trim_start_matches('v');
     let mut parts = version.split('.');
     let Some(Ok(asked)) = parts.next().map(str::parse::<u32>) else { return true };
@@ -150,7 +166,8 @@ fn clause(text: &str, major: u32) -> bool {
 }
 
 pub fn image(node: &Node, port: u16, base: &str) -> String {
-    let command = node.command.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let command =
+        node.command.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
     let scripts = match &node.around {
         Around::Scripts(scripts) => scripts.as_slice(),
         _ => &[],
@@ -171,7 +188,11 @@ pub fn image(node: &Node, port: u16, base: &str) -> String {
     }
     steps.extend(node.build.then(|| "npm run build".into()));
     steps.extend(later.then(|| "npm prune --omit=dev".into()));
-    let build = if steps.is_empty() { String::new() } else { format!("RUN {}\n", steps.join(" && \\\n    ")) };
+    let build = if steps.is_empty() {
+        String::new()
+    } else {
+        format!("RUN {}\n", steps.join(" && \\\n    "))
+    };
     format!(
         "
 # build: the dependencies, from the lock file, and the sources.
@@ -203,7 +224,13 @@ mod tests {
     fn package_json_says_version_and_command() {
         // package.json, another file; the command, the version, how many notes.
         let cases = [
-            (r#"{"scripts":{"start":"node src/x.js","build":"tsc"}}"#, ("x", ""), "node src/x.js", 24, 0),
+            (
+                r#"{"scripts":{"start":"node src/x.js","build":"tsc"}}"#,
+                ("x", ""),
+                "node src/x.js",
+                24,
+                0,
+            ),
             (
                 r#"{"scripts":{"start":"NODE_ENV=production node --enable-source-maps dist/a.js"}}"#,
                 ("x", ""),
@@ -211,17 +238,35 @@ mod tests {
                 24,
                 0,
             ),
-            (r#"{"scripts":{"start":"npm run migrate && node a.js"}}"#, ("x", ""), "node a.js", 24, 1),
+            (
+                r#"{"scripts":{"start":"npm run migrate && node a.js"}}"#,
+                ("x", ""),
+                "node a.js",
+                24,
+                1,
+            ),
             (r#"{"scripts":{"start":"next start"}}"#, ("index.js", ""), "node index.js", 24, 1),
             (r#"{"main":"dist/main.js"}"#, ("x", ""), "node dist/main.js", 24, 0),
             (r#"{"engines":{"node":">=20 <23"}}"#, ("x", ""), "node server.js", 22, 0),
-            (r#"{"engines":{"node":"22 || 26"}}"#, (".nvmrc", "v26.1.0\n"), "node server.js", 26, 0),
+            (
+                r#"{"engines":{"node":"22 || 26"}}"#,
+                (".nvmrc", "v26.1.0\n"),
+                "node server.js",
+                26,
+                0,
+            ),
             (r#"{"engines":{"node":"18.x"}}"#, (".nvmrc", "lts/*"), "node server.js", 24, 1),
             (r#"{"workspaces":["a"]}"#, ("x", ""), "node server.js", 24, 1),
         ];
         for (package, (file, text), command, version, count) in cases {
-            let files = [("package.json", package), ("package-lock.json", "{}"), ("src/x.js", "SIGTERM"), (file, text)];
-            let tree = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
+            let files = [
+                ("package.json", package),
+                ("package-lock.json", "{}"),
+                ("src/x.js", "SIGTERM"),
+                (file, text),
+            ];
+            let tree =
+                files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
             let mut notes = Vec::new();
             let node = read(&tree, &mut notes).expect("npm");
             assert_eq!(
@@ -242,14 +287,24 @@ mod tests {
             (r#"{"prepare":"husky; npm run compile"}"#, Around::Scripts(vec!["prepare"])),
             (r#"{"prepare":"node tools/pre-commit.js"}"#, Around::Scripts(vec!["prepare"])),
             (r#"{"prepare":"is-ci || npx husky"}"#, Around::Hooks),
-            (r#"{"install":"node-gyp rebuild","postinstall":"x"}"#, Around::Scripts(vec!["install"])),
+            (
+                r#"{"install":"node-gyp rebuild","postinstall":"x"}"#,
+                Around::Scripts(vec!["install"]),
+            ),
             (r#"{"prepare":"npm run build"}"#, Around::Scripts(vec!["prepare"])),
             (r#"{"preinstall":"npx only-allow npm"}"#, Around::Nothing),
-            (r#"{"prepare":"husky","postinstall":"prisma generate"}"#, Around::Scripts(vec!["postinstall"])),
-            (r#"{"install":"node-gyp rebuild","prepare":"tsc"}"#, Around::Scripts(vec!["install", "prepare"])),
+            (
+                r#"{"prepare":"husky","postinstall":"prisma generate"}"#,
+                Around::Scripts(vec!["postinstall"]),
+            ),
+            (
+                r#"{"install":"node-gyp rebuild","prepare":"tsc"}"#,
+                Around::Scripts(vec!["install", "prepare"]),
+            ),
         ];
         for (scripts, expected) in cases {
-            let package: Value = serde_json::from_str(&format!(r#"{{"scripts":{scripts}}}"#)).expect("JSON");
+            let package: Value =
+                serde_json::from_str(&format!(r#"{{"scripts":{scripts}}}"#)).expect("JSON");
             assert_eq!(around(&package), expected, "{scripts}");
         }
     }

@@ -5,15 +5,17 @@ use toml::Table;
 use super::facts::{Tree, sources};
 use crate::check::rules::{is_secret_file, leaves_out};
 
-/// The versions of the tools that the build stages install. Everything else comes from the project's own lock file. pdm says
-/// itself which versions it was tested with (`locked`); a later release of what it needs has broken it before.
+/// The versions of the tools that the build stages install. Everything else comes from the
+/// project's own lock file. pdm says itself which versions it was tested with (`locked`); a later
+/// release of what it needs has broken it before.
 const UV: &str = "uv==0.13.9";
 const POETRY: &str = "poetry==2.5.1";
 const PDM: &str = "pdm[locked]==2.29.3";
 const FASTAPI: &str = "fastapi==0.165.0";
 const UVICORN: &str = "uvicorn==0.54.0";
 
-/// The minor versions of Python 3 that get security fixes, the best for a service first. <https://devguide.python.org/versions/>
+/// The minor versions of Python 3 that get security fixes, the best for a service first.
+/// <https://devguide.python.org/versions/>
 const VERSIONS: [u32; 5] = [13, 14, 12, 11, 15];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +30,8 @@ pub struct Python {
     pub roots: Vec<String>,
     /// What the dependencies are installed from: the lock file and those beside it.
     pub manifests: Vec<String>,
-    /// What the project itself is built from beside its sources, when it has to be installed to work.
+    /// What the project itself is built from beside its sources, when it has to be installed to
+    /// work.
     pub installed: Option<Vec<String>>,
     /// What the dependencies do not name, and the service needs.
     pub missing: Vec<&'static str>,
@@ -147,7 +150,11 @@ fn gunicorn_is_gone(tree: &Tree) -> String {
         .map(String::as_str)
         .filter(|path| read.contains(&path.rsplit('/').next().unwrap_or(path)))
         .collect();
-    let unread = if found.is_empty() { "GUNICORN_CONF and prestart.sh".to_string() } else { found.join(" and ") };
+    let unread = if found.is_empty() {
+        "GUNICORN_CONF and prestart.sh".to_string()
+    } else {
+        found.join(" and ")
+    };
     format!(
         "gunicorn is gone: uvicorn runs WEB_CONCURRENCY processes itself. {unread}: not read any more; what has to be done before a \
          deploy, such as a migration, is `before-deploy` of service.yaml"
@@ -162,8 +169,9 @@ fn tool<'a>(project: &'a Table, name: &str) -> Option<&'a Table> {
 fn included(tree: &Tree, file: &str, found: &mut Vec<String>) {
     let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     for line in tree.get(file).map(String::as_str).unwrap_or_default().lines() {
-        let name =
-            ["-r ", "-c ", "--requirement ", "--constraint "].iter().find_map(|flag| line.trim().strip_prefix(flag));
+        let name = ["-r ", "-c ", "--requirement ", "--constraint "]
+            .iter()
+            .find_map(|flag| line.trim().strip_prefix(flag));
         let Some(name) = name.and_then(|name| name.split_whitespace().next()) else { continue };
         let path = format!("{folder}{}", name.trim_start_matches("./"));
         if tree.contains_key(&path) && !found.contains(&path) {
@@ -177,14 +185,16 @@ fn modules(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
     sources(tree).filter(|(path, _)| path.ends_with(".py"))
 }
 
-/// The application nearest to the root, and the one that is named as most are; else what makes one; else what runs by itself.
+/// The application nearest to the root, and the one that is named as most are; else what makes one;
+/// else what runs by itself.
 fn start(tree: &Tree) -> Start {
     let nearest = |found: &mut Vec<String>, named: &str| {
         found.sort_by_key(|one| (one.matches('.').count(), !one.ends_with(named), one.clone()));
         found.first().cloned()
     };
     let told = |of: fn(&str) -> Option<String>| {
-        modules(tree).filter_map(move |(path, text)| Some(format!("{}:{}", module(tree, path), of(text)?)))
+        modules(tree)
+            .filter_map(move |(path, text)| Some(format!("{}:{}", module(tree, path), of(text)?)))
     };
     let mut applications: Vec<String> = told(application).collect();
     if let Some(application) = nearest(&mut applications, "main:app") {
@@ -201,7 +211,8 @@ fn start(tree: &Tree) -> Start {
     if let Some(program) = nearest(&mut programs, "main") {
         return Start::Module(program);
     }
-    let package = root_sources(tree).into_iter().find(|source| !source.ends_with(".py") && source != "src");
+    let package =
+        root_sources(tree).into_iter().find(|source| !source.ends_with(".py") && source != "src");
     Start::Module(match package {
         Some(package) if !tree.contains_key("main.py") => format!("{package}.main"),
         _ => "main".into(),
@@ -213,8 +224,9 @@ fn runs_itself(text: &str) -> bool {
 }
 
 fn has_main(tree: &Tree, wanted: &str) -> bool {
-    modules(tree)
-        .any(|(path, text)| module(tree, path) == wanted && (path.ends_with("/__main__.py") || runs_itself(text)))
+    modules(tree).any(|(path, text)| {
+        module(tree, path) == wanted && (path.ends_with("/__main__.py") || runs_itself(text))
+    })
 }
 
 const MADE_BY: [&str; 4] = ["FastAPI(", "Starlette(", "Litestar(", "Quart("];
@@ -225,7 +237,10 @@ fn application(text: &str) -> Option<String> {
         let (name, value) = line.split_once('=')?;
         let name = name.split(':').next()?.trim_end();
         let value = value.trim_start();
-        let value = value.split_once('.').filter(|(module, _)| is_name(module)).map_or(value, |(_, rest)| rest);
+        let value = value
+            .split_once('.')
+            .filter(|(module, _)| is_name(module))
+            .map_or(value, |(_, rest)| rest);
         let made = MADE_BY.iter().any(|by| value.starts_with(by));
         (made && is_name(name)).then(|| name.to_string())
     })
@@ -235,17 +250,17 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The name of a function at the outermost level that makes an application and has to be told nothing.
+/// The name of a function at the outermost level that makes an application and has to be told
+/// nothing.
 fn factory(text: &str) -> Option<String> {
     text.split("\ndef ").skip(usize::from(!text.starts_with("def "))).find_map(|rest| {
         let rest = rest.trim_start_matches("def ");
         let (name, rest) = rest.split_once('(')?;
         let (parameters, rest) = rest.split_once("):").or_else(|| rest.split_once(") ->"))?;
         let body = rest.split("\ndef ").next()?.split("\nclass ").next()?;
-        let told_nothing = parameters
-            .split(',')
-            .map(str::trim)
-            .all(|one| one.is_empty() || one.contains('=') || one.starts_with('*') || one.ends_with(']'));
+        let told_nothing = parameters.split(',').map(str::trim).all(|one| {
+            one.is_empty() || one.contains('=') || one.starts_with('*') || one.ends_with(']')
+        });
         let makes = MADE_BY.iter().any(|by| body.contains(by)) && body.contains("return ");
         (makes && told_nothing && is_name(name)).then(|| name.to_string())
     })
@@ -257,7 +272,8 @@ fn module(tree: &Tree, path: &str) -> String {
     let path = path.trim_end_matches("/__init__").trim_end_matches("/__main__");
     let package = |folder: &str| tree.contains_key(&format!("{folder}/__init__.py"));
     let mut root = path.strip_prefix("src/").map_or("", |_| "src");
-    // Folders above a package are no packages: backend/app/__init__.py without backend/__init__.py is `app`.
+    // Folders above a package are no packages: backend/app/__init__.py without backend/__init__.py
+    // is `app`.
     let folders: Vec<usize> = path.match_indices('/').map(|(at, _)| at).collect();
     for pair in folders.windows(2) {
         if !package(&path[..pair[0]]) && package(&path[..pair[1]]) {
@@ -267,8 +283,8 @@ fn module(tree: &Tree, path: &str) -> String {
     path.strip_prefix(root).unwrap_or(path).trim_start_matches('/').replace('/', ".")
 }
 
-/// Where modules are looked for beside the root: src, the folder above the application's package, and, as the old base image did
-/// it, ./app.
+/// Where modules are looked for beside the root: src, the folder above the application's package,
+/// and, as the old base image did it, ./app.
 fn roots(tree: &Tree, start: &Start) -> Vec<String> {
     let (Start::Application(name) | Start::Factory(name) | Start::Module(name)) = start;
     let own = name.split(':').next().unwrap_or(name);
@@ -282,13 +298,16 @@ fn roots(tree: &Tree, start: &Start) -> Vec<String> {
         })
         .collect();
     roots.extend(["src", "app"].map(str::to_string));
-    roots.retain(|root| !root.is_empty() && modules(tree).any(|(path, _)| path.starts_with(&format!("{root}/"))));
+    roots.retain(|root| {
+        !root.is_empty() && modules(tree).any(|(path, _)| path.starts_with(&format!("{root}/")))
+    });
     roots.sort();
     roots.dedup();
     roots
 }
 
-/// What stands at the root and is needed when the service runs: sources, migrations, and folders that the sources name.
+/// What stands at the root and is needed when the service runs: sources, migrations, and folders
+/// that the sources name.
 fn root_sources(tree: &Tree) -> Vec<String> {
     let top = |path: &str| path.split('/').next().unwrap_or(path).to_string();
     let mut found: Vec<String> = modules(tree).map(|(path, _)| top(path)).collect();
@@ -298,7 +317,8 @@ fn root_sources(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// What else stands at the root and may be read: folders, and files that are not about the project itself.
+/// What else stands at the root and may be read: folders, and files that are not about the project
+/// itself.
 fn root_data(tree: &Tree) -> impl Iterator<Item = &str> {
     let aside = [
         "bench",
@@ -323,18 +343,19 @@ fn root_data(tree: &Tree) -> impl Iterator<Item = &str> {
         "tests",
         "tools",
     ];
-    let mut tops: Vec<&str> = tree.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
+    let mut tops: Vec<&str> =
+        tree.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
     tops.dedup();
     tops.into_iter().filter(move |name| !name.starts_with('.') && !aside.contains(name))
 }
 
-/// Whether what has this name at the root is not for an image: git leaves it out, or it may hold secrets or what people entrusted to
-/// the service.
+/// Whether what has this name at the root is not for an image: git leaves it out, or it may hold
+/// secrets or what people entrusted to the service.
 fn is_private(tree: &Tree, name: &str) -> bool {
     let lower = name.to_lowercase();
     let folders = [
-        "backup", "backups", "dump", "dumps", "log", "logs", "media", "output", "outputs", "temp", "tmp", "upload",
-        "uploads", "var",
+        "backup", "backups", "dump", "dumps", "log", "logs", "media", "output", "outputs", "temp",
+        "tmp", "upload", "uploads", "var",
     ];
     let begins = ["secret", "credential", "private"];
     let ends = [".key", ".pem", ".crt", ".db", ".sqlite", ".sqlite3", ".dump", ".log"];
@@ -345,8 +366,8 @@ fn is_private(tree: &Tree, name: &str) -> bool {
         || ends.iter().any(|end| lower.ends_with(end))
 }
 
-/// Whether the service reads what stands at the root under this name: a migration, or what a source says by `"data/x.csv"`,
-/// `Path("data")`, `/ "data"`, `directory="data"`, or a file's whole name.
+/// Whether the service reads what stands at the root under this name: a migration, or what a source
+/// says by `"data/x.csv"`, `Path("data")`, `/ "data"`, `directory="data"`, or a file's whole name.
 fn is_read(tree: &Tree, name: &str) -> bool {
     if ["alembic", "migrations", "alembic.ini"].contains(&name) {
         return true;
@@ -380,34 +401,58 @@ fn unread<'a>(tree: &'a Tree, copied: &[String], manifests: &[String]) -> Vec<&'
     root_data(tree).filter(|name| told(name) && !is_copied(name)).collect()
 }
 
-/// The files that the project is built from, when it looks at run time for what only an installed project has: its version, its
-/// entry points.
+/// The files that the project is built from, when it looks at run time for what only an installed
+/// project has: its version, its entry points.
 fn installed(tree: &Tree, project: &Table) -> Option<Vec<String>> {
     let packaged = match (tool(project, "uv"), tool(project, "poetry"), tool(project, "pdm")) {
         (Some(uv), ..) if uv.contains_key("package") => uv["package"].as_bool() == Some(true),
-        (_, Some(poetry), _) if poetry.contains_key("package-mode") => poetry["package-mode"].as_bool() == Some(true),
+        (_, Some(poetry), _) if poetry.contains_key("package-mode") => {
+            poetry["package-mode"].as_bool() == Some(true)
+        }
         (.., Some(pdm)) => pdm.get("distribution").and_then(toml::Value::as_bool) == Some(true),
         _ => project.contains_key("build-system"),
     };
     let about = project.get("project").and_then(toml::Value::as_table);
     let entries = about.is_some_and(|about| about.contains_key("entry-points"));
-    let asks = modules(tree).any(|(_, text)| text.contains("importlib.metadata") || text.contains("pkg_resources"));
+    let asks = modules(tree)
+        .any(|(_, text)| text.contains("importlib.metadata") || text.contains("pkg_resources"));
     if !packaged || !(entries || asks) {
         return None;
     }
     let poetry = tool(project, "poetry");
-    let told = [about.and_then(|about| about.get("readme")), poetry.and_then(|poetry| poetry.get("readme"))];
-    let license = about.and_then(|about| about.get("license")).and_then(|license| license.get("file"));
+    let told = [
+        about.and_then(|about| about.get("readme")),
+        poetry.and_then(|poetry| poetry.get("readme")),
+    ];
+    let license =
+        about.and_then(|about| about.get("license")).and_then(|license| license.get("file"));
     let named = told.into_iter().chain([license]).flatten();
-    let files = named.filter_map(|value| value.as_str().or_else(|| value.get("file")?.as_str()).map(str::to_string));
-    Some(std::iter::once("pyproject.toml".to_string()).chain(files.filter(|file| tree.contains_key(file))).collect())
+    let files = named.filter_map(|value| {
+        value.as_str().or_else(|| value.get("file")?.as_str()).map(str::to_string)
+    });
+    Some(
+        std::iter::once("pyproject.toml".to_string())
+            .chain(files.filter(|file| tree.contains_key(file)))
+            .collect(),
+    )
 }
 
-/// What the dependencies do not bring. A lock file has all that is installed; only where there is none yet, what is asked for counts.
-fn missing(tree: &Tree, manifests: &[String], project: &str, application: bool) -> Vec<&'static str> {
+/// What the dependencies do not bring. A lock file has all that is installed; only where there is
+/// none yet, what is asked for counts.
+fn missing(
+    tree: &Tree,
+    manifests: &[String],
+    project: &str,
+    application: bool,
+) -> Vec<&'static str> {
     let text = |locked: bool| -> String {
         let files = manifests.iter().filter(|file| file.ends_with(".lock") == locked);
-        files.filter_map(|file| tree.get(file)).map(String::as_str).collect::<Vec<_>>().join("\n").to_lowercase()
+        files
+            .filter_map(|file| tree.get(file))
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
+            .to_lowercase()
     };
     let (locked, asked) = (text(true), text(false) + &project.to_lowercase());
     let standard = asked.contains("fastapi[standard]") || asked.contains("fastapi[all]");
@@ -415,8 +460,13 @@ fn missing(tree: &Tree, manifests: &[String], project: &str, application: bool) 
         "" => asked.contains(package) || package == "uvicorn" && standard,
         locked => locked.contains(&format!("name = \"{package}\"")),
     };
-    let imported = |package: &str| package == "uvicorn" || modules(tree).any(|(_, text)| text.contains(package));
-    ["fastapi", "uvicorn"].into_iter().filter(|package| application && imported(package) && !brought(package)).collect()
+    let imported = |package: &str| {
+        package == "uvicorn" || modules(tree).any(|(_, text)| text.contains(package))
+    };
+    ["fastapi", "uvicorn"]
+        .into_iter()
+        .filter(|package| application && imported(package) && !brought(package))
+        .collect()
 }
 
 /// The newest good Python that the project takes.
@@ -425,7 +475,9 @@ fn version(tree: &Tree, project: &Table, notes: &mut Vec<String>) -> String {
         let mut parts = text.trim().trim_start_matches("python-").split('.');
         (parts.next()? == "3").then(|| parts.next()?.trim().parse::<u32>().ok())?
     };
-    let file = [".python-version", "runtime.txt"].into_iter().find_map(|file| Some((file, minor(tree.get(file)?)?)));
+    let file = [".python-version", "runtime.txt"]
+        .into_iter()
+        .find_map(|file| Some((file, minor(tree.get(file)?)?)));
     let range = project
         .get("project")
         .and_then(|project| project.get("requires-python"))
@@ -454,7 +506,8 @@ fn version(tree: &Tree, project: &Table, notes: &mut Vec<String>) -> String {
     format!("3.{}", found.unwrap_or(VERSIONS[0]))
 }
 
-/// Whether a range of versions (PEP 440's, or Poetry's own with `^` and `||`) takes a release of Python 3.`minor`.
+/// Whether a range of versions (PEP 440's, or Poetry's own with `^` and `||`) takes a release of
+/// Python 3.`minor`.
 fn allows(range: &str, minor: u32) -> bool {
     range.split("||").any(|all| all.split(',').all(|one| clause(one.trim(), minor)))
 }
@@ -483,7 +536,9 @@ fn clause(text: &str, minor: u32) -> bool {
 pub fn image(python: &Python, port: u16, base: &str) -> (String, String) {
     let Python { installer, start, sources, roots, manifests, installed, missing, .. } = python;
     let tool = |tool: &str| {
-        format!("RUN --mount=type=cache,target=/root/.cache/pip \\\n    pip install --root-user-action=ignore {tool}\n")
+        format!(
+            "RUN --mount=type=cache,target=/root/.cache/pip \\\n    pip install --root-user-action=ignore {tool}\n"
+        )
     };
     // In an environment of its own: what the tool needs is not to meet what the base image has.
     let apart = |tool: &str| {
@@ -497,7 +552,12 @@ pub fn image(python: &Python, port: u16, base: &str) -> (String, String) {
         .map(|file| format!("COPY {file} {file}\n"))
         .chain([format!(
             "COPY {} ./\n",
-            manifests.iter().filter(|file| !file.contains('/')).map(String::as_str).collect::<Vec<_>>().join(" ")
+            manifests
+                .iter()
+                .filter(|file| !file.contains('/'))
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
         )])
         .collect();
     let install = match installer {
@@ -534,8 +594,10 @@ pub fn image(python: &Python, port: u16, base: &str) -> (String, String) {
 "
         }
     };
-    let brought: Vec<&str> =
-        missing.iter().map(|package| if *package == "fastapi" { FASTAPI } else { UVICORN }).collect();
+    let brought: Vec<&str> = missing
+        .iter()
+        .map(|package| if *package == "fastapi" { FASTAPI } else { UVICORN })
+        .collect();
     let mut install = match brought.as_slice() {
         [] => install,
         // In the same layer, as they are dependencies too.

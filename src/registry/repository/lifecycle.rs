@@ -1,7 +1,9 @@
-//! The lifecycle policy: its rules, in what one that is there differs, and which images a new one would take. Pure.
+//! The lifecycle policy: its rules, in what one that is there differs, and which images a new one
+//! would take. Pure.
 //!
-//! ECR's preview of a policy tells the latter, too. It runs for minutes, one at a time, wants two more IAM actions, and says only what
-//! goes at once; so the images are looked at and the rules are followed here, as ECR does.
+//! ECR's preview of a policy tells the latter, too. It runs for minutes, one at a time, wants two
+//! more IAM actions, and says only what goes at once; so the images are looked at and the rules are
+//! followed here, as ECR does.
 //! <https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html>
 
 use std::collections::{BTreeSet, HashSet};
@@ -27,7 +29,8 @@ pub fn policy(keep: &Keep) -> String {
     json!({ "rules": rules(keep) }).to_string()
 }
 
-/// The rules of the policy. Each pattern has a rule of its own, as a rule takes only images that have them all.
+/// The rules of the policy. Each pattern has a rule of its own, as a rule takes only images that
+/// have them all.
 pub fn rules(keep: &Keep) -> Vec<Value> {
     let rule = |description: String, selection: Value| json!({ "description": format!("{OURS}{description}"), "selection": selection, "action": { "type": "expire" } });
     let snapshots = keep.snapshot_tags.iter().map(|one| {
@@ -80,14 +83,20 @@ pub fn drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
         });
     }
     found.sort_by_key(|rule| rule["rulePriority"].as_i64());
-    let same = found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| has(found, wanted));
+    let same = found.len() == wanted.len()
+        && wanted.iter().zip(&found).all(|(wanted, found)| has(found, wanted));
     let told = |rules: &mut dyn Iterator<Item = &Value>| {
-        rules.filter_map(|rule| rule["description"].as_str()?.strip_prefix(OURS)).collect::<Vec<_>>().join("; ")
+        rules
+            .filter_map(|rule| rule["description"].as_str()?.strip_prefix(OURS))
+            .collect::<Vec<_>>()
+            .join("; ")
     };
     let (is, should) = (told(&mut found.iter().copied()), told(&mut wanted.iter()));
     (!same).then(|| Drift {
         what: match is == should {
-            true => format!("its lifecycle policy says that it is `{is}`, and its rules do something else"),
+            true => format!(
+                "its lifecycle policy says that it is `{is}`, and its rules do something else"
+            ),
             false => format!("its lifecycle policy is `{is}` and should be `{should}`"),
         },
         fix: repair,
@@ -98,7 +107,8 @@ pub fn drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
 fn risks(rules: &[&Value]) -> String {
     let is_risky = |rule: &&&Value| {
         let selection = &rule["selection"];
-        let list = |key: &str| selection[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let list =
+            |key: &str| selection[key].as_array().into_iter().flatten().filter_map(Value::as_str);
         let prefixes = list("tagPrefixList").map(|prefix| format!("{prefix}*"));
         let mut patterns = list("tagPatternList").map(str::to_string).chain(prefixes);
         let takes_releases = match selection["tagStatus"].as_str() {
@@ -108,7 +118,8 @@ fn risks(rules: &[&Value]) -> String {
         };
         takes_releases && rule["action"]["type"] == "expire"
     };
-    let named: Vec<String> = rules.iter().filter(is_risky).map(|rule| rule["rulePriority"].to_string()).collect();
+    let named: Vec<String> =
+        rules.iter().filter(is_risky).map(|rule| rule["rulePriority"].to_string()).collect();
     match named.as_slice() {
         [] => String::new(),
         [one] => format!("; its rule {one} can remove releases"),
@@ -158,7 +169,11 @@ impl Images {
 /// The indexes whose children matter: without images that have no tag, none does.
 pub fn indexes(images: &[Image]) -> Vec<String> {
     let matter = images.iter().any(|image| image.tags.is_empty() && image.subject.is_none());
-    images.iter().filter(|image| matter && image.is_index).map(|image| image.digest.clone()).collect()
+    images
+        .iter()
+        .filter(|image| matter && image.is_index)
+        .map(|image| image.digest.clone())
+        .collect()
 }
 
 /// What an index refers to.
@@ -194,7 +209,9 @@ impl End {
         match self {
             End::Now => "goes within a day".into(),
             End::On(day) => format!("goes on {}", day.strftime("%Y-%m-%d")),
-            End::Behind(newer) => format!("goes with all its tags, when {newer} more snapshots are pushed"),
+            End::Behind(newer) => {
+                format!("goes with all its tags, when {newer} more snapshots are pushed")
+            }
             End::AsMeant => "stays".into(),
         }
     }
@@ -214,16 +231,22 @@ fn read(policy: &str) -> Option<Vec<Rule>> {
     let rule = |rule: &&Value| {
         let selection = &rule["selection"];
         // One that archives, or takes from the archive, ends nothing of what ours ends.
-        let is_standard = selection["storageClass"].as_str().is_none_or(|class| class == "standard");
+        let is_standard =
+            selection["storageClass"].as_str().is_none_or(|class| class == "standard");
         if !is_standard || rule["action"]["type"] != "expire" {
             return None;
         }
         let number = selection["countNumber"].as_i64()?;
         match (selection["tagStatus"].as_str()?, selection["countType"].as_str()?) {
-            ("tagged", "imageCountMoreThan") => match selection["tagPatternList"].as_array()?.as_slice() {
-                [one] => Some(Rule::Newest { pattern: one.as_str()?.into(), stay: usize::try_from(number).ok()? }),
-                _ => None,
-            },
+            ("tagged", "imageCountMoreThan") => {
+                match selection["tagPatternList"].as_array()?.as_slice() {
+                    [one] => Some(Rule::Newest {
+                        pattern: one.as_str()?.into(),
+                        stay: usize::try_from(number).ok()?,
+                    }),
+                    _ => None,
+                }
+            }
             ("untagged", "sinceImagePushed") => Some(Rule::Untagged { days: number }),
             _ => None,
         }
@@ -231,12 +254,14 @@ fn read(policy: &str) -> Option<Vec<Rule>> {
     rules.iter().map(rule).collect()
 }
 
-/// How each image ends by the rules of a policy. An image belongs to the first rule that it matches, by any of its tags; the rules behind
-/// it count it, and do not take it.
+/// How each image ends by the rules of a policy. An image belongs to the first rule that it
+/// matches, by any of its tags; the rules behind it count it, and do not take it.
 fn ends(rules: &[Rule], images: &Images) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; images.all.len()];
     let is_snapshots = |tag: &String| {
-        rules.iter().any(|rule| matches!(rule, Rule::Newest { pattern, .. } if pattern::matches(pattern, tag)))
+        rules.iter().any(
+            |rule| matches!(rule, Rule::Newest { pattern, .. } if pattern::matches(pattern, tag)),
+        )
     };
     for rule in rules {
         let mut end = |at: usize, how: End| ends[at] = ends[at].take().or(Some(how));
@@ -260,7 +285,10 @@ fn ends(rules: &[Rule], images: &Images) -> Vec<End> {
             Rule::Untagged { days } => {
                 for (at, image) in images.standard().filter(|(_, image)| image.tags.is_empty()) {
                     let until = image.pushed.and_then(|at| {
-                        Timestamp::from_second(at.as_second().saturating_add(days.saturating_mul(DAY))).ok()
+                        Timestamp::from_second(
+                            at.as_second().saturating_add(days.saturating_mul(DAY)),
+                        )
+                        .ok()
                     });
                     end(at, until.filter(|until| *until > images.at).map_or(End::Now, End::On));
                 }
@@ -277,8 +305,9 @@ pub struct Loss<'a> {
     pub end: End,
 }
 
-/// What the policy `after` takes sooner than the one `before` (none: none) does. Not among it: snapshots that newer ones will take
-/// the place of, as is meant; and what goes with another image or stays with it, as an index's children and an image's SBOM do.
+/// What the policy `after` takes sooner than the one `before` (none: none) does. Not among it:
+/// snapshots that newer ones will take the place of, as is meant; and what goes with another image
+/// or stays with it, as an index's children and an image's SBOM do.
 pub fn losses<'a>(before: Option<&str>, after: &str, images: &'a Images) -> Vec<Loss<'a>> {
     let there: HashSet<&str> = images.all.iter().map(|image| image.digest.as_str()).collect();
     let belongs = |image: &Image| {
@@ -288,14 +317,18 @@ pub fn losses<'a>(before: Option<&str>, after: &str, images: &'a Images) -> Vec<
     // A policy that cannot be followed is taken to keep everything.
     let ends = |policy: Option<&str>| ends(&policy.and_then(read).unwrap_or_default(), images);
     let (before, after) = (ends(before), ends(Some(after)));
-    let sooner = images.all.iter().zip(before.iter().zip(&after)).filter(|(_, (before, after))| after < before);
+    let sooner = images
+        .all
+        .iter()
+        .zip(before.iter().zip(&after))
+        .filter(|(_, (before, after))| after < before);
     // Whatever has a tag is somebody's, whoever refers to it.
     let own = sooner.filter(|(image, _)| !image.tags.is_empty() || !belongs(image));
     own.map(|(image, (_, end))| Loss { image, end: *end }).collect()
 }
 
-/// Why the policy of the repository `name` is not changed; none when nothing is lost. `aws` makes an `aws ecr` command for the repository of
-/// a verb.
+/// Why the policy of the repository `name` is not changed; none when nothing is lost. `aws` makes
+/// an `aws ecr` command for the repository of a verb.
 pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Option<Error> {
     losses.first()?;
     let shown = losses.iter().take(MOST_NAMED).map(|Loss { image, end }| {
@@ -309,12 +342,13 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
         1 => "an image that is".to_string(),
         many => format!("{many} images that are"),
     };
-    let untagged = losses.iter().find(|loss| loss.image.tags.is_empty()).map(|Loss { image, .. }| {
-        format!(
-            "an image without a tag that runs, or may be gone back to, stays with one: {}",
-            tagging(&image.digest, &aws)
-        )
-    });
+    let untagged =
+        losses.iter().find(|loss| loss.image.tags.is_empty()).map(|Loss { image, .. }| {
+            format!(
+                "an image without a tag that runs, or may be gone back to, stays with one: {}",
+                tagging(&image.digest, &aws)
+            )
+        });
     let released = losses.iter().any(|loss| loss.image.tags.len() > 1).then(|| {
         format!(
             "an image of a release and of a snapshot stays without the snapshot's tag: {} --image-ids imageTag=SNAPSHOT",
@@ -335,14 +369,21 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
         ),
     ];
     Some(
-        Error::refused(format!("the lifecycle policy of {name} is not changed: ECR would remove {count} there now"))
-            .why(shown.chain(more).collect::<Vec<_>>().join("\n"))
-            .fix(fixes.into_iter().flatten().collect::<Vec<_>>().join("\n")),
+        Error::refused(format!(
+            "the lifecycle policy of {name} is not changed: ECR would remove {count} there now"
+        ))
+        .why(shown.chain(more).collect::<Vec<_>>().join("\n"))
+        .fix(fixes.into_iter().flatten().collect::<Vec<_>>().join("\n")),
     )
 }
 
 /// What is to be said when an image without a tag is deployed.
-pub fn deployed_untagged(name: &str, digest: &str, keep: &Keep, aws: impl Fn(&str) -> String) -> String {
+pub fn deployed_untagged(
+    name: &str,
+    digest: &str,
+    keep: &Keep,
+    aws: impl Fn(&str) -> String,
+) -> String {
     format!(
         "{name}@{digest} has no tag, and by the lifecycle policy in platform.yaml an image without one is removed {} days after it was pushed, \
          also while it runs: give it one ({})",
@@ -351,13 +392,19 @@ pub fn deployed_untagged(name: &str, digest: &str, keep: &Keep, aws: impl Fn(&st
     )
 }
 
-/// The command that gives an image a tag. It says the digest, too: a shell drops the newline that a manifest may end with, and what
-/// is left would be another image.
+/// The command that gives an image a tag. It says the digest, too: a shell drops the newline that a
+/// manifest may end with, and what is left would be another image.
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html>
 fn tagging(digest: &str, aws: &impl Fn(&str) -> String) -> String {
     let image = format!("--image-ids imageDigest={digest}");
-    let manifest = format!("{} {image} --query 'images[0].imageManifest' --output text", aws("batch-get-image"));
-    format!("{} --image-tag TAG --image-digest {digest} --image-manifest \"$({manifest})\"", aws("put-image"))
+    let manifest = format!(
+        "{} {image} --query 'images[0].imageManifest' --output text",
+        aws("batch-get-image")
+    );
+    format!(
+        "{} --image-tag TAG --image-digest {digest} --image-manifest \"$({manifest})\"",
+        aws("put-image")
+    )
 }
 
 #[cfg(test)]

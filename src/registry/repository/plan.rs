@@ -34,15 +34,18 @@ impl Settings {
     /// From platform.yaml, for the service whose repository it is.
     ///
     /// # Errors
-    /// Bad input, when a pattern matches prereleases of one of the service's channels: they would lose their images.
+    /// Bad input, when a pattern matches prereleases of one of the service's channels: they would
+    /// lose their images.
     pub fn of(registry: &Registry, owner: &Owner) -> Result<Settings> {
         let keep = match &registry.lifecycle {
             Lifecycle::Keep(keep) => Some(keep.clone()),
             Lifecycle::Off => None,
         };
         let expiring = keep.iter().flat_map(|keep| &keep.snapshot_tags);
-        let patterns = registry.mutable_tags.iter().map(|one| ("mutable-tags", "could be moved", one));
-        for (key, fate, one) in patterns.chain(expiring.map(|one| ("lifecycle.snapshot-tags", "would be removed", one)))
+        let patterns =
+            registry.mutable_tags.iter().map(|one| ("mutable-tags", "could be moved", one));
+        for (key, fate, one) in
+            patterns.chain(expiring.map(|one| ("lifecycle.snapshot-tags", "would be removed", one)))
         {
             spare_channels(key, fate, one, &owner.channels)?;
         }
@@ -50,7 +53,11 @@ impl Settings {
         tags.extend(owner.source.iter().map(|source| ("source".to_string(), source.clone())));
         tags.extend(registry.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
         Ok(Settings {
-            mutable_tags: registry.mutable_tags.iter().map(|pattern| pattern.as_str().to_string()).collect(),
+            mutable_tags: registry
+                .mutable_tags
+                .iter()
+                .map(|pattern| pattern.as_str().to_string())
+                .collect(),
             kms_key: registry.kms_key.clone(),
             keep,
             tags,
@@ -74,9 +81,17 @@ impl Settings {
                 true => String::new(),
                 false => format!("the newest {} snapshots stay, ", keep.snapshots),
             };
-            format!("{snapshots}images without a tag stay {} days, releases for ever", keep.untagged.0)
+            format!(
+                "{snapshots}images without a tag stay {} days, releases for ever",
+                keep.untagged.0
+            )
         });
-        [tags, "scan on push".into()].into_iter().chain(encrypted).chain(kept).collect::<Vec<_>>().join(", ")
+        [tags, "scan on push".into()]
+            .into_iter()
+            .chain(encrypted)
+            .chain(kept)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// The lifecycle policy as ECR reads it; none when it is not our business.
@@ -86,13 +101,13 @@ impl Settings {
 
     /// What is to be said of an image with these tags; none when each of them keeps it.
     ///
-    /// A lifecycle rule removes an image with all its tags, and none can spare one for its other tag: a wildcard that matches
-    /// releases alone does not exist.
+    /// A lifecycle rule removes an image with all its tags, and none can spare one for its other
+    /// tag: a wildcard that matches releases alone does not exist.
     pub fn loses_a_release(&self, tags: &[String]) -> Option<String> {
         let keep = self.keep.as_ref()?;
-        let (snapshots, others): (Vec<&String>, Vec<&String>) = tags
-            .iter()
-            .partition(|tag| keep.snapshot_tags.iter().any(|pattern| pattern::matches(pattern.as_str(), tag)));
+        let (snapshots, others): (Vec<&String>, Vec<&String>) = tags.iter().partition(|tag| {
+            keep.snapshot_tags.iter().any(|pattern| pattern::matches(pattern.as_str(), tag))
+        });
         let (snapshot, other) = (snapshots.first()?, others.first()?);
         Some(format!(
             "{other} and the snapshot {snapshot} are one image, and the lifecycle policy removes it, {other} included, when {} newer \
@@ -120,7 +135,8 @@ pub enum Scanned {
     /// We may not look.
     #[default]
     Unknown,
-    /// Not by the repository's own setting; and the rules of another account's registry are told to that account only.
+    /// Not by the repository's own setting; and the rules of another account's registry are told to
+    /// that account only.
     ByRulesUnseen,
 }
 
@@ -220,10 +236,12 @@ pub fn sort<'a>(name: &str, drifts: &'a [Drift]) -> (Vec<Repair<'a>>, Vec<String
     (repairs, by_hand)
 }
 
-/// What a push says that does not repair: one sentence for all, as one run ends them all. None when all is as it should be.
+/// What a push says that does not repair: one sentence for all, as one run ends them all. None when
+/// all is as it should be.
 pub fn warning(name: &str, repairs: &[Repair]) -> Option<String> {
     let whats: Vec<&str> = repairs.iter().map(|repair| repair.what).collect();
-    let actions: Vec<String> = repairs.iter().map(|repair| format!("`{}`", repair.change.action())).collect();
+    let actions: Vec<String> =
+        repairs.iter().map(|repair| format!("`{}`", repair.change.action())).collect();
     (!repairs.is_empty()).then(|| {
         format!(
             "{name} is not as platform.yaml says: {}; run this once with --repair (in a workflow `repair: true`), which needs {}",
@@ -239,7 +257,8 @@ fn mutability(facts: &Facts, settings: &Settings) -> Option<Drift> {
         patterns.sort();
         patterns
     };
-    let same = facts.mutability == settings.mutability() && sorted(&facts.excluded) == sorted(&settings.mutable_tags);
+    let same = facts.mutability == settings.mutability()
+        && sorted(&facts.excluded) == sorted(&settings.mutable_tags);
     let in_words = |word: &str, excluded: &[String]| match excluded.is_empty() {
         true => word.to_string(),
         false => format!("{word} ({})", excluded.join(", ")),

@@ -4,7 +4,8 @@ use super::super::bump::{self, Bump, Commit};
 use super::*;
 use crate::config::service;
 
-/// A message's meaning in short: `feat(api)!` for a header, `+ …` for listed ones, `revert …`, `release`, `-` for nothing.
+/// A message's meaning in short: `feat(api)!` for a header, `+ …` for listed ones, `revert …`,
+/// `release`, `-` for nothing.
 fn short(message: &Message) -> String {
     let one = |header: &Header| {
         let scope = header.scope.as_ref().map(|scope| format!("({scope})")).unwrap_or_default();
@@ -15,7 +16,11 @@ fn short(message: &Message) -> String {
     if let Some(reverts) = &message.reverts {
         let commits: Vec<&str> = reverts.commits.iter().map(|id| &id[..7]).collect();
         let number = reverts.pull_request.map(|number| format!(" #{number}")).unwrap_or_default();
-        parts.push(format!("takes back [{}]{number} {}", commits.join(" "), reverts.title.as_deref().unwrap_or("-")));
+        parts.push(format!(
+            "takes back [{}]{number} {}",
+            commits.join(" "),
+            reverts.title.as_deref().unwrap_or("-")
+        ));
     }
     if message.release {
         parts.push("release".into());
@@ -164,11 +169,28 @@ fn messages_mean_what_their_sources_say() {
 
 #[test]
 fn no_message_is_too_odd_to_read() {
-    // Every text of up to five of these pieces: nothing panics, and what has no header at the front says nothing.
-    let pieces = ["feat", "(", ")", "!", ": ", "\n", "BREAKING CHANGE", " (#1)", "* ", "Revert \"", "\"", "ä"];
+    // Every text of up to five of these pieces: nothing panics, and what has no header at the front
+    // says nothing.
+    let pieces = [
+        "feat",
+        "(",
+        ")",
+        "!",
+        ": ",
+        "\n",
+        "BREAKING CHANGE",
+        " (#1)",
+        "* ",
+        "Revert \"",
+        "\"",
+        "ä",
+    ];
     let mut texts = vec![String::new()];
     for _ in 0..4 {
-        texts = texts.iter().flat_map(|text| pieces.iter().map(move |piece| format!("{text}{piece}"))).collect();
+        texts = texts
+            .iter()
+            .flat_map(|text| pieces.iter().map(move |piece| format!("{text}{piece}")))
+            .collect();
         for text in &texts {
             let read = read(text);
             assert!(read.header.is_none() || read.title.contains(": "), "{text:?}");
@@ -182,11 +204,18 @@ fn a_breaking_change_is_told_in_full() {
         ("fix: a\n\nBREAKING CHANGE: b\n  and c\n\nd\nRefs: #1", Some("b\n  and c\n\nd")),
         ("fix: a\n\nBREAKING CHANGE: b\nBREAKING-CHANGE #c", Some("b\nc")),
         ("fix: a\n\nBREAKING CHANGE: b\nNote: c", Some("b")),
-        ("fix: a (#1)\n\n* fix: b\n\nBREAKING CHANGE: c\n\n* docs: d\n\n---------\n\nCo-authored-by: A <a@b>", None),
+        (
+            "fix: a (#1)\n\n* fix: b\n\nBREAKING CHANGE: c\n\n* docs: d\n\n---------\n\nCo-authored-by: A <a@b>",
+            None,
+        ),
         ("feat!: a", None),
     ];
     for (message, text) in cases {
-        assert_eq!(read(message).header.expect("a header").breaking_change.as_deref(), text, "{message:?}");
+        assert_eq!(
+            read(message).header.expect("a header").breaking_change.as_deref(),
+            text,
+            "{message:?}"
+        );
     }
     let listed = read(cases[3].0).listed;
     assert_eq!(listed[0].breaking_change.as_deref(), Some("c"), "the list's own");

@@ -1,4 +1,5 @@
-//! Caches: a builder that has never seen the service takes its steps from one, and one that does not work fails no build.
+//! Caches: a builder that has never seen the service takes its steps from one, and one that does
+//! not work fails no build.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -14,9 +15,13 @@ use crate::support::{Repository, Run, cicd, run, stack, unique};
 
 /// Each time its step runs, the image is another one.
 fn random(name: &str, cache: &str) -> Repository {
-    let repository = service(name, &server("", EVERYWHERE), &format!("image: {{cache: '{cache}'}}\n"));
+    let repository =
+        service(name, &server("", EVERYWHERE), &format!("image: {{cache: '{cache}'}}\n"));
     repository.write(".dockerignore", "*\n");
-    repository.write("Dockerfile", "FROM debian:trixie-slim\nRUN head -c 32 /dev/urandom | sha256sum >/random\n");
+    repository.write(
+        "Dockerfile",
+        "FROM debian:trixie-slim\nRUN head -c 32 /dev/urandom | sha256sum >/random\n",
+    );
     repository
 }
 
@@ -38,7 +43,8 @@ fn a_builder_that_forgot_all_takes_the_steps_from_the_cache() {
         let parent = tempfile::tempdir().expect("a folder");
         let repository = random(&unique("cached"), cache);
         let cache = cache.replace("../cache", &parent.path().join("cache").display().to_string());
-        let forget = || run(engine.docker().args(["builder", "prune", "--all", "--force"])).ended(0);
+        let forget =
+            || run(engine.docker().args(["builder", "prune", "--all", "--force"])).ended(0);
         let first = build(&repository, Some(&host), &["--cache", &cache]).ended(0);
         forget();
         let second = build(&repository, Some(&host), &["--cache", &cache]).ended(0);
@@ -46,7 +52,11 @@ fn a_builder_that_forgot_all_takes_the_steps_from_the_cache() {
         assert!(second.stderr.contains("sha256sum >/random (cached)"), "{second}");
         forget();
         let without = build(&repository, Some(&host), &["--cache", "off"]).ended(0);
-        assert_ne!(without.json()["digest"], first.json()["digest"], "the step ran again, and is another one");
+        assert_ne!(
+            without.json()["digest"],
+            first.json()["digest"],
+            "the step ran again, and is another one"
+        );
         if cache.starts_with("local:") {
             let left: Vec<_> = std::fs::read_dir(parent.path()).expect("a folder").collect();
             assert_eq!(left.len(), 1, "what it was written to is in its place: {left:?}");
@@ -60,11 +70,21 @@ fn the_stacks_registry_keeps_steps_beside_the_images() {
     let name = format!("{}/cache/{}", stack("CICD_STACK_REGISTRY"), unique("cache"));
     let cache = format!("registry:{name}:main");
     let first = build(&repository, None, &["--cache", &cache]).ended(0);
-    assert!(!first.stderr.contains("warning"), "a cache that is not there yet is no fault: {first}");
-    let kept =
-        run(Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}:main")]));
+    assert!(
+        !first.stderr.contains("warning"),
+        "a cache that is not there yet is no fault: {first}"
+    );
+    let kept = run(Command::new("skopeo").args([
+        "inspect",
+        "--raw",
+        "--tls-verify=false",
+        &format!("docker://{name}:main"),
+    ]));
     let manifest: serde_json::Value = serde_json::from_str(&kept.ended(0).stdout).expect("JSON");
-    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json", "ECR takes no other");
+    assert_eq!(
+        manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json",
+        "ECR takes no other"
+    );
 }
 
 #[test]
@@ -72,20 +92,31 @@ fn a_cache_that_does_not_work_is_warned_of_and_fails_no_build() {
     let name = unique("broken");
     let repository = random(&name, "registry:127.0.0.1:1/cache/patients:main");
     let unreachable = build(&repository, None, &[]).ended(0);
-    assert!(unreachable.stderr.contains("warning: importing cache manifest from 127.0.0.1:1/"), "{unreachable}");
+    assert!(
+        unreachable.stderr.contains("warning: importing cache manifest from 127.0.0.1:1/"),
+        "{unreachable}"
+    );
     assert!(unreachable.stderr.contains("warning: exporting cache to registry"), "{unreachable}");
-    assert!(!build(&repository, None, &["--no-cache"]).ended(0).stderr.contains("cache manifest"), "it is not asked");
+    assert!(
+        !build(&repository, None, &["--no-cache"]).ended(0).stderr.contains("cache manifest"),
+        "it is not asked"
+    );
 
     // Asked for by name where it is not.
     let nowhere = build(&repository, None, &["--cache", "gha", "--no-cache"]).ended(0);
     assert!(!nowhere.stderr.contains("warning"), "no cache is wanted: {nowhere}");
     let nowhere = build(&repository, None, &["--cache", "gha"]).ended(0);
-    assert!(nowhere.stderr.contains("ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN say nothing"), "{nowhere}");
+    assert!(
+        nowhere.stderr.contains("ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN say nothing"),
+        "{nowhere}"
+    );
 
     // A token that is none: BuildKit would not even begin.
     let mut command = cicd(repository.path());
     command.args(["build-image", "--skip-contract", "--output", "json", "--cache", "gha"]);
-    command.env("ACTIONS_RESULTS_URL", "http://127.0.0.1:1/").env("ACTIONS_RUNTIME_TOKEN", "no-token-at-all");
+    command
+        .env("ACTIONS_RESULTS_URL", "http://127.0.0.1:1/")
+        .env("ACTIONS_RUNTIME_TOKEN", "no-token-at-all");
     let refused = run(&mut command).ended(0);
     assert!(refused.stderr.contains("the cache is left out"), "{refused}");
     assert!(!format!("{refused}").contains("no-token-at-all"), "{refused}");
@@ -93,10 +124,14 @@ fn a_cache_that_does_not_work_is_warned_of_and_fails_no_build() {
     // A step that fails is the reason, not the cache.
     repository.write("Dockerfile", "FROM debian:trixie-slim\nRUN exit 7\n");
     let failed = build(&repository, None, &[]).ended(2);
-    assert!(failed.json()["error"]["message"].as_str().expect("a message").contains("RUN exit 7"), "{failed}");
+    assert!(
+        failed.json()["error"]["message"].as_str().expect("a message").contains("RUN exit 7"),
+        "{failed}"
+    );
 }
 
-/// GitHub's cache as far as this asks it: it answers that nothing is there, and remembers what it was asked.
+/// GitHub's cache as far as this asks it: it answers that nothing is there, and remembers what it
+/// was asked.
 struct Results {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -156,8 +191,10 @@ fn on_github_its_cache_is_asked_with_the_token_which_nobody_sees() {
     let repository = random(&name, "auto");
     let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let scopes = serde_json::json!([{ "Scope": "refs/heads/main", "Permission": 3 }]).to_string();
-    let claims = serde_json::json!({ "ac": scopes, "nbf": 1_700_000_000, "exp": 9_999_999_999_u64 });
-    let token = format!("{}.{}.c2lnbmF0dXJl", part(serde_json::json!({ "alg": "none" })), part(claims));
+    let claims =
+        serde_json::json!({ "ac": scopes, "nbf": 1_700_000_000, "exp": 9_999_999_999_u64 });
+    let token =
+        format!("{}.{}.c2lnbmF0dXJl", part(serde_json::json!({ "alg": "none" })), part(claims));
     let mut command = cicd(repository.path());
     command.args(["build-image", "--skip-contract", "--verbose", "--output", "json"]);
     command.env("ACTIONS_RESULTS_URL", &results.url).env("ACTIONS_RUNTIME_TOKEN", &token);
@@ -165,10 +202,15 @@ fn on_github_its_cache_is_asked_with_the_token_which_nobody_sees() {
     let asked = results.asked.lock().expect("a lock").clone();
     let first = asked.first().unwrap_or_else(|| panic!("nobody asked: {ended}"));
     assert!(
-        first.contains("POST /twirp/github.actions.results.api.v1.CacheService/GetCacheEntryDownloadURL"),
+        first.contains(
+            "POST /twirp/github.actions.results.api.v1.CacheService/GetCacheEntryDownloadURL"
+        ),
         "{first}"
     );
     assert!(first.contains(&format!("Bearer {token}")), "{first}");
-    assert!(first.contains(&format!("index-{name}-")), "each service has a scope of its own: {first}");
+    assert!(
+        first.contains(&format!("index-{name}-")),
+        "each service has a scope of its own: {first}"
+    );
     assert!(!format!("{ended}").contains(&token), "{ended}");
 }

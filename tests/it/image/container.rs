@@ -1,5 +1,5 @@
-//! Beside an engine with an older store a builder runs in a container of its own: all that such an engine cannot do, and a clean
-//! machine afterwards, however the build ended.
+//! Beside an engine with an older store a builder runs in a container of its own: all that such an
+//! engine cannot do, and a clean machine afterwards, however the build ended.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,8 @@ use super::engine::{Engine, Store};
 use super::{EVERYWHERE, buildx, entries, interrupted, server, service};
 use crate::support::{Repository, Run, cicd, run, unique};
 
-/// An engine with an older store, a registry in its network with BuildKit and a base image, and what a user says of it.
+/// An engine with an older store, a registry in its network with BuildKit and a base image, and
+/// what a user says of it.
 struct Bench {
     engine: Engine,
     /// BuildKit's image, by digest.
@@ -27,20 +28,31 @@ impl Bench {
     fn new() -> Bench {
         let mut engine = Engine::start(Store::Classic);
         let registry = engine.registry();
-        let image = format!("127.0.0.1:5000/buildkit@{}", engine.publish("cicd/buildkit:tests", "buildkit:tests"));
+        let image = format!(
+            "127.0.0.1:5000/buildkit@{}",
+            engine.publish("cicd/buildkit:tests", "buildkit:tests")
+        );
         engine.publish("debian:trixie-slim", "library/debian:trixie-slim");
         let config = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(config.path().join("buildx")).expect("a folder");
         let settings = format!(
             "[registry.\"docker.io\"]\nmirrors = [\"{registry}\"]\n[registry.\"{registry}\"]\nhttp = true\ninsecure = true\n"
         );
-        std::fs::write(config.path().join("buildx/buildkitd.default.toml"), settings).expect("written");
+        std::fs::write(config.path().join("buildx/buildkitd.default.toml"), settings)
+            .expect("written");
         Bench { engine, image, registry, config }
     }
 
     fn command(&self, repository: &Repository) -> Command {
         let mut command = cicd(repository.path());
-        command.args(["build-image", "--skip-contract", "--output", "json", "--builder-image", &self.image]);
+        command.args([
+            "build-image",
+            "--skip-contract",
+            "--output",
+            "json",
+            "--builder-image",
+            &self.image,
+        ]);
         command.env("DOCKER_HOST", self.engine.host()).env("DOCKER_CONFIG", self.config.path());
         command
     }
@@ -55,7 +67,8 @@ impl Bench {
         list(&["ps", "--all", "--format", "{{.Names}}"]) + &list(&["volume", "ls", "--quiet"])
     }
 
-    /// Nothing of the builder is left. A busy engine may take longer than whoever interrupts a build waits for.
+    /// Nothing of the builder is left. A busy engine may take longer than whoever interrupts a
+    /// build waits for.
     fn has_none(&self) {
         let started = Instant::now();
         while !self.left().is_empty() {
@@ -68,7 +81,11 @@ impl Bench {
         assert_eq!(self.left(), "", "nothing of the builder is left");
         assert_eq!(entries(&self.config.path().join("buildx/instances")), Vec::<String>::new());
         let target = repository.path().join("target");
-        assert!(!target.exists() || entries(&target).iter().all(|name| name == "image"), "{:?}", entries(&target));
+        assert!(
+            !target.exists() || entries(&target).iter().all(|name| name == "image"),
+            "{:?}",
+            entries(&target)
+        );
     }
 }
 
@@ -85,30 +102,48 @@ fn committed(name: &str, dockerfile: &str, more: &str) -> Repository {
 fn a_builder_in_a_container_does_what_an_older_store_cannot() {
     let bench = Bench::new();
     let name = unique("builder");
-    let repository =
-        committed(&name, "FROM debian:trixie-slim\nRUN echo built >/built\n", "image: {provenance: min}\n");
+    let repository = committed(
+        &name,
+        "FROM debian:trixie-slim\nRUN echo built >/built\n",
+        "image: {provenance: min}\n",
+    );
     let first = bench.build(&repository, &[]).ended(0);
     assert!(!first.stderr.contains("warning"), "nothing is left out: {first}");
     bench.is_clean(&repository);
-    let [(predicate, _)] = &statements(&repository.path().join("target/image"))[..] else { panic!("one statement") };
+    let [(predicate, _)] = &statements(&repository.path().join("target/image"))[..] else {
+        panic!("one statement")
+    };
     assert!(predicate.starts_with("https://slsa.dev/provenance/"), "{predicate}");
     // A builder that has never seen the service, at another time.
     std::thread::sleep(Duration::from_millis(1100));
     let second = bench.build(&repository, &["--no-cache"]).ended(0);
     assert_eq!(second.json()["digest"], first.json()["digest"], "two clean builds of one commit");
 
-    let two = committed(&name, "FROM scratch\nCOPY server.py /\n", "image: {platforms: [linux/amd64, linux/arm64]}\n");
-    assert_eq!(bench.build(&two, &[]).ended(0).json()["platforms"], json!(["linux/amd64", "linux/arm64"]));
+    let two = committed(
+        &name,
+        "FROM scratch\nCOPY server.py /\n",
+        "image: {platforms: [linux/amd64, linux/arm64]}\n",
+    );
+    assert_eq!(
+        bench.build(&two, &[]).ended(0).json()["platforms"],
+        json!(["linux/amd64", "linux/arm64"])
+    );
 
     let repository = committed(&name, RANDOM, "");
     let folder = tempfile::tempdir().expect("a folder");
     let digest = |ended: Run| -> Value { ended.ended(0).json()["digest"].clone() };
-    for cache in [format!("registry:{}/cache:main", bench.registry), format!("local:{}/cache", folder.path().display())]
-    {
+    for cache in [
+        format!("registry:{}/cache:main", bench.registry),
+        format!("local:{}/cache", folder.path().display()),
+    ] {
         let first = digest(bench.build(&repository, &["--cache", &cache]));
         let second = bench.build(&repository, &["--cache", &cache]);
         assert!(second.stderr.contains("sha256sum >/random (cached)"), "{cache}: {second}");
-        assert_eq!(digest(second), first, "{cache}: each builder is new, and takes the step from the cache");
+        assert_eq!(
+            digest(second),
+            first,
+            "{cache}: each builder is new, and takes the step from the cache"
+        );
         assert_ne!(digest(bench.build(&repository, &[])), first, "without it the step runs again");
     }
     bench.is_clean(&repository);
@@ -118,10 +153,13 @@ fn a_builder_in_a_container_does_what_an_older_store_cannot() {
 fn a_builder_ends_with_its_build_however_that_ends() {
     let bench = Bench::new();
     let name = unique("ended");
-    let repository = committed(&name, &format!("FROM debian:trixie-slim\nRUN echo {name}; sleep 600\n"), "");
+    let repository =
+        committed(&name, &format!("FROM debian:trixie-slim\nRUN echo {name}; sleep 600\n"), "");
     let runs = || {
         let processes = run(Command::new("ps").args(["-eo", "args"])).stdout;
-        processes.lines().any(|line| line.contains("/bin/sh -c") && line.contains(&name) && !line.contains("ps -eo"))
+        processes.lines().any(|line| {
+            line.contains("/bin/sh -c") && line.contains(&name) && !line.contains("ps -eo")
+        })
     };
 
     let (code, took) = interrupted(&mut bench.command(&repository), runs);
@@ -136,7 +174,9 @@ fn a_builder_ends_with_its_build_however_that_ends() {
     let begun = || {
         let folders = entries(&repository.path().join("target")).into_iter();
         let mut folders = folders.map(|name| repository.path().join("target").join(name));
-        folders.any(|folder| folder.join("buildx/instances").read_dir().is_ok_and(|mut names| names.next().is_some()))
+        folders.any(|folder| {
+            folder.join("buildx/instances").read_dir().is_ok_and(|mut names| names.next().is_some())
+        })
     };
     for pause in [0, 200, 400, 700, 1100] {
         let (code, took) = interrupted(&mut bench.command(&repository), || {
@@ -150,8 +190,12 @@ fn a_builder_ends_with_its_build_however_that_ends() {
     }
 
     // Nobody can tidy up then; the next build does.
-    let mut killed =
-        bench.command(&repository).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cicd starts");
+    let mut killed = bench
+        .command(&repository)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("cicd starts");
     let started = Instant::now();
     while !runs() {
         assert!(started.elapsed() < Duration::from_secs(60), "it never got so far");
@@ -170,15 +214,20 @@ fn a_builder_ends_with_its_build_however_that_ends() {
     std::fs::rename(&elsewhere, &socket).expect("renamed");
     assert_ne!(bench.left(), "", "the one that was killed is still there");
     let failed = bench.build(&repository, &[]).ended(2);
-    assert!(failed.json()["error"]["message"].as_str().expect("a message").contains("RUN exit 7"), "{failed}");
+    assert!(
+        failed.json()["error"]["message"].as_str().expect("a message").contains("RUN exit 7"),
+        "{failed}"
+    );
     bench.is_clean(&repository);
 }
 
-/// As on GitHub's runner, where the engine has the older store and this program is in a container without the docker command.
+/// As on GitHub's runner, where the engine has the older store and this program is in a container
+/// without the docker command.
 #[test]
 fn in_a_container_action_a_builder_is_started_as_well() {
     let bench = Bench::new();
-    let repository = committed(&unique("action"), "FROM debian:trixie-slim\nRUN echo built >/built\n", "");
+    let repository =
+        committed(&unique("action"), "FROM debian:trixie-slim\nRUN echo built >/built\n", "");
     let socket = bench.engine.host().replace("unix://", "");
     let mounts = [
         (repository.path().display().to_string(), "/github/workspace"),
@@ -201,7 +250,14 @@ fn in_a_container_action_a_builder_is_started_as_well() {
     for (from, to) in &mounts {
         command.args(["-v", &format!("{from}:{to}")]);
     }
-    command.args(["debian:trixie-slim", "/cicd", "build-image", "--skip-contract", "--output", "json"]);
+    command.args([
+        "debian:trixie-slim",
+        "/cicd",
+        "build-image",
+        "--skip-contract",
+        "--output",
+        "json",
+    ]);
     let inside = run(command.args(["--builder-image", &bench.image])).ended(0);
     assert!(!inside.stderr.contains("warning"), "nothing is left out: {inside}");
     bench.is_clean(&repository);
@@ -214,9 +270,14 @@ fn what_the_builder_cannot_pull_the_engine_may_have() {
     let bench = Bench::new();
     let tag = format!("localhost:1/{}:1", unique("local"));
     run(bench.engine.docker().args(["tag", "debian:trixie-slim", &tag])).ended(0);
-    let repository = committed(&unique("local"), &format!("FROM {tag}\nRUN echo built >/built\n"), "");
+    let repository =
+        committed(&unique("local"), &format!("FROM {tag}\nRUN echo built >/built\n"), "");
     let ended = bench.build(&repository, &[]).ended(0);
-    assert!(ended.stderr.contains("so the engine builds the image itself") && ended.stderr.contains(&tag), "{ended}");
+    assert!(
+        ended.stderr.contains("so the engine builds the image itself")
+            && ended.stderr.contains(&tag),
+        "{ended}"
+    );
     assert!(Path::new(&repository.path().join("target/image/index.json")).is_file());
     bench.is_clean(&repository);
 }

@@ -1,5 +1,5 @@
-//! A Docker engine of a test's own: with the store that is asked for, nothing in its cache, and a network of its own, so that it
-//! touches nothing of the engine that everybody uses.
+//! A Docker engine of a test's own: with the store that is asked for, nothing in its cache, and a
+//! network of its own, so that it touches nothing of the engine that everybody uses.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,7 +43,12 @@ impl Engine {
         );
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let error = log.try_clone().expect("a log");
-        let daemon = as_root(&command).stdout(log).stderr(error).stdin(Stdio::null()).spawn().expect("an engine");
+        let daemon = as_root(&command)
+            .stdout(log)
+            .stderr(error)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("an engine");
         let engine = Engine { folder, daemon, beside: Vec::new() };
         let started = Instant::now();
         while run(engine.docker().arg("info")).code != 0 {
@@ -78,13 +83,17 @@ impl Engine {
         self.beside.push(child);
     }
 
-    /// Starts a registry in its network, which this engine reaches as `127.0.0.1:5000`; gives the address by which containers of this
-    /// engine do.
+    /// Starts a registry in its network, which this engine reaches as `127.0.0.1:5000`; gives the
+    /// address by which containers of this engine do.
     pub fn registry(&mut self) -> String {
         let home = std::env::var("XDG_CACHE_HOME")
             .unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").expect("a home")));
         let unpacked = format!("{home}/cicd/registry/current/usr/bin/docker-registry");
-        let registry = if std::path::Path::new(&unpacked).exists() { unpacked } else { "docker-registry".into() };
+        let registry = if std::path::Path::new(&unpacked).exists() {
+            unpacked
+        } else {
+            "docker-registry".into()
+        };
         let settings = self.folder.path().join("registry.yaml");
         let data = self.folder.path().join("data/registry");
         let text = format!(
@@ -93,13 +102,15 @@ impl Engine {
         );
         std::fs::write(&settings, text).expect("written");
         self.beside(&format!("{registry} serve {}", settings.display()));
-        let gateway = ["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"];
+        let gateway =
+            ["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"];
         format!("{}:5000", run(self.docker().args(gateway)).ended(0).stdout.trim())
     }
 
     /// Puts an image of the stack's engine into that registry; gives its digest.
     pub fn publish(&self, image: &str, name: &str) -> String {
-        let (digest, saved) = (self.folder.path().join("digest"), self.folder.path().join("saved.tar"));
+        let (digest, saved) =
+            (self.folder.path().join("digest"), self.folder.path().join("saved.tar"));
         run(Command::new("docker").arg("save").arg("--output").arg(&saved).arg(image)).ended(0);
         let copy = format!(
             "nsenter --net=/proc/{}/ns/net skopeo --insecure-policy copy --quiet --retry-times 5 --dest-tls-verify=false \
@@ -114,7 +125,10 @@ impl Engine {
     }
 
     fn process(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("pid")).expect("a process").trim().to_string()
+        std::fs::read_to_string(self.folder.path().join("pid"))
+            .expect("a process")
+            .trim()
+            .to_string()
     }
 
     fn log(&self) -> String {

@@ -1,4 +1,5 @@
-//! What service.yaml says of the build reaches it, and what stops a build in the middle leaves a clean machine.
+//! What service.yaml says of the build reaches it, and what stops a build in the middle leaves a
+//! clean machine.
 
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -27,13 +28,20 @@ fn contexts_hosts_and_labels_reach_the_build() {
 
     std::fs::remove_dir_all(repository.path().join("shared")).expect("removed");
     let missing = build(&repository, &["--skip-contract"]).ended(2);
-    assert!(missing.stderr.contains("no folder shared for the build context `shared`"), "{missing}");
+    assert!(
+        missing.stderr.contains("no folder shared for the build context `shared`"),
+        "{missing}"
+    );
 }
 
 #[test]
 fn an_agent_is_handed_to_the_build_only_when_it_is_asked_for() {
-    let repository = service(&unique("agent"), &server("", EVERYWHERE), "image: {ssh: [default]}\n");
-    repository.write("Dockerfile", "FROM debian:trixie-slim\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\"\n");
+    let repository =
+        service(&unique("agent"), &server("", EVERYWHERE), "image: {ssh: [default]}\n");
+    repository.write(
+        "Dockerfile",
+        "FROM debian:trixie-slim\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\"\n",
+    );
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("agent");
     let _agent = UnixListener::bind(&socket).expect("a socket");
@@ -73,7 +81,10 @@ fn a_hung_build_is_ended_and_nothing_of_it_is_left() {
     let repository = service(&name, &server("", EVERYWHERE), "");
     // A time that no other test sleeps, so that its process is known.
     let seconds = 1000 + u32::from_str_radix(&name[name.len() - 4..], 16).unwrap_or(7);
-    repository.write("Dockerfile", &format!("FROM debian:trixie-slim\nRUN echo {name}; sleep {seconds}\n"));
+    repository.write(
+        "Dockerfile",
+        &format!("FROM debian:trixie-slim\nRUN echo {name}; sleep {seconds}\n"),
+    );
     let started = Instant::now();
     let ended = build(&repository, &["--skip-contract", "--timeout", "6s"]).ended(6);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
@@ -120,7 +131,8 @@ fn a_full_disk_is_named_and_left_empty() {
     let archive = repository.path().join("saved.tar").display().to_string();
     run(Command::new("docker").args(["save", "--output", &archive, "debian:trixie-slim"])).ended(0);
     for from in [&["--from", &archive][..], &[]] {
-        let ended = build(&repository, &[&["--skip-contract", "--layout", &layout], from].concat()).ended(3);
+        let ended = build(&repository, &[&["--skip-contract", "--layout", &layout], from].concat())
+            .ended(3);
         let message = ended.json()["error"]["message"].as_str().expect("a message").to_string();
         assert!(message.contains(&format!("the disk of {}", disk.0.path().display())), "{ended}");
         assert_eq!(entries(disk.0.path()), Vec::<String>::new(), "{from:?}");
@@ -130,15 +142,28 @@ fn a_full_disk_is_named_and_left_empty() {
 #[test]
 fn on_github_what_the_build_says_is_folded_away() {
     let repository = service(&unique("fold"), &server("", EVERYWHERE), "");
-    repository.write("Dockerfile", "FROM debian:trixie-slim as base\nRUN echo ::add-mask::x; echo so far\n");
+    repository.write(
+        "Dockerfile",
+        "FROM debian:trixie-slim as base\nRUN echo ::add-mask::x; echo so far\n",
+    );
     let command = ["build-image", "--skip-contract", "--no-cache"];
     let ended = run(cicd(repository.path()).args(command).env("GITHUB_ACTIONS", "true")).ended(0);
     let lines: Vec<&str> = ended.stdout.lines().collect();
-    let at =
-        |text: &str| lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {ended}"));
+    let at = |text: &str| {
+        lines
+            .iter()
+            .position(|line| line.contains(text))
+            .unwrap_or_else(|| panic!("{text}: {ended}"))
+    };
     let (begin, end) = (at("::group::docker buildx build"), at("::endgroup::"));
     assert!((begin..end).contains(&at("so far")), "{ended}");
     assert!(at("build-image: sha256:") > end, "the result is not folded away: {ended}");
-    assert!(!lines.iter().any(|line| line.starts_with("::add-mask::")), "a step gives the runner no command: {ended}");
-    assert!(ended.stdout.contains("::warning file=Dockerfile,line=1,col=1::FromAsCasing"), "{ended}");
+    assert!(
+        !lines.iter().any(|line| line.starts_with("::add-mask::")),
+        "a step gives the runner no command: {ended}"
+    );
+    assert!(
+        ended.stdout.contains("::warning file=Dockerfile,line=1,col=1::FromAsCasing"),
+        "{ended}"
+    );
 }

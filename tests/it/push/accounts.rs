@@ -1,4 +1,5 @@
-//! Registries of other accounts and regions, and repositories that ECR does not know everywhere yet.
+//! Registries of other accounts and regions, and repositories that ECR does not know everywhere
+//! yet.
 
 use std::process::Command;
 use std::time::Instant;
@@ -15,13 +16,18 @@ use crate::support::{Repository, Run, run};
 const OTHER: &str = "222233334444";
 const REGION: &str = "eu-central-1";
 /// The calls that take no registry: of the caller's own, or by an ARN.
-const WITHOUT: [&str; 4] =
-    ["GetAuthorizationToken", "BatchGetRepositoryScanningConfiguration", "ListTagsForResource", "TagResource"];
+const WITHOUT: [&str; 4] = [
+    "GetAuthorizationToken",
+    "BatchGetRepositoryScanningConfiguration",
+    "ListTagsForResource",
+    "TagResource",
+];
 
 /// `aws ecr` in the other region, about the repository of this name.
 fn aws(name: &str, command: &str, more: &[&str]) -> Run {
     let mut aws = Command::new("aws");
-    aws.args(["ecr", command, "--output", "json", "--region", REGION, "--repository-name", name]).args(more);
+    aws.args(["ecr", command, "--output", "json", "--region", REGION, "--repository-name", name])
+        .args(more);
     run(&mut aws)
 }
 
@@ -42,7 +48,8 @@ impl Drop for Elsewhere {
     }
 }
 
-/// The caller is in one account and region, the repository in another of both; a repository of the caller's own has the same name.
+/// The caller is in one account and region, the repository in another of both; a repository of the
+/// caller's own has the same name.
 #[test]
 fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     let (ecr, layout) = (EcrRepository::new(), Layout::image(&[random(100)]));
@@ -73,7 +80,8 @@ fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     let again = push(&[]);
     assert_eq!((warnings(&again), &again.json()["uploaded-bytes"]), (vec![], &0.into()), "{again}");
 
-    // The registry's own rules are told of the caller's registry only, where a repository of the same name is scanned.
+    // The registry's own rules are told of the caller's registry only, where a repository of the
+    // same name is scanned.
     let scanned = "--image-scanning-configuration";
     aws(&there.0, "create-repository", &[scanned, "scanOnPush=true"]).ended(0);
     there.aws("put-image-scanning-configuration", &[scanned, "scanOnPush=false"]).ended(0);
@@ -82,9 +90,13 @@ fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     let told = warnings(&told).join("\n");
     assert!(told.lines().count() == 1 && told.contains("is told to that account only"), "{told}");
     let text = there.aws("get-lifecycle-policy", &[]).ended(0).json();
-    assert!(text["lifecyclePolicyText"].as_str().is_some_and(|text| text.contains("cicd: ")), "{text}");
+    assert!(
+        text["lifecyclePolicyText"].as_str().is_some_and(|text| text.contains("cicd: ")),
+        "{text}"
+    );
 
-    let calls: Vec<_> = api.calls().into_iter().filter(|call| !call.action.contains("/v2/")).collect();
+    let calls: Vec<_> =
+        api.calls().into_iter().filter(|call| !call.action.contains("/v2/")).collect();
     assert!(calls.len() >= 15, "{calls:?}");
     for call in calls {
         assert_eq!(call.region, REGION, "{}", call.action);
@@ -96,14 +108,16 @@ fn a_registry_of_another_account_and_region_is_the_one_that_is_spoken_to() {
     }
 }
 
-/// ECR in front of the stack's, whose parts do not know a repository yet the first `times` that each of them is asked.
+/// ECR in front of the stack's, whose parts do not know a repository yet the first `times` that
+/// each of them is asked.
 fn late(times: usize) -> Api {
     Api::new(move |call, before| {
-        let unknown =
-            json!({ "errors": [{ "code": "NAME_UNKNOWN", "message": "The repository with name 'x' does not exist" }] });
+        let unknown = json!({ "errors": [{ "code": "NAME_UNKNOWN", "message": "The repository with name 'x' does not exist" }] });
         match call.action.as_str() {
             "PutLifecyclePolicy" if before < times => Turn::error("RepositoryNotFoundException"),
-            action if action.starts_with("POST /v2/") && before < times => Turn::Answer("404 Not Found", unknown),
+            action if action.starts_with("POST /v2/") && before < times => {
+                Turn::Answer("404 Not Found", unknown)
+            }
             _ => Turn::Pass,
         }
     })
@@ -114,11 +128,16 @@ fn a_new_repository_gets_a_moment_to_be_known_and_an_old_one_does_not() {
     let layout = Layout::image(&[random(100)]);
     let through = |ecr: &EcrRepository, api: &Api, code: i32| -> Run {
         let (folder, mut command) = push_command(ecr, "", &layout, &["--tag", "1.0.0"]);
-        let platform = std::fs::read_to_string(folder.path().join("platform.yaml")).expect("platform.yaml");
-        folder.write("platform.yaml", &platform.replace(&crate::support::stack("AWS_ENDPOINT_URL"), &api.url));
+        let platform =
+            std::fs::read_to_string(folder.path().join("platform.yaml")).expect("platform.yaml");
+        folder.write(
+            "platform.yaml",
+            &platform.replace(&crate::support::stack("AWS_ENDPOINT_URL"), &api.url),
+        );
         run(command.env("AWS_ENDPOINT_URL_ECR", &api.url)).ended(code)
     };
-    let posts = |api: &Api| api.calls().iter().filter(|call| call.action.starts_with("POST /v2/")).count();
+    let posts =
+        |api: &Api| api.calls().iter().filter(|call| call.action.starts_with("POST /v2/")).count();
 
     let (ecr, api) = (EcrRepository::new(), late(2));
     let ended = through(&ecr, &api, 0);

@@ -1,4 +1,5 @@
-//! ECR in front of the stack's: every call is written down, and a test may answer one itself, or change what the stack says.
+//! ECR in front of the stack's: every call is written down, and a test may answer one itself, or
+//! change what the stack says.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -35,7 +36,10 @@ pub enum Turn {
 impl Turn {
     /// An error in ECR's own form.
     pub fn error(code: &str) -> Turn {
-        Turn::Answer("400 Bad Request", serde_json::json!({ "__type": code, "message": format!("about {code}") }))
+        Turn::Answer(
+            "400 Bad Request",
+            serde_json::json!({ "__type": code, "message": format!("about {code}") }),
+        )
     }
 }
 
@@ -90,8 +94,9 @@ fn serve(
 ) -> std::io::Result<()> {
     let head = read_head(&mut client)?;
     let header = |name: &str| {
-        let found =
-            head.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)));
+        let found = head.lines().find_map(|line| {
+            line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name))
+        });
         found.map(|(_, value)| value.trim().to_string()).unwrap_or_default()
     };
     let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
@@ -128,7 +133,8 @@ fn serve(
         let line = line.to_ascii_lowercase();
         line.starts_with("connection:") || (host.is_some() && line.starts_with("host:"))
     };
-    let mut passed: Vec<String> = head.lines().filter(|line| !is_dropped(line)).map(str::to_string).collect();
+    let mut passed: Vec<String> =
+        head.lines().filter(|line| !is_dropped(line)).map(str::to_string).collect();
     passed.extend(host.map(|host| format!("Host: {host}")));
     there.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
     there.write_all(&body)?;
@@ -143,6 +149,8 @@ fn serve(
 
 fn json_answer(status: &str, body: &Value) -> Vec<u8> {
     let text = body.to_string();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close"
+    );
     format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).into_bytes()
 }

@@ -1,5 +1,6 @@
-//! Five hundred pushes, each through a proxy that does it harm by the roll of dice that fall the same way every time. Each
-//! ends complete and identical, or failed with a reason and without a tag.
+//! Five hundred pushes, each through a proxy that does it harm by the roll of dice that fall the
+//! same way every time. Each ends complete and identical, or failed with a reason and without a
+//! tag.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -48,14 +49,25 @@ fn faults(seed: u64) -> Vec<Rule> {
         Act::Answer("HTTP/1.1 401 Unauthorized"),
         Act::Answer("HTTP/1.1 403 Forbidden"),
         Act::Answer("HTTP/1.1 400 Bad Request"),
-        Act::Say("HTTP/1.1 400 Bad Request", r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#),
-        Act::Say("HTTP/1.1 404 Not Found", r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"gone"}]}"#),
+        Act::Say(
+            "HTTP/1.1 400 Bad Request",
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#,
+        ),
+        Act::Say(
+            "HTTP/1.1 404 Not Found",
+            r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"gone"}]}"#,
+        ),
     ];
     let mut state = seed;
     (0..=roll(&mut state, 2))
         .map(|_| {
             let (method, part) = places[roll(&mut state, places.len())];
-            Rule { method, part, times: 1 + roll(&mut state, 2), act: acts[roll(&mut state, acts.len())].clone() }
+            Rule {
+                method,
+                part,
+                times: 1 + roll(&mut state, 2),
+                act: acts[roll(&mut state, acts.len())].clone(),
+            }
         })
         .collect()
 }
@@ -100,7 +112,8 @@ fn one(seed: u64, upstream: &str, whole: &AtomicUsize) {
         assert_eq!(ended.json()["digest"], layout.digest, "{seed}: {rules:?}");
         assert_arrived(&layout, &there, &["1.0.0"]);
         if !referrers.is_empty() {
-            let (_, list) = get(&format!("{}/manifests/{}", url(&there), layout.digest.replace(':', "-")));
+            let (_, list) =
+                get(&format!("{}/manifests/{}", url(&there), layout.digest.replace(':', "-")));
             let list = String::from_utf8_lossy(&list);
             assert!(referrers.iter().all(|one| list.contains(one)), "{seed}: {rules:?}: {list}");
         }

@@ -32,14 +32,17 @@ impl Layout {
     pub fn index(layers: &[Vec<u8>]) -> Layout {
         let mut layout = Layout::empty();
         let mut amd = layout.manifest(&layers[..layers.len() - 1], "amd64");
-        let mut arm = layout.manifest(&[layers[0].clone(), layers[layers.len() - 1].clone()], "arm64");
+        let mut arm =
+            layout.manifest(&[layers[0].clone(), layers[layers.len() - 1].clone()], "arm64");
         amd["platform"] = json!({ "os": "linux", "architecture": "amd64" });
         arm["platform"] = json!({ "os": "linux", "architecture": "arm64" });
-        let statement =
-            layout.blob("application/vnd.in-toto+json", br#"{"_type":"https://in-toto.io/Statement/v0.1"}"#.to_vec());
-        let config =
-            json!({ "os": "unknown", "architecture": "unknown", "rootfs": { "type": "layers", "diff_ids": [] } });
-        let config = layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
+        let statement = layout.blob(
+            "application/vnd.in-toto+json",
+            br#"{"_type":"https://in-toto.io/Statement/v0.1"}"#.to_vec(),
+        );
+        let config = json!({ "os": "unknown", "architecture": "unknown", "rootfs": { "type": "layers", "diff_ids": [] } });
+        let config = layout
+            .blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
         let attestation = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [statement] });
         let mut attestation = layout.document(MANIFEST, &attestation);
         attestation["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
@@ -58,18 +61,23 @@ impl Layout {
             "os": "linux", "architecture": "amd64", "config": { "Labels": labels },
             "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
         });
-        let config = layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
+        let config = layout
+            .blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
         let root = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
         let mut root = layout.document(MANIFEST, &root);
         root["platform"] = json!({ "os": "linux", "architecture": "amd64" });
-        let index = layout.document(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [root] }));
+        let index = layout.document(
+            INDEX,
+            &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [root] }),
+        );
         layout.finish(index)
     }
 
     /// One image whose `layers` are packed with zstd.
     pub fn zstd(layers: &[Vec<u8>]) -> Layout {
         let mut layout = Layout::empty();
-        let root = layout.manifest_of(layers, "application/vnd.oci.image.layer.v1.tar+zstd", "amd64");
+        let root =
+            layout.manifest_of(layers, "application/vnd.oci.image.layer.v1.tar+zstd", "amd64");
         layout.finish(root)
     }
 
@@ -117,13 +125,18 @@ impl Layout {
 
     /// The digest of the largest blob.
     pub fn largest(&self) -> &str {
-        self.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).map(|(digest, _)| digest).expect("a blob")
+        self.blobs
+            .iter()
+            .max_by_key(|(_, bytes)| bytes.len())
+            .map(|(digest, _)| digest)
+            .expect("a blob")
     }
 
     fn empty() -> Layout {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir_all(folder.path().join("blobs/sha256")).expect("folders");
-        std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+        std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .expect("written");
         Layout { folder, digest: String::new(), documents: BTreeMap::new(), blobs: BTreeMap::new() }
     }
 
@@ -141,8 +154,10 @@ impl Layout {
     fn manifest_of(&mut self, layers: &[Vec<u8>], media_type: &str, architecture: &str) -> Value {
         let diffs: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
         let config = json!({ "os": "linux", "architecture": architecture, "config": {}, "rootfs": { "type": "layers", "diff_ids": diffs } });
-        let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
-        let layers: Vec<Value> = layers.iter().map(|layer| self.blob(media_type, layer.clone())).collect();
+        let config =
+            self.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
+        let layers: Vec<Value> =
+            layers.iter().map(|layer| self.blob(media_type, layer.clone())).collect();
         self.document(
             MANIFEST,
             &json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers }),
@@ -177,6 +192,7 @@ pub fn random(bytes: usize) -> Vec<u8> {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String =
+        digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }

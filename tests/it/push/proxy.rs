@@ -1,4 +1,5 @@
-//! A registry that is not well: a proxy before a real one, which breaks what a test tells it to and writes down what it saw.
+//! A registry that is not well: a proxy before a real one, which breaks what a test tells it to and
+//! writes down what it saw.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 /// What happens to a request instead of being passed on.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// The whole body is read, then this is answered: a status line and headers, without the empty line.
+    /// The whole body is read, then this is answered: a status line and headers, without the empty
+    /// line.
     Answer(&'static str),
     /// As `Answer`, with words: a status line, and JSON.
     Say(&'static str, &'static str),
@@ -18,7 +20,8 @@ pub enum Act {
     LoseAnswer,
     /// The registry gets the request; half of its answer comes back.
     HalfAnswer,
-    /// The registry gets the request; the body is read this many bytes at a time, with a pause of a millisecond between.
+    /// The registry gets the request; the body is read this many bytes at a time, with a pause of a
+    /// millisecond between.
     Slow(usize),
     /// The body is read and nothing is answered until the client goes away.
     Silence,
@@ -61,7 +64,8 @@ impl Proxy {
         Proxy::start(upstream, State { rules: rules.to_vec(), ..State::default() })
     }
 
-    /// One that wants a token; the first is good for `uses` requests, the second for all, and both read the same.
+    /// One that wants a token; the first is good for `uses` requests, the second for all, and both
+    /// read the same.
     pub fn with_tokens(upstream: &str, uses: usize) -> Proxy {
         Proxy::start(upstream, State { token: Some((0, uses)), ..State::default() })
     }
@@ -104,23 +108,39 @@ impl Proxy {
     }
 }
 
-fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>) -> std::io::Result<()> {
+fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    own: &str,
+    state: &Mutex<State>,
+) -> std::io::Result<()> {
     let head = read_head(&mut client)?;
     let mut words = head.split(' ');
-    let (method, path) = (words.next().unwrap_or_default().to_string(), words.next().unwrap_or_default().to_string());
+    let (method, path) = (
+        words.next().unwrap_or_default().to_string(),
+        words.next().unwrap_or_default().to_string(),
+    );
     let header = |name: &str| {
         head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim().to_string())
         })
     };
-    let length: usize = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length: usize =
+        header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let chunked = header("transfer-encoding").is_some();
     let act = {
         let mut state = state.lock().expect("lock");
-        state.seen.push(Seen { method: method.clone(), path: path.clone(), chunked, at: Instant::now() });
-        let fits = |rule: &&mut Rule| rule.times > 0 && rule.method == method && path.contains(rule.part);
-        // A token service has its own, and to the rest of the registry only those come who have a token.
+        state.seen.push(Seen {
+            method: method.clone(),
+            path: path.clone(),
+            chunked,
+            at: Instant::now(),
+        });
+        let fits =
+            |rule: &&mut Rule| rule.times > 0 && rule.method == method && path.contains(rule.part);
+        // A token service has its own, and to the rest of the registry only those come who have a
+        // token.
         let at_service = path.starts_with("/token");
         let act = |state: &mut State| {
             let rule = state.rules.iter_mut().find(fits)?;
@@ -142,13 +162,17 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
     match act {
         Some(Act::Answer(answer)) => {
             drain(&mut client, length)?;
-            return client.write_all(format!("{answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+            return client.write_all(
+                format!("{answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes(),
+            );
         }
         Some(Act::Say(answer, words)) => {
             drain(&mut client, length)?;
             let length = words.len();
-            let head = format!("{answer}\r\nContent-Type: application/json\r\nContent-Length: {length}");
-            return client.write_all(format!("{head}\r\nConnection: close\r\n\r\n{words}").as_bytes());
+            let head =
+                format!("{answer}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+            return client
+                .write_all(format!("{head}\r\nConnection: close\r\n\r\n{words}").as_bytes());
         }
         Some(Act::Cut(percent)) => {
             drain(&mut client, length * percent / 100)?;
@@ -162,8 +186,10 @@ fn serve(mut client: TcpStream, upstream: &str, own: &str, state: &Mutex<State>)
     }
     let mut registry = TcpStream::connect(upstream)?;
     registry.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let passed: Vec<&str> = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
-    registry.write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
+    let passed: Vec<&str> =
+        head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
+    registry
+        .write_all(format!("{}\r\nConnection: close\r\n\r\n", passed.join("\r\n")).as_bytes())?;
     let mut body = (&mut client).take(length as u64);
     if let Some(Act::Slow(bytes)) = act {
         while std::io::copy(&mut (&mut body).take(bytes as u64), &mut registry)? > 0 {
@@ -188,7 +214,10 @@ fn token(state: &mut State, own: &str, path: &str, given: Option<String>) -> Opt
         *number += 1;
         *uses = if *number == 1 { *uses } else { usize::MAX };
         let body = r#"{"token":"registry-secret"}"#;
-        return Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()));
+        return Some(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ));
     }
     if given == Some("Bearer registry-secret".into()) && *uses > 0 {
         *uses -= 1;

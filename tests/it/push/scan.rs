@@ -1,5 +1,6 @@
-//! The scan gate. The stack's ECR does not scan: moto's does, and where a scan is to stumble in the way ECR's do, what it says is
-//! scripted in ECR's own form, and each request is checked. All else goes to the stack.
+//! The scan gate. The stack's ECR does not scan: moto's does, and where a scan is to stumble in the
+//! way ECR's do, what it says is scripted in ECR's own form, and each request is checked. All else
+//! goes to the stack.
 
 use std::process::Command;
 
@@ -32,7 +33,11 @@ impl Scanner {
     /// The emulator at `HOST:PORT` answers for the scans.
     fn at(emulator: &str) -> Scanner {
         let emulator = emulator.to_string();
-        Scanner(Api::new(move |call, _| if call.action == LOOK { Turn::At(emulator.clone()) } else { Turn::Pass }))
+        Scanner(Api::new(
+            move |call, _| {
+                if call.action == LOOK { Turn::At(emulator.clone()) } else { Turn::Pass }
+            },
+        ))
     }
 
     fn asked(&self) -> Vec<Value> {
@@ -65,8 +70,10 @@ fn basic(severity: &str) -> Value {
 fn enhanced(id: &str, severity: &str, next: Option<&str>) -> Value {
     let package = json!({ "name": "libxml2", "version": "2.9.1", "fixedInVersion": "2.9.2", "packageManager": "OS" });
     let details = json!({ "vulnerabilityId": id, "vulnerablePackages": [package] });
-    let finding = json!({ "severity": severity, "status": "ACTIVE", "packageVulnerabilityDetails": details });
-    let findings = json!({ "findingSeverityCounts": { "HIGH": 1, "LOW": 1 }, "enhancedFindings": [finding] });
+    let finding =
+        json!({ "severity": severity, "status": "ACTIVE", "packageVulnerabilityDetails": details });
+    let findings =
+        json!({ "findingSeverityCounts": { "HIGH": 1, "LOW": 1 }, "enhancedFindings": [finding] });
     let mut answer = with("ACTIVE", findings);
     if let Some(next) = next {
         answer["nextToken"] = next.into();
@@ -74,8 +81,15 @@ fn enhanced(id: &str, severity: &str, next: Option<&str>) -> Value {
     answer
 }
 
-fn push(scanner: &Scanner, ecr: &EcrRepository, layout: &Layout, scan: &str, more: &[&str]) -> (Run, String) {
-    let (folder, mut command) = pusher(ecr.service(), layout.path(), &[&["--tag", "1.0.0"], more].concat());
+fn push(
+    scanner: &Scanner,
+    ecr: &EcrRepository,
+    layout: &Layout,
+    scan: &str,
+    more: &[&str],
+) -> (Run, String) {
+    let (folder, mut command) =
+        pusher(ecr.service(), layout.path(), &[&["--tag", "1.0.0"], more].concat());
     folder.write("service.yaml", &format!("name: {}\nport: 8000\n{scan}\n", ecr.service()));
     let summary = folder.path().join("summary");
     command.env("AWS_ENDPOINT_URL_ECR", &scanner.0.url).env("GITHUB_STEP_SUMMARY", &summary);
@@ -86,8 +100,12 @@ fn push(scanner: &Scanner, ecr: &EcrRepository, layout: &Layout, scan: &str, mor
 #[test]
 fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
     let never = json!({ "__type": "ScanNotFoundException", "message": "no scan" });
-    let empty = with("COMPLETE", json!({ "imageScanCompletedAt": 1.8e9, "findingSeverityCounts": {}, "findings": [] }));
-    let allowed = "scan: {fail-on: high, allow: [{id: CVE-2026-2, reason: no XML here, until: 9999-12-31}]}";
+    let empty = with(
+        "COMPLETE",
+        json!({ "imageScanCompletedAt": 1.8e9, "findingSeverityCounts": {}, "findings": [] }),
+    );
+    let allowed =
+        "scan: {fail-on: high, allow: [{id: CVE-2026-2, reason: no XML here, until: 9999-12-31}]}";
     // Enhanced scans are looked at twice.
     let pages = [enhanced("CVE-2026-2", "HIGH", Some("2")), enhanced("CVE-2026-3", "LOW", None)];
     let pages = [&pages[..], &pages].concat();
@@ -100,7 +118,11 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
             vec![never.clone(), state("PENDING"), state("COMPLETE"), basic("HIGH")],
             "scan: {}",
             8,
-            &["| high | CVE-2026-1234 | openssl | 3.0.1 | – | – | stops |", "1 finding, high or worse", "allow:"],
+            &[
+                "| high | CVE-2026-1234 | openssl | 3.0.1 | – | – | stops |",
+                "1 finding, high or worse",
+                "allow:",
+            ],
         ),
         (vec![basic("MEDIUM")], "scan: {}", 0, &["1 finding: 1 medium"]),
         (vec![empty.clone(), basic("CRITICAL")], "scan: {}", 8, &["1 critical"]),
@@ -109,13 +131,25 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
             pages.clone(),
             allowed,
             0,
-            &["| high | CVE-2026-2 | libxml2 | 2.9.1 | 2.9.2 | – | allowed until 9999-12-31: no XML here |"],
+            &[
+                "| high | CVE-2026-2 | libxml2 | 2.9.1 | 2.9.2 | – | allowed until 9999-12-31: no XML here |",
+            ],
         ),
         (pages.clone(), "scan: {fail-on: low}", 8, &["2 findings, low or worse", "CVE-2026-3"]),
         // What is found a moment later stops it too.
         ([vec![first], pages].concat(), "scan: {}", 8, &["1 finding, high or worse", "CVE-2026-2"]),
-        (vec![state("UNSUPPORTED_IMAGE")], "scan: {}", 8, &["about UNSUPPORTED_IMAGE", "unsupported: warn"]),
-        (vec![state("UNSUPPORTED_IMAGE")], "scan: {unsupported: warn}", 0, &["**Scan** no findings"]),
+        (
+            vec![state("UNSUPPORTED_IMAGE")],
+            "scan: {}",
+            8,
+            &["about UNSUPPORTED_IMAGE", "unsupported: warn"],
+        ),
+        (
+            vec![state("UNSUPPORTED_IMAGE")],
+            "scan: {unsupported: warn}",
+            0,
+            &["**Scan** no findings"],
+        ),
         (vec![state("FAILED")], "scan: {}", 8, &["about FAILED", "aws ecr start-image-scan"]),
         (vec![state("LIMIT_EXCEEDED")], "scan: {}", 8, &["about LIMIT_EXCEEDED"]),
         (vec![state("IN_PROGRESS")], "scan: {timeout: 1s}", 6, &["under way", "sets no tag"]),
@@ -126,18 +160,29 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
             // The first look is at what is there before the push.
             let answers = [vec![absent()], answers].concat();
             scope.spawn(move || {
-                let (scanner, ecr, layout) =
-                    (Scanner::new(answers.clone()), EcrRepository::new(), Layout::image(&[random(100)]));
+                let (scanner, ecr, layout) = (
+                    Scanner::new(answers.clone()),
+                    EcrRepository::new(),
+                    Layout::image(&[random(100)]),
+                );
                 let (ended, summary) = push(&scanner, &ecr, &layout, scan, &[]);
                 let ended = ended.ended(code);
-                let said = if code == 0 { summary } else { format!("{} {summary}", message(&ended)) };
+                let said =
+                    if code == 0 { summary } else { format!("{} {summary}", message(&ended)) };
                 for part in parts {
                     assert!(said.contains(part), "{part}: {said}");
                 }
                 for asked in scanner.asked() {
                     let of = (&asked["registryId"], &asked["repositoryName"], &asked["imageId"]);
                     let name = ecr.name();
-                    assert_eq!(of, (&"111122223333".into(), &name.into(), &json!({ "imageDigest": layout.digest })));
+                    assert_eq!(
+                        of,
+                        (
+                            &"111122223333".into(),
+                            &name.into(),
+                            &json!({ "imageDigest": layout.digest })
+                        )
+                    );
                 }
                 assert!(scanner.asked().len() >= answers.len());
                 // By its digest the image is there in any case.
@@ -154,7 +199,8 @@ fn tags_are_set_when_the_scan_is_at_its_end_and_nothing_in_it_stops() {
 #[test]
 fn whoever_may_not_look_is_refused_before_anything_is_uploaded() {
     let denied = json!({ "__type": "AccessDeniedException", "message": "not authorized" });
-    let (scanner, ecr, layout) = (Scanner::new(vec![denied]), EcrRepository::new(), Layout::image(&[random(100)]));
+    let (scanner, ecr, layout) =
+        (Scanner::new(vec![denied]), EcrRepository::new(), Layout::image(&[random(100)]));
     ecr.aws("create-repository", &[]).ended(0);
     for plan in [&[][..], &["--plan"]] {
         let said = message(&push(&scanner, &ecr, &layout, "scan: {}", plan).0.ended(3));
@@ -178,12 +224,18 @@ fn every_image_of_an_index_is_looked_at_each_time_and_none_without_being_told_to
         let before = scanner.asked().len();
         push(&scanner, &ecr, &layout, scan, more).0.ended(0);
         let asked = scanner.asked();
-        let mut images: Vec<&str> =
-            asked[before..].iter().filter_map(|asked| asked["imageId"]["imageDigest"].as_str()).collect();
+        let mut images: Vec<&str> = asked[before..]
+            .iter()
+            .filter_map(|asked| asked["imageId"]["imageDigest"].as_str())
+            .collect();
         images.sort_unstable();
         images.dedup();
         // The index itself is looked at once, to see whether we may.
-        assert_eq!((images.len(), images.contains(&layout.digest.as_str())), (looks, looks > 0), "{scan} {more:?}");
+        assert_eq!(
+            (images.len(), images.contains(&layout.digest.as_str())),
+            (looks, looks > 0),
+            "{scan} {more:?}"
+        );
     }
     assert_arrived(&layout, &ecr.reached(), &["1.0.0"]);
 }
@@ -209,20 +261,36 @@ fn the_rules_are_read_strictly() {
     }
 }
 
-/// An image that was built from a Dockerfile, scanned by an emulator that knows nothing of us: what it finds has its line.
+/// An image that was built from a Dockerfile, scanned by an emulator that knows nothing of us: what
+/// it finds has its line.
 #[test]
 fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
     let (ecr, folder) = (EcrRepository::new(), Repository::new());
-    let service = |scan: &str| folder.write("service.yaml", &format!("name: {}\nport: 8000\n{scan}\n", ecr.service()));
+    let service = |scan: &str| {
+        folder.write("service.yaml", &format!("name: {}\nport: 8000\n{scan}\n", ecr.service()))
+    };
     service("");
-    folder.write("Dockerfile", "FROM debian:trixie-slim\nENV A=1\nRUN echo a > /a\nCOPY service.yaml /\n");
+    folder.write(
+        "Dockerfile",
+        "FROM debian:trixie-slim\nENV A=1\nRUN echo a > /a\nCOPY service.yaml /\n",
+    );
     folder.commit("feat: one");
     let mut build = cicd(folder.path());
-    build.args(["build-image", "--skip-contract", "--version", "1.0.0", "--layout", "image", "--output", "json"]);
+    build.args([
+        "build-image",
+        "--skip-contract",
+        "--version",
+        "1.0.0",
+        "--layout",
+        "image",
+        "--output",
+        "json",
+    ]);
     let digest = run(&mut build).ended(0).json()["digest"].as_str().expect("a digest").to_string();
     let blob = |digest: &Value| {
         let digest = digest.as_str().expect("a digest").replace(':', "/");
-        let text = std::fs::read_to_string(folder.path().join("image/blobs").join(digest)).expect("a blob");
+        let text = std::fs::read_to_string(folder.path().join("image/blobs").join(digest))
+            .expect("a blob");
         (serde_json::from_str::<Value>(&text).expect("JSON"), text)
     };
     let (manifest, text) = blob(&digest.as_str().into());
@@ -231,7 +299,8 @@ fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
     let moto = stack("CICD_STACK_SCANS");
     let aws = |command: &str, more: &[&str]| {
         let mut aws = Command::new("aws");
-        aws.args(["ecr", command, "--endpoint-url", &moto, "--repository-name", &ecr.name()]).args(more);
+        aws.args(["ecr", command, "--endpoint-url", &moto, "--repository-name", &ecr.name()])
+            .args(more);
         run(&mut aws).ended(0);
     };
     aws("create-repository", &[]);
@@ -251,7 +320,10 @@ fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
     };
     // A basic scan: moto finds the same in every image.
     let (error, summary) = push("scan: {}", 8);
-    assert!(summary.contains(r"| high | CVE-9999-9999 | moto\_fake | 9.9.9 | – | – | stops |"), "{summary}");
+    assert!(
+        summary.contains(r"| high | CVE-9999-9999 | moto\_fake | 9.9.9 | – | – | stops |"),
+        "{summary}"
+    );
     assert_eq!(error["causes"].as_array().map(Vec::len), Some(1), "{error}");
     assert_no_tag(&ecr.reached(), "1.0.0");
 
@@ -271,9 +343,19 @@ fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
         "imageScanStatus": { "status": "ACTIVE", "description": "Continuous scan" },
         "imageScanFindings": { "findingSeverityCounts": { "HIGH": 3 }, "enhancedFindings": findings },
     });
-    let result = json!({ "results": [result], "region": "eu-west-1", "account_id": "111122223333" }).to_string();
+    let result =
+        json!({ "results": [result], "region": "eu-west-1", "account_id": "111122223333" })
+            .to_string();
     let results = format!("{moto}/moto-api/static/ecr/scan-finding-results");
-    run(Command::new("curl").args(["-sf", "-H", "Content-Type: application/json", "-d", &result, &results])).ended(0);
+    run(Command::new("curl").args([
+        "-sf",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        &result,
+        &results,
+    ]))
+    .ended(0);
     let (error, summary) = push("scan: {}", 8);
     let rows = [
         r"| high | CVE-2026-1 | libc | 1 | 2 | base image debian:trixie-slim \(layer 1 of 3\) | stops |",
@@ -283,23 +365,38 @@ fn an_emulated_scan_stops_an_image_and_lets_it_pass() {
     for row in rows {
         assert!(summary.contains(row), "{row}: {summary}");
     }
-    let reasons: Vec<&str> =
-        error["causes"].as_array().expect("causes").iter().map(|c| c["reason"].as_str().expect("a reason")).collect();
-    assert!(reasons[0].ends_with("from base image debian:trixie-slim (layer 1 of 3)"), "{reasons:?}");
-    assert!(reasons[1].ends_with("from Dockerfile:3: RUN echo a > /a (layer 2 of 3)"), "{reasons:?}");
+    let reasons: Vec<&str> = error["causes"]
+        .as_array()
+        .expect("causes")
+        .iter()
+        .map(|c| c["reason"].as_str().expect("a reason"))
+        .collect();
+    assert!(
+        reasons[0].ends_with("from base image debian:trixie-slim (layer 1 of 3)"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[1].ends_with("from Dockerfile:3: RUN echo a > /a (layer 2 of 3)"),
+        "{reasons:?}"
+    );
     assert_no_tag(&ecr.reached(), "1.0.0");
 
     // The image is the same; the file is of other sources now. What is not certain is not said.
     folder.write("Dockerfile", "FROM debian:bookworm-slim\nRUN other\nCOPY service.yaml /\n");
-    let allow =
-        ["1", "2", "3"].map(|id| format!("{{id: CVE-2026-{id}, reason: a test, until: 9999-12-31}}")).join(", ");
+    let allow = ["1", "2", "3"]
+        .map(|id| format!("{{id: CVE-2026-{id}, reason: a test, until: 9999-12-31}}"))
+        .join(", ");
     let (error, summary) = push(&format!("scan: {{allow: [{allow}]}}"), 0);
     assert!(
-        error.is_null() && summary.contains(r"| RUN echo a > /a \(layer 2 of 3\) | allowed until 9999-12-31: a test |"),
+        error.is_null()
+            && summary.contains(
+                r"| RUN echo a > /a \(layer 2 of 3\) | allowed until 9999-12-31: a test |"
+            ),
         "{summary}"
     );
     assert!(
-        summary.contains(r"| Dockerfile:3: COPY service.yaml / \(layer 3 of 3\) |") && !summary.contains("bookworm"),
+        summary.contains(r"| Dockerfile:3: COPY service.yaml / \(layer 3 of 3\) |")
+            && !summary.contains("bookworm"),
         "{summary}"
     );
     assert_eq!(get(&format!("{}/manifests/1.0.0", url(&ecr.reached()))).0, 200);

@@ -1,5 +1,6 @@
-//! A GitHub that knows the refs and releases of one repository, whose commits are those of a real one. It compares before it
-//! swaps, breaks what a test tells it to, and asks prism, which knows GitHub's own description, of every request it gets.
+//! A GitHub that knows the refs and releases of one repository, whose commits are those of a real
+//! one. It compares before it swaps, breaks what a test tells it to, and asks prism, which knows
+//! GitHub's own description, of every request it gets.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -47,7 +48,8 @@ pub struct State {
     pub seen: Vec<String>,
     /// Requests that GitHub's description does not know.
     pub violations: Vec<String>,
-    /// The request of this number (from 0) is not answered, done before if so said, and reported here.
+    /// The request of this number (from 0) is not answered, done before if so said, and reported
+    /// here.
     pub hold: Option<(usize, bool, Sender<()>)>,
 }
 
@@ -66,7 +68,8 @@ impl Github {
             (state.clone(), repository.to_path_buf(), url.clone(), prism.to_string());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (shared, repository, own, prism) = (shared.clone(), repository.clone(), own.clone(), prism.clone());
+                let (shared, repository, own, prism) =
+                    (shared.clone(), repository.clone(), own.clone(), prism.clone());
                 std::thread::spawn(move || drop(serve(client, &shared, &repository, &own, &prism)));
             }
         });
@@ -79,14 +82,19 @@ impl Github {
 
     /// The requests that write.
     pub fn writes(&self) -> Vec<String> {
-        self.with(|state| state.seen.iter().filter(|line| !line.starts_with("GET")).cloned().collect())
+        self.with(|state| {
+            state.seen.iter().filter(|line| !line.starts_with("GET")).cloned().collect()
+        })
     }
 }
 
 impl Drop for Github {
     fn drop(&mut self) {
         let violations = self.with(|state| std::mem::take(&mut state.violations));
-        assert!(violations.is_empty() || std::thread::panicking(), "not GitHub's API: {violations:#?}");
+        assert!(
+            violations.is_empty() || std::thread::panicking(),
+            "not GitHub's API: {violations:#?}"
+        );
     }
 }
 
@@ -107,14 +115,18 @@ fn serve(
         }
     }
     let mut words = head.split(' ');
-    let (method, target) = (words.next().unwrap_or_default().to_string(), words.next().unwrap_or_default().to_string());
+    let (method, target) = (
+        words.next().unwrap_or_default().to_string(),
+        words.next().unwrap_or_default().to_string(),
+    );
     let header = |name: &str| {
         head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim().to_string())
         })
     };
-    let mut body = vec![0; header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+    let mut body =
+        vec![0; header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
     reader.read_exact(&mut body)?;
     let said = contract(prism, &method, &target, &body)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -137,7 +149,10 @@ fn serve(
         // Until the one who asked is gone.
         return std::io::copy(&mut client, &mut std::io::sink()).map(drop);
     }
-    let rule = guard.rules.iter_mut().find(|(m, part, times, _)| *times > 0 && *m == method && target.contains(part));
+    let rule = guard
+        .rules
+        .iter_mut()
+        .find(|(m, part, times, _)| *times > 0 && *m == method && target.contains(part));
     let act = rule.map(|rule| {
         rule.2 -= 1;
         rule.3.clone()
@@ -153,7 +168,11 @@ fn serve(
         None if target.starts_with(RENAMED) => {
             let to = target.replacen(RENAMED, "/repos/clinicult/patients/", 1);
             let status = if method == "GET" { 301 } else { 307 };
-            (status, format!("Location: {own}{to}\r\n"), json!({ "message": "Moved Permanently" }).to_string())
+            (
+                status,
+                format!("Location: {own}{to}\r\n"),
+                json!({ "message": "Moved Permanently" }).to_string(),
+            )
         }
         Some(Act::Pass) | None => answer(&mut guard, &method, &target, &body, repository, own),
     };
@@ -166,7 +185,12 @@ fn serve(
 }
 
 /// What prism has against a request.
-fn contract(prism: &str, method: &str, target: &str, body: &[u8]) -> std::io::Result<Option<String>> {
+fn contract(
+    prism: &str,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> std::io::Result<Option<String>> {
     let mut stream = TcpStream::connect(prism)?;
     let length = body.len();
     write!(
@@ -192,9 +216,13 @@ fn answer(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let parts: Vec<String> = path.split('/').skip(1).map(|part| part.replace("%2F", "/")).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let no = |status: u16, message: &str| (status, String::new(), json!({ "message": message }).to_string());
+    let no = |status: u16, message: &str| {
+        (status, String::new(), json!({ "message": message }).to_string())
+    };
     let yes = |status: u16, value: Value| (status, String::new(), value.to_string());
-    let git = |arguments: &[&str]| Command::new("git").args(arguments).current_dir(repository).output().expect("git");
+    let git = |arguments: &[&str]| {
+        Command::new("git").args(arguments).current_dir(repository).output().expect("git")
+    };
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
     if parts[..3.min(parts.len())] != ["repos", "clinicult", "patients"] {
         return no(404, "Not Found");
@@ -219,14 +247,20 @@ fn answer(
             let all: Vec<Value> = all.collect();
             let shown: Vec<Value> = all.iter().skip((page - 1) * 100).take(100).cloned().collect();
             let link = match all.len() > page * 100 {
-                true => format!("Link: <{own}{path}?per_page=100&page={}>; rel=\"next\"\r\n", page + 1),
+                true => {
+                    format!("Link: <{own}{path}?per_page=100&page={}>; rel=\"next\"\r\n", page + 1)
+                }
                 false => String::new(),
             };
             (200, link, Value::Array(shown).to_string())
         }
         ("GET", ["tags"]) => yes(
             200,
-            state.tags.iter().map(|(name, commit)| json!({ "name": name, "commit": { "sha": commit } })).collect(),
+            state
+                .tags
+                .iter()
+                .map(|(name, commit)| json!({ "name": name, "commit": { "sha": commit } }))
+                .collect(),
         ),
         ("GET", ["commits"]) => yes(200, json!([{ "sha": "b".repeat(40), "author": null }])),
         ("GET", ["compare", range]) => {
@@ -260,7 +294,9 @@ fn answer(
         }
         ("PATCH", ["git", "refs", name]) => {
             let (name, commit) = (name.replace("tags/", ""), text("sha"));
-            let Some(now) = state.tags.get(&name).cloned() else { return no(422, "Reference does not exist") };
+            let Some(now) = state.tags.get(&name).cloned() else {
+                return no(422, "Reference does not exist");
+            };
             let forward = git(&["merge-base", "--is-ancestor", &now, &commit]).status.success();
             if !forward && body["force"] != true {
                 return no(422, "Update is not a fast forward");
@@ -282,17 +318,26 @@ fn answer(
             }
             let reserved = state.reserved.contains(&tag);
             if !state.tags.contains_key(&tag) && (state.locked || reserved) {
-                let mut errors = vec![json!({ "resource": "Release", "code": "custom", "field": "pre_receive",
-                    "message": format!("pre_receive Repository rule violations found\n\n{RESTRICTED}\n\n") })];
+                let mut errors = vec![
+                    json!({ "resource": "Release", "code": "custom", "field": "pre_receive",
+                    "message": format!("pre_receive Repository rule violations found\n\n{RESTRICTED}\n\n") }),
+                ];
                 if reserved {
-                    errors.push(json!({ "resource": "Release", "code": "custom", "field": "tag_name",
-                        "message": "tag_name was used by an immutable release" }));
+                    errors.push(
+                        json!({ "resource": "Release", "code": "custom", "field": "tag_name",
+                        "message": "tag_name was used by an immutable release" }),
+                    );
                 }
-                return (422, String::new(), json!({ "message": "Validation Failed", "errors": errors }).to_string());
+                return (
+                    422,
+                    String::new(),
+                    json!({ "message": "Validation Failed", "errors": errors }).to_string(),
+                );
             }
             assert!(state.tags.contains_key(&tag), "GitHub would make the tag {tag} by itself");
             let mut release = body.clone();
-            release["html_url"] = format!("https://github.com/clinicult/patients/releases/tag/{tag}").into();
+            release["html_url"] =
+                format!("https://github.com/clinicult/patients/releases/tag/{tag}").into();
             state.releases.insert(tag, release.clone());
             yes(201, release)
         }

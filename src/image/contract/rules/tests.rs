@@ -36,10 +36,20 @@ fn facts() -> Facts {
         layers: vec![Stored { size: 3 << 20, created_by: "COPY . .".into(), ..Stored::default() }],
         ..Image::default()
     };
-    Facts { production: good("production"), debug: good("debug"), without: None, images: vec![image] }
+    Facts {
+        production: good("production"),
+        debug: good("debug"),
+        without: None,
+        images: vec![image],
+    }
 }
 
-fn judged(facts: &Facts, secrets: &[&'static str], without_value: &[&'static str], levels: &Levels) -> Verdict {
+fn judged(
+    facts: &Facts,
+    secrets: &[&'static str],
+    without_value: &[&'static str],
+    levels: &Levels,
+) -> Verdict {
     let measures = Measures {
         expected: Expected { port: 8000, path: "/healthz", memory: 512 },
         startup: Duration::from_secs(6),
@@ -89,7 +99,9 @@ fn silent(facts: &mut Facts, answer: &Answer, listening: Option<&str>) {
     for run in [&mut facts.production, &mut facts.debug] {
         run.outcome = Outcome::Silent { answer: answer.clone() };
     }
-    both(facts, |look| look.inside.listening = listening.map(|one| vec![one.parse().expect("a socket")]));
+    both(facts, |look| {
+        look.inside.listening = listening.map(|one| vec![one.parse().expect("a socket")])
+    });
 }
 
 #[test]
@@ -105,7 +117,13 @@ fn each_rule_is_broken_by_what_is_seen() {
     type Change<'a> = Box<dyn Fn(&mut Facts) + 'a>;
     // what changes → the rule, in which containers, the evidence, the fix
     let cases: Vec<(Change<'_>, Rule, &[&str], &str, &str)> = vec![
-        (Box::new(|facts| facts.debug = ended(3, "boom")), Rule::Starts, &[DEBUG], "ended while", "last log lines"),
+        (
+            Box::new(|facts| facts.debug = ended(3, "boom")),
+            Rule::Starts,
+            &[DEBUG],
+            "ended while",
+            "last log lines",
+        ),
         (
             Box::new(|facts| silent(facts, &refused, Some("127.0.0.1:8000"))),
             Rule::Listens,
@@ -157,7 +175,9 @@ fn each_rule_is_broken_by_what_is_seen() {
         ),
         (
             Box::new(|facts| {
-                both(facts, |look| look.inside.environment = Some([("APP_MODE".into(), "debug".into())].into()))
+                both(facts, |look| {
+                    look.inside.environment = Some([("APP_MODE".into(), "debug".into())].into())
+                })
             }),
             Rule::Mode,
             &[PRODUCTION],
@@ -201,7 +221,10 @@ fn each_rule_is_broken_by_what_is_seen() {
             "no target mounts a /tmp",
         ),
         (
-            Box::new(|facts| facts.debug.changes = Some((0..7).map(|at| format!("/a/__pycache__/{at}.pyc")).collect())),
+            Box::new(|facts| {
+                facts.debug.changes =
+                    Some((0..7).map(|at| format!("/a/__pycache__/{at}.pyc")).collect())
+            }),
             Rule::ReadOnly,
             &[DEBUG],
             "4.pyc and 2 more",
@@ -297,7 +320,8 @@ fn each_rule_is_broken_by_what_is_seen() {
 fn what_cannot_be_seen_is_not_judged() {
     type Case = (fn(&mut Facts), &'static [Rule]);
     let cases: [Case; 5] = [
-        // A static binary alone in its image: nothing in it can read /proc. That answers differ shows the mode arrives.
+        // A static binary alone in its image: nothing in it can read /proc. That answers differ
+        // shows the mode arrives.
         (|facts| both(facts, |look| look.inside = Inside::default()), &[]),
         (
             |facts| {
@@ -313,7 +337,14 @@ fn what_cannot_be_seen_is_not_judged() {
                 facts.production = ended(1, "");
                 facts.debug = ended(1, "");
             },
-            &[Rule::Listens, Rule::Health, Rule::Mode, Rule::ModeDiffers, Rule::Stops, Rule::ExecForm],
+            &[
+                Rule::Listens,
+                Rule::Health,
+                Rule::Mode,
+                Rule::ModeDiffers,
+                Rule::Stops,
+                Rule::ExecForm,
+            ],
         ),
         (
             |facts| {
@@ -348,7 +379,10 @@ fn a_service_without_its_secrets_says_so_and_ends() {
         (Some(ended(0, "TOKEN")), "exit code 0"),
         (Some(good("production")), "starts all the same"),
         (
-            Some(Run { outcome: Outcome::Silent { answer: Answer::Status(503) }, ..good("production") }),
+            Some(Run {
+                outcome: Outcome::Silent { answer: Answer::Status(503) },
+                ..good("production")
+            }),
             "neither ends nor answers within 6 s",
         ),
     ];
@@ -357,7 +391,10 @@ fn a_service_without_its_secrets_says_so_and_ends() {
         match (evidence, verdict.findings.as_slice()) {
             ("", []) => {}
             (evidence, [finding]) if finding.rule == Rule::RequiredVariables => {
-                assert!(finding.evidence.contains(evidence) && finding.modes == [WITHOUT], "{finding:?}");
+                assert!(
+                    finding.evidence.contains(evidence) && finding.modes == [WITHOUT],
+                    "{finding:?}"
+                );
                 assert!(finding.fix.contains("TOKEN is not set"), "{finding:?}");
             }
             _ => panic!("{evidence}: {verdict:?}"),
@@ -369,7 +406,10 @@ fn a_service_without_its_secrets_says_so_and_ends() {
 fn where_no_secret_has_a_value_production_tells_of_both() {
     let levels = Levels::default();
     let starts = judged(&facts(), &["TOKEN"], &["TOKEN"], &levels);
-    assert!(matches!(starts.findings.as_slice(), [one] if one.rule == Rule::RequiredVariables), "{starts:?}");
+    assert!(
+        matches!(starts.findings.as_slice(), [one] if one.rule == Rule::RequiredVariables),
+        "{starts:?}"
+    );
 
     let mut facts = facts();
     facts.production = ended(1, "TOKEN is not set");

@@ -18,16 +18,31 @@ fn the_installer_is_known_by_its_files() {
         (&[("pyproject.toml", NAMED), ("uv.lock", "")], Installer::Uv, 0),
         (&[("pyproject.toml", NAMED)], Installer::Uv, 1),
         (
-            &[("pyproject.toml", "[tool.poetry]\nname='a'\n# fastapi uvicorn"), ("poetry.lock", "")],
+            &[
+                ("pyproject.toml", "[tool.poetry]\nname='a'\n# fastapi uvicorn"),
+                ("poetry.lock", ""),
+            ],
             Installer::Poetry,
             0,
         ),
-        (&[("pyproject.toml", "[tool.pdm]\n# fastapi uvicorn"), ("pdm.lock", "")], Installer::Pdm, 0),
+        (
+            &[("pyproject.toml", "[tool.pdm]\n# fastapi uvicorn"), ("pdm.lock", "")],
+            Installer::Pdm,
+            0,
+        ),
         (&[("requirements.txt", "fastapi==1\nuvicorn==1")], Installer::Pip, 0),
         (&[("requirements.txt", "fastapi\nuvicorn")], Installer::Pip, 1),
         // A pyproject.toml that only configures tools.
-        (&[("requirements.txt", "fastapi==1\nuvicorn"), ("pyproject.toml", "[tool.ruff]\n")], Installer::Pip, 0),
-        (&[("requirements.txt", "fastapi[standard]==1"), ("pyproject.toml", "[tool.ruff]\n")], Installer::Pip, 0),
+        (
+            &[("requirements.txt", "fastapi==1\nuvicorn"), ("pyproject.toml", "[tool.ruff]\n")],
+            Installer::Pip,
+            0,
+        ),
+        (
+            &[("requirements.txt", "fastapi[standard]==1"), ("pyproject.toml", "[tool.ruff]\n")],
+            Installer::Pip,
+            0,
+        ),
         (&[("requirements.txt", "fastapi==1")], Installer::Pip, 1),
         (&[("pyproject.toml", "[project\n# fastapi uvicorn"), ("uv.lock", "")], Installer::Uv, 1),
     ];
@@ -44,7 +59,8 @@ fn the_application_is_found() {
     let application = |name: &str| Start::Application(name.into());
     let factory = |name: &str| Start::Factory(name.into());
     let module = |name: &str| Start::Module(name.into());
-    let make = "def create_app(debug: bool = False) -> FastAPI:\n    app = FastAPI()\n    return app\n";
+    let make =
+        "def create_app(debug: bool = False) -> FastAPI:\n    app = FastAPI()\n    return app\n";
     let cases: &[(&[(&str, &str)], Start, &[&str])] = &[
         (&[("app/main.py", APP)], application("app.main:app"), &["app"]),
         (&[("main.py", APP)], application("main:app"), &[]),
@@ -63,14 +79,25 @@ fn the_application_is_found() {
         ),
         (&[("a/other.py", APP), ("a/main.py", APP)], application("a.main:app"), &[]),
         // A package below a folder that is none: its imports begin at the package.
-        (&[("backend/app/main.py", APP), ("backend/app/__init__.py", "")], application("app.main:app"), &["backend"]),
+        (
+            &[("backend/app/main.py", APP), ("backend/app/__init__.py", "")],
+            application("app.main:app"),
+            &["backend"],
+        ),
         (&[("backend/app/main.py", APP)], application("backend.app.main:app"), &[]),
         (&[("a/web.py", make)], factory("a.web:create_app"), &[]),
         (&[("a/web.py", &format!("import x\n\n\n{make}"))], factory("a.web:create_app"), &[]),
-        (&[("a/web.py", &make.replace("debug: bool = False", "\n    debug: bool,\n"))], module("a.main"), &[]),
+        (
+            &[("a/web.py", &make.replace("debug: bool = False", "\n    debug: bool,\n"))],
+            module("a.main"),
+            &[],
+        ),
         // Told what to do by its own main function.
         (
-            &[("a/web.py", &format!("{}if __name__ == \"__main__\":\n", make.replace(" = False", "")))],
+            &[(
+                "a/web.py",
+                &format!("{}if __name__ == \"__main__\":\n", make.replace(" = False", "")),
+            )],
             module("a.web"),
             &[],
         ),
@@ -118,9 +145,14 @@ fn what_runs_is_copied_and_nothing_else() {
         ("conftest.py", ""),
         ("README.md", ""),
     ]);
-    assert_eq!(python.sources, ["alembic.ini", "app", "data", "logging.yaml", "migrations", "rules", "templates"]);
-    let unread: Vec<_> =
-        notes.iter().filter(|note| note.contains("the image has nothing of models, static, which")).collect();
+    assert_eq!(
+        python.sources,
+        ["alembic.ini", "app", "data", "logging.yaml", "migrations", "rules", "templates"]
+    );
+    let unread: Vec<_> = notes
+        .iter()
+        .filter(|note| note.contains("the image has nothing of models, static, which"))
+        .collect();
     assert_eq!(unread.len(), 1, "{notes:?}");
     assert_eq!(python.manifests, ["requirements.txt", "requirements/base.txt"]);
     assert_eq!(python.missing, [""; 0]);
@@ -140,7 +172,8 @@ fn what_may_be_private_is_told_and_not_copied() {
         "local/x.json",
     ];
     let source = names.map(|name| format!("open('{name}')\n")).concat();
-    let mut files = vec![("requirements.txt", "fastapi==1\nuvicorn==1"), ("icd.csv", ""), ("main.py", "")];
+    let mut files =
+        vec![("requirements.txt", "fastapi==1\nuvicorn==1"), ("icd.csv", ""), ("main.py", "")];
     files.push((".gitignore", "patients.csv\n*.parquet\n/local/\n"));
     files.extend(names.map(|name| (name, "")));
     let source = format!("{APP}{source}open('icd.csv')\n");
@@ -160,12 +193,17 @@ fn what_the_service_needs_is_looked_for_in_the_lock_file() {
         ("'fastapi', 'uvicorn'", "", &[]),
         ("'fastapi'", "", &["uvicorn"]),
         ("'fastapi[standard]'", "", &[]),
-        ("'fastapi'", "name = \"fastapi\"\nstandard = [\"uvicorn[standard] (>=0.12.0)\"]", &["uvicorn"]),
+        (
+            "'fastapi'",
+            "name = \"fastapi\"\nstandard = [\"uvicorn[standard] (>=0.12.0)\"]",
+            &["uvicorn"],
+        ),
         ("'ours'", "name = \"fastapi\"\nname = \"ours\"\nname = \"uvicorn\"", &[]),
     ];
     for (dependencies, lock, missing) in cases {
         let project = format!("[project]\nname='a'\ndependencies=[{dependencies}]\n");
-        let (python, _) = told(&[("pyproject.toml", &project), ("uv.lock", lock), ("main.py", APP)]);
+        let (python, _) =
+            told(&[("pyproject.toml", &project), ("uv.lock", lock), ("main.py", APP)]);
         assert_eq!(python.missing, *missing, "{dependencies} {lock}");
     }
 }
@@ -181,7 +219,10 @@ fn a_project_that_asks_for_itself_is_installed() {
     assert_eq!(files(built, asks), Some(vec!["pyproject.toml".into(), "README.md".into()]));
     assert_eq!(files(built, ""), None);
     assert_eq!(files("[project]\nname='a'\n", asks), None);
-    assert_eq!(files("[project]\nname='a'\n[tool.uv]\npackage=true\n", asks), Some(vec!["pyproject.toml".into()]));
+    assert_eq!(
+        files("[project]\nname='a'\n[tool.uv]\npackage=true\n", asks),
+        Some(vec!["pyproject.toml".into()])
+    );
     assert_eq!(files("[build-system]\n[tool.poetry]\npackage-mode=false\n", asks), None);
 }
 
@@ -206,14 +247,19 @@ fn the_python_fits_the_project() {
         (">=3.16", "3.13"),
     ] {
         let project = format!("[project]\nname='a'\nrequires-python='{range}'\n");
-        assert_eq!(told(&[("pyproject.toml", &project), ("uv.lock", "")]).0.version, expected, "{range}");
+        assert_eq!(
+            told(&[("pyproject.toml", &project), ("uv.lock", "")]).0.version,
+            expected,
+            "{range}"
+        );
     }
     let poetry = "[tool.poetry.dependencies]\npython = '>=3.11,<3.13'\n";
     assert_eq!(told(&[("pyproject.toml", poetry)]).0.version, "3.12");
     for (file, expected, count) in
         [("3.12\n", "3.12", 0), ("3.11.7", "3.11", 0), ("3.8", "3.13", 1), ("pypy3.10", "3.13", 0)]
     {
-        let (python, notes) = told(&[("requirements.txt", "x==1"), ("main.py", APP), (".python-version", file)]);
+        let (python, notes) =
+            told(&[("requirements.txt", "x==1"), ("main.py", APP), (".python-version", file)]);
         let about = notes.iter().filter(|note| note.contains(".python-version")).count();
         assert_eq!((python.version.as_str(), about), (expected, count), "{file}: {notes:?}");
     }

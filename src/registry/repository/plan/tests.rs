@@ -56,7 +56,12 @@ fn a_repository_that_is_as_it_should_be_has_no_drift() {
 fn what_differs_is_said_and_repaired_by_one_change() {
     type Other = fn(&mut Facts);
     let cases: [(&str, Other, &str, &str); 16] = [
-        ("", |one| one.mutability = "MUTABLE".into(), "its tags are MUTABLE and should be IMMUTABLE", "Mutability"),
+        (
+            "",
+            |one| one.mutability = "MUTABLE".into(),
+            "its tags are MUTABLE and should be IMMUTABLE",
+            "Mutability",
+        ),
         (
             "",
             |one| {
@@ -99,7 +104,12 @@ fn what_differs_is_said_and_repaired_by_one_change() {
              `the newest 7 of *-main.* stay; images without a tag stay 3 days`",
             "Lifecycle",
         ),
-        ("", |one| one.lifecycle = Some(Some("{".into())), "is not ours, and stays as it is", "lifecycle: off"),
+        (
+            "",
+            |one| one.lifecycle = Some(Some("{".into())),
+            "is not ours, and stays as it is",
+            "lifecycle: off",
+        ),
         (
             "",
             |one| one.lifecycle = Some(Some(theirs(r#""tagStatus":"any""#))),
@@ -108,20 +118,32 @@ fn what_differs_is_said_and_repaired_by_one_change() {
         ),
         (
             "",
-            |one| one.lifecycle = Some(Some(theirs(r#""tagStatus":"tagged","tagPrefixList":["1"]"#))),
+            |one| {
+                one.lifecycle = Some(Some(theirs(r#""tagStatus":"tagged","tagPrefixList":["1"]"#)))
+            },
             "its rule 10 can remove releases",
             "delete-lifecycle-policy",
         ),
         (
             "",
-            |one| one.lifecycle = Some(Some(theirs(r#""tagStatus":"tagged","tagPatternList":["pr-*"]"#))),
+            |one| {
+                one.lifecycle =
+                    Some(Some(theirs(r#""tagStatus":"tagged","tagPatternList":["pr-*"]"#)))
+            },
             "stays as it is",
             "lifecycle: off",
         ),
-        ("tags: {team: records}", |one| one.tags = Some(BTreeMap::new()), "its tag service is missing", "Tags"),
         (
             "tags: {team: records}",
-            |one| *one.tags.as_mut().expect("tags").get_mut("team").expect("a tag") = "sales".into(),
+            |one| one.tags = Some(BTreeMap::new()),
+            "its tag service is missing",
+            "Tags",
+        ),
+        (
+            "tags: {team: records}",
+            |one| {
+                *one.tags.as_mut().expect("tags").get_mut("team").expect("a tag") = "sales".into()
+            },
             "its tag team is sales and should be records",
             r#"Tags({"team": "records"})"#,
         ),
@@ -155,28 +177,36 @@ fn theirs(selection: &str) -> String {
 #[test]
 fn what_may_not_be_looked_at_or_is_not_our_business_is_no_drift() {
     let all = settings("kms-key: alias/ecr\ntags: {team: records}");
-    let hidden = Facts { scanned: Scanned::Unknown, lifecycle: None, tags: None, ..as_it_should_be(&all) };
+    let hidden =
+        Facts { scanned: Scanned::Unknown, lifecycle: None, tags: None, ..as_it_should_be(&all) };
     assert_eq!(drifts(&hidden, &all), []);
 
     let off = settings("lifecycle: off");
-    let theirs = Facts { lifecycle: Some(Some(theirs(r#""tagStatus":"any""#))), ..as_it_should_be(&off) };
+    let theirs =
+        Facts { lifecycle: Some(Some(theirs(r#""tagStatus":"any""#))), ..as_it_should_be(&off) };
     assert_eq!((drifts(&theirs, &off), off.lifecycle_policy()), (vec![], None));
 
-    // More than is asked for is no drift: other tags, a stronger encryption, what ECR adds to a rule.
+    // More than is asked for is no drift: other tags, a stronger encryption, what ECR adds to a
+    // rule.
     let plain = settings("kms-key: 1b1f");
     let mut more = as_it_should_be(&plain);
     (more.encryption, more.kms_key) = ("KMS_DSSE".into(), Some(KEY.into()));
     more.tags.as_mut().expect("tags").insert("cost".into(), "17".into());
-    let mut policy: Value = serde_json::from_str(&plain.lifecycle_policy().expect("a policy")).expect("JSON");
+    let mut policy: Value =
+        serde_json::from_str(&plain.lifecycle_policy().expect("a policy")).expect("JSON");
     policy["rules"].as_array_mut().expect("rules").reverse();
     policy["rules"][0]["selection"]["storageClass"] = "standard".into();
     more.lifecycle = Some(Some(serde_json::to_string_pretty(&policy).expect("text")));
     assert_eq!(drifts(&more, &plain), []);
     let unasked = settings("");
-    assert_eq!(drifts(&Facts { encryption: "KMS".into(), ..as_it_should_be(&unasked) }, &unasked), []);
+    assert_eq!(
+        drifts(&Facts { encryption: "KMS".into(), ..as_it_should_be(&unasked) }, &unasked),
+        []
+    );
 }
 
-/// The property that counts: no rule of ours takes an image for a tag that a release or a channel's prerelease can have.
+/// The property that counts: no rule of ours takes an image for a tag that a release or a channel's
+/// prerelease can have.
 #[test]
 fn releases_are_never_removed() {
     let policy = settings("").lifecycle_policy().expect("a policy");
@@ -194,9 +224,13 @@ fn releases_are_never_removed() {
     for tag in ["1.3.3-main.4", "1.3.3-master.4"] {
         assert!(matching(tag), "{tag}");
     }
-    let untagged: Vec<&Value> = rules.iter().filter(|rule| rule["selection"]["tagStatus"] == "untagged").collect();
+    let untagged: Vec<&Value> =
+        rules.iter().filter(|rule| rule["selection"]["tagStatus"] == "untagged").collect();
     assert_eq!(untagged.len(), 1);
-    assert_eq!((&untagged[0]["rulePriority"], &untagged[0]["selection"]["countNumber"]), (&json!(3), &json!(14)));
+    assert_eq!(
+        (&untagged[0]["rulePriority"], &untagged[0]["selection"]["countNumber"]),
+        (&json!(3), &json!(14))
+    );
 }
 
 #[test]
@@ -204,11 +238,14 @@ fn a_pattern_that_takes_a_channels_prereleases_is_refused() {
     for (more, expected) in [
         ("mutable-tags: [\"*-beta.*\"]", "registry.mutable-tags in platform.yaml has `*-beta.*`"),
         ("mutable-tags: [\"*-*\"]", "could be moved"),
-        ("lifecycle: {snapshot-tags: [\"*-r*\"]}", "prereleases like 2.0.0-rc.1, which would be removed"),
+        (
+            "lifecycle: {snapshot-tags: [\"*-r*\"]}",
+            "prereleases like 2.0.0-rc.1, which would be removed",
+        ),
     ] {
         let error = Settings::of(&registry(more), &owner()).expect_err(more);
         assert_eq!(error.kind.exit_code(), 2);
-        assert!(error.to_string().contains(expected) && error.fix.is_some(), "{error}");
+        assert!(error.to_string().contains(expected) && !error.fixes.is_empty(), "{error}");
     }
     let without = Owner { channels: vec![], ..owner() };
     assert!(Settings::of(&registry("mutable-tags: [\"*-beta.*\"]"), &without).is_ok());
@@ -236,7 +273,8 @@ fn what_a_repair_ends_is_told_at_once() {
     let settings = settings("kms-key: alias/ecr");
     let mut facts = as_it_should_be(&settings);
     assert_eq!(warning("n", &sort("n", &drifts(&facts, &settings)).0), None);
-    (facts.mutability, facts.lifecycle, facts.scanned) = ("MUTABLE".into(), Some(None), Scanned::No);
+    (facts.mutability, facts.lifecycle, facts.scanned) =
+        ("MUTABLE".into(), Some(None), Scanned::No);
     facts.encryption = "AES256".into();
     let drifts = drifts(&facts, &settings);
     let (repairs, by_hand) = sort("n", &drifts);
@@ -248,7 +286,10 @@ fn what_a_repair_ends_is_told_at_once() {
              workflow `repair: true`), which needs `ecr:PutImageTagMutability`, `ecr:PutImageScanningConfiguration`, `ecr:PutLifecyclePolicy`"
         )
     );
-    assert!(by_hand.len() == 1 && by_hand[0].starts_with("n: it is encrypted by AES256"), "{by_hand:?}");
+    assert!(
+        by_hand.len() == 1 && by_hand[0].starts_with("n: it is encrypted by AES256"),
+        "{by_hand:?}"
+    );
 }
 
 #[test]
@@ -258,7 +299,8 @@ fn a_new_repository_is_told_in_words() {
         "immutable tags, scan on push, the newest 100 snapshots stay, images without a tag stay 14 days, releases for ever"
     );
     assert_eq!(
-        settings(&format!("kms-key: {KEY}\nmutable-tags: [\"buildcache*\"]\nlifecycle: off")).in_words(),
+        settings(&format!("kms-key: {KEY}\nmutable-tags: [\"buildcache*\"]\nlifecycle: off"))
+            .in_words(),
         format!("immutable tags but for buildcache*, scan on push, encrypted with {KEY}")
     );
 }

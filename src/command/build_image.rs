@@ -1,0 +1,105 @@
+//! `build-image`: builds the image, or takes in what was built elsewhere, and checks its contract.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Context;
+use super::version::version_or_next;
+use crate::cli::BuildImageArgs;
+use crate::config::service::{self, Service};
+use crate::config::settings::{self, LOCAL};
+use crate::error::Result;
+use crate::report::human;
+use crate::{git, github, image};
+
+/// Builds, or takes in what was built elsewhere, and gives the digest; none when it was only planned.
+pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<String>> {
+    let service = context.service()?;
+    let settings =
+        settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
+    let (step, built) = match &arguments.from {
+        Some(from) => (
+            context.report.step("build-image"),
+            import_image(context, from, &arguments.layout).await?,
+        ),
+        None => {
+            let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
+            (
+                context.report.step("build-image"),
+                build_sources(context, &service, version, arguments).await?,
+            )
+        }
+    };
+    let Some(built) = built else {
+        step.done("planned, nothing was built");
+        return Ok(None);
+    };
+    step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
+    context.report.summarise(format!("**Image** `{}`, {}", built.digest, human::bytes(built.size)));
+    context.give(&built);
+    if !arguments.skip_contract {
+        let step = context.report.step("contract");
+        let modes = image::contract::Modes {
+            variable: service.mode.variable.to_string(),
+            production: service.mode.production.clone(),
+            debug: service.mode.debug.clone(),
+        };
+        let request = image::contract::Request {
+            layout: &arguments.layout,
+            settings: &settings,
+            modes,
+            contract: &service.contract,
+        };
+        let contract = image::contract::check(&request, &context.environ, &context.report).await?;
+        contract.warnings().for_each(|warning| context.report.warn(warning));
+        context.report.summarise(contract.summary());
+        context.give(&json!({ "contract": contract }));
+        if let Some(refusal) = contract.refusal() {
+            return Err(refusal);
+        }
+        step.done(contract.in_words());
+    }
+    Ok(Some(built.digest))
+}
+
+pub async fn import_image(
+    context: &Context,
+    from: &Path,
+    layout: &Path,
+) -> Result<Option<image::Built>> {
+    if context.shared.plan {
+        context.give(&json!({ "status": "planned" }));
+        return Ok(None);
+    }
+    image::import::import(from, layout, &context.report).await.map(Some)
+}
+
+pub async fn build_sources(
+    context: &Context,
+    service: &Service,
+    version: String,
+    arguments: &BuildImageArgs,
+) -> Result<Option<image::Built>> {
+    let request = image::builder::Request {
+        name: service.name.to_string(),
+        folder: context.folder(),
+        image: service::Image {
+            cache: arguments.cache.clone().unwrap_or_else(|| service.image.cache.clone()),
+            ..service.image.clone()
+        },
+        head: git::head(&git::open(&context.folder())?)?,
+        version,
+        layout: arguments.layout.clone(),
+        no_cache: arguments.no_cache,
+        builder_image: arguments.builder_image.clone(),
+        from_fork: github::runner::from_fork(&context.environ),
+        timeout: arguments.timeout.0,
+    };
+    if context.shared.plan {
+        let command = image::builder::plan(&request, &context.environ, &context.report)?;
+        context.give(&json!({ "status": "planned", "rendered": command.join(" ") }));
+        return Ok(None);
+    }
+    image::builder::build(&request, &context.environ, &context.report).await.map(Some)
+}

@@ -1,0 +1,126 @@
+//! `release`: tags the commit and publishes the release.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Context;
+use super::version::version_request;
+use crate::cli::{ReleaseArgs, VersionArgs};
+use crate::error::{Cannot, Error, Result};
+use crate::{git, github, release, version};
+
+pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()> {
+    let service = context.service()?;
+    let step = context.report.step("release");
+    let event = context.environ.get("GITHUB_EVENT_NAME").unwrap_or_default();
+    if event.starts_with("pull_request") {
+        step.done("nothing to release: this is a pull request");
+        context.give(&json!({ "status": "unchanged", "release": false }));
+        return Ok(());
+    }
+    let notes = arguments.notes_file.as_deref().map(read_notes).transpose()?;
+    let head = git::head(&git::open(&context.folder())?)?;
+    let asked = arguments.github_repository.as_deref();
+    let repository = github::repository::Repository::open(
+        asked,
+        head.source.as_deref(),
+        &context.environ,
+        &context.report,
+    )?;
+    let version =
+        version_request(context, &service, &VersionArgs { explain: false, pull_request: None });
+    let request = release::Request {
+        commit: head.revision,
+        prefix: service.version.prefix.clone(),
+        floating: service.version.floating,
+        notes,
+        branch: version.branch.clone().or(head.branch),
+        plan: context.shared.plan,
+        timeout: arguments.timeout.0,
+    };
+    let decide = async |tags: Vec<github::repository::Tag>| {
+        let tags = tags
+            .into_iter()
+            .map(|tag| version::Tag { name: tag.name, commit: tag.commit })
+            .collect();
+        let found = version::next(
+            &version::Request { tags: Some(tags), ..version.clone() },
+            &context.report,
+        )
+        .await?;
+        Ok(decide_release(found))
+    };
+    let released = release::run(&request, &repository, decide, &context.report).await?;
+    step.done(released.in_words());
+    context.report.summarise(format!("**Release** {}", released.in_words()));
+    if let (Some(file), Some(tag), Some(notes)) =
+        (&arguments.changelog, &released.tag, &released.notes)
+        && !context.shared.plan
+    {
+        let old = if file.exists() { read_text(file)? } else { String::new() };
+        if let Some(new) = release::notes::changelog(&old, tag, notes) {
+            std::fs::write(file, new).cannot(|| format!("write {}", file.display()))?;
+        }
+    }
+    let shown = if context.shared.plan { &released.notes } else { &released.url };
+    shown.iter().for_each(|text| context.report.print(text, &mut std::io::stdout()));
+    context.give(&released);
+    context.give(&json!({ "release": released.version.is_some() }));
+    if let Some(version) = &released.version {
+        let tag = version::docker_tag(version);
+        // Another merge, or a name that is used up, came between: the image's name was decided on older facts.
+        if let Some(pushed) = arguments.version.as_ref().filter(|pushed| **pushed != tag) {
+            context.report.warn(format!(
+                "the image was pushed as {pushed}, and its commit is released as {tag}: deploy it by its digest, as service.yml does, or \
+                 by the version {pushed}; `cicd push-ecr --tag {tag}` gives it the other name too"
+            ));
+        }
+        context.give(&json!({ "docker-tag": tag }));
+    }
+    Ok(())
+}
+
+/// A version as release takes it: one change for each thing that its commits say.
+pub fn decide_release(version: version::Version) -> release::Decision {
+    let mut changes = Vec::new();
+    for change in version.changes.into_iter().filter(|change| !change.taken_back) {
+        for header in change.headers {
+            changes.push(release::notes::Change {
+                sha: change.sha.clone(),
+                author: change.author.clone(),
+                email: change.email.clone(),
+                pull_request: change.pull_request,
+                kind: Some(header.kind),
+                scope: header.scope,
+                breaking: header.breaking,
+                description: header.description,
+                breaking_change: header.breaking_change,
+            });
+        }
+    }
+    release::Decision {
+        tag: version.tag,
+        previous_tag: version.previous_tag,
+        release: version.release,
+        changes,
+        notices: version.notices,
+        overtaken_by: version.overtaken_by,
+    }
+}
+
+pub fn read_notes(file: &Path) -> Result<String> {
+    let notes = read_text(file)?;
+    match notes.chars().count() {
+        length if length > release::notes::LIMIT => {
+            Err(Error::input(format!("{} has {length} characters", file.display()))
+                .fix(format!("GitHub takes {} at most: link to the rest", release::notes::LIMIT)))
+        }
+        _ => Ok(notes),
+    }
+}
+
+pub fn read_text(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Error::input(format!("cannot read {}", file.display())).why(error))
+}

@@ -1,0 +1,49 @@
+//! `render`: what `deploy` would apply.
+
+use serde_json::json;
+
+use super::Context;
+use crate::cli::RenderArgs;
+use crate::config::platform::Platform;
+use crate::config::service::Service;
+use crate::config::settings::{self, Target};
+use crate::deploy::{self, Image, Order};
+use crate::error::Result;
+use crate::version;
+
+pub async fn show_rendered(context: &Context, arguments: &RenderArgs) -> Result<()> {
+    let service = context.service()?;
+    let platform = context.platform().await?;
+    let text =
+        render_settings(context, &service, platform.as_ref(), context.environment()?, arguments)?;
+    context.report.print(&text, &mut std::io::stdout());
+    context.give(&json!({ "rendered": text }));
+    Ok(())
+}
+
+/// What deploy would apply to an environment, without asking anybody.
+pub fn render_settings(
+    context: &Context,
+    service: &Service,
+    platform: Option<&Platform>,
+    environment: &str,
+    arguments: &RenderArgs,
+) -> Result<String> {
+    let settings = settings::resolve(service, environment)?;
+    let destination = settings::destination(platform, environment)?;
+    let repository = match &destination.registry {
+        Some(registry) => {
+            format!("{}/{}", registry.host(), settings::repository(registry, &settings.name))
+        }
+        None => settings.name.clone(),
+    };
+    let digest = arguments.digest.clone().unwrap_or_else(|| format!("sha256:{}", "0".repeat(64)));
+    let version = version::docker_tag(arguments.version.as_deref().unwrap_or("0.0.0"));
+    let image = Image { repository, digest, version };
+    let order = Order { settings, destination, image, timeout: std::time::Duration::ZERO };
+    match &order.destination.target {
+        Target::Local => deploy::local::render(&order),
+        Target::Eks(_) => deploy::eks::render(&order, &context.folder()),
+        Target::Ecs { ecs, .. } => deploy::ecs::render(&order, ecs),
+    }
+}

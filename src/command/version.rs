@@ -1,0 +1,91 @@
+//! `version`: the next version, and the environments that it goes to by itself.
+
+use serde_json::json;
+
+use super::Context;
+use crate::cli::VersionArgs;
+use crate::config::service::Service;
+use crate::config::settings::{self, LOCAL};
+use crate::error::Result;
+use crate::{github, version};
+
+pub fn version_request(
+    context: &Context,
+    service: &Service,
+    arguments: &VersionArgs,
+) -> version::Request {
+    version::Request {
+        folder: std::path::absolute(context.folder()).unwrap_or_else(|_| context.folder()),
+        settings: service.version.clone(),
+        pull_request: arguments
+            .pull_request
+            .or_else(|| github::runner::pull_request(&context.environ)),
+        branch: github::runner::branch(&context.environ),
+        default_branch: github::runner::default_branch(&context.environ),
+        tags: None,
+        fetch: !context.shared.plan,
+    }
+}
+
+pub async fn next_version(
+    context: &Context,
+    service: &Service,
+    arguments: &VersionArgs,
+) -> Result<version::Version> {
+    let request = version_request(context, service, arguments);
+    let version = version::next(&request, &context.report).await?;
+    version.notices.iter().for_each(|notice| context.report.warn(notice));
+    if let Some(tag) = &version.overtaken_by {
+        context.report.warn(format!("{tag} was released from a later commit and holds this one"));
+    }
+    Ok(version)
+}
+
+pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::Version> {
+    let service = context.service()?;
+    let step = context.report.step("version");
+    let version = next_version(context, &service, arguments).await?;
+    if arguments.explain {
+        for line in version.explain() {
+            context.report.detail(line);
+        }
+    }
+    step.done(version.in_words());
+    context.report.summarise(format!("**Version** `{}`: {}", version.version, version.in_words()));
+    if version.preview {
+        context.report.summarise(version.table());
+    }
+    context.report.print(&version.version, &mut std::io::stdout());
+    context.give(&version);
+    context
+        .give(&json!({ "environments": automatic_environments(&service, version.is_snapshot())? }));
+    Ok(version)
+}
+
+/// The environments a version goes to by itself, in order: all of them, or for a snapshot those that take snapshots.
+pub fn automatic_environments(service: &Service, snapshot: bool) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in service.environments.keys().map(|name| name.as_str()).filter(|name| *name != LOCAL)
+    {
+        let settings = settings::resolve(service, name)?;
+        if settings.snapshots || !snapshot {
+            found.push(name.to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// The version that was given, or the next one from history.
+pub async fn version_or_next(
+    context: &Context,
+    service: &Service,
+    given: Option<&str>,
+) -> Result<String> {
+    match given {
+        Some(version) => Ok(version.to_string()),
+        None => {
+            let arguments = VersionArgs { explain: false, pull_request: None };
+            Ok(next_version(context, service, &arguments).await?.docker_tag)
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! The verdict's cases, as tables.
+
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).expect("a time")
+}
+
+/// A rollout of generation 2 at second 0: two copies wanted, one new pod up and not ready, the old
+/// ones still there.
+fn rolling() -> Facts {
+    Facts {
+        now: at(0),
+        generation: 2,
+        deployment: Some(Deployment {
+            name: "patients".into(),
+            observed_generation: 2,
+            wanted: 2,
+            total: 3,
+            updated: 1,
+            available: 2,
+            revision: "7".into(),
+            applied_at: Some(at(-5)),
+            ..Deployment::default()
+        }),
+        replica_set: Some(ReplicaSet { name: "patients-new".into(), failure: None }),
+        pods: vec![pod("a", running())],
+    }
+}
+
+fn complete() -> Facts {
+    let mut facts = rolling();
+    let deployment = facts.deployment.as_mut().expect("a deployment");
+    (deployment.total, deployment.updated, deployment.available) = (2, 2, 2);
+    facts
+}
+
+fn pod(name: &str, container: Container) -> Pod {
+    Pod { name: format!("patients-new-{name}"), containers: vec![container], ..Pod::default() }
+}
+
+fn running() -> Container {
+    Container {
+        name: "patients".into(),
+        init: false,
+        state: State::Running,
+        last: None,
+        restarts: 0,
+        restarts_before: 0,
+        ready: false,
+        waiting_since: None,
+        image_not_found: false,
+        memory_limit: "512Mi".into(),
+    }
+}
+
+fn waiting(reason: &str, message: &str, since: i64) -> Container {
+    Container {
+        state: State::Waiting { reason: reason.into(), message: message.into() },
+        waiting_since: Some(at(since)),
+        ..running()
+    }
+}
+
+fn exited(code: i64, reason: &str) -> Exit {
+    Exit { code, reason: reason.into() }
+}
+
+fn restarted(code: i64, reason: &str) -> Container {
+    Container { last: Some(exited(code, reason)), restarts: 1, ..running() }
+}
+
+fn with_pods(pods: Vec<Pod>) -> Facts {
+    Facts { pods, ..rolling() }
+}
+
+fn with_container(container: Container) -> Facts {
+    with_pods(vec![pod("a", container)])
+}
+
+fn with_deployment(change: impl Fn(&mut Deployment)) -> Facts {
+    let mut facts = rolling();
+    change(facts.deployment.as_mut().expect("a deployment"));
+    facts
+}
+
+/// A verdict in one line: its kind, and for failures each object, reason, exit code and where the
+/// log is.
+fn line(facts: &Facts) -> String {
+    match verdict(facts) {
+        Seen::Progressing(what) => format!("progressing: {what}"),
+        Seen::Ready { revision } => format!("ready: {revision}"),
+        Seen::Failed(troubles) => {
+            let each = troubles.iter().map(|trouble| {
+                assert!(
+                    trouble.fix.as_deref().is_some_and(|fix| !fix.is_empty()),
+                    "no fix: {trouble:?}"
+                );
+                let log = trouble
+                    .log
+                    .as_ref()
+                    .map(|log| if log.previous { " [previous log]" } else { " [log]" });
+                format!("{}: {}{}", trouble.object, trouble.reason, log.unwrap_or_default())
+            });
+            format!("failed: {}", each.collect::<Vec<_>>().join(" | "))
+        }
+    }
+}
+
+const GONE: &str = "failed to resolve reference \"x@sha256:ab\": x@sha256:ab: not found";
+const DENIED: &str =
+    "pull access denied, repository does not exist or may require authorization: not found";
+
+#[test]
+fn how_far_a_rollout_is() {
+    let ready =
+        |name: &str| Pod { ready: true, ..pod(name, Container { ready: true, ..running() }) };
+    let cases: Vec<(&str, Facts, &str)> = vec![
+        ("complete", complete(), "ready: 7"),
+        ("under way", rolling(), "progressing: 0 of 2 new copies ready"),
+        (
+            "one of two",
+            with_pods(vec![ready("a"), pod("b", running())]),
+            "progressing: 1 of 2 new copies ready",
+        ),
+        (
+            "complete, of the generation before",
+            Facts { generation: 3, ..complete() },
+            "progressing: waiting for the deployment controller",
+        ),
+        (
+            "crashing, but of the generation before",
+            Facts { generation: 3, ..with_container(restarted(1, "Error")) },
+            "progressing: waiting for the deployment controller",
+        ),
+        (
+            "new ones serve, old ones not gone",
+            Facts {
+                pods: vec![ready("a"), ready("b")],
+                ..with_deployment(|d| (d.total, d.updated, d.available) = (3, 2, 3))
+            },
+            "progressing: 1 old copies to go",
+        ),
+        (
+            "old pods are available, new ones are not",
+            with_deployment(|d| (d.total, d.updated, d.available) = (2, 2, 1)),
+            "progressing: 0 of 2 new copies ready",
+        ),
+        (
+            "no replicas wanted",
+            with_deployment(|d| (d.wanted, d.total, d.updated, d.available) = (0, 0, 0, 0)),
+            "ready: 7",
+        ),
+        (
+            "to zero, old ones not gone",
+            with_deployment(|d| (d.wanted, d.total, d.updated, d.available) = (0, 1, 0, 0)),
+            "progressing: 1 old copies to go",
+        ),
+        (
+            "deleted meanwhile",
+            Facts { deployment: None, ..rolling() },
+            "failed: Deployment: it was deleted",
+        ),
+        (
+            "paused",
+            with_deployment(|d| d.paused = true),
+            "failed: Deployment/patients: it is paused",
+        ),
+        (
+            "paused when all is done",
+            with_deployment(|d| {
+                (d.total, d.updated, d.available) = (2, 2, 2);
+                d.paused = true;
+            }),
+            "ready: 7",
+        ),
+        (
+            "an earlier life's restarts, now complete",
+            Facts { pods: vec![pod("a", restarted(1, "Error"))], ..complete() },
+            "ready: 7",
+        ),
+    ];
+    for (name, facts, expected) in cases {
+        let line = line(&facts);
+        assert!(line.starts_with(expected), "{name}: {line}");
+    }
+}
+
+#[test]
+fn containers_that_crash() {
+    let crash_loop = |code, reason: &str| Container {
+        last: Some(exited(code, reason)),
+        restarts: 2,
+        ..waiting("CrashLoopBackOff", "back-off 10s restarting failed container", 0)
+    };
+    let init = |container: Container| Container { init: true, name: "migrate".into(), ..container };
+    let probe = |words: &str| {
+        let mut facts = with_container(restarted(137, "Error"));
+        facts.pods[0].warnings = vec![words.to_string()];
+        facts
+    };
+    let cases: Vec<(&str, Facts, &str)> = vec![
+        (
+            "ended once, not yet restarted",
+            with_container(Container { state: State::Terminated(exited(3, "Error")), ..running() }),
+            "progressing: 0 of 2",
+        ),
+        (
+            "restarted after an error",
+            with_container(restarted(3, "Error")),
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "ended again after a restart",
+            with_container(Container {
+                state: State::Terminated(exited(3, "Error")),
+                restarts: 1,
+                ..running()
+            }),
+            "failed: Pod/patients-new-a/patients: the container crashed [log]",
+        ),
+        (
+            "in a crash loop",
+            with_container(crash_loop(3, "Error")),
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "a service that ends well ends",
+            with_container(crash_loop(0, "Completed")),
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "out of memory",
+            with_container(restarted(137, "OOMKilled")),
+            "failed: Pod/patients-new-a/patients: the container crashed, OOMKilled",
+        ),
+        (
+            "a segmentation fault",
+            with_container(restarted(139, "Error")),
+            "failed: Pod/patients-new-a/patients: the container crashed, SIGSEGV",
+        ),
+        (
+            "a command that is not there",
+            with_container(crash_loop(128, "StartError")),
+            "failed: Pod/patients-new-a/patients: the container crashed, StartError",
+        ),
+        (
+            "killed by its startup probe",
+            probe("Unhealthy: Startup probe failed: HTTP probe failed with statuscode: 404"),
+            "failed: Pod/patients-new-a/patients: the container crashed, killed by its probe: Unhealthy: Startup probe failed",
+        ),
+        (
+            "an error of its own, though a probe was refused meanwhile",
+            {
+                let mut facts = probe("Unhealthy: Startup probe failed: connection refused");
+                facts.pods[0].containers[0].last = Some(exited(3, "Error"));
+                facts
+            },
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "an init container",
+            with_container(init(crash_loop(1, "Error"))),
+            "failed: Pod/patients-new-a/migrate: the init container crashed",
+        ),
+        (
+            "an init container that is done",
+            with_container(init(Container {
+                state: State::Terminated(exited(0, "Completed")),
+                restarts: 1,
+                ..running()
+            })),
+            "progressing: 0 of 2",
+        ),
+        (
+            "restarts from before this deploy",
+            with_container(Container { restarts: 4, restarts_before: 4, ..restarted(1, "Error") }),
+            "progressing: 0 of 2",
+        ),
+        (
+            "one more than before this deploy",
+            with_container(Container { restarts: 5, restarts_before: 4, ..restarted(1, "Error") }),
+            "failed: Pod/patients-new-a/patients: the container crashed",
+        ),
+        (
+            "restarted once and ready now",
+            with_container(Container { ready: true, ..restarted(1, "Error") }),
+            "progressing: 0 of 2",
+        ),
+        (
+            "on its way out",
+            with_pods(vec![Pod { terminating: true, ..pod("a", restarted(1, "Error")) }]),
+            "progressing: 0 of 2",
+        ),
+        (
+            "every replica in the same way is one cause",
+            with_pods(vec![pod("a", restarted(3, "Error")), pod("b", restarted(3, "Error"))]),
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+    ];
+    for (name, facts, expected) in cases {
+        let line = line(&facts);
+        assert!(line.starts_with(expected), "{name}: {line}");
+        assert!(!line.contains(" | "), "{name}: {line}");
+    }
+    let two =
+        with_pods(vec![pod("a", restarted(3, "Error")), pod("b", restarted(137, "OOMKilled"))]);
+    assert_eq!(line(&two).matches("crashed").count(), 2);
+}
+
+#[test]
+fn images_and_configuration_have_their_patience() {
+    let latched = Container {
+        image_not_found: true,
+        ..waiting("ImagePullBackOff", "Back-off pulling image", 0)
+    };
+    let cases: Vec<(&str, Facts, &str)> = vec![
+        (
+            "an image that is not there",
+            with_container(waiting("ErrImagePull", GONE, 0)),
+            "failed: Pod/patients-new-a/patients: ErrImagePull",
+        ),
+        (
+            "the same, seen late",
+            with_container(waiting(
+                "ImagePullBackOff",
+                &format!("Back-off: ErrImagePull: {GONE}"),
+                0,
+            )),
+            "failed: ",
+        ),
+        ("the same, remembered", with_container(latched), "failed: "),
+        (
+            "a registry that stutters",
+            with_container(waiting("ErrImagePull", "i/o timeout", 0)),
+            "progressing: 0 of 2 new copies ready; patients-new-a waits for its image: i/o timeout",
+        ),
+        (
+            "the same after 59 s",
+            with_container(waiting("ImagePullBackOff", "i/o timeout", -59)),
+            "progressing: ",
+        ),
+        (
+            "the same after 60 s",
+            with_container(waiting("ImagePullBackOff", "i/o timeout", -60)),
+            "failed: ",
+        ),
+        (
+            "a pull that is denied",
+            with_container(waiting("ErrImagePull", DENIED, 0)),
+            "progressing: ",
+        ),
+        ("the same after 60 s", with_container(waiting("ErrImagePull", DENIED, -60)), "failed: "),
+        (
+            "a name that is none",
+            with_container(waiting("InvalidImageName", "couldn't parse", 0)),
+            "failed: ",
+        ),
+        (
+            "never to be pulled",
+            with_container(waiting("ErrImageNeverPull", "", 0)),
+            "failed: Pod/patients-new-a/patients: ErrImageNeverPull",
+        ),
+        (
+            "a Secret that is late",
+            with_container(waiting("CreateContainerConfigError", "secret \"db\" not found", -20)),
+            "progressing: ",
+        ),
+        (
+            "a Secret that never comes",
+            with_container(waiting("CreateContainerConfigError", "secret \"db\" not found", -61)),
+            "failed: ",
+        ),
+        (
+            "the kubelet's cache",
+            with_container(waiting(
+                "CreateContainerConfigError",
+                "failed to sync secret cache: timed out",
+                -61,
+            )),
+            "progressing: ",
+        ),
+        (
+            "a command that cannot run",
+            with_container(waiting("RunContainerError", "exec: \"x\": not found", 0)),
+            "failed: ",
+        ),
+        (
+            "being made",
+            with_container(waiting("ContainerCreating", "", -500)),
+            "progressing: 0 of 2 new copies ready",
+        ),
+    ];
+    for (name, facts, expected) in cases {
+        let line = line(&facts);
+        assert!(line.starts_with(expected), "{name}: {line}");
+    }
+}
+
+#[test]
+fn pods_that_have_no_place_are_waited_for_and_named() {
+    let nowhere = Pod {
+        unschedulable: Some("0/3 nodes are available: 3 Insufficient cpu".into()),
+        ..Pod { name: "p".into(), ..Pod::default() }
+    };
+    let gated = Pod {
+        name: "p".into(),
+        closed_gates: vec!["target-health.elbv2.k8s.aws/x".into()],
+        containers: vec![Container { ready: true, ..running() }],
+        ..Pod::default()
+    };
+    let mounting = Pod {
+        name: "p".into(),
+        warnings: vec!["FailedMount: no volume".into()],
+        containers: vec![waiting("ContainerCreating", "", 0)],
+        ..Pod::default()
+    };
+    let set = |message: &str, since| Facts {
+        pods: Vec::new(),
+        replica_set: Some(ReplicaSet {
+            name: "patients-new".into(),
+            failure: Some((message.into(), at(since))),
+        }),
+        ..rolling()
+    };
+    let quota = "pods \"p\" is forbidden: exceeded quota: q";
+    let rules = "pods \"p\" is forbidden: violates PodSecurity";
+    let cases: Vec<(&str, Facts, &str)> = vec![
+        (
+            "no node",
+            with_pods(vec![nowhere]),
+            "progressing: 0 of 2 new copies ready; p has no node: 0/3 nodes are available: 3 Insufficient cpu",
+        ),
+        (
+            "a readiness gate",
+            with_pods(vec![gated]),
+            "progressing: 0 of 2 new copies ready; p waits for its readiness gate target-health.elbv2.k8s.aws/x",
+        ),
+        (
+            "a volume",
+            with_pods(vec![mounting]),
+            "progressing: 0 of 2 new copies ready; p: FailedMount: no volume",
+        ),
+        (
+            "a full quota",
+            set(quota, -30),
+            "progressing: 0 of 2 new copies ready; pods \"p\" is forbidden: exceeded quota",
+        ),
+        (
+            "a quota that stays full",
+            set(quota, -60),
+            "failed: ReplicaSet/patients-new: FailedCreate: pods \"p\" is forbidden: exceeded quota",
+        ),
+        ("rules that may be late", set(rules, -5), "progressing: "),
+        ("rules", set(rules, -10), "failed: ReplicaSet/patients-new: FailedCreate"),
+    ];
+    for (name, facts, expected) in cases {
+        let line = line(&facts);
+        assert!(line.starts_with(expected), "{name}: {line}");
+    }
+}
+
+#[test]
+fn a_deadline_counts_when_it_is_about_this_change() {
+    let exceeded = |updated: Option<i64>, applied: Option<i64>| {
+        with_deployment(|deployment| {
+            deployment.applied_at = applied.map(at);
+            deployment.conditions = vec![Condition {
+                kind: "Progressing".into(),
+                status: false,
+                reason: "ProgressDeadlineExceeded".into(),
+                message: "ReplicaSet \"patients-new\" has timed out progressing.".into(),
+                updated_at: updated.map(at),
+            }];
+        })
+    };
+    let cases = [
+        (
+            "of this change",
+            exceeded(Some(600), Some(0)),
+            "failed: Deployment/patients: ProgressDeadlineExceeded: ReplicaSet \"patients-new\" has timed out progressing. [log]",
+        ),
+        ("left from the change before", exceeded(Some(-100), Some(0)), "progressing: "),
+        ("of an unknown time", exceeded(None, Some(0)), "failed: "),
+        ("of a change that was not ours", exceeded(Some(0), None), "failed: "),
+    ];
+    for (name, facts, expected) in cases {
+        let line = line(&facts);
+        assert!(line.starts_with(expected), "{name}: {line}");
+    }
+}
+
+#[test]
+fn fixes_name_what_to_change() {
+    let fix = |facts: &Facts| match verdict(facts) {
+        Seen::Failed(troubles) => troubles[0].fix.clone().unwrap_or_default(),
+        other => panic!("{other:?}"),
+    };
+    let cases = [
+        (
+            with_container(restarted(137, "OOMKilled")),
+            "`resources.memory` in service.yaml (it is 512Mi)",
+        ),
+        (with_container(waiting("ErrImagePull", GONE, 0)), "cicd push-ecr"),
+        (
+            with_container(waiting("ErrImagePull", DENIED, -60)),
+            "AmazonEC2ContainerRegistryPullOnly",
+        ),
+        (with_container(waiting("ErrImagePull", "i/o timeout", -60)), "VPC endpoints"),
+        (
+            with_container(waiting("CreateContainerConfigError", "secret \"db\" not found", -60)),
+            "create the Secret",
+        ),
+        (
+            with_container(waiting(
+                "CreateContainerConfigError",
+                "couldn't find key url in Secret",
+                -60,
+            )),
+            "k8s:SECRET/KEY",
+        ),
+        (
+            with_container(waiting(
+                "CreateContainerConfigError",
+                "container has runAsNonRoot and image will run as root",
+                -60,
+            )),
+            "USER 10001",
+        ),
+        (with_container(restarted(127, "Error")), "CMD"),
+    ];
+    for (facts, expected) in cases {
+        assert!(fix(&facts).contains(expected), "{}: {}", line(&facts), fix(&facts));
+    }
+}

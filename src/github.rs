@@ -1,0 +1,11 @@
+//! GitHub's side of a run: what the runner hands in and reads back, the OIDC token, the API.
+//!
+//! [`client`] speaks HTTP and has patience; [`refusal`] knows what GitHub's words mean; [`api`]
+//! reads files and [`repository`] reads and writes tags and releases.
+
+pub mod api;
+pub mod client;
+pub mod oidc;
+pub mod refusal;
+pub mod repository;
+pub mod runner;

@@ -1,0 +1,12 @@
+//! From sources, or from an image that was built elsewhere, to an image that keeps the platform's
+//! contract.
+
+pub mod builder;
+pub mod contract;
+mod destination;
+pub mod import;
+mod pack;
+pub mod scaffold;
+mod work;
+
+pub use destination::Built;

@@ -1,0 +1,491 @@
+//! A commit's tag and its release on GitHub.
+//!
+//! Observe the tags, decide the version on them, make the tag without force, publish, move the
+//! floating tags. Whoever comes second observes again; every write can be repeated, so a run that
+//! was killed anywhere is finished by the next one. [`tag`] and [`notes`] are the decisions.
+
+pub mod notes;
+pub mod tag;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use semver::Version;
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::github::repository::{Release, Repository, Tag, Write};
+use crate::patience::{Patience, chance};
+use crate::report::Report;
+use notes::{Change, Range};
+
+/// How often the name that was decided on may be taken by another run before we give up.
+const ROUNDS: u32 = 10;
+
+/// What to release.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub commit: String,
+    /// What stands before the version in a tag.
+    pub prefix: String,
+    /// Whether `v1` and `v1.4` follow.
+    pub floating: bool,
+    /// An own text instead of the notes from the commits.
+    pub notes: Option<String>,
+    /// The branch that is released from; none when nobody knows.
+    pub branch: Option<String>,
+    pub plan: bool,
+    /// The whole step takes no longer.
+    pub timeout: Duration,
+}
+
+/// What version made of the tags.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub tag: String,
+    pub previous_tag: Option<String>,
+    /// Whether this commit is to be released.
+    pub release: bool,
+    pub changes: Vec<Change>,
+    /// What a person should know, though it stops nothing.
+    pub notices: Vec<String>,
+    /// The tag of a later version that holds the commit already.
+    pub overtaken_by: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Released,
+    Planned,
+    /// There was nothing to do.
+    Unchanged,
+    /// A later version holds this commit.
+    Superseded,
+}
+
+/// What the step ended in.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Released {
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What was written, or with `--plan` would be.
+    pub changed: Vec<String>,
+    /// The notes of a release that was published, or would be.
+    #[serde(skip)]
+    pub notes: Option<String>,
+    #[serde(skip)]
+    words: String,
+}
+
+impl Released {
+    pub fn in_words(&self) -> &str {
+        &self.words
+    }
+
+    fn superseded(later: String) -> Released {
+        let words = format!("{later} was released from a later commit and holds this one");
+        Released { tag: Some(later), ..Released::nothing(Status::Superseded, words) }
+    }
+
+    fn nothing(status: Status, words: String) -> Released {
+        Released {
+            status,
+            version: None,
+            tag: None,
+            url: None,
+            changed: Vec::new(),
+            notes: None,
+            words,
+        }
+    }
+}
+
+/// Everything that is to be done for a commit. Data; [`Step::apply`] does it.
+struct Plan {
+    tag: String,
+    version: Version,
+    /// Whether the tag has to be made.
+    create: bool,
+    /// The page of the release that is there already.
+    page: Option<String>,
+    release: Release,
+    floating: Vec<tag::Floating>,
+}
+
+impl Plan {
+    fn changes(&self) -> Vec<String> {
+        let tag = self.create.then(|| format!("refs/tags/{}", self.tag));
+        let release = self.page.is_none().then(|| format!("release {}", self.tag));
+        let floating = self.floating.iter().map(|floating| format!("refs/tags/{}", floating.name));
+        tag.into_iter().chain(release).chain(floating).collect()
+    }
+}
+
+/// Why a round is another.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Another run was faster.
+    Faster,
+    /// GitHub has a release of our tag that it does not show.
+    Hidden,
+}
+
+/// What a round ended in.
+enum Round {
+    Done(Box<Released>),
+    /// Something is not as we saw it: observe again.
+    Again(Why),
+    /// This name can never be used.
+    Burned(String),
+}
+
+struct Step<'a> {
+    request: &'a Request,
+    repository: &'a Repository,
+    report: &'a Report,
+    /// The notices that were shown: each once, however many rounds there are.
+    said: RefCell<BTreeSet<String>>,
+}
+
+/// Releases a commit; `decide` makes a version of the tags it is given.
+///
+/// # Errors
+/// Refused, with the fix, when GitHub says no; superseded, when other runs took the name again and
+/// again; timed out.
+pub async fn run(
+    request: &Request,
+    repository: &Repository,
+    decide: impl AsyncFn(Vec<Tag>) -> Result<Decision>,
+    report: &Report,
+) -> Result<Released> {
+    if !request.plan && !repository.has_token() {
+        return Err(Error::refused("there is no token to release with").fix(
+            "in a workflow give the job `permissions: {contents: write}`; on a laptop set GITHUB_TOKEN: GITHUB_TOKEN=$(gh auth token)",
+        ));
+    }
+    let step = Step { request, repository, report, said: RefCell::default() };
+    match tokio::time::timeout(request.timeout, step.rounds(decide)).await {
+        Ok(ended) => ended,
+        Err(_) => Err(Error::new(
+            Kind::TimedOut,
+            format!("the release took longer than {} s", request.timeout.as_secs()),
+        )
+        .fix("run it again: it goes on from what is there; or give it more time: --timeout 10m")),
+    }
+}
+
+impl Step<'_> {
+    async fn rounds(&self, decide: impl AsyncFn(Vec<Tag>) -> Result<Decision>) -> Result<Released> {
+        let mut burned = Vec::new();
+        let (mut wrote, mut last) = (Vec::new(), Why::Faster);
+        for round in 1..=ROUNDS {
+            let ended = self
+                .round(&decide, &burned, &mut wrote)
+                .await
+                .map_err(|error| error_after(error, &wrote))?;
+            match ended {
+                Round::Done(released) => return Ok(*released),
+                Round::Burned(name) => {
+                    self.report.warn(format!("{name} belonged to an immutable release and can never be used again: the version after it is taken"));
+                    burned.push(name);
+                }
+                Round::Again(why) => {
+                    last = why;
+                    self.report.detail(match why {
+                        Why::Faster => "another run was faster: looking again",
+                        Why::Hidden => {
+                            "GitHub does not show the release that it says is there: looking again"
+                        }
+                    });
+                    let pause =
+                        Patience::DEFAULT.pause(round.min(3), None, chance()).unwrap_or_default();
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        let error = match last {
+            Why::Faster => Error::new(
+                Kind::Superseded,
+                format!("other runs took the next version {ROUNDS} times"),
+            )
+            .fix("run it again when they are done: it goes on from what is there"),
+            Why::Hidden => Error::refused("the release cannot be published")
+                .why("GitHub says that there is one of this tag, and shows none: it may be a draft")
+                .fix(format!(
+                    "publish or delete the draft at {}/releases, then run it again",
+                    self.repository.web()
+                )),
+        };
+        Err(error_after(error, &wrote))
+    }
+
+    /// Observe, decide, apply.
+    async fn round(
+        &self,
+        decide: &impl AsyncFn(Vec<Tag>) -> Result<Decision>,
+        burned: &[String],
+        wrote: &mut Vec<String>,
+    ) -> Result<Round> {
+        let Request { commit, prefix, .. } = self.request;
+        let tags = self.repository.tags(prefix).await?;
+        let mut decided = None;
+        let mut own = tag::own(&tags, prefix, commit, burned);
+        if own.as_ref().is_some_and(|(_, version)| !version.pre.is_empty()) {
+            // A prerelease of another channel does not stand for what this branch releases.
+            let decision = self.decide(decide, &tags, burned).await?;
+            let next = tag::version(prefix, &decision.tag).filter(|_| decision.release);
+            own = own.filter(|(_, own)| {
+                next.is_none_or(|next| tag::channel(own) == tag::channel(&next))
+            });
+            decided = Some(decision);
+        }
+        let page = match &own {
+            Some((tag, _)) => self.repository.release(&tag.name).await?,
+            None => None,
+        };
+        let create = own.is_none();
+        let (name, version, decision) = match own {
+            Some((tag, version)) if page.is_some() => (tag.name.clone(), version, None),
+            own => {
+                let decision = match decided {
+                    Some(decision) => decision,
+                    None => self.decide(decide, &tags, burned).await?,
+                };
+                match own {
+                    Some((tag, version)) => (tag.name.clone(), version, Some(decision)),
+                    None if let Some(later) = decision.overtaken_by => {
+                        return Ok(done(Released::superseded(later)));
+                    }
+                    None if !decision.release => {
+                        let words =
+                            "nothing to release: no commit since the last version asks for one";
+                        return Ok(done(Released::nothing(Status::Unchanged, words.into())));
+                    }
+                    None => match tag::version(prefix, &decision.tag) {
+                        Some(version) => (decision.tag.clone(), version, Some(decision)),
+                        None => {
+                            return Err(Error::unexpected(format!(
+                                "{} names no version",
+                                decision.tag
+                            )));
+                        }
+                    },
+                }
+            }
+        };
+        if create && let Some(later) = self.later(&tags, decision.as_ref(), &version).await? {
+            return Ok(done(Released::superseded(later.name)));
+        }
+        let notes = match &decision {
+            Some(decision) => self.notes(&name, decision).await?,
+            None => String::new(),
+        };
+        let release = Release {
+            tag: name.clone(),
+            commit: commit.clone(),
+            notes,
+            prerelease: !version.pre.is_empty(),
+            latest: tag::is_latest(&tags, prefix, &version),
+        };
+        let floating = match self.request.floating {
+            true => tag::floating(&tags, prefix, &version, commit),
+            false => Vec::new(),
+        };
+        self.apply(Plan { tag: name, version, create, page, release, floating }, wrote).await
+    }
+
+    /// What version makes of the tags that are left when this commit has none.
+    async fn decide(
+        &self,
+        decide: &impl AsyncFn(Vec<Tag>) -> Result<Decision>,
+        tags: &[Tag],
+        burned: &[String],
+    ) -> Result<Decision> {
+        let decision = decide(tag::before(tags, &self.request.commit, burned)).await?;
+        let mut said = self.said.borrow_mut();
+        for notice in &decision.notices {
+            if said.insert(notice.clone()) {
+                self.report.warn(notice);
+            }
+        }
+        drop(said);
+        Ok(decision)
+    }
+
+    async fn apply(&self, plan: Plan, wrote: &mut Vec<String>) -> Result<Round> {
+        let changes = plan.changes();
+        let Plan { tag, version, create, page, release, floating } = plan;
+        let notes = page.is_none().then(|| release.notes.clone());
+        let mut released = Released {
+            version: Some(version.to_string()),
+            tag: Some(tag.clone()),
+            url: page,
+            notes,
+            ..Released::nothing(Status::Unchanged, format!("{tag} is released already"))
+        };
+        if self.request.plan {
+            changes.iter().for_each(|change| self.report.detail(format!("would write {change}")));
+            if !changes.is_empty() {
+                (released.status, released.words) =
+                    (Status::Planned, format!("would release {tag}"));
+            }
+            released.changed = changes;
+            return Ok(done(released));
+        }
+        if create {
+            let created = match self.repository.create_tag(&tag, &release.commit).await? {
+                // Whether a ruleset says so or the name is used up is told to who publishes only.
+                // Should GitHub take it, it makes the tag too, or releases one that was made just
+                // now: then what is there is looked at again.
+                Write::Restricted => {
+                    let (told, _) = self.repository.publish(&release).await?;
+                    if told == Write::Done {
+                        wrote.extend([format!("refs/tags/{tag}"), format!("release {tag}")]);
+                        return Ok(Round::Again(Why::Faster));
+                    }
+                    told
+                }
+                created => created,
+            };
+            match created {
+                Write::Burned => return Ok(Round::Burned(tag)),
+                Write::Done => wrote.push(format!("refs/tags/{tag}")),
+                Write::Exists | Write::NotForward | Write::Restricted => {
+                    return Ok(Round::Again(Why::Faster));
+                }
+            }
+        }
+        if released.url.is_none() {
+            let published = self.repository.publish(&release).await?;
+            match published {
+                (Write::Burned, _) => return Ok(Round::Burned(tag)),
+                (Write::Done, page) => {
+                    wrote.push(format!("release {tag}"));
+                    released.url = page;
+                }
+                // Another run of this commit, or the try whose answer was lost.
+                _ => match self.repository.release(&tag).await? {
+                    None => return Ok(Round::Again(Why::Hidden)),
+                    page => released.url = page,
+                },
+            }
+        }
+        if !floating.is_empty() {
+            self.float(&version, wrote).await?;
+        }
+        released.changed = std::mem::take(wrote);
+        if !released.changed.is_empty() {
+            (released.status, released.words) =
+                (Status::Released, format!("{tag} at {}", self.repository.web()));
+        }
+        Ok(done(released))
+    }
+
+    /// Brings the floating tags to our commit, unless by now a higher version is theirs. GitHub
+    /// lets them go forward only; where lines have parted (1.4.1 on a branch, then 1.5.0 elsewhere)
+    /// the higher version decides, on tags that were just read.
+    async fn float(&self, version: &Version, wrote: &mut Vec<String>) -> Result<()> {
+        let Request { commit, prefix, .. } = self.request;
+        let mut aside = Vec::new();
+        for _ in 0..ROUNDS {
+            let tags = self.repository.tags(prefix).await?;
+            let moves = tag::floating(&tags, prefix, version, commit);
+            if moves.is_empty() {
+                return Ok(());
+            }
+            for tag::Floating { name, from } in moves {
+                let ended = match from {
+                    None => self.repository.create_tag(&name, commit).await?,
+                    Some(_) => {
+                        self.repository.move_tag(&name, commit, aside.contains(&name)).await?
+                    }
+                };
+                match ended {
+                    Write::Done => wrote.push(format!("refs/tags/{name}")),
+                    Write::NotForward => aside.push(name),
+                    Write::Exists => {}
+                    Write::Burned | Write::Restricted => {
+                        return Err(Error::refused(format!("the tag {name} cannot be made or moved"))
+                            .why("a ruleset forbids it, or it belonged to an immutable release")
+                            .fix(
+                                "put a GitHub App on the ruleset's bypass list and hand that app's token in as `github-token`, or leave out \
+                                 version.floating in service.yaml",
+                            ));
+                    }
+                }
+            }
+        }
+        self.report.warn(format!(
+            "the floating tags of {version} do not stand at its commit yet: run it again"
+        ));
+        Ok(())
+    }
+
+    /// The tag of a later version of this branch whose commit contains ours: then we came too late,
+    /// and nothing is lost.
+    async fn later(
+        &self,
+        tags: &[Tag],
+        decision: Option<&Decision>,
+        next: &Version,
+    ) -> Result<Option<Tag>> {
+        let Request { commit, prefix, branch, .. } = self.request;
+        let previous = decision.and_then(|decision| decision.previous_tag.as_deref());
+        let base = previous.and_then(|name| tag::version(prefix, name));
+        for later in tag::later(tags, prefix, commit, base.as_ref(), next) {
+            if !self.repository.contains(&later.commit, commit).await? {
+                continue;
+            }
+            // A fix of 1.x that was merged to main and released there still has to be released as
+            // 1.x.
+            let ours = match branch {
+                Some(branch) => self.repository.contains(branch, &later.commit).await?,
+                None => true,
+            };
+            if ours {
+                return Ok(Some(later.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn notes(&self, tag: &str, decision: &Decision) -> Result<String> {
+        if let Some(notes) = &self.request.notes {
+            return Ok(notes.clone());
+        }
+        let accounts = match decision.changes.iter().any(notes::needs_account) {
+            true => self.repository.authors(&self.request.commit).await.unwrap_or_else(|error| {
+                self.report.warn(format!("the notes name authors without their accounts: {error}"));
+                BTreeMap::new()
+            }),
+            false => BTreeMap::new(),
+        };
+        let web = self.repository.web();
+        let range = Range { web: &web, tag, previous: decision.previous_tag.as_deref() };
+        Ok(notes::render(&decision.changes, &accounts, &range))
+    }
+}
+
+fn done(released: Released) -> Round {
+    Round::Done(Box::new(released))
+}
+
+/// What is refused after something was written is no refusal "before anything changed".
+fn error_after(error: Error, wrote: &[String]) -> Error {
+    match (error.kind, wrote) {
+        (Kind::Refused, [_, ..]) => Error {
+            kind: Kind::Unexpected,
+            message: format!("{} ({} is there)", error.message, wrote.join(", ")),
+            ..error
+        },
+        _ => error,
+    }
+}
