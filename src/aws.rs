@@ -2,8 +2,11 @@
 //! the SDK's default chain. Credentials live in memory only; they are never written to the
 //! environment, to a file or to an argument.
 
+pub mod bucket;
+
 use std::time::Duration;
 
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -13,11 +16,72 @@ use aws_sdk_sts::error::ProvideErrorMetadata;
 use crate::cli::Environ;
 use crate::error::{Code, Error, Result, chain};
 use crate::github::oidc;
+use crate::http;
 use crate::report::Report;
 
 /// What STS expects as the token's audience.
 /// <https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-in-aws>
 const AUDIENCE: &str = "sts.amazonaws.com";
+
+/// A role that a job's token is exchanged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role<'a> {
+    pub arn: &'a str,
+    /// The session may only read, whatever the role itself may do.
+    pub reads_only: bool,
+}
+
+impl Role<'_> {
+    /// What a session may do, when that is less than the role may: the actions in it are those that
+    /// both allow.
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session>
+    fn session_policy(self) -> Option<String> {
+        self.reads_only.then(read_only_policy)
+    }
+}
+
+/// What a plan looks at, and no value of a secret. At most 2048 characters, as STS takes no more.
+fn read_only_policy() -> String {
+    let everywhere = [
+        "apigateway:GET",
+        "application-autoscaling:Describe*",
+        "ec2:Describe*",
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGet*",
+        "ecr:Describe*",
+        "ecr:Get*",
+        "ecr:List*",
+        "ecs:Describe*",
+        "ecs:List*",
+        "eks:Describe*",
+        "eks:List*",
+        "elasticloadbalancing:Describe*",
+        "iam:GetRole",
+        "iam:SimulatePrincipalPolicy",
+        "inspector2:List*",
+        "logs:Describe*",
+        "logs:GetLogEvents",
+        "s3:GetBucket*",
+        "s3:GetEncryptionConfiguration",
+        "s3:GetLifecycleConfiguration",
+        "s3:ListAllMyBuckets",
+        "s3:ListBucket",
+        "secretsmanager:DescribeSecret",
+        "secretsmanager:ListSecrets",
+        "servicequotas:Get*",
+        "ssm:DescribeParameters",
+        "tag:Get*",
+    ];
+    serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            { "Effect": "Allow", "Action": everywhere, "Resource": "*" },
+            // What this program itself wrote down of deploys.
+            { "Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:*:s3:::*/cicd/*" },
+        ],
+    })
+    .to_string()
+}
 
 /// An open session in one region.
 #[derive(Clone)]
@@ -35,7 +99,7 @@ impl Session {
     /// will not give the role.
     pub async fn open(
         region: &str,
-        role: Option<&str>,
+        role: Option<Role<'_>>,
         environ: &Environ,
         report: &Report,
     ) -> Result<Session> {
@@ -43,19 +107,24 @@ impl Session {
         let defaults = || {
             aws_config::defaults(BehaviorVersion::latest())
                 .region(region.clone())
-                .timeout_config(patience())
+                .timeout_config(limit_time())
+                .retry_config(limit_retries())
         };
         let Some(role) = role else {
             return Ok(Session { config: defaults().load().await });
         };
-        match oidc::token(environ, AUDIENCE, report).await? {
+        match oidc::fetch_token(environ, AUDIENCE, report).await? {
             Some(token) => {
+                require_safe_endpoints(environ)?;
                 let anonymous = defaults().no_credentials().load().await;
                 let credentials = assume(&anonymous, role, &token, environ).await?;
                 let provider = SharedCredentialsProvider::new(credentials);
                 Ok(Session { config: defaults().credentials_provider(provider).load().await })
             }
-            None if environ.on_github() => Err(Error::refused(format!("this job cannot get an OIDC token, and {role} is assumed by one"))
+            None if environ.on_github() => Err(Error::refused(format!(
+                "this job cannot get an OIDC token, and {} is assumed by one",
+                role.arn
+            ))
                 .why("ACTIONS_ID_TOKEN_REQUEST_URL is not set: the job lacks the permission id-token: write")
                 .fix("add to the job, and to the caller's job that `uses:` this workflow:\npermissions:\n  id-token: write\n  contents: read")),
             None => Ok(Session { config: defaults().load().await }),
@@ -92,9 +161,27 @@ fn principal_of(arn: &str) -> String {
     }
 }
 
-/// How long a call may take: by itself the SDK bounds only connecting, and a silent endpoint would
-/// hold a deploy for ever.
-fn patience() -> TimeoutConfig {
+/// The addresses that the SDK is sent to instead of AWS get the job's token.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn require_safe_endpoints(environ: &Environ) -> Result<()> {
+    for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
+        if let Some(endpoint) = environ.get(name) {
+            http::parse_safe(name, endpoint)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the retries of every SDK client: the SDK's own backoff with jitter, on what its own
+/// classification calls transient or throttled.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>
+fn limit_retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(3)
+}
+
+/// Returns the timeouts of every SDK client: by itself the SDK bounds only connecting, and a silent
+/// endpoint would hold a deploy for ever.
+fn limit_time() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .operation_attempt_timeout(Duration::from_secs(20))
@@ -106,16 +193,18 @@ fn patience() -> TimeoutConfig {
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 async fn assume(
     config: &SdkConfig,
-    role: &str,
+    role: Role<'_>,
     token: &oidc::Token,
     environ: &Environ,
 ) -> Result<Credentials> {
+    let (policy, role) = (role.session_policy(), role.arn);
     let run = environ.get("GITHUB_RUN_ID").unwrap_or("0");
     let answer = aws_sdk_sts::Client::new(config)
         .assume_role_with_web_identity()
         .role_arn(role)
         .role_session_name(format!("cicd-{run}"))
         .web_identity_token(token.value())
+        .set_policy(policy)
         .send()
         .await;
     let answer = answer.map_err(|error| {
@@ -228,8 +317,10 @@ where
                 .why(why)
                 .fix("run the job again, or log in anew: the AWS credentials are not valid (any more)")
         }
-        _ if matches!(error, aws_sdk_sts::error::SdkError::ConstructionFailure(_)) || why.contains("no providers in chain") => {
-            Error::refused(headline).why(why).fix("give AWS credentials, as there are none credentials: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
+        _ if matches!(error, aws_sdk_sts::error::SdkError::ConstructionFailure(_)) || ["no providers in chain", "no credentials found in chain"]
+                .iter()
+                .any(|words| why.contains(words)) => {
+            Error::refused(headline).why(why).fix("give AWS credentials, as there are none: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
         }
         _ => Error::unexpected(headline).why(why),
     }
@@ -238,6 +329,38 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_reads_only_may_write_nothing() {
+        let whole = Role { arn: "arn:aws:iam::1:role/r", reads_only: false };
+        assert_eq!(whole.session_policy(), None);
+        let role = Role { reads_only: true, ..whole };
+        let text = role.session_policy().expect("a policy");
+        assert!(text.len() <= 2048, "{} characters", text.len());
+        let policy: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let actions = policy["Statement"][0]["Action"].as_array().expect("a list");
+        let reads = ["Get", "List", "Describe", "BatchGet", "BatchCheck", "Simulate", "GET"];
+        for action in actions.iter().map(|action| action.as_str().expect("a text")) {
+            let (_, verb) = action.split_once(':').expect("a service");
+            assert!(reads.iter().any(|read| verb.starts_with(read)), "{action} does not read");
+        }
+        assert!(!text.contains("GetSecretValue") && !text.contains("ssm:Get"), "{text}");
+    }
+
+    #[test]
+    fn a_token_goes_to_no_endpoint_without_tls() {
+        let cases = [
+            ("AWS_ENDPOINT_URL", "http://localhost:4566", true),
+            ("AWS_ENDPOINT_URL", "http://10.0.0.7:4566", false),
+            ("AWS_ENDPOINT_URL_STS", "http://sts.example", false),
+            ("AWS_ENDPOINT_URL_ECR", "http://10.0.0.7", true),
+            ("AWS_ENDPOINT_URL_STS", "https://sts.example", true),
+        ];
+        for (name, value, safe) in cases {
+            let environ = Environ::new([(name.to_string(), value.to_string())]);
+            assert_eq!(require_safe_endpoints(&environ).is_ok(), safe, "{name}={value}");
+        }
+    }
 
     #[test]
     fn what_sts_says_has_a_remedy() {
