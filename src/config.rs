@@ -1,10 +1,12 @@
 //! What the user wrote, and what it means.
 //!
 //! [`service`] and [`platform`] hold the two files as they are written; [`settings`] resolves them
-//! for one environment; [`pattern`] knows what a wildcard for tags matches. Nothing below reads the
+//! for one environment; [`pattern`] knows what a wildcard for tags matches, and
+//! [`handover`] what of this machine service.yaml asks for. Nothing below reads the
 //! files again, and nothing here talks to a network.
 
 pub mod contract;
+pub mod handover;
 pub mod pattern;
 pub mod platform;
 pub mod service;
@@ -16,36 +18,36 @@ pub use yaml::parse;
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::inside::{Denied, Tree};
 
 /// Reads service.yaml.
 ///
 /// # Errors
-/// Bad input with file, line and column when it is missing, not YAML, or not a service.
-pub fn read_service(file: &Path) -> Result<service::Service> {
-    parse(
-        &read(
-            file,
-            "service.yaml says what the service is, at least:\nname: my-service\nport: 8000",
-        )?,
-        file,
-    )
+/// Bad input with file, line and column when it is missing, leads out of the repository, is not
+/// YAML, or not a service.
+pub fn read_service(file: &Path, tree: &Tree) -> Result<service::Service> {
+    const MISSING: &str = "service.yaml says what the service is, at least:\n\
+                           name: my-service\nport: 8000";
+    let text = tree.read(file).map_err(|denied| explain(denied, file, MISSING))?;
+    parse(&text, file)
 }
 
-/// Reads platform.yaml.
+/// Reads a platform.yaml that whoever runs this program named.
 ///
 /// # Errors
-/// As [`read_service`].
-pub fn read_platform(file: &Path) -> Result<platform::Platform> {
-    let missing = "platform.yaml says where the organisation's environments live: name it with --platform FILE";
-    parse(&read(file, missing)?, file)
+/// As [`read_service`]; it may lie anywhere.
+pub fn read_platform(file: &Path, tree: &Tree) -> Result<platform::Platform> {
+    const MISSING: &str = "platform.yaml says where the organisation's environments live: \
+                           name it with --platform FILE";
+    let text = tree.read_named(file).map_err(|denied| explain(denied, file, MISSING))?;
+    parse(&text, file)
 }
 
-fn read(file: &Path, missing: &str) -> Result<String> {
-    std::fs::read_to_string(file).map_err(|error| {
-        let read = Error::input(format!("cannot read {}", file.display())).why(&error);
-        if error.kind() == std::io::ErrorKind::NotFound { read.fix(missing) } else { read }
-    })
+fn explain(denied: Denied, file: &Path, missing: &str) -> crate::error::Error {
+    let is_missing = denied.is_missing();
+    let error = denied.into_error("read", file);
+    if is_missing { error.fix(missing) } else { error }
 }
 
 /// Reads platform.yaml from text that came from somewhere else; `name` is only shown in errors.

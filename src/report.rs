@@ -1,8 +1,9 @@
 //! What happens → what people and machines read. The only room that prints.
 //!
-//! Steps say events to a [`Report`]; [`human`] and [`github`] turn each into text, and the run's
-//! result becomes one JSON object. Everything that leaves goes through the mask, so that a secret
-//! that was made known here is never shown.
+//! Steps say events to a [`Report`]; [`human`] and [`github`] turn each into text, the run's result
+//! becomes one JSON object, and the job summary is [`Markdown`]. Every text counts as one that
+//! anybody may have written, and is opened by the renderers only. Everything that leaves goes
+//! through the redactor, so that a secret that was made known here is never shown.
 
 pub mod github;
 pub mod human;
@@ -17,6 +18,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Place};
+use crate::redact::{Escape, Redactor};
+use crate::untrusted::Untrusted;
+pub use markdown::Markdown;
+
+/// How text is escaped on its way out, which a secret in it is too.
+const ESCAPES: [Escape; 4] =
+    [markdown::escape, markdown::escape_html, github::escape_data, github::defuse];
 
 /// The keys and values that a command gives to machines. Keys are the output names of action.yml.
 pub type Outputs = Map<String, Value>;
@@ -58,20 +66,25 @@ pub enum Event<'a> {
     },
     StepDone {
         step: &'a str,
-        result: &'a str,
+        result: Untrusted<'a>,
         elapsed: Duration,
     },
     /// What a step decided or did; always worth a line.
-    Detail(&'a str),
+    Detail(Untrusted<'a>),
+    /// A phase of a deploy is over.
+    PhaseDone {
+        phase: &'a str,
+        seconds: f64,
+    },
     /// Only for who asked for more.
-    Trace(&'a str),
+    Trace(Untrusted<'a>),
     /// A line of a tool that ran for us.
-    Log(&'a str),
+    Log(Untrusted<'a>),
     /// What is said from here on is folded away under a title, where that can be.
     FoldBegins(&'a str),
     FoldEnds,
     Warning {
-        message: &'a str,
+        message: Untrusted<'a>,
         place: Option<&'a Place>,
     },
     Error(&'a Error),
@@ -91,7 +104,7 @@ struct Inner {
 struct State {
     /// Progress and results for people.
     events: Box<dyn Write + Send>,
-    secrets: Vec<String>,
+    redactor: Redactor,
     summary: String,
     bar: Option<ProgressBar>,
 }
@@ -115,38 +128,30 @@ impl Report {
         verbosity: Verbosity,
         terminal: bool,
     ) -> Self {
-        let state = State { events, secrets: Vec::new(), summary: String::new(), bar: None };
+        let redactor = Redactor::new(&ESCAPES);
+        let state = State { events, redactor, summary: String::new(), bar: None };
         Report(Arc::new(Inner { format, verbosity, terminal, state: Mutex::new(state) }))
     }
 
-    /// From here on `secret` is shown as `***`, here and by GitHub's runner: as a whole and, as
-    /// logs come line by line, each of its lines that is long enough to be told from ordinary text.
+    /// From here on `secret` is shown as `***`, here and by GitHub's runner: as a whole, in its
+    /// other forms, and each of its lines that is long enough to be told from ordinary text.
     pub fn mask(&self, secret: &str) {
-        let lines = secret
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.len() >= if secret.contains('\n') { 8 } else { 4 });
-        let lines: Vec<String> = lines.map(str::to_string).collect();
         let mut state = self.state();
+        let lines = state.redactor.add(secret);
         if self.0.format == Format::Github {
             // The runner takes one command a line, and masks what a command's value says.
             for line in &lines {
                 let _ = writeln!(state.events, "{}", github::mask(line));
             }
         }
-        if secret.len() >= 4 {
-            state.secrets.push(secret.to_string());
-        }
-        state.secrets.extend(lines);
-        // The longest first: a secret that holds another is not to be cut open by it.
-        state.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        state.secrets.dedup();
     }
 
-    /// `outputs` with every secret in any of their texts masked: what may leave this process.
+    /// Returns `outputs` as they may leave this process: every secret in any of their texts is
+    /// masked, and every control character is shown.
     pub fn masked(&self, outputs: Outputs) -> Outputs {
         let state = self.state();
-        outputs.into_iter().map(|(key, value)| (key, state.masked_value(value))).collect()
+        let shown = |value: Value| show_controls(state.redactor.redact_value(value));
+        outputs.into_iter().map(|(key, value)| (key, shown(value))).collect()
     }
 
     /// Begins a step; it ends with [`Step::done`].
@@ -156,33 +161,39 @@ impl Report {
     }
 
     pub fn detail(&self, text: impl AsRef<str>) {
-        self.say(&Event::Detail(text.as_ref()));
+        self.say(&Event::Detail(Untrusted::new(text.as_ref())));
+    }
+
+    /// Ends a phase of a deploy.
+    pub fn phase(&self, phase: &str, seconds: f64) {
+        self.say(&Event::PhaseDone { phase, seconds });
     }
 
     pub fn trace(&self, text: impl AsRef<str>) {
-        self.say(&Event::Trace(text.as_ref()));
+        self.say(&Event::Trace(Untrusted::new(text.as_ref())));
     }
 
     pub fn log(&self, line: impl AsRef<str>) {
-        self.say(&Event::Log(line.as_ref()));
+        self.say(&Event::Log(Untrusted::new(line.as_ref())));
     }
 
     pub fn warn(&self, message: impl AsRef<str>) {
-        self.say(&Event::Warning { message: message.as_ref(), place: None });
+        self.say(&Event::Warning { message: Untrusted::new(message.as_ref()), place: None });
     }
 
     pub fn warn_at(&self, message: impl AsRef<str>, place: &Place) {
-        self.say(&Event::Warning { message: message.as_ref(), place: Some(place) });
+        let message = Untrusted::new(message.as_ref());
+        self.say(&Event::Warning { message, place: Some(place) });
     }
 
     pub fn error(&self, error: &Error) {
         self.say(&Event::Error(error));
     }
 
-    /// Adds Markdown to the job summary.
-    pub fn summarise(&self, markdown: impl AsRef<str>) {
+    /// Adds a paragraph to the job summary.
+    pub fn summarise(&self, markdown: Markdown) {
         let mut state = self.state();
-        let text = state.masked(markdown.as_ref());
+        let text = state.redactor.redact(markdown.as_str());
         state.summary.push_str(&text);
         state.summary.push('\n');
     }
@@ -205,7 +216,7 @@ impl Report {
         .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total), target)
             .with_style(style)
-            .with_message(label.to_string());
+            .with_message(Untrusted::new(label).line());
         self.state().bar = Some(bar.clone());
         Bar {
             report: self.clone(),
@@ -242,7 +253,7 @@ impl Report {
     /// Writes what the user asked to have on stdout: a manifest, a version.
     pub fn print(&self, text: &str, stdout: &mut dyn Write) {
         if self.0.format != Format::Json {
-            let text = self.state().masked(text);
+            let text = self.state().redactor.redact(&Untrusted::new(text).lines());
             let text = if self.0.format == Format::Github { github::defuse(&text) } else { text };
             let _ = stdout.write_all(text.as_bytes());
             if !text.ends_with('\n') {
@@ -258,7 +269,7 @@ impl Report {
         };
         let Some(text) = text else { return };
         let mut state = self.state();
-        let text = state.masked(&text);
+        let text = state.redactor.redact(&text);
         // A reader that went away is no reason to stop a deploy half-way.
         let write = |events: &mut dyn Write| {
             let _ = writeln!(events, "{text}");
@@ -276,26 +287,17 @@ impl Report {
     }
 }
 
-impl State {
-    fn masked(&self, text: &str) -> String {
-        self.secrets
-            .iter()
-            .fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
-    }
-
-    /// Masked before it is written as JSON, where a secret's quotes and backslashes would be hidden
-    /// behind escapes.
-    fn masked_value(&self, value: Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.masked(&text)),
-            Value::Array(list) => {
-                Value::Array(list.into_iter().map(|value| self.masked_value(value)).collect())
-            }
-            Value::Object(map) => Value::Object(
-                map.into_iter().map(|(key, value)| (key, self.masked_value(value))).collect(),
-            ),
-            other => other,
-        }
+/// Returns `value` with the control characters of its texts and keys shown.
+fn show_controls(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(Untrusted::new(&text).lines()),
+        Value::Array(list) => Value::Array(list.into_iter().map(show_controls).collect()),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .map(|(key, value)| (Untrusted::new(&key).line(), show_controls(value)))
+                .collect(),
+        ),
+        other => other,
     }
 }
 
@@ -310,7 +312,8 @@ impl Step {
     /// Ends the step with its result in a few words.
     pub fn done(self, result: impl AsRef<str>) {
         let elapsed = self.started.elapsed();
-        self.report.say(&Event::StepDone { step: self.step, result: result.as_ref(), elapsed });
+        let result = Untrusted::new(result.as_ref());
+        self.report.say(&Event::StepDone { step: self.step, result, elapsed });
     }
 }
 
@@ -324,7 +327,8 @@ impl Activity {
     /// Says what is done now.
     pub fn now(&self, what: &str) {
         if let Some(line) = &self.line {
-            line.set_message(self.report.state().masked(what));
+            let what = Untrusted::new(what).line();
+            line.set_message(self.report.state().redactor.redact(&what));
         }
     }
 }
@@ -425,7 +429,7 @@ mod tests {
                         report.detail(format!("token {line}"));
                         report.error(&Error::refused(format!("no {line}")).why(line).fix(line));
                         report.warn(line);
-                        report.summarise(line);
+                        report.summarise(Markdown::default().text(line));
                         let mut map = Outputs::new();
                         map.insert("token".into(), serde_json::json!({"tail": [line]}));
                         let masked = report.masked(map);

@@ -1,5 +1,5 @@
 //! `contract:` of service.yaml: what an image has to keep, how much each rule weighs, and the
-//! measures.
+//! measures. Pure.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::values::{AccountId, Days, Name, TagPattern};
+use super::values::{AccountId, Days, Endpoint, Name, TagPattern};
 
 /// Where the organisation's services live: read from platform.yaml.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -17,8 +17,19 @@ use super::values::{AccountId, Days, Name, TagPattern};
 #[schemars(title = "platform.yaml")]
 pub struct Platform {
     pub registry: Registry,
+    /// Where deploys to eks and ecs are locked and recorded.
+    pub records: Option<Records>,
     #[serde(default)]
     pub environments: IndexMap<Name, Environment>,
+}
+
+/// The S3 bucket of the ledger: locks, history and the states to go back to. It is created when it is
+/// missing.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Records {
+    pub bucket: String,
+    pub region: String,
 }
 
 /// The ECR registry all services push to.
@@ -163,6 +174,9 @@ pub struct Environment {
     pub region: String,
     /// The role that deploys. Without it the SDK's default credentials are used.
     pub role: Option<String>,
+    /// The role that plans for a pull request: it only reads. Without it `role` is assumed,
+    /// narrowed to what reads.
+    pub plan_role: Option<String>,
     pub eks: Option<Eks>,
     pub ecs: Option<Ecs>,
     pub api_gateway: Option<ApiGateway>,
@@ -181,8 +195,8 @@ pub struct Eks {
     pub cluster: String,
     pub namespace: Name,
     /// Where the API server is reached, instead of what DescribeCluster says (a tunnel to a private
-    /// cluster).
-    pub endpoint: Option<String>,
+    /// cluster). Plain HTTP on loopback only.
+    pub endpoint: Option<Endpoint>,
     /// The API server's CA as a PEM file, instead of what DescribeCluster says.
     pub ca: Option<std::path::PathBuf>,
     /// An HTTP proxy to the API server.

@@ -1,5 +1,5 @@
 //! service.yaml as it is written: what the service is. Nothing is resolved here; see
-//! [`super::settings`].
+//! [`super::settings`]. Pure.
 
 use std::path::PathBuf;
 

@@ -89,6 +89,8 @@ pub struct Destination {
     /// Empty for [`Target::Local`].
     pub region: String,
     pub role: Option<String>,
+    /// The role that plans for a pull request, in place of the other one.
+    pub plan_role: Option<String>,
     /// The ECR registry images come from; none for [`Target::Local`].
     pub registry: Option<platform::Registry>,
 }
@@ -323,6 +325,7 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
             target: Target::Local,
             region: String::new(),
             role: None,
+            plan_role: None,
             registry: None,
         });
     }
@@ -346,13 +349,14 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
         ))
         .fix("region: eu-west-1"));
     }
-    if let Some(role) =
-        found.role.as_ref().filter(|role| !role.starts_with("arn:") || !role.contains(":role/"))
-    {
-        return Err(Error::input(format!(
-            "environments.{environment}.role `{role}` is not the ARN of a role"
-        ))
-        .fix("role: arn:aws:iam::111122223333:role/cicd-staging"));
+    for (key, role) in [("role", &found.role), ("plan-role", &found.plan_role)] {
+        let is_arn = |role: &String| role.starts_with("arn:") && role.contains(":role/");
+        if let Some(role) = role.as_ref().filter(|role| !is_arn(role)) {
+            return Err(Error::input(format!(
+                "environments.{environment}.{key} `{role}` is not the ARN of a role"
+            ))
+            .fix(format!("{key}: arn:aws:iam::111122223333:role/cicd-staging")));
+        }
     }
     let lacks = |key: &str| {
         Error::input(format!("environment `{environment}` has target `{key}` and no `{key}:`")).fix(
@@ -370,6 +374,7 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
         target,
         region: found.region.clone(),
         role: found.role.clone(),
+        plan_role: found.plan_role.clone(),
         registry: Some(platform.registry.clone()),
     })
 }

@@ -1,5 +1,5 @@
 //! Small typed values of service.yaml and platform.yaml. Each one checks itself while it is read,
-//! so that an error carries the line and column of the value.
+//! so that an error carries the line and column of the value. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -130,6 +130,19 @@ text_value!(
             return Err(format!("`{text}` is not an AWS account id: twelve digits, in quotes"));
         }
         Ok(())
+    }
+);
+
+text_value!(
+    /// The web address of something that gets a token: by TLS, or on this machine.
+    Endpoint,
+    "^https?://",
+    |text| match crate::http::parse_safe("the endpoint", text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "`{text}` gets a token, and is no address for one: write https://HOST; http:// is for \
+             localhost only"
+        )),
     }
 );
 

@@ -46,6 +46,16 @@ pub fn pull_request(environ: &Environ) -> Option<u64> {
     of_ref().or_else(of_event)
 }
 
+/// Whether a run is for a change that is not on its branch yet: a pull request, or one that waits
+/// in a merge queue. A deploy's role is not for it.
+pub fn in_review(environ: &Environ) -> bool {
+    let event = environ.get("GITHUB_EVENT_NAME").unwrap_or_default();
+    let reference = environ.get("GITHUB_REF").unwrap_or_default();
+    event.starts_with("pull_request")
+        || event == "merge_group"
+        || reference.starts_with("refs/pull/")
+}
+
 /// Whether a run is for a pull request from another repository: such a run gets no secrets and no
 /// OIDC token.
 pub fn from_fork(environ: &Environ) -> bool {

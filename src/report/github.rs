@@ -4,6 +4,7 @@
 
 use super::{Event, Verbosity, human};
 use crate::error::Place;
+use crate::untrusted::Untrusted;
 
 /// The runner cuts longer messages.
 const MESSAGE_LIMIT: usize = 4096;
@@ -11,13 +12,13 @@ const MESSAGE_LIMIT: usize = 4096;
 /// The text of an event, or nothing at this verbosity.
 pub fn render(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
     match event {
-        Event::Warning { message, place } => Some(annotation("warning", *place, message)),
+        Event::Warning { message, place } => Some(annotation("warning", *place, &message.lines())),
         Event::Error(error) => Some(annotation("error", error.place.as_ref(), &message(error))),
         Event::Trace(text) if verbosity < Verbosity::Verbose => {
-            Some(format!("::debug::{}", data(text)))
+            Some(format!("::debug::{}", escape_data(&text.lines())))
         }
-        Event::Log(line) => Some(defuse(line)),
-        Event::FoldBegins(title) => Some(format!("::group::{}", data(title))),
+        Event::Log(line) => Some(defuse(&line.lines())),
+        Event::FoldBegins(title) => Some(format!("::group::{}", escape_data(title))),
         Event::FoldEnds => Some("::endgroup::".into()),
         // A service's name or a log line must not be able to give the runner a command.
         _ => {
@@ -28,7 +29,7 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
 
 /// Has the runner mask `secret` from here on.
 pub fn mask(secret: &str) -> String {
-    format!("::add-mask::{}", data(secret))
+    format!("::add-mask::{}", escape_data(secret))
 }
 
 fn message(error: &crate::error::Error) -> String {
@@ -39,14 +40,15 @@ fn message(error: &crate::error::Error) -> String {
 
 fn annotation(level: &str, place: Option<&Place>, message: &str) -> String {
     let properties = place.map(|place| {
+        let file = place.file.display().to_string();
         format!(
             " file={},line={},col={}",
-            property(&place.file.display().to_string()),
+            escape_property(&Untrusted::new(&file).line()),
             place.line,
             place.column
         )
     });
-    format!("::{level}{}::{}", properties.unwrap_or_default(), data(cut(message)))
+    format!("::{level}{}::{}", properties.unwrap_or_default(), escape_data(cut(message)))
 }
 
 /// At most [`MESSAGE_LIMIT`] bytes, on a character's boundary.
@@ -58,12 +60,13 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-fn data(text: &str) -> String {
+/// Escapes the value of a workflow command.
+pub fn escape_data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
+fn escape_property(text: &str) -> String {
+    escape_data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 /// Text that the runner takes for text: neither `::command::` at the beginning of a line nor
@@ -99,16 +102,39 @@ mod tests {
 
     #[test]
     fn no_text_can_give_the_runner_a_command() {
-        let events = [
-            Event::Log("::set-output name=a::b"),
-            Event::Log("  ::add-path::/x"),
-            Event::Log("so ##[add-path]/x"),
-            Event::Detail("x\n  ::stop-commands::y"),
+        let texts = [
+            "::set-output name=a::b",
+            "  ::add-path::/x",
+            "\u{a0}::add-path::/x",
+            "so ##[add-path]/x",
+            "x\n  ::stop-commands::y",
+            "x\r::stop-commands::y",
+            "x\r\r\n::stop-commands::y",
+            "x\r\n\x1b[1m::stop-commands::y",
+            "#\x1b[0m#[add-path]/x",
         ];
-        for event in events {
-            let text = render(&event, Verbosity::Normal).expect("text");
-            let command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
-            assert!(!text.lines().any(command), "{text}");
+        let place = Place { file: "a\r::add-mask::x,b".into(), line: 1, column: 1 };
+        let error = Error::input(texts[5]).why(texts[4]).fix(texts[6]).at(place.clone());
+        for text in texts {
+            let text = Untrusted::new(text);
+            let events = [
+                Event::Log(text),
+                Event::Detail(text),
+                Event::Trace(text),
+                Event::StepDone { step: "s", result: text, elapsed: Default::default() },
+                Event::Warning { message: text, place: Some(&place) },
+                Event::Error(&error),
+            ];
+            for event in events {
+                let said = render(&event, Verbosity::Normal).expect("text");
+                // The runner reads lines with .NET's ReadLine, for which CR ends one too.
+                for (number, line) in said.split(['\r', '\n']).enumerate() {
+                    let own = ["::debug::", "::warning ", "::error "];
+                    let is_own = number == 0 && own.iter().any(|own| line.starts_with(own));
+                    let is_command = line.trim_start().starts_with("::") && !is_own;
+                    assert!(!is_command && (is_own || !line.contains("##[")), "{said:?}");
+                }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Event, Verbosity};
 use crate::error::Error;
+use crate::untrusted::Untrusted;
 
 /// The text of an event, or nothing at this verbosity. `colour` is for terminals.
 pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<String> {
@@ -11,7 +12,7 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<S
     let least = match event {
         Event::Error(_) | Event::Warning { .. } => Verbosity::Quiet,
         Event::StepStarted { .. } | Event::StepDone { .. } | Event::Detail(_) => Verbosity::Normal,
-        Event::Log(_) | Event::Trace(_) => Verbosity::Verbose,
+        Event::Log(_) | Event::Trace(_) | Event::PhaseDone { .. } => Verbosity::Verbose,
         Event::FoldBegins(_) | Event::FoldEnds => return None,
     };
     if verbosity < least {
@@ -21,13 +22,16 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<S
         Event::StepStarted { step } => paint("1", &format!("▸ {step}")),
         Event::StepDone { step, result, elapsed } => {
             let seconds = paint("2", &format!("{:.1} s", elapsed.as_secs_f64()));
+            let result = result.lines();
             format!("{} {step}: {result} ({seconds})", paint("32", "✔"))
         }
-        Event::Detail(text) => indent(text, "  "),
-        Event::Trace(text) | Event::Log(text) => paint("2", &indent(text, "  │ ")),
+        Event::Detail(text) => indent(&text.lines(), "  "),
+        Event::Trace(text) | Event::Log(text) => paint("2", &indent(&text.lines(), "  │ ")),
+        Event::PhaseDone { phase, seconds } => paint("2", &format!("  │ {phase}: {seconds:.1} s")),
         Event::Warning { message, place } => {
             let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
-            format!("{} {place}{message}", paint("33", "warning:"))
+            let place = Untrusted::new(&place).line();
+            format!("{} {place}{}", paint("33", "warning:"), message.lines())
         }
         Event::Error(error) => format!("{} {}", paint("31", "error:"), explain(error)),
         Event::FoldBegins(_) | Event::FoldEnds => return None,
@@ -36,28 +40,30 @@ pub fn render(event: &Event<'_>, verbosity: Verbosity, colour: bool) -> Option<S
 
 /// An error as people read it: what and where, why, each cause with its log, the fix.
 pub fn explain(error: &Error) -> String {
+    let lines = |text: &str| Untrusted::new(text).lines();
+    let below = |text: &str| indent(&lines(text), "       ").trim_start().to_string();
     let mut text = String::new();
     if let Some(place) = &error.place {
-        text.push_str(&format!("{place}: "));
+        text.push_str(&Untrusted::new(&format!("{place}: ")).line());
     }
-    text.push_str(&error.message);
+    text.push_str(&lines(&error.message));
     if let Some(why) = &error.why {
-        text.push_str(&format!("\n  why: {}", indent(why, "       ").trim_start()));
+        text.push_str(&format!("\n  why: {}", below(why)));
     }
     for cause in &error.causes {
-        text.push_str(&format!("\n  {}: {}", cause.object, cause.reason));
+        text.push_str(&format!("\n  {}: {}", lines(&cause.object), lines(&cause.reason)));
         if let Some(code) = cause.exit_code {
             text.push_str(&format!(" (exit code {code})"));
         }
         for line in &cause.log_tail {
-            text.push_str(&format!("\n    │ {line}"));
+            text.push_str(&format!("\n{}", indent(&lines(line), "    │ ")));
         }
         if let Some(fix) = &cause.fix {
-            text.push_str(&format!("\n    fix: {fix}"));
+            text.push_str(&format!("\n    fix: {}", lines(fix)));
         }
     }
     for fix in &error.fixes {
-        text.push_str(&format!("\n  fix: {}", indent(fix, "       ").trim_start()));
+        text.push_str(&format!("\n  fix: {}", below(fix)));
     }
     text
 }

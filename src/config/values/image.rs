@@ -1,4 +1,4 @@
-//! The values below `image` in service.yaml: how it is built, and what the build may reach.
+//! The values below `image` in service.yaml: how it is built, and what the build may reach. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
