@@ -1,16 +1,21 @@
 //! From an OCI layout to a registry: ECR, or any that speaks the OCI distribution protocol.
 //!
-//! [`push`] decides and does; [`upload`] streams one blob; [`client`] speaks HTTP and has patience;
-//! [`ecr`] is ECR's own API, and [`repository`] how a repository there should be; [`gate`] waits
-//! for findings, [`scan`] judges them and [`origin`] knows where they come from.
+//! [`push`] plans and pushes; [`upload`] streams one blob; [`client`] speaks HTTP, and [`fault`]
+//! classifies answers for the retry loop; [`ecr`] is ECR's own API, and [`repository`] compares a
+//! repository there with its settings; [`gate`] waits for findings, [`scan`] judges them and
+//! [`origin`] names their layers.
 
 mod address;
 mod cause;
 mod challenge;
 mod client;
 mod ecr;
+mod fault;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod lanes;
+mod manifest;
 #[cfg(test)]
 mod mutations;
 mod origin;
@@ -32,60 +37,63 @@ use crate::config::settings::repository as repository_of;
 use crate::config::{platform, service};
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Digest, Layout};
-use crate::patience::Patience;
 use crate::report::{Report, human};
+use crate::retry::RetryPolicy;
 use address::Address;
-use client::{Client, Identity};
-use ecr::{Ecr, There};
+use client::{Client, Identity, Waits};
+pub use ecr::images::{FoundImage, Wanted};
+use ecr::{Ecr, Presence};
 pub use origin::Recipe;
-use push::{Facts, Plan};
+use push::{PushFacts, PushPlan};
 pub use repository::plan::Owner;
-use repository::plan::Settings;
+use repository::plan::RepositorySettings;
 
-/// A registry's own word for how long to wait is kept, up to ten minutes: a push has a deadline of
-/// its own.
-const PATIENCE: Patience = Patience { longest: Duration::from_secs(600), ..Patience::DEFAULT };
+/// A push waits as long as a registry asks for, up to ten minutes: it has a deadline of its own.
+const PUSH_WAITS: Waits = Waits {
+    retry: RetryPolicy { longest_pause: Duration::from_secs(600), ..RetryPolicy::DEFAULT },
+    ..Waits::DEFAULT
+};
 
 /// What to push.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct PushRequest {
     pub layout: PathBuf,
     pub tags: Vec<String>,
-    /// The digest the layout must have.
+    /// The digest that the layout must have.
     pub digest: Option<String>,
     /// Another repository of the same registry, whose blobs need not be uploaded again.
     pub mount_from: Option<String>,
-    /// The longest time it may take, all in all.
+    /// The longest time that the whole push may take.
     pub timeout: Duration,
     pub plan: bool,
-    /// Bring a repository that is there to what platform.yaml says of it.
+    /// Whether an existing repository gets the settings of platform.yaml.
     pub repair: bool,
     pub owner: Owner,
-    /// What findings keep the tags from being set; none: nobody looks for findings.
+    /// The rules by which findings stop the tags; `None` if nobody looks for findings.
     pub scan: Option<service::Scan>,
-    /// The Dockerfile, where there is one: findings are told by its lines.
+    /// The Dockerfile, whose lines name the origin of findings.
     pub recipe: Option<Recipe>,
 }
 
-/// What was pushed, or with [`Request::plan`] would be.
+/// What was pushed, or with [`PushRequest::plan`] would be.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pushed {
-    /// `planned`, when nothing was pushed because only a plan was asked for.
+    /// `planned`, if nothing was pushed because only a plan was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<&'static str>,
     /// `HOST/NAME`, as images are named.
     pub repository: String,
     pub digest: String,
     pub tags: Vec<String>,
-    /// Of blobs and manifests, as they are stored.
+    /// The size of blobs and manifests, as they are stored.
     pub uploaded_bytes: u64,
-    /// What the registry had already.
+    /// The size of what the registry had already.
     pub skipped_bytes: u64,
 }
 
 impl Pushed {
-    /// For people: where it is, and how much of it had to travel.
+    /// Describes the push for people: where the image is, and how much of it was uploaded.
     pub fn in_words(&self) -> String {
         let image = format!("{}@{}", self.repository, self.digest);
         let tags = if self.tags.is_empty() {
@@ -98,7 +106,8 @@ impl Pushed {
         match self.status {
             Some(_) => {
                 format!(
-                    "planned, nothing was pushed: {image}{tags}, {uploaded} to upload, {skipped} there already"
+                    "planned, nothing was pushed: {image}{tags}, {uploaded} to upload, {skipped} \
+                     there already"
                 )
             }
             None if self.uploaded_bytes == 0 => format!("{image}{tags}, all of it there already"),
@@ -107,98 +116,91 @@ impl Pushed {
     }
 }
 
-/// How an image in a registry is looked for.
-#[derive(Clone, Debug)]
-pub enum Wanted {
-    Tag(String),
-    Digest(String),
-}
-
-/// An image that is there.
-#[derive(Clone, Debug)]
-pub struct Found {
-    pub digest: String,
-    /// The version tag it carries, when there is one.
-    pub tag: Option<String>,
-    /// Whether it carries no tag at all.
-    pub is_untagged: bool,
-}
-
 /// Pushes to `HOST[:PORT]/NAME`, without any AWS call and without a login.
 ///
 /// # Errors
-/// Bad input: the layout, a tag or the repository. Refused: a tag is taken, or the registry does
-/// not let us. Timed out or unexpected: the registry is not well, after patience.
-pub async fn push_to(repository: &str, request: &Request, report: &Report) -> Result<Pushed> {
-    within(request.timeout, async {
-        let (layout, tags) = checked(request)?;
+/// Bad input: the layout, a tag or the repository. Refused: a tag is taken, or the registry refuses
+/// us. Timed out or unexpected: the registry's last answer after all retries.
+pub async fn push_to(repository: &str, request: &PushRequest, report: &Report) -> Result<Pushed> {
+    limit_time(request.timeout, async {
+        let (layout, tags) = check_request(request)?;
         let address = Address::parse(repository)?;
         let from = request.mount_from.as_deref();
-        let client = Client::open(address, Identity::Anonymous, PATIENCE, from, report).await?;
-        let facts = push::observe(&client, &layout, &tags).await?;
-        let plan = push::plan(&layout, &client.address().shown(), &facts)?;
-        push(&client, &layout, &tags, &plan, request, report).await
+        let client = Client::open(address, Identity::Anonymous, PUSH_WAITS, from, report).await?;
+        let facts = push::observe_push(&client, &layout, &tags).await?;
+        let plan = push::plan_push(&layout, &client.address().shown(), &facts)?;
+        run_plan(&client, &layout, &tags, &plan, request, report).await
     })
     .await
 }
 
-/// Pushes to the service's repository in an ECR registry. One that is not there is created; one
-/// that is not as platform.yaml says is told of, and with [`Request::repair`] changed.
+/// Pushes to the service's repository in an ECR registry. A missing one is created; one that
+/// differs from platform.yaml is reported, and with [`PushRequest::repair`] changed.
 ///
 /// # Errors
-/// As [`push_to`]; a refusal names the IAM action to allow.
+/// As [`push_to`]; a refusal has the IAM statement to add.
 pub async fn push_to_ecr(
     session: &Session,
     registry: &platform::Registry,
-    request: &Request,
+    request: &PushRequest,
     report: &Report,
 ) -> Result<Pushed> {
-    within(request.timeout, async {
-        let (layout, tags) = checked(request)?;
-        let settings = Settings::of(registry, &request.owner)?;
+    limit_time(request.timeout, async {
+        let (layout, tags) = check_request(request)?;
+        let settings = RepositorySettings::of(registry, &request.owner)?;
         let name = repository_of(registry, &request.owner.service);
         let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
         let ecr = Arc::new(Ecr::new(session, registry, &name));
-        let there = ecr.repository(report).await?;
+        let presence = ecr.repository(report).await?;
         let (identity, from) = (Identity::Ecr(ecr.clone()), request.mount_from.as_deref());
-        let client = Client::open(address, identity, PATIENCE, from, report).await?;
+        let client = Client::open(address, identity, PUSH_WAITS, from, report).await?;
         let observe = async {
-            match there {
-                There::No => Ok(Facts::nothing(&tags)),
-                _ => push::observe(&client, &layout, &tags).await,
+            match presence {
+                Presence::Absent => Ok(PushFacts::nothing(&tags)),
+                _ => push::observe_push(&client, &layout, &tags).await,
             }
         };
-        let look = repository::look(&ecr, there.clone(), &settings, request.repair, report);
-        let (facts, there) = tokio::try_join!(observe, look)?;
-        let plan = push::plan(&layout, &client.address().shown(), &facts)?;
-        // Before the image: what it is pushed into scans it or not.
-        repository::ensure(&ecr, &there, &settings, request.repair, request.plan, report).await?;
+        let look =
+            repository::complete_facts(&ecr, presence.clone(), &settings, request.repair, report);
+        let (facts, presence) = tokio::try_join!(observe, look)?;
+        let plan = push::plan_push(&layout, &client.address().shown(), &facts)?;
+        // The repository comes before the image, as its settings decide whether ECR scans it.
+        repository::ensure_repository(
+            &ecr,
+            &presence,
+            &settings,
+            request.repair,
+            request.plan,
+            report,
+        )
+        .await?;
         warn_of_loss(&ecr, &layout, &tags, &facts, &settings, report).await;
-        push(&client, &layout, &tags, &plan, request, report).await
+        run_plan(&client, &layout, &tags, &plan, request, report).await
     })
     .await
 }
 
-/// Says when the repository's lifecycle policy would remove the image although somebody counts on
+/// Warns if the repository's lifecycle policy would remove the image although somebody counts on
 /// it.
 async fn warn_of_loss(
     ecr: &Ecr,
     layout: &Layout,
     tags: &[String],
-    facts: &Facts,
-    settings: &Settings,
+    facts: &PushFacts,
+    settings: &RepositorySettings,
     report: &Report,
 ) {
     let root = &layout.root().digest;
     let mut all = tags.to_vec();
-    // It was pushed before, and is to get another name.
+    // The image was pushed before, and gets another name.
     if facts.present.contains(root) && facts.tags.iter().any(|(_, there)| there.is_none()) {
         match ecr.tags_of(root.as_str()).await {
             Ok(there) => all.extend(there),
             Err(error) => report.warn(format!(
-                "{}: whether a lifecycle policy removes it for a tag that it has already is not known; {}",
+                "{}: whether a lifecycle policy removes the image for a tag that it has already \
+                 is not known; {}",
                 error.message,
-                error.fixes.into_iter().next().or(error.why).unwrap_or_default()
+                first_advice(&error)
             )),
         }
     }
@@ -207,43 +209,42 @@ async fn warn_of_loss(
     }
     if let (true, Some(keep)) = (tags.is_empty(), &settings.keep) {
         report.warn(format!(
-            "no tag is set, and {} keeps an image without one for {} days, also when it runs somewhere: give it a --tag",
+            "no tag is set, and {} keeps an image without one for {} days, even if it runs \
+             somewhere: give it a --tag",
             ecr.name(),
             keep.untagged.0
         ));
     }
 }
 
-/// Sees before a build that the tags are free for an image of the commit `revision` in
-/// `HOST[:PORT]/NAME`. Gives those that it may not look for.
+/// Returns what to show of an error beside a warning: its first fix, else its reason.
+fn first_advice(error: &Error) -> String {
+    error.fixes.first().or(error.why.as_ref()).cloned().unwrap_or_default()
+}
+
+/// Checks before a build that the tags are free for an image of the commit `revision` in
+/// `HOST[:PORT]/NAME`. Returns those that it may not look up.
 ///
 /// # Errors
-/// Refused, when one is taken by an image of another commit.
-pub async fn preflight(
+/// Refused, if an image of another commit has one.
+pub async fn check_tags_at(
     repository: &str,
     tags: &[String],
     revision: &str,
     report: &Report,
 ) -> Result<Vec<String>> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
-    let client = Client::open(
-        Address::parse(repository)?,
-        Identity::Anonymous,
-        Patience::DEFAULT,
-        None,
-        report,
-    )
-    .await?;
-    free_for(&client, tags, revision, report).await
+    let address = Address::parse(repository)?;
+    let client = Client::open(address, Identity::Anonymous, Waits::DEFAULT, None, report).await?;
+    check_tags_free(&client, tags, revision, report).await
 }
 
-/// As [`preflight`], in the service's repository of an ECR registry. One that is not there has no
-/// tags.
+/// As [`check_tags_at`], in the service's repository of an ECR registry. A missing one has no tags.
 ///
 /// # Errors
-/// As [`preflight`]; a refusal names the IAM action to allow. Bad input, when platform.yaml
+/// As [`check_tags_at`]; a refusal has the IAM statement to add. Bad input, if platform.yaml
 /// endangers the service's releases.
-pub async fn preflight_ecr(
+pub async fn check_tags_in_ecr(
     session: &Session,
     registry: &platform::Registry,
     owner: &Owner,
@@ -252,19 +253,19 @@ pub async fn preflight_ecr(
     report: &Report,
 ) -> Result<Vec<String>> {
     tags.iter().try_for_each(|tag| address::check_tag(tag))?;
-    Settings::of(registry, owner)?;
+    RepositorySettings::of(registry, owner)?;
     let name = repository_of(registry, &owner.service);
     let address = Address::ecr(registry.host(), &name, registry.endpoint.as_deref())?;
     let ecr = Arc::new(Ecr::new(session, registry, &name));
-    if let There::No = ecr.repository(report).await? {
+    if let Presence::Absent = ecr.repository(report).await? {
         return Ok(vec![]);
     }
-    let client = Client::open(address, Identity::Ecr(ecr), Patience::DEFAULT, None, report).await?;
-    free_for(&client, tags, revision, report).await
+    let client = Client::open(address, Identity::Ecr(ecr), Waits::DEFAULT, None, report).await?;
+    check_tags_free(&client, tags, revision, report).await
 }
 
-/// Gives the tags of which it is not known.
-async fn free_for(
+/// Returns the tags that may not be looked up.
+async fn check_tags_free(
     client: &Client,
     tags: &[String],
     revision: &str,
@@ -272,14 +273,14 @@ async fn free_for(
 ) -> Result<Vec<String>> {
     let (mut refused, mut unknown) = (Vec::new(), Vec::new());
     for tag in tags {
-        let mut there = match preflight::look(client, tag).await {
+        let mut there = match preflight::look_up_tag(client, tag).await {
             Ok(Some(there)) => there,
             Ok(None) => continue,
             Err(error) if error.kind == Kind::Refused => {
-                let fix = error.fixes.into_iter().next().or(error.why).unwrap_or_default();
                 report.warn(format!(
-                    "{}: whether {tag} is free, the push will tell; {fix}",
-                    error.message
+                    "{}: whether {tag} is free, the push will tell; {}",
+                    error.message,
+                    first_advice(&error)
                 ));
                 unknown.push(tag.clone());
                 continue;
@@ -288,50 +289,56 @@ async fn free_for(
         };
         there.pushed = client.pushed(&there.digest).await;
         let image = format!("{}:{tag}", client.address().shown());
-        match preflight::verdict(&image, &there, revision) {
+        match preflight::judge_taken_tag(&image, &there, revision) {
             Ok(words) => report.detail(words),
             Err(error) => refused.push(error),
         }
     }
-    preflight::together(refused).map_or(Ok(unknown), Err)
+    preflight::merge_refusals(refused).map_or(Ok(unknown), Err)
 }
 
-/// A push that ends in time, one way or the other.
-async fn within(
+/// Ends a push that takes too long.
+async fn limit_time(
     timeout: Duration,
     pushing: impl Future<Output = Result<Pushed>>,
 ) -> Result<Pushed> {
     tokio::time::timeout(timeout, pushing).await.unwrap_or_else(|_| {
-        Err(Error::new(Kind::TimedOut, format!("the push took longer than {} s", timeout.as_secs()))
-            .why("no tag was set of what is not there as a whole")
-            .fix("run it again: what was uploaded is not uploaded twice; or give it more time: --timeout 1h"))
+        let seconds = timeout.as_secs();
+        Err(Error::new(
+            Kind::TimedOut,
+            format!("cannot finish the push: it took longer than {seconds} s"),
+        )
+        .why("no tag of a partial image was set")
+        .fix("run it again: uploaded blobs are not uploaded twice")
+        .fix("or give it more time: --timeout 1h"))
     })
 }
 
-/// Finds an image in an ECR registry, to be deployed. One that its repository's lifecycle policy
-/// removes while it runs is warned of.
+/// Finds an image to deploy in an ECR registry. Warns of one that the repository's lifecycle policy
+/// removes while it runs.
 ///
 /// # Errors
-/// Refused, when there is none or it may not be looked for; bad input for what is no digest.
-pub async fn find(
+/// Refused, if there is none or it may not be looked for; bad input for a malformed digest.
+pub async fn find_image(
     session: &Session,
     registry: &platform::Registry,
     name: &str,
     wanted: &Wanted,
     report: &Report,
-) -> Result<Found> {
+) -> Result<FoundImage> {
     let ecr = Ecr::new(session, registry, name);
     let found = ecr.find(wanted).await?;
     if let (true, platform::Lifecycle::Keep(keep)) = (found.is_untagged, &registry.lifecycle) {
-        report.warn(repository::lifecycle::deployed_untagged(name, &found.digest, keep, |verb| {
-            ecr.command(verb)
-        }));
+        let aws = |verb: &str| ecr.command(verb);
+        let digest = &found.digest;
+        report.warn(repository::lifecycle::format_untagged_warning(name, digest, keep, aws));
     }
     Ok(found)
 }
 
-/// All that can be wrong before anybody is asked: the layout, its digest, the tags. Each tag once.
-fn checked(request: &Request) -> Result<(Layout, Vec<String>)> {
+/// Checks what can be wrong before any request: the layout, its digest, the tags. Returns each tag
+/// once.
+fn check_request(request: &PushRequest) -> Result<(Layout, Vec<String>)> {
     let mut tags: Vec<String> = Vec::new();
     for tag in &request.tags {
         address::check_tag(tag)?;
@@ -346,41 +353,40 @@ fn checked(request: &Request) -> Result<(Layout, Vec<String>)> {
     let layout = Layout::open(&request.layout)?;
     let found = &layout.root().digest;
     match wanted.filter(|wanted| wanted != found) {
-        Some(wanted) => {
-            Err(Error::input(format!("{} holds {found}, not {wanted}", request.layout.display()))
-                .fix("build it again, or leave out --digest"))
-        }
+        Some(wanted) => Err(Error::input(format!("cannot push {}", request.layout.display()))
+            .why(format!("it holds {found}, not {wanted}"))
+            .fix("build it again, or leave out --digest")),
         None => Ok((layout, tags)),
     }
 }
 
-async fn push(
+async fn run_plan(
     client: &Client,
     layout: &Layout,
     tags: &[String],
-    plan: &Plan,
-    request: &Request,
+    plan: &PushPlan,
+    request: &PushRequest,
     report: &Report,
 ) -> Result<Pushed> {
     let repository = client.address().shown();
     let mut mounted = 0;
     if let (Identity::Ecr(ecr), Some(_)) = (client.identity(), &request.scan) {
-        // Whoever may not look is told so before anything is uploaded.
+        // A role that may not read findings is refused before anything is uploaded.
         ecr.scan(layout.root().digest.as_str()).await?;
     }
     if request.plan {
         report.detail(plan.in_words());
     } else {
         if !plan.is_nothing() {
-            mounted = push::upload(client, layout, plan, report).await?;
+            mounted = push::upload_image(client, layout, plan, report).await?;
         }
-        // What was pushed before is asked about again: there may be new findings since.
+        // An image that was pushed before may have new findings.
         match (client.identity(), &request.scan) {
             (Identity::Ecr(ecr), Some(rules)) => {
-                gate::pass(ecr, layout, rules, request.recipe.as_ref(), report).await?
+                gate::check_findings(ecr, layout, rules, request.recipe.as_ref(), report).await?
             }
             (Identity::Anonymous, Some(_)) => {
-                report.warn(format!("{repository} is not ECR: nothing is known of findings"))
+                report.warn(format!("{repository} is not ECR, and its findings are not known"))
             }
             (_, None) => {}
         }

@@ -1,8 +1,8 @@
 //! A commit's tag and its release on GitHub.
 //!
-//! Observe the tags, decide the version on them, make the tag without force, publish, move the
-//! floating tags. Whoever comes second observes again; every write can be repeated, so a run that
-//! was killed anywhere is finished by the next one. [`tag`] and [`notes`] are the decisions.
+//! A run observes the tags, decides the version on them, creates the tag without force, publishes
+//! the release and moves the floating tags. A run that comes second observes again. Every write can
+//! be repeated, so the next run finishes what a killed one began. [`tag`] and [`notes`] decide.
 
 pub mod notes;
 pub mod tag;
@@ -16,41 +16,42 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::github::repository::{Release, Repository, Tag, Write};
-use crate::patience::{Patience, chance};
 use crate::report::Report;
+use crate::retry::RetryPolicy;
+use crate::retry::policy::random_share;
 use notes::{Change, Range};
 
-/// How often the name that was decided on may be taken by another run before we give up.
+/// Rounds in which another run may take the decided name, before this one gives up.
 const ROUNDS: u32 = 10;
 
 /// What to release.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ReleaseRequest {
     pub commit: String,
-    /// What stands before the version in a tag.
+    /// The text before the version in a tag.
     pub prefix: String,
-    /// Whether `v1` and `v1.4` follow.
+    /// Whether `v1` and `v1.4` follow the release.
     pub floating: bool,
-    /// An own text instead of the notes from the commits.
+    /// A text that replaces the notes from the commits.
     pub notes: Option<String>,
-    /// The branch that is released from; none when nobody knows.
+    /// The branch that is released from; `None` if it is not known.
     pub branch: Option<String>,
     pub plan: bool,
-    /// The whole step takes no longer.
+    /// The longest time that the whole step may take.
     pub timeout: Duration,
 }
 
-/// What version made of the tags.
+/// The version that was decided on the tags.
 #[derive(Clone, Debug)]
 pub struct Decision {
     pub tag: String,
     pub previous_tag: Option<String>,
-    /// Whether this commit is to be released.
+    /// Whether the commit is released at all.
     pub release: bool,
     pub changes: Vec<Change>,
-    /// What a person should know, though it stops nothing.
+    /// Notices for a person, which stop nothing.
     pub notices: Vec<String>,
-    /// The tag of a later version that holds the commit already.
+    /// The tag of a later version that contains the commit already.
     pub overtaken_by: Option<String>,
 }
 
@@ -61,11 +62,11 @@ pub enum Status {
     Planned,
     /// There was nothing to do.
     Unchanged,
-    /// A later version holds this commit.
+    /// A later version contains the commit.
     Superseded,
 }
 
-/// What the step ended in.
+/// The result of the step.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Released {
@@ -76,7 +77,7 @@ pub struct Released {
     pub tag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// What was written, or with `--plan` would be.
+    /// The refs and releases that were written, or with `--plan` would be.
     pub changed: Vec<String>,
     /// The notes of a release that was published, or would be.
     #[serde(skip)]
@@ -91,7 +92,7 @@ impl Released {
     }
 
     fn superseded(later: String) -> Released {
-        let words = format!("{later} was released from a later commit and holds this one");
+        let words = format!("{later} was released from a later commit and contains this one");
         Released { tag: Some(later), ..Released::nothing(Status::Superseded, words) }
     }
 
@@ -108,19 +109,19 @@ impl Released {
     }
 }
 
-/// Everything that is to be done for a commit. Data; [`Step::apply`] does it.
-struct Plan {
+/// Everything that is to be done for a commit, as data; [`ReleaseStep::apply`] does it.
+struct ReleasePlan {
     tag: String,
     version: Version,
-    /// Whether the tag has to be made.
+    /// Whether the tag must be created.
     create: bool,
-    /// The page of the release that is there already.
+    /// The page of the release, if it exists already.
     page: Option<String>,
     release: Release,
     floating: Vec<tag::Floating>,
 }
 
-impl Plan {
+impl ReleasePlan {
     fn changes(&self) -> Vec<String> {
         let tag = self.create.then(|| format!("refs/tags/{}", self.tag));
         let release = self.page.is_none().then(|| format!("release {}", self.tag));
@@ -129,121 +130,129 @@ impl Plan {
     }
 }
 
-/// Why a round is another.
+/// Why another round follows.
 #[derive(Clone, Copy)]
-enum Why {
+enum Again {
     /// Another run was faster.
     Faster,
-    /// GitHub has a release of our tag that it does not show.
+    /// GitHub says that a release of the tag exists, and shows none.
     Hidden,
 }
 
-/// What a round ended in.
+/// The end of a round.
 enum Round {
     Done(Box<Released>),
-    /// Something is not as we saw it: observe again.
-    Again(Why),
-    /// This name can never be used.
+    /// The repository changed meanwhile: observe again.
+    Again(Again),
+    /// The name can never be used.
     Burned(String),
 }
 
-struct Step<'a> {
-    request: &'a Request,
+struct ReleaseStep<'a> {
+    request: &'a ReleaseRequest,
     repository: &'a Repository,
     report: &'a Report,
-    /// The notices that were shown: each once, however many rounds there are.
+    /// The notices that were shown, each once in all rounds.
     said: RefCell<BTreeSet<String>>,
 }
 
-/// Releases a commit; `decide` makes a version of the tags it is given.
+/// Releases a commit; `decide` returns the version that the given tags lead to.
 ///
 /// # Errors
-/// Refused, with the fix, when GitHub says no; superseded, when other runs took the name again and
-/// again; timed out.
-pub async fn run(
-    request: &Request,
+/// Refused, with the fix, if GitHub refuses; superseded, if other runs took the name in every
+/// round; timed out.
+pub async fn run_release(
+    request: &ReleaseRequest,
     repository: &Repository,
     decide: impl AsyncFn(Vec<Tag>) -> Result<Decision>,
     report: &Report,
 ) -> Result<Released> {
     if !request.plan && !repository.has_token() {
-        return Err(Error::refused("there is no token to release with").fix(
-            "in a workflow give the job `permissions: {contents: write}`; on a laptop set GITHUB_TOKEN: GITHUB_TOKEN=$(gh auth token)",
+        return Err(Error::refused("cannot release without a token").fix(
+            "in a workflow give the job `permissions: {contents: write}`; on a laptop set \
+             GITHUB_TOKEN: GITHUB_TOKEN=$(gh auth token)",
         ));
     }
-    let step = Step { request, repository, report, said: RefCell::default() };
+    let step = ReleaseStep { request, repository, report, said: RefCell::default() };
     match tokio::time::timeout(request.timeout, step.rounds(decide)).await {
         Ok(ended) => ended,
         Err(_) => Err(Error::new(
             Kind::TimedOut,
-            format!("the release took longer than {} s", request.timeout.as_secs()),
+            format!(
+                "cannot finish the release: it took longer than {} s",
+                request.timeout.as_secs()
+            ),
         )
-        .fix("run it again: it goes on from what is there; or give it more time: --timeout 10m")),
+        .fix("run it again: it goes on from what is there")
+        .fix("or give it more time: --timeout 10m")),
     }
 }
 
-impl Step<'_> {
+impl ReleaseStep<'_> {
     async fn rounds(&self, decide: impl AsyncFn(Vec<Tag>) -> Result<Decision>) -> Result<Released> {
         let mut burned = Vec::new();
-        let (mut wrote, mut last) = (Vec::new(), Why::Faster);
+        let (mut wrote, mut last) = (Vec::new(), Again::Faster);
         for round in 1..=ROUNDS {
             let ended = self
                 .round(&decide, &burned, &mut wrote)
                 .await
-                .map_err(|error| error_after(error, &wrote))?;
+                .map_err(|error| explain_after_writes(error, &wrote))?;
             match ended {
                 Round::Done(released) => return Ok(*released),
                 Round::Burned(name) => {
-                    self.report.warn(format!("{name} belonged to an immutable release and can never be used again: the version after it is taken"));
+                    self.report.warn(format!(
+                        "{name} belonged to an immutable release and can never be used again: the \
+                         version after it is taken"
+                    ));
                     burned.push(name);
                 }
                 Round::Again(why) => {
                     last = why;
                     self.report.detail(match why {
-                        Why::Faster => "another run was faster: looking again",
-                        Why::Hidden => {
-                            "GitHub does not show the release that it says is there: looking again"
+                        Again::Faster => "another run was faster: looking again",
+                        Again::Hidden => {
+                            "GitHub does not show the release that it says exists: looking again"
                         }
                     });
-                    let pause =
-                        Patience::DEFAULT.pause(round.min(3), None, chance()).unwrap_or_default();
+                    let pause = RetryPolicy::DEFAULT.pause(round.min(3), None, random_share());
+                    let pause = pause.unwrap_or_default();
                     tokio::time::sleep(pause).await;
                 }
             }
         }
         let error = match last {
-            Why::Faster => Error::new(
+            Again::Faster => Error::new(
                 Kind::Superseded,
-                format!("other runs took the next version {ROUNDS} times"),
+                format!("cannot release: other runs took the next version {ROUNDS} times"),
             )
             .fix("run it again when they are done: it goes on from what is there"),
-            Why::Hidden => Error::refused("the release cannot be published")
-                .why("GitHub says that there is one of this tag, and shows none: it may be a draft")
+            Again::Hidden => Error::refused("cannot publish the release")
+                .why("GitHub says that one of this tag exists, and shows none: it may be a draft")
                 .fix(format!(
                     "publish or delete the draft at {}/releases, then run it again",
                     self.repository.web()
                 )),
         };
-        Err(error_after(error, &wrote))
+        Err(explain_after_writes(error, &wrote))
     }
 
-    /// Observe, decide, apply.
+    /// Observes, decides and applies.
     async fn round(
         &self,
         decide: &impl AsyncFn(Vec<Tag>) -> Result<Decision>,
         burned: &[String],
         wrote: &mut Vec<String>,
     ) -> Result<Round> {
-        let Request { commit, prefix, .. } = self.request;
+        let ReleaseRequest { commit, prefix, .. } = self.request;
         let tags = self.repository.tags(prefix).await?;
         let mut decided = None;
-        let mut own = tag::own(&tags, prefix, commit, burned);
+        let mut own = tag::find_own(&tags, prefix, commit, burned);
         if own.as_ref().is_some_and(|(_, version)| !version.pre.is_empty()) {
-            // A prerelease of another channel does not stand for what this branch releases.
+            // A prerelease of another channel is not what this branch releases.
             let decision = self.decide(decide, &tags, burned).await?;
-            let next = tag::version(prefix, &decision.tag).filter(|_| decision.release);
+            let next = tag::parse_version(prefix, &decision.tag).filter(|_| decision.release);
             own = own.filter(|(_, own)| {
-                next.is_none_or(|next| tag::channel(own) == tag::channel(&next))
+                next.is_none_or(|next| tag::channel_of(own) == tag::channel_of(&next))
             });
             decided = Some(decision);
         }
@@ -262,14 +271,14 @@ impl Step<'_> {
                 match own {
                     Some((tag, version)) => (tag.name.clone(), version, Some(decision)),
                     None if let Some(later) = decision.overtaken_by => {
-                        return Ok(done(Released::superseded(later)));
+                        return Ok(end_round(Released::superseded(later)));
                     }
                     None if !decision.release => {
                         let words =
                             "nothing to release: no commit since the last version asks for one";
-                        return Ok(done(Released::nothing(Status::Unchanged, words.into())));
+                        return Ok(end_round(Released::nothing(Status::Unchanged, words.into())));
                     }
-                    None => match tag::version(prefix, &decision.tag) {
+                    None => match tag::parse_version(prefix, &decision.tag) {
                         Some(version) => (decision.tag.clone(), version, Some(decision)),
                         None => {
                             return Err(Error::unexpected(format!(
@@ -282,7 +291,7 @@ impl Step<'_> {
             }
         };
         if create && let Some(later) = self.later(&tags, decision.as_ref(), &version).await? {
-            return Ok(done(Released::superseded(later.name)));
+            return Ok(end_round(Released::superseded(later.name)));
         }
         let notes = match &decision {
             Some(decision) => self.notes(&name, decision).await?,
@@ -296,20 +305,20 @@ impl Step<'_> {
             latest: tag::is_latest(&tags, prefix, &version),
         };
         let floating = match self.request.floating {
-            true => tag::floating(&tags, prefix, &version, commit),
+            true => tag::plan_floating(&tags, prefix, &version, commit),
             false => Vec::new(),
         };
-        self.apply(Plan { tag: name, version, create, page, release, floating }, wrote).await
+        self.apply(ReleasePlan { tag: name, version, create, page, release, floating }, wrote).await
     }
 
-    /// What version makes of the tags that are left when this commit has none.
+    /// Decides the version on the tags without those of this commit.
     async fn decide(
         &self,
         decide: &impl AsyncFn(Vec<Tag>) -> Result<Decision>,
         tags: &[Tag],
         burned: &[String],
     ) -> Result<Decision> {
-        let decision = decide(tag::before(tags, &self.request.commit, burned)).await?;
+        let decision = decide(tag::hide_own(tags, &self.request.commit, burned)).await?;
         let mut said = self.said.borrow_mut();
         for notice in &decision.notices {
             if said.insert(notice.clone()) {
@@ -320,9 +329,9 @@ impl Step<'_> {
         Ok(decision)
     }
 
-    async fn apply(&self, plan: Plan, wrote: &mut Vec<String>) -> Result<Round> {
+    async fn apply(&self, plan: ReleasePlan, wrote: &mut Vec<String>) -> Result<Round> {
         let changes = plan.changes();
-        let Plan { tag, version, create, page, release, floating } = plan;
+        let ReleasePlan { tag, version, create, page, release, floating } = plan;
         let notes = page.is_none().then(|| release.notes.clone());
         let mut released = Released {
             version: Some(version.to_string()),
@@ -338,18 +347,17 @@ impl Step<'_> {
                     (Status::Planned, format!("would release {tag}"));
             }
             released.changed = changes;
-            return Ok(done(released));
+            return Ok(end_round(released));
         }
         if create {
             let created = match self.repository.create_tag(&tag, &release.commit).await? {
-                // Whether a ruleset says so or the name is used up is told to who publishes only.
-                // Should GitHub take it, it makes the tag too, or releases one that was made just
-                // now: then what is there is looked at again.
+                // Only a publication tells whether a ruleset forbids the tag or its name is used
+                // up. If GitHub publishes, the tag exists, too: the next round finds it.
                 Write::Restricted => {
                     let (told, _) = self.repository.publish(&release).await?;
                     if told == Write::Done {
                         wrote.extend([format!("refs/tags/{tag}"), format!("release {tag}")]);
-                        return Ok(Round::Again(Why::Faster));
+                        return Ok(Round::Again(Again::Faster));
                     }
                     told
                 }
@@ -359,7 +367,7 @@ impl Step<'_> {
                 Write::Burned => return Ok(Round::Burned(tag)),
                 Write::Done => wrote.push(format!("refs/tags/{tag}")),
                 Write::Exists | Write::NotForward | Write::Restricted => {
-                    return Ok(Round::Again(Why::Faster));
+                    return Ok(Round::Again(Again::Faster));
                 }
             }
         }
@@ -371,9 +379,9 @@ impl Step<'_> {
                     wrote.push(format!("release {tag}"));
                     released.url = page;
                 }
-                // Another run of this commit, or the try whose answer was lost.
+                // Another run of this commit published it, or a try whose answer was lost.
                 _ => match self.repository.release(&tag).await? {
-                    None => return Ok(Round::Again(Why::Hidden)),
+                    None => return Ok(Round::Again(Again::Hidden)),
                     page => released.url = page,
                 },
             }
@@ -386,18 +394,19 @@ impl Step<'_> {
             (released.status, released.words) =
                 (Status::Released, format!("{tag} at {}", self.repository.web()));
         }
-        Ok(done(released))
+        Ok(end_round(released))
     }
 
-    /// Brings the floating tags to our commit, unless by now a higher version is theirs. GitHub
-    /// lets them go forward only; where lines have parted (1.4.1 on a branch, then 1.5.0 elsewhere)
-    /// the higher version decides, on tags that were just read.
+    /// Moves the floating tags to our commit, unless a higher version has them by now.
+    ///
+    /// GitHub moves them forward only. Where lines have parted (1.4.1 on a branch, then 1.5.0
+    /// elsewhere), the higher version decides, on tags that were just read.
     async fn float(&self, version: &Version, wrote: &mut Vec<String>) -> Result<()> {
-        let Request { commit, prefix, .. } = self.request;
+        let ReleaseRequest { commit, prefix, .. } = self.request;
         let mut aside = Vec::new();
         for _ in 0..ROUNDS {
             let tags = self.repository.tags(prefix).await?;
-            let moves = tag::floating(&tags, prefix, version, commit);
+            let moves = tag::plan_floating(&tags, prefix, version, commit);
             if moves.is_empty() {
                 return Ok(());
             }
@@ -413,12 +422,15 @@ impl Step<'_> {
                     Write::NotForward => aside.push(name),
                     Write::Exists => {}
                     Write::Burned | Write::Restricted => {
-                        return Err(Error::refused(format!("the tag {name} cannot be made or moved"))
-                            .why("a ruleset forbids it, or it belonged to an immutable release")
-                            .fix(
-                                "put a GitHub App on the ruleset's bypass list and hand that app's token in as `github-token`, or leave out \
-                                 version.floating in service.yaml",
-                            ));
+                        return Err(Error::refused(format!(
+                            "cannot create or move the tag {name}"
+                        ))
+                        .why("a ruleset forbids it, or it belonged to an immutable release")
+                        .fix(
+                            "put a GitHub App on the ruleset's bypass list and hand that app's \
+                                 token in as `github-token`, or leave out version.floating in \
+                                 service.yaml",
+                        ));
                     }
                 }
             }
@@ -429,23 +441,22 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The tag of a later version of this branch whose commit contains ours: then we came too late,
-    /// and nothing is lost.
+    /// Finds the tag of a later version of this branch whose commit contains ours: then nothing is
+    /// left to release.
     async fn later(
         &self,
         tags: &[Tag],
         decision: Option<&Decision>,
         next: &Version,
     ) -> Result<Option<Tag>> {
-        let Request { commit, prefix, branch, .. } = self.request;
+        let ReleaseRequest { commit, prefix, branch, .. } = self.request;
         let previous = decision.and_then(|decision| decision.previous_tag.as_deref());
-        let base = previous.and_then(|name| tag::version(prefix, name));
-        for later in tag::later(tags, prefix, commit, base.as_ref(), next) {
+        let base = previous.and_then(|name| tag::parse_version(prefix, name));
+        for later in tag::find_later(tags, prefix, commit, base.as_ref(), next) {
             if !self.repository.contains(&later.commit, commit).await? {
                 continue;
             }
-            // A fix of 1.x that was merged to main and released there still has to be released as
-            // 1.x.
+            // A fix of 1.x that main released, too, must still be released as 1.x.
             let ours = match branch {
                 Some(branch) => self.repository.contains(branch, &later.commit).await?,
                 None => true,
@@ -470,16 +481,16 @@ impl Step<'_> {
         };
         let web = self.repository.web();
         let range = Range { web: &web, tag, previous: decision.previous_tag.as_deref() };
-        Ok(notes::render(&decision.changes, &accounts, &range))
+        Ok(notes::render_notes(&decision.changes, &accounts, &range))
     }
 }
 
-fn done(released: Released) -> Round {
+fn end_round(released: Released) -> Round {
     Round::Done(Box::new(released))
 }
 
-/// What is refused after something was written is no refusal "before anything changed".
-fn error_after(error: Error, wrote: &[String]) -> Error {
+/// Turns a refusal after a write into an unexpected error: exit 3 means that nothing changed.
+fn explain_after_writes(error: Error, wrote: &[String]) -> Error {
     match (error.kind, wrote) {
         (Kind::Refused, [_, ..]) => Error {
             kind: Kind::Unexpected,

@@ -1,10 +1,12 @@
-//! `push-ecr`: pushes the layout, and with `--preflight` says before the build what would be refused.
+//! `push-ecr`: pushes the layout, and with `--preflight` says before the build what would be
+//! refused.
 
 use super::Context;
 use crate::cli::PushEcrArgs;
 use crate::config::platform::Platform;
 use crate::config::service::Service;
 use crate::error::{Error, Result};
+use crate::report::Markdown;
 use crate::{git, registry};
 
 /// Refuses before a build what the push would refuse after it.
@@ -18,14 +20,14 @@ pub async fn check_push(
     let step = context.report.step("preflight");
     let unknown = match repository {
         Some(repository) => {
-            registry::preflight(repository, tags, &head.revision, &context.report).await?
+            registry::check_tags_at(repository, tags, &head.revision, &context.report).await?
         }
         None => {
             let platform = require_platform(context.platform().await?)?;
             let session = context.registry_session(&platform).await?;
             let (registry, report) = (&platform.registry, &context.report);
             let owner = repository_owner(&service, head.source);
-            registry::preflight_ecr(&session, registry, &owner, tags, &head.revision, report)
+            registry::check_tags_in_ecr(&session, registry, &owner, tags, &head.revision, report)
                 .await?
         }
     };
@@ -42,9 +44,9 @@ pub async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> 
     }
     let service = context.service()?;
     let step = context.report.step("push-ecr");
-    // A layout is pushed from anywhere; where there is a clone, the repository is said to be of its sources.
+    // A layout can be pushed without a clone; a clone names the sources of the repository.
     let head = git::open(&context.folder()).and_then(|repository| git::head(&repository)).ok();
-    let request = registry::Request {
+    let request = registry::PushRequest {
         layout: arguments.layout.clone(),
         tags: arguments.tags.clone(),
         digest: arguments.digest.clone(),
@@ -65,12 +67,9 @@ pub async fn push_ecr(context: &Context, arguments: &PushEcrArgs) -> Result<()> 
         }
     };
     step.done(pushed.in_words());
-    context.report.summarise(format!(
-        "**Pushed** `{}@{}` as {}",
-        pushed.repository,
-        pushed.digest,
-        pushed.tags.join(", ")
-    ));
+    let name = format!("{}@{}", pushed.repository, pushed.digest);
+    let headline = Markdown::default().own("**Pushed** ").code(&name).own(" as ");
+    context.report.summarise(headline.text(&pushed.tags.join(", ")));
     context.give(&pushed);
     Ok(())
 }
@@ -84,7 +83,7 @@ pub fn repository_owner(service: &Service, source: Option<String>) -> registry::
 /// The service's Dockerfile. A layout may be pushed where there is none.
 pub fn read_recipe(context: &Context, service: &Service) -> Option<registry::Recipe> {
     let file = service.image.context.join(&service.image.dockerfile);
-    let text = std::fs::read_to_string(context.folder().join(&file)).ok()?;
+    let text = context.tree().read(&context.folder().join(&file)).ok()?;
     let shown = file.strip_prefix(".").unwrap_or(&file).display().to_string();
     Some(registry::Recipe { file: shown, text, target: service.image.target.clone() })
 }

@@ -8,7 +8,8 @@ use super::Context;
 use super::version::version_request;
 use crate::cli::{ReleaseArgs, VersionArgs};
 use crate::error::{Cannot, Error, Result};
-use crate::{git, github, release, version};
+use crate::report::Markdown;
+use crate::{git, github, inside, release, version};
 
 pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()> {
     let service = context.service()?;
@@ -30,7 +31,7 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
     )?;
     let version =
         version_request(context, &service, &VersionArgs { explain: false, pull_request: None });
-    let request = release::Request {
+    let request = release::ReleaseRequest {
         commit: head.revision,
         prefix: service.version.prefix.clone(),
         floating: service.version.floating,
@@ -44,22 +45,23 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
             .into_iter()
             .map(|tag| version::Tag { name: tag.name, commit: tag.commit })
             .collect();
-        let found = version::next(
-            &version::Request { tags: Some(tags), ..version.clone() },
+        let found = version::find_next_version(
+            &version::VersionRequest { tags: Some(tags), ..version.clone() },
             &context.report,
         )
         .await?;
         Ok(decide_release(found))
     };
-    let released = release::run(&request, &repository, decide, &context.report).await?;
+    let released = release::run_release(&request, &repository, decide, &context.report).await?;
     step.done(released.in_words());
-    context.report.summarise(format!("**Release** {}", released.in_words()));
+    let headline = Markdown::default().own("**Release** ");
+    context.report.summarise(headline.text(released.in_words()));
     if let (Some(file), Some(tag), Some(notes)) =
         (&arguments.changelog, &released.tag, &released.notes)
         && !context.shared.plan
     {
         let old = if file.exists() { read_text(file)? } else { String::new() };
-        if let Some(new) = release::notes::changelog(&old, tag, notes) {
+        if let Some(new) = release::notes::update_changelog(&old, tag, notes) {
             std::fs::write(file, new).cannot(|| format!("write {}", file.display()))?;
         }
     }
@@ -69,11 +71,12 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
     context.give(&json!({ "release": released.version.is_some() }));
     if let Some(version) = &released.version {
         let tag = version::docker_tag(version);
-        // Another merge, or a name that is used up, came between: the image's name was decided on older facts.
+        // Another merge, or a name that is used up, can change the version after the image's push.
         if let Some(pushed) = arguments.version.as_ref().filter(|pushed| **pushed != tag) {
             context.report.warn(format!(
-                "the image was pushed as {pushed}, and its commit is released as {tag}: deploy it by its digest, as service.yml does, or \
-                 by the version {pushed}; `cicd push-ecr --tag {tag}` gives it the other name too"
+                "the image was pushed as {pushed}, and its commit is released as {tag}: deploy it by \
+                 its digest, as service.yml does, or by the version {pushed}; `cicd push-ecr --tag \
+                 {tag}` gives it the other name too"
             ));
         }
         context.give(&json!({ "docker-tag": tag }));
@@ -81,7 +84,7 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
     Ok(())
 }
 
-/// A version as release takes it: one change for each thing that its commits say.
+/// Turns a version into a decision: one change for each header of its commits.
 pub fn decide_release(version: version::Version) -> release::Decision {
     let mut changes = Vec::new();
     for change in version.changes.into_iter().filter(|change| !change.taken_back) {
@@ -121,6 +124,5 @@ pub fn read_notes(file: &Path) -> Result<String> {
 }
 
 pub fn read_text(file: &Path) -> Result<String> {
-    std::fs::read_to_string(file)
-        .map_err(|error| Error::input(format!("cannot read {}", file.display())).why(error))
+    inside::read_named(file).map_err(|denied| denied.into_error("read", file))
 }

@@ -1,8 +1,8 @@
 //! Files in repositories on GitHub.
 
-use super::client::{Client, Request};
+use super::client::{ApiCall, Client};
 use crate::cli::Environ;
-use crate::error::{Cannot, Error, Result};
+use crate::error::{Error, Result};
 use crate::report::Report;
 
 /// `owner/repo/path@ref`: a file in a repository on GitHub.
@@ -15,7 +15,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// None when `text` is not in that form: then it is a path of this machine.
+    /// Parses a location; `None` if `text` has another form, and so is a path of this machine.
     pub fn parse(text: &str) -> Option<Location> {
         let (file, reference) = text.rsplit_once('@')?;
         let mut parts = file.splitn(3, '/');
@@ -39,22 +39,22 @@ impl Location {
 /// <https://docs.github.com/en/rest/repos/contents#get-repository-content>
 ///
 /// # Errors
-/// Refused when it is not there or the token may not read it: GitHub answers 404 to both.
-pub async fn file(location: &Location, environ: &Environ, report: &Report) -> Result<String> {
+/// Refused, if there is no such file or the token may not read it: GitHub answers 404 to both.
+pub async fn read_file(location: &Location, environ: &Environ, report: &Report) -> Result<String> {
     let Location { owner, repository, path, reference } = location;
     let client = Client::open(environ, report)?;
     let segments = ["repos", owner, repository, "contents"].into_iter().chain(path.split('/'));
     let url = client.url(segments, &[("ref", reference)]);
-    let name = format!("{owner}/{repository}/{path}@{reference}");
-    let attempt = format!("read {name}");
-    let request =
-        Request { accept: "application/vnd.github.raw+json", ..Request::get(url, &attempt) };
-    match client.send(&request).await? {
-        Ok(answer) => String::from_utf8(answer.body).cannot(|| attempt.clone()),
-        Err(said) => Err(Error::refused(format!("cannot read {name}"))
-            .why(format!("GitHub answered {}", said.status))
-            .fix("see that the file is there and that the job's token may read that repository (contents: read)")),
-    }
+    let attempt = format!("read {owner}/{repository}/{path}@{reference}");
+    let call = ApiCall { accept: "application/vnd.github.raw+json", ..ApiCall::get(url, &attempt) };
+    client.send_for_text(&call).await?.map_err(|refusal| {
+        Error::refused(format!("cannot {attempt}"))
+            .why(format!("GitHub answered {}", refusal.status))
+            .fix(
+                "see that the file exists and that the job's token may read that repository \
+                 (contents: read)",
+            )
+    })
 }
 
 #[cfg(test)]

@@ -2,15 +2,27 @@
 //!
 //! <https://docs.github.com/en/actions/reference/security/oidc>
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::cli::Environ;
-use crate::error::{Cannot, Error, Result};
+use crate::error::{Cannot, Error, Kind, Result, chain};
+use crate::http::{self, Broken};
 use crate::report::Report;
+use crate::retry::{self, Attempt, RetryPolicy};
 
-/// A token as GitHub signed it. Shows itself as `***`.
+/// The longest answer with a token that is read, in bytes.
+const LIMIT: usize = 64 * 1024;
+
+/// The time in which GitHub must answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A token is wanted by a step that waits for it: three tries, within seconds.
+const RETRIES: RetryPolicy = RetryPolicy { attempts: 3, ..RetryPolicy::DEFAULT };
+
+/// A token as GitHub signed it. Its debug form is `***`.
 pub struct Token(String);
 
 impl Token {
@@ -18,8 +30,7 @@ impl Token {
         &self.0
     }
 
-    /// The `sub` claim, which trust policies are written against. Read without checking the
-    /// signature: STS does that.
+    /// The `sub` claim, which trust policies are written against. STS checks the signature.
     pub fn subject(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Claims {
@@ -37,15 +48,15 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Asks for a token for `audience`; none where the job has not been given the means.
+/// Fetches a token for `audience`; `None` if the job may not ask for one.
 ///
 /// # Errors
-/// Unexpected, when GitHub does not answer or refuses three times.
-pub async fn token(environ: &Environ, audience: &str, report: &Report) -> Result<Option<Token>> {
-    #[derive(Deserialize)]
-    struct Answer {
-        value: String,
-    }
+/// Refused, if GitHub refuses; unexpected, if it does not answer after all retries.
+pub async fn fetch_token(
+    environ: &Environ,
+    audience: &str,
+    report: &Report,
+) -> Result<Option<Token>> {
     let (Some(url), Some(bearer)) = (
         environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"),
         environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
@@ -53,35 +64,54 @@ pub async fn token(environ: &Environ, audience: &str, report: &Report) -> Result
         return Ok(None);
     };
     report.mask(bearer);
-    let mut url = url::Url::parse(url).cannot(|| "read ACTIONS_ID_TOKEN_REQUEST_URL".into())?;
+    let mut url = http::parse_safe("ACTIONS_ID_TOKEN_REQUEST_URL", url)?;
     url.query_pairs_mut().append_pair("audience", audience);
-    let client = reqwest::Client::builder()
-        .timeout(std::time::Duration::from_secs(10))
-        .build()
-        .cannot(|| "make an HTTP client".into())?;
-    let mut last = None;
-    for attempt in 0..3_u64 {
-        tokio::time::sleep(std::time::Duration::from_millis(500 * attempt)).await;
-        let answer = client
-            .get(url.clone())
-            .bearer_auth(bearer)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status);
-        match answer {
-            Ok(answer) => {
-                let answer: Answer =
-                    answer.json().await.cannot(|| "read GitHub's OIDC token".into())?;
-                report.mask(&answer.value);
-                return Ok(Some(Token(answer.value)));
-            }
-            Err(error) => last = Some(error.without_url()),
-        }
+    let client = http::start_client().timeout(TIMEOUT).build();
+    let client = client.cannot(|| "make an HTTP client".into())?;
+    let answer = retry::run(&RETRIES, None, report, async |_| {
+        let sent = client.get(url.clone()).bearer_auth(bearer).send().await;
+        let (status, body) = match sent {
+            Ok(answer) => (Some(answer.status().as_u16()), http::read_body(answer, LIMIT).await),
+            Err(error) => (None, Err(Broken::Off(error))),
+        };
+        let body = body.map_err(|broken| match broken {
+            Broken::Off(error) => chain(&error.without_url()),
+            Broken::TooLong(limit) => format!("the answer has more than {limit} bytes"),
+        });
+        classify_answer(status, body)
+    })
+    .await?;
+    report.mask(&answer);
+    Ok(Some(Token(answer)))
+}
+
+/// Decides what the retry loop does about an answer: its status, `None` if there was none, and its
+/// body, or why there is none.
+fn classify_answer(status: Option<u16>, body: Result<Vec<u8>, String>) -> Attempt<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        value: String,
     }
-    let why = last.map(|error| crate::error::chain(&error)).unwrap_or_default();
-    Err(Error::unexpected("GitHub gave no OIDC token in three tries")
-        .why(why)
-        .fix("run the job again"))
+    let error =
+        |kind, why: String| Error::new(kind, "cannot get an OIDC token from GitHub").why(why);
+    let retry = |why| Attempt::Retry {
+        why: error(Kind::Unexpected, why).fix("run the job again"),
+        after: None,
+    };
+    match (status, body) {
+        (Some(200..=299), Ok(body)) => match serde_json::from_slice::<Answer>(&body) {
+            Ok(answer) if !answer.value.is_empty() => Attempt::Done(answer.value),
+            _ => retry("the answer has no token".into()),
+        },
+        (Some(408 | 425 | 429 | 500..) | None, Ok(_)) => {
+            retry(format!("HTTP {}", status.unwrap_or_default()))
+        }
+        (Some(status), Ok(_)) => Attempt::Refused(
+            error(Kind::Refused, format!("HTTP {status}"))
+                .fix("run the job again, and give it `permissions: {id-token: write}`"),
+        ),
+        (_, Err(why)) => retry(why),
+    }
 }
 
 #[cfg(test)]
@@ -105,5 +135,41 @@ mod tests {
     #[test]
     fn a_token_does_not_show_itself() {
         assert_eq!(format!("{:?}", Token("secret".into())), "***");
+    }
+
+    #[test]
+    fn every_answer_is_classified() {
+        let token = r#"{"value":"h.p.s","count":1}"#;
+        let cases = [
+            (Some(200), Ok(token), "done"),
+            (Some(200), Ok("{}"), "retry"),
+            (Some(200), Ok(r#"{"value":""}"#), "retry"),
+            (Some(200), Ok("<html>"), "retry"),
+            (Some(200), Err("broke off"), "retry"),
+            (Some(302), Ok(""), "refuse"),
+            (Some(401), Ok(""), "refuse"),
+            (Some(403), Ok(token), "refuse"),
+            (Some(408), Ok(""), "retry"),
+            (Some(429), Ok(""), "retry"),
+            (Some(500), Ok(""), "retry"),
+            (Some(503), Err("broke off"), "retry"),
+            (None, Err("timed out"), "retry"),
+        ];
+        for (status, body, expected) in cases {
+            let body = body.map(|text| text.as_bytes().to_vec()).map_err(str::to_string);
+            let found = match classify_answer(status, body.clone()) {
+                Attempt::Done(value) => {
+                    assert_eq!(value, "h.p.s");
+                    "done"
+                }
+                Attempt::Retry { .. } => "retry",
+                Attempt::Reauthorize { .. } => "reauthorize",
+                Attempt::Refused(error) => {
+                    assert_eq!(error.kind, Kind::Refused);
+                    "refuse"
+                }
+            };
+            assert_eq!(found, expected, "{status:?} {body:?}");
+        }
     }
 }

@@ -1,21 +1,25 @@
-//! What GitHub's answers mean: pass in a moment, done before, a name that is used up, or no, with
-//! the fix. Pure.
+//! What GitHub's answers mean: worth a retry, done before, a name that is used up, or a refusal
+//! with its fix. Pure.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::{Error, Kind};
-use crate::patience::asked;
+use crate::retry::Attempt;
+use crate::retry::policy::read_retry_after;
 
 /// More of an answer's words than this is not shown.
 const SHOWN: usize = 400;
 
+/// Tries where nobody listens: a wrong address stays wrong.
+const FEW: u32 = 3;
+
 /// An answer that is no success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Refusal {
     pub status: u16,
     /// GitHub's message and those of its errors, on one line.
     pub words: String,
@@ -24,7 +28,7 @@ pub struct Said {
     pub codes: Vec<String>,
 }
 
-/// The headers that say when to come back.
+/// The headers that say when the next request may succeed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits<'a> {
     pub retry_after: Option<&'a str>,
@@ -34,41 +38,83 @@ pub struct Limits<'a> {
     pub date: Option<&'a str>,
 }
 
-/// What a refusal of a write is, to who wrote.
+/// Why one try of a request has no result.
+#[derive(Clone, Debug)]
+pub enum Failure<'a> {
+    Answered {
+        refusal: Refusal,
+        limits: Limits<'a>,
+    },
+    /// Nobody listens at the address, or the host is unknown.
+    Unreachable {
+        why: String,
+    },
+    /// The connection broke, or no answer came in time.
+    Lost {
+        why: String,
+        timed_out: bool,
+    },
+    /// The answer is complete, and not what it should be.
+    Unreadable {
+        why: String,
+    },
+}
+
+/// What the refusal of a write means to the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// There is one of that name.
+    /// Something of that name exists.
     Exists,
-    /// The name belonged to an immutable release: it can never be used again.
+    /// The name belonged to an immutable release, and can never be used again.
     Burned,
-    /// A ref would not go forward but aside.
+    /// The ref would move aside, not forward.
     NotForward,
-    /// A ref of that name may not be made: a ruleset forbids it, or the name belonged to an
-    /// immutable release. Only who publishes a release is told which.
+    /// A ruleset forbids the ref, or its name belonged to an immutable release. Only the
+    /// publication of a release tells which.
     Restricted,
-    /// No; see [`Said::into_error`].
+    /// A refusal; see [`Refusal::into_error`].
     No,
 }
 
-impl Said {
-    /// Reads the body of an answer.
-    pub fn read(status: u16, body: &[u8]) -> Said {
-        #[derive(Default, Deserialize)]
-        struct Body {
-            #[serde(default)]
-            message: String,
-            #[serde(default)]
-            errors: Vec<serde_json::Value>,
+/// Decides what the retry loop does after try number `number` (from 1) of `attempt`. A refusal that
+/// stays the same is a result.
+pub fn classify_failure(failure: Failure<'_>, attempt: &str, number: u32) -> Attempt<Refusal> {
+    let headline = || format!("cannot {attempt}");
+    let again = "run it again: it goes on from what is there";
+    match failure {
+        Failure::Answered { refusal, limits } => match refusal.retry_after(&limits) {
+            None => Attempt::Done(refusal),
+            Some(after) if matches!(refusal.status, 403 | 429) => {
+                Attempt::Retry { why: limits.into_error(attempt, &refusal.words), after }
+            }
+            Some(after) => Attempt::Retry { why: refusal.into_error(attempt), after },
+        },
+        Failure::Unreachable { why } => {
+            let why = Error::unexpected(headline())
+                .why(why)
+                .fix("see that GITHUB_API_URL is right and reachable from here");
+            match number < FEW {
+                true => Attempt::Retry { why, after: None },
+                false => Attempt::Refused(why),
+            }
         }
-        let read = serde_json::from_slice::<Body>(body);
-        let (mut words, errors) = match read {
-            Ok(body) => (body.message, body.errors),
-            Err(_) => (String::from_utf8_lossy(body).into_owned(), Vec::new()),
-        };
-        let mut codes = Vec::new();
+        Failure::Lost { why, timed_out } => {
+            let kind = if timed_out { Kind::TimedOut } else { Kind::Unexpected };
+            Attempt::Retry { why: Error::new(kind, headline()).why(why).fix(again), after: None }
+        }
+        Failure::Unreadable { why } => Attempt::Refused(
+            Error::unexpected(headline()).why(format!("GitHub's answer cannot be read: {why}")),
+        ),
+    }
+}
+
+impl Refusal {
+    /// Reads an answer: its message, and its errors, which are texts or objects with a code and
+    /// mostly a message.
+    pub fn new(status: u16, message: &str, errors: &[Value]) -> Refusal {
+        let (mut words, mut codes) = (message.to_string(), Vec::new());
         for error in errors {
-            // An error is a text, or an object with a code and mostly a message.
-            let field = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
+            let field = |name: &str| error.get(name).and_then(Value::as_str);
             let text = match (error.as_str(), field("message"), field("field"), field("code")) {
                 (Some(text), ..) | (_, Some(text), ..) => text.to_string(),
                 (_, _, Some(name), Some(code)) => format!("{name} {code}"),
@@ -80,19 +126,20 @@ impl Said {
         }
         let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
         let words = words.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
-        Said { status, words, codes }
+        Refusal { status, words, codes }
     }
 
-    /// Whether the same request may get another answer in a moment, and after how long GitHub wants
-    /// to be asked again.
+    /// Whether the same request may succeed later, and the pause that GitHub asks for.
     /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>
-    pub fn passing(&self, limits: &Limits<'_>) -> Option<Option<Duration>> {
+    pub fn retry_after(&self, limits: &Limits<'_>) -> Option<Option<Duration>> {
         let limited = limits.retry_after.is_some()
             || limits.remaining == Some("0")
             || self.says(&["rate limit", "abuse detection"]);
         match self.status {
-            429 | 403 if limited => Some(Some(limits.wait())),
-            408 | 425 | 429 | 500 | 502 | 503 | 504 => Some(asked(limits.retry_after, limits.date)),
+            429 | 403 if limited => Some(Some(limits.pause())),
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => {
+                Some(read_retry_after(limits.retry_after, limits.date))
+            }
             _ => None,
         }
     }
@@ -100,7 +147,7 @@ impl Said {
     pub fn meaning(&self) -> Meaning {
         let code = |wanted: &str| self.codes.iter().any(|code| code == wanted);
         match self.status {
-            // First: GitHub says it of refs and of releases, with different codes.
+            // GitHub says this of refs and of releases, with different codes.
             403 | 422 if self.says(&["immutable release"]) => Meaning::Burned,
             422 if self.says(&["already exists"]) || code("already_exists") => Meaning::Exists,
             422 if self.says(&["creations being restricted"]) && !self.says(&["pre_receive"]) => {
@@ -111,21 +158,23 @@ impl Said {
         }
     }
 
-    /// The refusal of `attempt` (`create the tag v1.4.0 in clinicult/patients`) as our error, with
-    /// the fix.
+    /// Turns the refusal of `attempt` (`create the tag v1.4.0 in clinicult/patients`) into our
+    /// error, with the fix.
     pub fn into_error(self, attempt: &str) -> Error {
         let fix = match self.status {
             401 => {
-                "the token is wrong or has expired: in a workflow leave out `github-token`; on a laptop set GITHUB_TOKEN anew"
+                "in a workflow leave out `github-token`, on a laptop set GITHUB_TOKEN anew: the token \
+                 is wrong or has expired"
             }
             300..=399 => {
-                "the repository has another name now: write that one (--github-repository, or `git remote set-url origin`)"
+                "write the repository's new name (--github-repository, or `git remote set-url origin`)"
             }
             403 if self.says(&["saml"]) => {
-                "the organisation wants single sign-on: authorise the token for it (Settings → Developer settings → the token → Configure SSO)"
+                "authorise the token for the organisation's single sign-on (Settings → Developer \
+                 settings → the token → Configure SSO)"
             }
             403 if self.says(&["ip allow list"]) => {
-                "the organisation lets in known addresses only: put this runner's on its list of allowed addresses"
+                "put this runner's address on the organisation's list of allowed addresses"
             }
             403 | 422
                 if self.says(&[
@@ -135,26 +184,28 @@ impl Said {
                     "protected",
                 ]) =>
             {
-                "a ruleset forbids it (Settings → Rules → Rulesets, those that target tags): leave the service's tags out of it, or put a GitHub App on \
-                 its bypass list and hand that app's token in as `github-token`; a tag of an immutable release can never be moved, with no ruleset at all"
+                "leave the service's tags out of the ruleset that forbids it (Settings → Rules → \
+                 Rulesets, those that target tags), or put a GitHub App on its bypass list and hand \
+                 that app's token in as `github-token`; a tag of an immutable release can never be \
+                 moved, with no ruleset at all"
             }
-            403 if self.says(&["archived"]) => {
-                "the repository is archived: unarchive it to release from it"
-            }
+            403 if self.says(&["archived"]) => "unarchive the repository to release from it",
             403 | 404 if self.says(&["`workflows` permission"]) => {
-                "the job's own token may not tag a commit with other workflow files than the default branch has: release from the default branch, or hand \
-                 in the token of a GitHub App with `workflows: write` as `github-token`"
+                "release from the default branch, or hand in the token of a GitHub App with \
+                 `workflows: write` as `github-token`: the job's own token may not tag a commit with \
+                 other workflow files than the default branch has"
             }
             403 => {
-                "the token may not write: give the job `permissions: {contents: write}`, and the workflow that calls service.yml, too; a token of your own \
-                 needs Contents: write"
+                "give the job `permissions: {contents: write}`, and the workflow that calls \
+                 service.yml, too; a token of your own needs Contents: write"
             }
             404 => {
-                "see that the repository's name is right, and that the token may read it: a job needs `permissions: {contents: write}`; GitHub answers 404 \
-                 to who may not know that it is there"
+                "see that the repository's name is right, and that the token may read it: a job \
+                 needs `permissions: {contents: write}`; GitHub answers 404 for what the token may \
+                 not know of"
             }
             409 | 422 if self.says(&["no commit found", "object does not exist", "is empty"]) => {
-                "GitHub does not have this commit: `git push` first"
+                "push the commit to GitHub first: `git push`"
             }
             _ => "",
         };
@@ -177,19 +228,20 @@ impl Said {
 }
 
 impl Limits<'_> {
-    /// What GitHub asks for: Retry-After, else the reset of the limit that is used up, else the
-    /// minute that its guide names.
-    fn wait(&self) -> Duration {
+    /// The pause that GitHub asks for: Retry-After, else until the reset of a limit that is used
+    /// up, else the minute that its guide names.
+    fn pause(&self) -> Duration {
         let reset = || {
             let reset: i64 = self.reset.filter(|_| self.remaining == Some("0"))?.parse().ok()?;
             let now = rfc2822::parse(self.date?).ok()?.timestamp().as_second();
-            // The second that is named is over a second later.
+            // The named second ends a second later.
             Some(Duration::from_secs(u64::try_from(reset.saturating_sub(now)).unwrap_or(0) + 1))
         };
-        asked(self.retry_after, self.date).or_else(reset).unwrap_or(Duration::from_secs(60))
+        let asked = read_retry_after(self.retry_after, self.date);
+        asked.or_else(reset).unwrap_or(Duration::from_secs(60))
     }
 
-    /// The limit is used up for longer than anybody waits.
+    /// The error if the limit lasts longer than the retries.
     pub fn into_error(self, attempt: &str, words: &str) -> Error {
         let until = self
             .reset
@@ -209,8 +261,11 @@ impl Limits<'_> {
 mod tests {
     use super::*;
 
-    fn said(status: u16, body: &str) -> Said {
-        Said::read(status, body.as_bytes())
+    /// The refusal of an answer with this body, which is JSON or stands for its own message.
+    fn refusal(status: u16, body: &str) -> Refusal {
+        let read: Value = serde_json::from_str(body).unwrap_or_default();
+        let errors = read["errors"].as_array().cloned().unwrap_or_default();
+        Refusal::new(status, read["message"].as_str().unwrap_or(body), &errors)
     }
 
     #[test]
@@ -232,14 +287,14 @@ mod tests {
             ("", "", ""),
         ];
         for (body, words, codes) in cases {
-            let said = said(422, body);
+            let refusal = refusal(422, body);
             assert_eq!(
-                (said.words.as_str(), said.codes.join(" ").as_str()),
+                (refusal.words.as_str(), refusal.codes.join(" ").as_str()),
                 (words, codes),
                 "{body}"
             );
         }
-        assert_eq!(said(500, &"ä".repeat(9000)).words.chars().count(), SHOWN);
+        assert_eq!(refusal(500, &"ä".repeat(9000)).words.chars().count(), SHOWN);
     }
 
     #[test]
@@ -248,7 +303,7 @@ mod tests {
         let none = Limits::default();
         let after = |retry_after| Limits { retry_after: Some(retry_after), date, ..none };
         let used_up = Limits { remaining: Some("0"), reset: Some("1795404383"), date, ..none };
-        // None: it does not pass; Some(None): our own pauses.
+        // None: no retry; Some(None): a retry after our own backoff.
         let cases: &[(u16, &str, Limits<'_>, Option<Option<u64>>)] = &[
             (403, "You have exceeded a secondary rate limit", after("7"), Some(Some(7))),
             (403, "You have exceeded a secondary rate limit", none, Some(Some(60))),
@@ -271,9 +326,9 @@ mod tests {
             (501, "", none, None),
         ];
         for (status, words, limits, expected) in cases {
-            let said = Said { status: *status, words: words.to_string(), codes: vec![] };
+            let refusal = refusal(*status, words);
             let expected = expected.map(|wait| wait.map(Duration::from_secs));
-            assert_eq!(said.passing(limits), expected, "{status} {words} {limits:?}");
+            assert_eq!(refusal.retry_after(limits), expected, "{status} {words} {limits:?}");
         }
         let error = used_up.into_error("create the tag v1", "API rate limit exceeded");
         assert_eq!(
@@ -386,11 +441,63 @@ mod tests {
             (418, "", No, Kind::Unexpected, "again"),
         ];
         for (status, body, meaning, kind, fix) in cases {
-            let said = said(*status, body);
-            assert_eq!(said.meaning(), *meaning, "{body}");
-            let error = said.into_error("create the tag v1");
+            let refusal = refusal(*status, body);
+            assert_eq!(refusal.meaning(), *meaning, "{body}");
+            let error = refusal.into_error("create the tag v1");
             assert_eq!(error.kind, *kind, "{body}: {error}");
             assert!(error.advice().contains(fix), "{body}: {:?}", error.fixes);
+        }
+    }
+
+    #[test]
+    fn every_failure_is_classified() {
+        struct Case {
+            failure: Failure<'static>,
+            number: u32,
+            expected: &'static str,
+            kind: Option<Kind>,
+        }
+        let answered = |status, body, retry_after| Failure::Answered {
+            refusal: refusal(status, body),
+            limits: Limits { retry_after, ..Limits::default() },
+        };
+        let why = || "no".to_string();
+        let unreachable = || Failure::Unreachable { why: why() };
+        let lost = |timed_out| Failure::Lost { why: why(), timed_out };
+        let case = |failure, number, expected, kind| Case { failure, number, expected, kind };
+        let limited = "API rate limit exceeded";
+        let cases = [
+            case(answered(404, "Not Found", None), 1, "result", None),
+            case(answered(301, "Moved", None), 1, "result", None),
+            case(answered(422, "Reference already exists", None), 9, "result", None),
+            case(answered(502, "", None), 1, "retry", Some(Kind::Unexpected)),
+            case(answered(503, "", Some("3")), 9, "retry in 3", Some(Kind::Unexpected)),
+            case(answered(429, limited, None), 1, "retry in 60", Some(Kind::TimedOut)),
+            case(answered(403, limited, Some("7")), 1, "retry in 7", Some(Kind::TimedOut)),
+            case(unreachable(), 2, "retry", Some(Kind::Unexpected)),
+            case(unreachable(), 3, "refuse", Some(Kind::Unexpected)),
+            case(lost(false), 9, "retry", Some(Kind::Unexpected)),
+            case(lost(true), 9, "retry", Some(Kind::TimedOut)),
+            case(Failure::Unreadable { why: why() }, 1, "refuse", Some(Kind::Unexpected)),
+        ];
+        for Case { failure, number, expected, kind } in cases {
+            let shown = format!("{failure:?} {number}");
+            let (found, error) = match classify_failure(failure, "read the tags", number) {
+                Attempt::Done(_) => ("result".to_string(), None),
+                Attempt::Retry { why, after: None } => ("retry".into(), Some(why)),
+                Attempt::Retry { why, after: Some(after) } => {
+                    (format!("retry in {}", after.as_secs()), Some(why))
+                }
+                Attempt::Reauthorize { why } => ("reauthorize".into(), Some(why)),
+                Attempt::Refused(why) => ("refuse".into(), Some(why)),
+            };
+            assert_eq!(
+                (found.as_str(), error.as_ref().map(|e| e.kind)),
+                (expected, kind),
+                "{shown}"
+            );
+            let headline = |error: &Error| error.message.starts_with("cannot read the tags");
+            assert!(error.as_ref().is_none_or(headline), "{shown}: {error:?}");
         }
     }
 }

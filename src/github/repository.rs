@@ -1,43 +1,43 @@
-//! A repository on GitHub: its tags and its releases, read and written. Every write can be done
-//! twice without harm.
+//! A repository on GitHub: its tags and its releases. Every write can be done twice without harm.
 
 use std::collections::BTreeMap;
 
-use reqwest::{Method, Url};
+use http::Method;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
+use url::Url;
 
-use super::client::{Client, Request, read};
-use super::refusal::{Meaning, Said};
+use super::client::{ApiCall, Client};
+use super::refusal::{Meaning, Refusal};
 use crate::cli::Environ;
 use crate::error::{Error, Result};
 use crate::report::Report;
 
-/// Pages of a hundred tags that are read at most: nobody has more, and a server that always has one
-/// more is no server of tags.
-const PAGES: usize = 1000;
-/// Pages of a hundred commits that are read to know their authors; who is not found there is named
+/// Pages of a hundred tags that are read at most: a server that always has one more is broken.
+const TAG_PAGES: usize = 1000;
+/// Pages of a hundred commits that are read for their authors. Authors of older ones are named
 /// without an account.
 const AUTHOR_PAGES: usize = 3;
 
-/// A tag, by its short name, and the commit that it stands for, also when it is an annotated one.
+/// A tag by its short name, with its commit, even if the tag is annotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     pub name: String,
     pub commit: String,
 }
 
-/// What became of a write that others may have done before.
+/// The outcome of a write that others may have done before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     Done,
-    /// There is one of that name.
+    /// Something of that name exists.
     Exists,
-    /// The name can never be used: it belonged to an immutable release.
+    /// The name belonged to an immutable release, and can never be used again.
     Burned,
-    /// A tag would not move forward but aside.
+    /// The tag would move aside, not forward.
     NotForward,
-    /// A tag of that name may not be made; to publish its release says why.
+    /// A tag of that name is forbidden; the publication of its release tells why.
     Restricted,
 }
 
@@ -48,11 +48,11 @@ pub struct Release {
     pub commit: String,
     pub notes: String,
     pub prerelease: bool,
-    /// Whether it becomes the one that GitHub calls "latest".
+    /// Whether GitHub calls it "latest".
     pub latest: bool,
 }
 
-/// See the module.
+/// One repository of one GitHub.
 pub struct Repository {
     client: Client,
     owner: String,
@@ -61,11 +61,11 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository that `given` names, else GITHUB_REPOSITORY, else `origin`, the web address of
-    /// the checkout's remote.
+    /// Opens the repository that `given` names, else GITHUB_REPOSITORY, else `origin`, the web
+    /// address of the checkout's remote.
     ///
     /// # Errors
-    /// Bad input, when none of them says which one it is.
+    /// Bad input, if none of them names a repository.
     pub fn open(
         given: Option<&str>,
         origin: Option<&str>,
@@ -77,12 +77,13 @@ impl Repository {
             .unwrap_or("https://github.com")
             .trim_end_matches('/')
             .to_string();
-        // Only of the GitHub that the token is for.
+        // The token is for one GitHub only.
         let origin = origin.and_then(|origin| origin.strip_prefix(&server)?.strip_prefix('/'));
         let found = given.or_else(|| environ.get("GITHUB_REPOSITORY")).or(origin);
-        let fix = "say it: --github-repository OWNER/NAME (in a workflow GitHub says it itself)";
+        let fix = "name it: --github-repository OWNER/NAME (in a workflow GitHub names it)";
         let found = found.ok_or_else(|| {
-            Error::input("no GitHub repository is named, and `origin` is none").fix(fix)
+            Error::input("cannot tell the GitHub repository: none is named, and `origin` is none")
+                .fix(fix)
         })?;
         let parts: Vec<&str> = found.split('/').collect();
         match parts[..] {
@@ -92,7 +93,11 @@ impl Repository {
                 name: name.to_string(),
                 server,
             }),
-            _ => Err(Error::input(format!("`{found}` is no GitHub repository")).fix(fix)),
+            _ => Err(Error::input(format!(
+                "cannot use `{}` as a GitHub repository",
+                found.escape_default()
+            ))
+            .fix(fix)),
         }
     }
 
@@ -110,7 +115,7 @@ impl Repository {
         format!("{}/{}", self.server, self.slug())
     }
 
-    /// Every tag that begins with `prefix`, by name. Tags of anything but commits are left out.
+    /// Lists every tag that begins with `prefix`. Tags of anything but commits are left out.
     /// <https://docs.github.com/en/rest/git/refs#list-matching-references>
     pub async fn tags(&self, prefix: &str) -> Result<Vec<Tag>> {
         #[derive(Deserialize)]
@@ -127,7 +132,7 @@ impl Repository {
         let attempt = format!("read the tags of {}", self.slug());
         let url =
             self.url(&["git", "matching-refs", &format!("tags/{prefix}")], &[("per_page", "100")]);
-        let found: Vec<Reference> = self.client.list(url, PAGES, &attempt).await?;
+        let found: Vec<Reference> = self.client.list(url, TAG_PAGES, &attempt).await?;
         let annotated = found.iter().any(|reference| reference.object.r#type == "tag");
         let commits =
             if annotated { self.tagged_commits(&attempt).await? } else { BTreeMap::new() };
@@ -143,8 +148,8 @@ impl Repository {
         Ok(tags.collect())
     }
 
-    /// Tag → commit: a ref of an annotated tag names the tag's own object only, and asking for each
-    /// would take a request each.
+    /// Lists the commits of tags: the ref of an annotated tag names only the tag's own object, and
+    /// each lookup would cost a request.
     /// <https://docs.github.com/en/rest/repos/repos#list-repository-tags>
     async fn tagged_commits(&self, attempt: &str) -> Result<BTreeMap<String, String>> {
         #[derive(Deserialize)]
@@ -156,13 +161,15 @@ impl Repository {
         struct Commit {
             sha: String,
         }
-        let found: Vec<Tagged> =
-            self.client.list(self.url(&["tags"], &[("per_page", "100")]), PAGES, attempt).await?;
+        let found: Vec<Tagged> = self
+            .client
+            .list(self.url(&["tags"], &[("per_page", "100")]), TAG_PAGES, attempt)
+            .await?;
         Ok(found.into_iter().map(|tagged| (tagged.name, tagged.commit.sha)).collect())
     }
 
-    /// Whether the history of `head` (a commit or a branch) contains `commit`. What GitHub does not
-    /// know contains nothing.
+    /// Whether the history of `head` (a commit or a branch) contains `commit`. An unknown head
+    /// contains nothing.
     /// <https://docs.github.com/en/rest/commits/commits#compare-two-commits>
     pub async fn contains(&self, head: &str, commit: &str) -> Result<bool> {
         #[derive(Deserialize)]
@@ -171,58 +178,52 @@ impl Repository {
         }
         let attempt = format!("compare {commit} with {head} in {}", self.slug());
         let url = self.url(&["compare", &format!("{commit}...{head}")], &[("per_page", "1")]);
-        match self.client.send(&Request::get(url, &attempt)).await? {
-            Ok(answer) => {
-                let comparison: Comparison = read(&answer.body, &attempt)?;
-                Ok(matches!(comparison.status.as_str(), "ahead" | "identical"))
-            }
-            Err(said) if said.status == 404 => Ok(false),
-            Err(said) => Err(said.into_error(&attempt)),
+        match self.client.send::<Comparison>(&ApiCall::get(url, &attempt)).await? {
+            Ok(comparison) => Ok(matches!(comparison.status.as_str(), "ahead" | "identical")),
+            Err(refusal) if refusal.status == 404 => Ok(false),
+            Err(refusal) => Err(refusal.into_error(&attempt)),
         }
     }
 
-    /// The web address of a tag's published release, when there is one.
+    /// Returns the web address of a tag's published release; `None` if there is none.
     /// <https://docs.github.com/en/rest/releases/releases#get-a-release-by-tag-name>
     pub async fn release(&self, tag: &str) -> Result<Option<String>> {
         let attempt = format!("read the release {tag} of {}", self.slug());
-        match self
-            .client
-            .send(&Request::get(self.url(&["releases", "tags", tag], &[]), &attempt))
-            .await?
-        {
-            Ok(answer) => page(&answer.body, &attempt).map(Some),
-            Err(said) if said.status == 404 => Ok(None),
-            Err(said) => Err(said.into_error(&attempt)),
+        let url = self.url(&["releases", "tags", tag], &[]);
+        match self.client.send::<Published>(&ApiCall::get(url, &attempt)).await? {
+            Ok(published) => Ok(Some(published.html_url)),
+            Err(refusal) if refusal.status == 404 => Ok(None),
+            Err(refusal) => Err(refusal.into_error(&attempt)),
         }
     }
 
-    /// Makes a tag; never moves one. A lightweight one: the release says who, when and why.
+    /// Creates a lightweight tag, and never moves one: the release says who, when and why.
     /// <https://docs.github.com/en/rest/git/refs#create-a-reference>
     pub async fn create_tag(&self, tag: &str, commit: &str) -> Result<Write> {
         let attempt = format!("create the tag {tag} in {}", self.slug());
         let body = json!({ "ref": format!("refs/tags/{tag}"), "sha": commit });
-        let request =
-            Request::write(Method::POST, self.url(&["git", "refs"], &[]), &body, &attempt);
-        match self.client.send(&request).await? {
+        let call = ApiCall::write(Method::POST, self.url(&["git", "refs"], &[]), &body, &attempt);
+        match self.client.send::<IgnoredAny>(&call).await? {
             Ok(_) => Ok(Write::Done),
-            Err(said) => refused(said, &attempt),
+            Err(refusal) => read_outcome(refusal, &attempt),
         }
     }
 
-    /// Moves a tag; without `force` only forward, which GitHub itself sees to.
+    /// Moves a tag. Without `force` GitHub moves it forward only.
     /// <https://docs.github.com/en/rest/git/refs#update-a-reference>
     pub async fn move_tag(&self, tag: &str, commit: &str, force: bool) -> Result<Write> {
         let attempt = format!("move the tag {tag} in {}", self.slug());
         let body = json!({ "sha": commit, "force": force });
         let url = self.url(&["git", "refs", &format!("tags/{tag}")], &[]);
-        match self.client.send(&Request::write(Method::PATCH, url, &body, &attempt)).await? {
+        let call = ApiCall::write(Method::PATCH, url, &body, &attempt);
+        match self.client.send::<IgnoredAny>(&call).await? {
             Ok(_) => Ok(Write::Done),
-            Err(said) => refused(said, &attempt),
+            Err(refusal) => read_outcome(refusal, &attempt),
         }
     }
 
-    /// Publishes a release in one go, as an immutable one cannot be completed later; gives its web
-    /// address when that was done.
+    /// Publishes a release at once, as an immutable one cannot be completed later. Returns its web
+    /// address, if this call published it.
     /// <https://docs.github.com/en/rest/releases/releases#create-a-release>
     pub async fn publish(&self, release: &Release) -> Result<(Write, Option<String>)> {
         let attempt = format!("publish the release {} of {}", release.tag, self.slug());
@@ -235,15 +236,15 @@ impl Repository {
             "prerelease": release.prerelease,
             "make_latest": release.latest.to_string(),
         });
-        let request = Request::write(Method::POST, self.url(&["releases"], &[]), &body, &attempt);
-        match self.client.send(&request).await? {
-            Ok(answer) => Ok((Write::Done, Some(page(&answer.body, &attempt)?))),
-            Err(said) => Ok((refused(said, &attempt)?, None)),
+        let call = ApiCall::write(Method::POST, self.url(&["releases"], &[]), &body, &attempt);
+        match self.client.send::<Published>(&call).await? {
+            Ok(published) => Ok((Write::Done, Some(published.html_url))),
+            Err(refusal) => Ok((read_outcome(refusal, &attempt)?, None)),
         }
     }
 
-    /// Commit → the account of its author, as far as GitHub knows one, for the newest commits that
-    /// `head` contains.
+    /// Lists the accounts of authors by commit, for the newest commits that `head` contains.
+    /// Authors without an account are left out.
     /// <https://docs.github.com/en/rest/commits/commits#list-commits>
     pub async fn authors(&self, head: &str) -> Result<BTreeMap<String, String>> {
         #[derive(Deserialize)]
@@ -275,22 +276,20 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-fn refused(said: Said, attempt: &str) -> Result<Write> {
-    match said.meaning() {
+/// A release as GitHub shows it.
+#[derive(Deserialize)]
+struct Published {
+    html_url: String,
+}
+
+fn read_outcome(refusal: Refusal, attempt: &str) -> Result<Write> {
+    match refusal.meaning() {
         Meaning::Exists => Ok(Write::Exists),
         Meaning::Burned => Ok(Write::Burned),
         Meaning::NotForward => Ok(Write::NotForward),
         Meaning::Restricted => Ok(Write::Restricted),
-        Meaning::No => Err(said.into_error(attempt)),
+        Meaning::No => Err(refusal.into_error(attempt)),
     }
-}
-
-fn page(body: &[u8], attempt: &str) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Published {
-        html_url: String,
-    }
-    read::<Published>(body, attempt).map(|published| published.html_url)
 }
 
 #[cfg(test)]
@@ -298,8 +297,8 @@ mod tests {
     use super::*;
     use crate::report::{Format, Verbosity};
 
-    #[test]
-    fn the_repository_is_the_one_that_was_said_or_that_stands_there() {
+    #[tokio::test]
+    async fn the_repository_is_the_one_that_was_said_or_that_stands_there() {
         let report = Report::to(Box::new(std::io::sink()), Format::Human, Verbosity::Quiet, false);
         // --github-repository, GITHUB_REPOSITORY, GITHUB_SERVER_URL, origin → the web address
         type Case<'a> = (Option<&'a str>, &'a str, &'a str, Option<&'a str>, Option<&'a str>);

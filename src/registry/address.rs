@@ -1,9 +1,13 @@
-//! Where a repository is reached, and where a request to it may go. Pure.
+//! The address of a repository, and where requests to it may go. Pure.
 
-use reqwest::Url;
+use url::Url;
 
 use crate::error::{Error, Result};
+use crate::http::{is_loopback, is_safe, may_lead};
 use crate::layout::Digest;
+
+const NAME_RULE: &str = "a name has lower-case letters, digits and single `.`, `_`, `-` between \
+                         them, in parts split by `/`";
 
 /// A repository in a registry.
 #[derive(Clone, Debug)]
@@ -16,8 +20,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads `HOST[:PORT]/NAME`. Loopback is spoken to in plain HTTP, everything else by TLS, as
-    /// Docker does.
+    /// Parses `HOST[:PORT]/NAME`. Requests go to loopback by plain HTTP and elsewhere by TLS, as
+    /// Docker's do.
     ///
     /// # Errors
     /// Bad input that says what a repository looks like.
@@ -25,7 +29,10 @@ impl Address {
         let bad = |why: &str| {
             Error::input(format!("`{}` is no repository", repository.escape_default()))
                 .why(why)
-                .fix("write HOST[:PORT]/NAME, without scheme, tag and digest: registry.example.org/team/patients")
+                .fix(
+                    "write HOST[:PORT]/NAME, without scheme, tag and digest: \
+                     registry.example.org/team/patients",
+                )
         };
         if repository.contains("://") {
             return Err(bad("it has a scheme"));
@@ -37,11 +44,9 @@ impl Address {
             return Err(bad("it begins with no host"));
         }
         if !is_name(name) {
-            return Err(bad(
-                "a name has lower-case letters, digits and single `.`, `_`, `-` between them, in parts split by `/`",
-            ));
+            return Err(bad(NAME_RULE));
         }
-        // The scheme is known when the host is: it is parsed once to see whether it is loopback.
+        // The scheme depends on the host, which is parsed once to see whether it is loopback.
         let base =
             Url::parse(&format!("https://{host}")).map_err(|error| bad(&error.to_string()))?;
         if base.path() != "/"
@@ -57,22 +62,29 @@ impl Address {
         Ok(Address { base, host: host.to_string(), name: name.to_string() })
     }
 
-    /// A repository of an ECR registry, reached at `endpoint` when there is one.
+    /// The address of a repository in an ECR registry, at `endpoint` if one is given.
     ///
     /// # Errors
-    /// Bad input, when ECR takes no such name, or the endpoint is no `https://HOST` (`http://` on
+    /// Bad input, if ECR takes no such name, or the endpoint is no `https://HOST` (`http://` on
     /// loopback).
     pub fn ecr(host: String, name: &str, endpoint: Option<&str>) -> Result<Address> {
         if !is_name(name) || name.len() < 2 {
-            return Err(Error::input(format!("ECR takes no repository named `{}`", name.escape_default()))
-                .why("a name has lower-case letters, digits and single `.`, `_`, `-` between them, in parts split by `/`")
-                .fix("correct `registry.prefix` in platform.yaml, which stands before the service's name: `prefix: clinicult/`"));
+            let shown = name.escape_default();
+            return Err(Error::input(format!("ECR takes no repository named `{shown}`"))
+                .why(NAME_RULE)
+                .fix(
+                    "correct `registry.prefix` in platform.yaml, which stands before the \
+                     service's name: `prefix: clinicult/`",
+                ));
         }
         let origin = endpoint.map_or_else(|| format!("https://{host}"), str::to_string);
         let bad = |why: &str| {
             Error::input(format!("registry.endpoint `{}` cannot be used", origin.escape_default()))
                 .why(why)
-                .fix("write `endpoint: https://HOST[:PORT]` in platform.yaml; http:// is for loopback only")
+                .fix(
+                    "write `endpoint: https://HOST[:PORT]` in platform.yaml; http:// is for \
+                     loopback only",
+                )
         };
         let base = Url::parse(&origin).map_err(|error| bad(&error.to_string()))?;
         if !is_safe(&base) {
@@ -85,9 +97,14 @@ impl Address {
         Ok(Address { base, host, name: name.to_string() })
     }
 
-    /// The repository as images are named: `HOST/NAME`.
+    /// The repository in the form of image names: `HOST/NAME`.
     pub fn shown(&self) -> String {
         format!("{}/{}", self.host, self.name)
+    }
+
+    /// The origin that requests go to.
+    pub fn origin(&self) -> &Url {
+        &self.base
     }
 
     /// The repository's name without the host.
@@ -95,20 +112,19 @@ impl Address {
         &self.name
     }
 
-    /// The URL of something of the repository: `manifests/1.4.0`, `blobs/uploads/`.
+    /// The URL of a part of the repository: `manifests/1.4.0`, `blobs/uploads/`.
     pub fn url(&self, rest: &str) -> Url {
         let mut url = self.base.clone();
-        // Names and references are checked to hold nothing that a URL would read otherwise.
+        // Names and references are checked, and need no escapes.
         url.set_path(&format!("/v2/{}/{rest}", self.name));
         url
     }
 
-    /// Where a blob of this digest is put, from the `Location` of an upload session. A registry
-    /// behind `registry.endpoint` may name itself by its own host; that is still reached at the
-    /// endpoint.
+    /// Returns where a blob is put, from the `Location` of an upload session. A registry behind
+    /// `registry.endpoint` may name its own host, which is reached at the endpoint.
     ///
     /// # Errors
-    /// Why not: it is no URL, or would go over plain HTTP.
+    /// The reason, if it is no URL, or would go over plain HTTP.
     pub fn upload(&self, location: &str, digest: &Digest) -> Result<Url, String> {
         let mut url =
             self.url("blobs/uploads/").join(location).map_err(|error| error.to_string())?;
@@ -122,7 +138,7 @@ impl Address {
             at.set_query(url.query());
             url = at;
         }
-        if !is_safe(&url) || (is_loopback(&url) && !is_loopback(&self.base)) {
+        if !may_lead(&self.base, &url) {
             return Err(format!("uploads do not go to {}", url.origin().ascii_serialization()));
         }
         url.query_pairs_mut().append_pair("digest", digest.as_str());
@@ -132,24 +148,6 @@ impl Address {
     /// Whether credentials for this registry may go to `url`.
     pub fn is_origin_of(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
-    }
-}
-
-/// Whether secrets may go there: TLS, or a loopback that nobody else hears.
-pub fn is_safe(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => true,
-        "http" => is_loopback(url),
-        _ => false,
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 
@@ -172,7 +170,7 @@ fn is_name(name: &str) -> bool {
 /// Checks the name of a repository, without its host.
 ///
 /// # Errors
-/// Bad input for what no registry takes.
+/// Bad input, if no registry takes it.
 pub fn check_name(name: &str) -> Result<()> {
     match is_name(name) {
         true => Ok(()),
@@ -184,7 +182,7 @@ pub fn check_name(name: &str) -> Result<()> {
 /// Checks a tag.
 ///
 /// # Errors
-/// Bad input for what no registry takes.
+/// Bad input, if no registry takes it.
 pub fn check_tag(tag: &str) -> Result<()> {
     let first = tag.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let rest =
@@ -193,7 +191,11 @@ pub fn check_tag(tag: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::input(format!("`{}` is no tag", tag.escape_default()))
-        .fix("a tag has up to 128 letters, digits, `.`, `_` and `-`, and begins with none of `.` and `-`; `cicd version` gives one as `docker-tag`"))
+        .why(
+            "a tag has up to 128 letters, digits, `.`, `_` and `-`, and begins with none of `.` \
+             and `-`",
+        )
+        .fix("take the output `docker-tag` of `cicd version`"))
 }
 
 #[cfg(test)]

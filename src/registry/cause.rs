@@ -1,14 +1,16 @@
-//! Why ECR says no, from what it answered to what to do. Pure.
+//! Why ECR refuses a request, and the fix. Pure.
 //!
 //! <https://docs.aws.amazon.com/AmazonECR/latest/userguide/common-errors-docker.html>
 
-/// What is behind a refusal.
+use crate::aws::allow_statement;
+
+/// The cause of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The connection ends without an answer: ECR's way to refuse an upload that is not allowed or
-    /// has no repository.
+    /// The connection ends without an answer: so ECR refuses an upload without permission or
+    /// repository.
     Closed,
-    /// ECR's token ran out; ECR says so with 403 and not with 401.
+    /// ECR's token ran out; ECR answers 403, not 401.
     Expired,
     /// The role's policy does not allow it.
     Permission,
@@ -33,9 +35,9 @@ pub enum Cause {
     Unknown,
 }
 
-/// Finds the cause in an answer: its status, or none when there was no answer, and the registry's
+/// Finds the cause in an answer: its status, `None` if there was no answer, and the registry's
 /// words.
-pub fn of(status: Option<u16>, words: &str) -> Cause {
+pub fn find_cause(status: Option<u16>, words: &str) -> Cause {
     let words = words.to_ascii_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     match status {
@@ -64,58 +66,85 @@ pub fn of(status: Option<u16>, words: &str) -> Cause {
         }
         Some(413) => Cause::Blob,
         Some(416) => Cause::Session,
-        // Whoever has no words for it: with HEAD there are none.
+        // An answer to HEAD has no words.
         Some(404) if !says(&["_unknown", "_invalid"]) => Cause::Repository,
         Some(_) => Cause::Unknown,
     }
 }
 
+/// What a role needs on the key of an encrypted repository.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>
+const USE_KEY: [&str; 3] = ["kms:GenerateDataKey", "kms:Decrypt", "kms:DescribeKey"];
+
 impl Cause {
-    /// What to do. `allow` is the statement that allows what was tried, `create` the command for
-    /// the repository.
+    /// The fix. `allow` allows the action that was tried; `create` creates the repository.
     pub fn fix(self, allow: &str, create: &str) -> Option<String> {
         Some(match self {
             Cause::Closed => format!(
-                "run it again; when ECR closes the connection each time, the repository is missing ({create}), or the role may \
-                 not upload: {allow}"
+                "run it again; if ECR closes the connection each time, the repository is missing \
+                 ({create}), or the role may not upload: {allow}"
             ),
-            Cause::Expired => {
-                "run it again: the token for the registry ran out, and the new one was not taken either".into()
-            }
+            Cause::Expired => "run it again: the registry's token ran out, and it rejected the \
+                               new one, too"
+                .into(),
             Cause::Permission => allow.into(),
             Cause::Forbidden => format!(
-                "an explicit deny wins over every allow: look for it in the organisation's service control policies, the role's \
-                 permissions boundary, the repository's policy and the VPC endpoint's policy. What is needed: {allow}"
+                "find the explicit deny, which wins over every allow: in the organisation's \
+                 service control policies, the role's permissions boundary, the repository's \
+                 policy or the VPC endpoint's policy. What is needed: {allow}"
             ),
             Cause::OtherAccount => format!(
-                "the registry is another account's: let its repository policy name this role (aws ecr set-repository-policy), \
-                 with the same actions as here; {allow}"
+                "let the repository policy of the other account name this role (aws ecr \
+                 set-repository-policy), with the same actions as here; {allow}"
             ),
             Cause::Repository => create.into(),
-            Cause::Key => "allow `kms:GenerateDataKey`, `kms:Decrypt` and `kms:DescribeKey` on the repository's key in the role's \
-                           policy, and see that the key is enabled and its policy lets the account use it"
+            Cause::Key => format!(
+                "see that the repository's key is enabled and that its policy lets the account \
+                 use it; add to the role's policy: {}",
+                allow_statement(&USE_KEY, "*")
+            ),
+            Cause::Immutable => "use another tag: the tags of the repository are immutable, and \
+                                 this one is another image's. For a tool that has to move it, \
+                                 write it in platform.yaml and run push-ecr with --repair once: \
+                                 `mutable-tags: [\"sha256-*\"]` below `registry` is for lists of \
+                                 SBOMs and signatures, where the registry keeps none itself"
                 .into(),
-            Cause::Immutable => "the repository's tags are immutable, and this one is another image's. Where a tool has to move it, say so \
-                                 in platform.yaml, and run push-ecr with --repair once: `mutable-tags: [\"sha256-*\"]` below `registry` is \
-                                 for lists of SBOMs and signatures, where the registry keeps none itself"
+            Cause::Full => "let a lifecycle policy remove what no environment runs (aws ecr \
+                            put-lifecycle-policy), or ask for a higher quota in Service Quotas: \
+                            the repository is full"
                 .into(),
-            Cause::Full => "the repository holds as many images as it may: let a lifecycle policy remove what no environment runs \
-                            (aws ecr put-lifecycle-policy), or ask for a higher quota in Service Quotas"
+            Cause::Manifest => "build the image with `cicd build-image`, or with `--output \
+                                type=oci` and no other manifests in it: ECR takes OCI and Docker \
+                                images and indexes"
                 .into(),
-            Cause::Manifest => "ECR takes OCI and Docker images and indexes: build the image with `cicd build-image`, or with \
-                                `--output type=oci` and no other manifests in it"
+            Cause::Blob => "build the layout again, and let no proxy between here and ECR change \
+                            or split what is sent: ECR takes layers from one byte to 52,000 MiB, \
+                            whole"
                 .into(),
-            Cause::Blob => "ECR takes layers from one byte to 52,000 MiB, whole: build the layout again, and let no proxy between \
-                            here and ECR change or split what is sent"
-                .into(),
-            Cause::Session => "run it again; when each upload's session is over at once, a proxy between here and ECR sends \
-                               requests twice: go around it, or use a VPC endpoint"
+            Cause::Session => "run it again; if each upload's session is over at once, a proxy \
+                               between here and ECR sends requests twice: go around it, or use a \
+                               VPC endpoint"
                 .into(),
             Cause::Unknown => return None,
         })
     }
 
-    /// Whether somebody has to let us in first, and nothing is wrong with what was sent.
+    /// The fix for whoever pushes without a login.
+    pub fn anonymous_fix(self) -> Option<String> {
+        match self {
+            Cause::Repository => {
+                Some("create the repository first: this registry makes none by itself".into())
+            }
+            Cause::Permission | Cause::Forbidden | Cause::OtherAccount | Cause::Expired => Some(
+                "push to a registry that lets everybody, or to ECR through platform.yaml: this \
+                 registry wants a login, and --repository has none"
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether the registry refuses us, and not what was sent.
     pub fn is_refusal(self) -> bool {
         !matches!(
             self,
@@ -209,14 +238,14 @@ mod tests {
             (Some(418), "HTTP 418", Cause::Unknown, ""),
         ];
         for (status, words, expected, part) in cases {
-            let found = of(status, words);
+            let found = find_cause(status, words);
             assert_eq!(found, expected, "{status:?} {words}");
             let fix = found.fix("ALLOW", "CREATE").unwrap_or_default();
             assert!(fix.contains(part), "{words}: {fix}");
             assert_eq!(fix.is_empty(), expected == Cause::Unknown, "{words}");
             assert!(
                 !found.is_refusal() || status.is_some(),
-                "{words}: who says nothing may say yes next time"
+                "{words}: a lost answer refuses nothing"
             );
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! <https://distribution.github.io/distribution/spec/auth/token/>
 
-use reqwest::Url;
+use url::Url;
 
-use super::address;
 use crate::error::{Error, Result};
+use crate::http::{is_safe, may_lead};
 
 /// `Bearer realm="https://auth.example.org/token",service="registry"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +38,13 @@ impl Challenge {
         Some(Challenge { realm: realm?, service })
     }
 
-    /// Where to ask for a token that may push to `name`, and read the repository that blobs are
-    /// mounted from. The scope is ours, not the challenge's: a look-up's would be too small for the
-    /// upload behind it.
+    /// Where to ask for a token that may push to `name` at `registry`, and read the repository that
+    /// blobs are mounted from. The scope is ours, not the challenge's: a look-up's would be too
+    /// small for the upload behind it.
     ///
     /// # Errors
-    /// Refused, when the registry sends us to a place without TLS.
-    pub fn url(&self, name: &str, mount_from: Option<&str>) -> Result<Url> {
+    /// Refused, when the registry sends us to a place without TLS, or to this machine.
+    pub fn url(&self, registry: &Url, name: &str, mount_from: Option<&str>) -> Result<Url> {
         let refused = |why: &str| {
             Error::refused(format!(
                 "the registry sends us to `{}` for a token",
@@ -53,8 +53,11 @@ impl Challenge {
             .why(why)
         };
         let mut url = Url::parse(&self.realm).map_err(|error| refused(&error.to_string()))?;
-        if !address::is_safe(&url) {
+        if !is_safe(&url) {
             return Err(refused("tokens do not go over plain HTTP"));
+        }
+        if !may_lead(registry, &url) {
+            return Err(refused("it is elsewhere, and that is this machine"));
         }
         if let Some(service) = &self.service {
             url.query_pairs_mut().append_pair("service", service);
@@ -99,8 +102,11 @@ mod tests {
     fn a_token_is_asked_for_where_it_is_safe() {
         let challenge =
             |realm: &str| Challenge { realm: realm.into(), service: Some("a b".into()) };
-        let at = |realm: &str| challenge(realm).url("team/x", None);
-        let mounting = challenge("https://a/t").url("team/x", Some("team/base")).expect("a URL");
+        let registry = |text: &str| Url::parse(text).expect("a URL");
+        let (here, elsewhere) = (registry("http://localhost:5000"), registry("https://r"));
+        let at = |realm: &str| challenge(realm).url(&here, "team/x", None);
+        let mounting = challenge("https://a/t").url(&elsewhere, "team/x", Some("team/base"));
+        let mounting = mounting.expect("a URL");
         assert!(
             mounting.as_str().ends_with("Apull%2Cpush&scope=repository%3Ateam%2Fbase%3Apull"),
             "{mounting}"
@@ -110,6 +116,7 @@ mod tests {
             "https://a/t?account=1&service=a+b&scope=repository%3Ateam%2Fx%3Apull%2Cpush"
         );
         assert!(at("http://localhost:5001/t").is_ok());
+        assert!(challenge("http://localhost:5001/t").url(&elsewhere, "team/x", None).is_err());
         for realm in ["http://a/t", "file:///etc/passwd", "/token", ""] {
             assert!(at(realm).is_err(), "{realm}");
         }

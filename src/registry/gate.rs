@@ -1,4 +1,5 @@
-//! Waits for the scan of what was pushed, and says yes or no before a tag is set.
+//! The scan gate: waits for the scan of a pushed image, and judges its findings before a tag is
+//! set.
 
 use std::time::Duration;
 
@@ -6,21 +7,21 @@ use jiff::civil::Date;
 
 use super::ecr::Ecr;
 use super::origin::{Origins, Recipe};
-use super::scan::{self, Progress, Scan};
+use super::scan::{self, Progress, ScanResult};
 use crate::config::service::{OnUnsupported, Scan as Rules};
-use crate::error::{Cause, Error, Kind, Result};
+use crate::error::{Cause, Code, Error, Kind, Result};
 use crate::layout::Layout;
 use crate::report::Report;
 
-/// Between two looks. A scan takes half a minute and more.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The pause between two polls. A scan takes half a minute and more.
+const POLL: Duration = Duration::from_secs(2);
 
-/// Looks at the findings of every image in the layout: an index has none of its own.
+/// Checks the findings of every image in the layout: an index has none of its own.
 ///
 /// # Errors
-/// A gate's no, for findings and for a scan that gives none; timed out, when it does not end;
-/// refused, when we may not look.
-pub async fn pass(
+/// Gate, for findings and for a scan that returns none; timed out, if the scan does not end;
+/// refused, if we may not look.
+pub async fn check_findings(
     ecr: &Ecr,
     layout: &Layout,
     rules: &Rules,
@@ -32,56 +33,64 @@ pub async fn pass(
         let mut findings = Vec::new();
         for image in layout.manifests() {
             let found =
-                findings_of(ecr, image.descriptor.digest.as_str(), rules, report, &mut last)
+                wait_for_findings(ecr, image.descriptor.digest.as_str(), rules, report, &mut last)
                     .await?;
             let layers: Vec<String> =
                 image.layers.iter().map(|layer| layer.digest.to_string()).collect();
             let origins = Origins::of(&layers, &layout.read(&image.config)?, recipe);
-            findings.extend(found.into_iter().map(|finding| scan::told(finding, &origins)));
+            findings.extend(found.into_iter().map(|finding| scan::name_origin(finding, &origins)));
         }
         Ok(findings)
     })
     .await;
-    let findings = found.unwrap_or_else(|_| Err(too_late(ecr, rules, last)))?;
-    let judged = scan::judge(findings, rules, today());
-    report.summarise(scan::table(&judged));
-    report.detail(format!("scan: {}", scan::in_words(&judged)));
+    let findings = found.unwrap_or_else(|_| Err(explain_timeout(ecr, rules, last)))?;
+    let judged = scan::judge_findings(findings, rules, read_today());
+    report.summarise(scan::render_table(&judged));
+    report.detail(format!("scan: {}", scan::count_findings(&judged)));
     let stopping: Vec<_> = judged.iter().filter(|(_, answer)| answer.stops()).collect();
     if stopping.is_empty() {
         return Ok(());
     }
     let causes = stopping.iter().map(|(finding, answer)| Cause {
-        object: scan::object(finding),
-        reason: scan::line(finding, answer),
-        fix: scan::fix(finding),
+        object: scan::name_object(finding),
+        reason: scan::format_line(finding, answer),
+        fix: scan::suggest_fix(finding),
         ..Cause::default()
     });
     let causes: Vec<Cause> = causes.collect();
     let (finding, _) = stopping[0];
-    Err(Error::new(Kind::Gate, format!("the scan found what must not be deployed: {}", count(stopping.len(), rules)))
-        .why("the image is in the registry by its digest, and this push sets no tag")
-        .fix(format!(
-            "update the packages, or the base image that has them; where one does no harm here, say so in service.yaml:\n\
-             scan:\n  allow:\n    - {{id: {}, reason: why it does no harm here, until: {}}}",
-            finding.id,
-            today().saturating_add(jiff::Span::new().days(30))
-        ))
-        .causes(causes))
+    Err(Error::new(
+        Kind::Gate,
+        format!(
+            "the scan found what must not be deployed: {}",
+            format_count(stopping.len(), rules)
+        ),
+    )
+    .code(Code::ScanFindings)
+    .why("the image is in the registry by its digest, and this push sets no tag")
+    .fix("update the packages, or the base image that has them")
+    .fix(format!(
+        "allow a finding that does no harm here, in service.yaml:\n\
+         scan:\n  allow:\n    - {{id: {}, reason: why it does no harm here, until: {}}}",
+        finding.id,
+        read_today().saturating_add(jiff::Span::new().days(30))
+    ))
+    .causes(causes))
 }
 
-fn count(stopping: usize, rules: &Rules) -> String {
+fn format_count(stopping: usize, rules: &Rules) -> String {
     let plural = if stopping == 1 { "" } else { "s" };
     format!("{stopping} finding{plural}, {} or worse", rules.fail_on)
 }
 
-async fn findings_of(
+async fn wait_for_findings(
     ecr: &Ecr,
     image: &str,
     rules: &Rules,
     report: &Report,
     last: &mut &'static str,
 ) -> Result<Vec<scan::Finding>> {
-    let mut before: Option<Scan> = None;
+    let mut before: Option<ScanResult> = None;
     loop {
         let scan = ecr.scan(image).await?;
         let words = |why: &str| match scan.description.is_empty() {
@@ -89,26 +98,32 @@ async fn findings_of(
             false => format!("{why}: {}", scan.description),
         };
         let status = scan.status.as_deref().unwrap_or_default();
-        match scan::progress(&scan, before.as_ref()) {
+        match scan::judge_progress(&scan, before.as_ref()) {
             Progress::Done => return Ok(scan.findings),
             Progress::Unsupported if rules.unsupported == OnUnsupported::Warn => {
                 report.warn(words(&format!(
-                    "ECR does not scan {image}, and its tags are set all the same"
+                    "ECR does not scan {image}, and its tags are set without findings"
                 )));
                 return Ok(Vec::new());
             }
             Progress::Unsupported => {
-                return Err(Error::new(Kind::Gate, format!("ECR does not scan {image}")).why(words(status)).fix(
-                    "build on a base image that ECR knows, or let such images pass: `scan: {unsupported: warn}` in service.yaml",
-                ));
+                return Err(Error::new(Kind::Gate, format!("ECR does not scan {image}"))
+                    .why(words(status))
+                    .fix(
+                        "build on a base image that ECR knows, or let such images pass: `scan: \
+                         {unsupported: warn}` in service.yaml",
+                    ));
             }
             Progress::Failed => {
                 return Err(Error::new(
                     Kind::Gate,
-                    format!("the scan of {image} gives no findings"),
+                    format!("cannot read findings of {image}: its scan failed"),
                 )
                 .why(words(status))
-                .fix(format!("start it again, and run this again: {}", ecr.start_scan(image))));
+                .fix(format!(
+                    "start it again, and run this again: {}",
+                    ecr.start_scan_command(image)
+                )));
             }
             Progress::Waiting(what) => {
                 if *last != what || before.is_none() {
@@ -118,25 +133,28 @@ async fn findings_of(
             }
         }
         before = Some(scan);
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
-fn too_late(ecr: &Ecr, rules: &Rules, last: &str) -> Error {
-    Error::new(Kind::TimedOut, format!("no findings of the scan after {} s", rules.timeout.0.as_secs()))
-        .why(format!("{last}; the image is in the registry by its digest, and this push sets no tag"))
+fn explain_timeout(ecr: &Ecr, rules: &Rules, last: &str) -> Error {
+    let seconds = rules.timeout.0.as_secs();
+    Error::new(Kind::TimedOut, format!("cannot read the findings of the scan within {seconds} s"))
+        .why(format!(
+            "{last}; the image is in the registry by its digest, and this push sets no tag"
+        ))
+        .fix("run it again, or give it more time: `scan: {timeout: 15m}` in service.yaml")
         .fix(format!(
-            "run it again, or give it more time: `scan: {{timeout: 15m}}` in service.yaml. Where no scan starts, the repository does \
-             not scan on push: {}",
-            ecr.scan_on_push()
+            "if no scan starts, let the repository scan on push: {}",
+            ecr.scan_on_push_command()
         ))
 }
 
-/// Allowances end at midnight UTC.
+/// Returns the day in UTC, at whose end allowances end.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one clock of the gate; the judgement takes the day as a fact"
 )]
-fn today() -> Date {
+fn read_today() -> Date {
     jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
 }

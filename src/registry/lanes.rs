@@ -1,5 +1,5 @@
-//! How many requests are under way at a time: a few more while all goes well, half as many when the
-//! registry says it is too much (additive increase, multiplicative decrease).
+//! The number of parallel requests: one more after a round of successes, half as many if the
+//! registry throttles (additive increase, multiplicative decrease).
 //!
 //! <https://www.rfc-editor.org/rfc/rfc5681#section-3.1>
 
@@ -12,21 +12,21 @@ pub const FIRST: usize = 6;
 /// More gain nothing, and each holds a file, a connection and its buffers.
 pub const MOST: usize = 16;
 
-/// How wide the road is. Pure.
+/// The limit of parallel requests, and how it changes; without I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Width {
     lanes: usize,
-    /// Lanes that are closed as soon as who is on them has left.
+    /// Lanes that close as soon as their request ends.
     closing: usize,
-    /// How many came through since the last change.
+    /// Successes since the last change.
     passed: usize,
 }
 
-/// What becomes of a lane that somebody has left.
+/// What becomes of a lane whose request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Open,
-    /// Open, and one more beside it.
+    /// The lane stays open, and one opens beside it.
     Widened,
     Closed,
 }
@@ -34,13 +34,13 @@ enum Left {
 impl Width {
     const NEW: Width = Width { lanes: FIRST, closing: 0, passed: 0 };
 
-    /// Somebody leaves; `well` when the request succeeded.
-    fn leave(&mut self, well: bool) -> Left {
+    /// Records the end of a request.
+    fn leave(&mut self, succeeded: bool) -> Left {
         if self.closing > 0 {
             self.closing -= 1;
             return Left::Closed;
         }
-        self.passed += usize::from(well);
+        self.passed += usize::from(succeeded);
         if self.passed < self.lanes || self.lanes == MOST {
             return Left::Open;
         }
@@ -48,8 +48,8 @@ impl Width {
         Left::Widened
     }
 
-    /// The registry says it is too much. Those who are under way hear it one after the other, which
-    /// is one complaint.
+    /// Halves the limit. All requests that are under way are throttled by the same overload, which
+    /// counts once.
     fn narrow(&mut self) {
         if self.closing == 0 {
             self.closing = self.lanes / 2;
@@ -66,12 +66,12 @@ pub struct Lanes {
     free: Arc<Semaphore>,
 }
 
-/// A place on the road, until it is dropped.
+/// The right to send one request, until it is dropped.
 #[derive(Debug)]
 pub struct Lane {
     lanes: Lanes,
     permit: Option<OwnedSemaphorePermit>,
-    well: bool,
+    succeeded: bool,
 }
 
 impl Lanes {
@@ -79,30 +79,31 @@ impl Lanes {
         Lanes { width: Arc::new(Mutex::new(Width::NEW)), free: Arc::new(Semaphore::new(FIRST)) }
     }
 
-    /// Waits for a place.
+    /// Waits for a free lane.
     pub async fn enter(&self) -> Lane {
         // The semaphore is never closed.
         let permit = self.free.clone().acquire_owned().await.ok();
-        Lane { lanes: self.clone(), permit, well: false }
+        Lane { lanes: self.clone(), permit, succeeded: false }
     }
 
-    /// Half as many from now on: the registry throttles.
+    /// Halves the number of parallel requests, as the registry throttles.
     pub fn narrow(&self) {
         self.width.lock().unwrap_or_else(PoisonError::into_inner).narrow();
     }
 }
 
 impl Lane {
-    /// Leaves, and all went well.
+    /// Frees the lane after a success.
     pub fn done(mut self) {
-        self.well = true;
+        self.succeeded = true;
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
         let Some(permit) = self.permit.take() else { return };
-        let left = self.lanes.width.lock().unwrap_or_else(PoisonError::into_inner).leave(self.well);
+        let left =
+            self.lanes.width.lock().unwrap_or_else(PoisonError::into_inner).leave(self.succeeded);
         match left {
             Left::Open => drop(permit),
             Left::Widened => self.lanes.free.add_permits(1),

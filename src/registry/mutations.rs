@@ -14,12 +14,11 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::address::Address;
-use super::client::{Client, Identity};
+use super::client::{Client, Identity, Waits};
 use super::push;
 use crate::error::Kind;
 use crate::layout::tests::Draft;
 use crate::layout::{Digest, Layout};
-use crate::patience::Patience;
 use crate::report::{Format, Report, Verbosity};
 
 const CASES: u64 = 10_000;
@@ -308,7 +307,7 @@ fn ten_thousand_tampered_layouts_are_refused_or_arrive_as_their_digest_says() {
     let (mut accepted, mut pushed) = (0, 0);
     runtime.block_on(async {
         let address = Address::parse(&format!("{host}/a")).expect("an address");
-        let client = Client::open(address, Identity::Anonymous, Patience::DEFAULT, None, &report)
+        let client = Client::open(address, Identity::Anonymous, Waits::DEFAULT, None, &report)
             .await
             .expect("a client");
         let tags = ["1.0.0".to_string()];
@@ -327,9 +326,9 @@ fn ten_thousand_tampered_layouts_are_refused_or_arrive_as_their_digest_says() {
             };
             accepted += 1;
             *stored.lock().expect("lock") = Stored::default();
-            let facts = push::observe(&client, &layout, &tags).await.expect("looked");
-            let plan = push::plan(&layout, "a", &facts).expect("a plan");
-            let ended = match push::upload(&client, &layout, &plan, &report).await {
+            let facts = push::observe_push(&client, &layout, &tags).await.expect("looked");
+            let plan = push::plan_push(&layout, "a", &facts).expect("a plan");
+            let ended = match push::upload_image(&client, &layout, &plan, &report).await {
                 Ok(_) => push::set_tags(&client, &layout, &plan).await,
                 Err(error) => Err(error),
             };

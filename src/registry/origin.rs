@@ -1,7 +1,7 @@
-//! Where in an image a package comes from: from the layer that a scan names to the instruction that
+//! The origin of a package in an image: from the layer that a scan names to the instruction that
 //! made it, and its line in the Dockerfile. Pure.
 //!
-//! What is not certain is not said: a wrong line sends people searching.
+//! An uncertain origin is left out: a wrong line sends people searching.
 
 use serde_json::Value;
 
@@ -10,48 +10,47 @@ use crate::layout::steps;
 
 /// Longer instructions are cut off.
 const SHOWN: usize = 60;
-/// A longer history is not read: nobody writes such a Dockerfile, and each step is compared with
-/// each instruction.
+/// A longer history is not read, as each step is compared with each instruction.
 const MOST_STEPS: usize = 1024;
 
 /// The Dockerfile that an image was built from.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// What it is called where people see it: `Dockerfile`.
+    /// The file's name for people: `Dockerfile`.
     pub file: String,
     pub text: String,
-    /// The stage that is shipped; none: the last.
+    /// The stage that is shipped; `None` for the last.
     pub target: Option<String>,
 }
 
-/// Where each layer of an image comes from, by what a scan may call it.
+/// The origin of each layer of an image, by the names that a scan may have for it.
 #[derive(Clone, Debug, Default)]
-pub struct Origins(Vec<Layer>);
+pub struct Origins(Vec<LayerOrigin>);
 
 #[derive(Clone, Debug)]
-struct Layer {
-    /// Of the layer as it is stored, and as it is unpacked. Inspector says `sourceLayerHash` and
-    /// not of which.
+struct LayerOrigin {
+    /// The digests of the layer as it is stored, and unpacked. Inspector's `sourceLayerHash` may be
+    /// either.
     names: [String; 2],
     origin: String,
 }
 
 impl Origins {
-    /// Of an image with these layers, as they are stored, and this config.
+    /// The origins in an image with these stored layers and this config.
     pub fn of(layers: &[String], config: &[u8], recipe: Option<&Recipe>) -> Origins {
-        let mut history = steps::read(config).unwrap_or_default();
+        let mut history = steps::read_history(config).unwrap_or_default();
         if history.len() > MOST_STEPS {
             history.clear();
         }
         let config: Value = serde_json::from_slice(config).unwrap_or_default();
         let made: Vec<String> =
-            history.iter().map(|step| instruction_text(&step.created_by)).collect();
-        let steps = steps::of_layers(&history, layers.len());
-        let told = recipe.map(|recipe| told(recipe, &made));
+            history.iter().map(|step| read_instruction(&step.created_by)).collect();
+        let steps = steps::match_layers(&history, layers.len());
+        let told = recipe.map(|recipe| locate_steps(recipe, &made));
         let layers = layers.iter().enumerate().map(|(at, stored)| {
             let number = format!("layer {} of {}", at + 1, layers.len());
             let step = steps.get(at);
-            let made = step.map(|step| shown(&made[*step])).filter(|made| !made.is_empty());
+            let made = step.map(|step| describe_step(&made[*step])).filter(|made| !made.is_empty());
             let origin = match (step.and_then(|step| told.as_ref()?.get(*step)?.as_ref()), made) {
                 (Some(Place::Line(line)), _) => format!("{line} ({number})"),
                 (Some(Place::Base(image)), _) => format!("base image {image} ({number})"),
@@ -59,12 +58,13 @@ impl Origins {
                 _ => number,
             };
             let unpacked = config["rootfs"]["diff_ids"][at].as_str().unwrap_or_default();
-            Layer { names: [stored.clone(), unpacked.to_string()], origin }
+            LayerOrigin { names: [stored.clone(), unpacked.to_string()], origin }
         });
         Origins(layers.collect())
     }
 
-    /// Where the layer comes from that a scan calls `hash`; none when the image has no such layer.
+    /// Finds the origin of the layer that a scan calls `hash`; `None` if the image has no such
+    /// layer.
     pub fn find(&self, hash: &str) -> Option<&str> {
         let layer = self
             .0
@@ -78,35 +78,35 @@ impl Origins {
 enum Place {
     /// `Dockerfile:12: COPY a b`
     Line(String),
-    /// It was there before the first instruction: the image that the Dockerfile begins with.
+    /// The base image, which the Dockerfile begins with.
     Base(String),
 }
 
-/// Where each step of the history stands in the Dockerfile. BuildKit writes one for each
-/// instruction of the stages that are shipped, so that all of them together are the end of the
-/// history: when they fit, everything before is the base image's. When they do not (other tools,
-/// instructions of the base for whoever builds on it), an instruction that fits just one step is
-/// that.
-fn told(recipe: &Recipe, made: &[String]) -> Vec<Option<Place>> {
+/// Locates each step of the history in the Dockerfile.
+///
+/// BuildKit writes one step for each instruction of the shipped stages, so that they are the end of
+/// the history, and everything before is the base image's. If they do not fit (another tool,
+/// instructions of the base), an instruction that fits just one step is that step.
+fn locate_steps(recipe: &Recipe, made: &[String]) -> Vec<Option<Place>> {
     let parsed = Dockerfile::parse(&recipe.text);
     let mut stages = parsed.shipped(recipe.target.as_deref());
     stages.reverse();
     let instructions: Vec<&Instruction> =
         stages.iter().flat_map(|stage| stage.instructions).collect();
     let line = |one: &Instruction| {
-        let text = cut(&squeezed(&format!("{} {}", one.keyword, one.text)));
+        let text = cut_text(&squeeze_text(&format!("{} {}", one.keyword, one.text)));
         Place::Line(format!("{}:{}: {text}", recipe.file, one.line))
     };
     let before = made.len().checked_sub(instructions.len()).filter(|_| !instructions.is_empty());
     let fitting = before.filter(|before| {
-        instructions.iter().zip(&made[*before..]).all(|(one, step)| fits(one, step))
+        instructions.iter().zip(&made[*before..]).all(|(one, step)| fits_step(one, step))
     });
     if let (Some(before), Some(first)) = (fitting, stages.first()) {
         let base = std::iter::repeat_n(Some(Place::Base(first.base.clone())), before);
         return base.chain(instructions.iter().map(|one| Some(line(one)))).collect();
     }
     let only = |step: &String| {
-        let mut same = instructions.iter().filter(|one| says_much(one) && fits(one, step));
+        let mut same = instructions.iter().filter(|one| says_much(one) && fits_step(one, step));
         let twice = made.iter().filter(|other| *other == step).count() > 1;
         match (same.next(), same.next()) {
             (Some(one), None) if !twice => Some(line(one)),
@@ -116,15 +116,17 @@ fn told(recipe: &Recipe, made: &[String]) -> Vec<Option<Place>> {
     made.iter().map(only).collect()
 }
 
-/// Whether an instruction can have been this step. What a shell or BuildKit fills in is not
+/// Whether an instruction can have made a step. Text that a shell or BuildKit fills in is not
 /// compared.
-fn fits(one: &Instruction, made: &str) -> bool {
+fn fits_step(one: &Instruction, made: &str) -> bool {
     let (keyword, rest) = made.split_once(' ').unwrap_or((made, ""));
     keyword == one.keyword
-        && (!says_much(one) || rest == text(one) || rest.ends_with(&format!(" {}", text(one))))
+        && (!says_much(one)
+            || rest == squeeze_commands(one)
+            || rest.ends_with(&format!(" {}", squeeze_commands(one))))
 }
 
-/// Whether the text of an instruction stands in the history as it stands in the file.
+/// Whether the history has the text of an instruction as the file has it.
 fn says_much(one: &Instruction) -> bool {
     let plain = |text: &str| !text.contains("<<");
     match one.keyword.as_str() {
@@ -134,36 +136,36 @@ fn says_much(one: &Instruction) -> bool {
     }
 }
 
-fn text(one: &Instruction) -> String {
-    squeezed(&one.commands())
+fn squeeze_commands(one: &Instruction) -> String {
+    squeeze_text(&one.commands())
 }
 
-/// `RUN /bin/sh -c apt-get update # buildkit` without its end.
-fn instruction_text(created_by: &str) -> String {
-    squeezed(created_by.strip_suffix("# buildkit").unwrap_or(created_by))
+/// Reads the instruction of a step, without BuildKit's mark: `RUN /bin/sh -c apt-get update`.
+fn read_instruction(created_by: &str) -> String {
+    squeeze_text(created_by.strip_suffix("# buildkit").unwrap_or(created_by))
 }
 
-/// What made a layer, for people: without the shell before the commands, and without the values of
-/// build arguments, which may be what nobody should see.
-fn shown(made: &str) -> String {
+/// Describes the step of a layer for people, without the shell before the commands, and without the
+/// values of build arguments, which may be secret.
+fn describe_step(made: &str) -> String {
     let commands = made
         .split_once("/bin/sh -c ")
         .filter(|(before, _)| *before == "RUN " || before.starts_with("RUN |"));
     match commands {
-        Some((_, commands)) => cut(&format!("RUN {commands}")),
+        Some((_, commands)) => cut_text(&format!("RUN {commands}")),
         None if made.starts_with("RUN |") => "RUN …".into(),
-        None => cut(made),
+        None => cut_text(made),
     }
 }
 
-fn cut(text: &str) -> String {
+fn cut_text(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_string(),
     }
 }
 
-fn squeezed(text: &str) -> String {
+fn squeeze_text(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -317,6 +319,6 @@ mod tests {
     #[test]
     fn a_long_instruction_is_cut() {
         let long = format!("RUN /bin/sh -c {}", "ä".repeat(100));
-        assert_eq!(shown(&long).chars().count(), SHOWN + 1);
+        assert_eq!(describe_step(&long).chars().count(), SHOWN + 1);
     }
 }

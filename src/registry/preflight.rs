@@ -1,57 +1,63 @@
-//! Before anything is built: is a version's tag free, or taken by an image of this very commit?
+//! The check of a version's tag before anything is built: free, or taken by an image of this
+//! commit?
 //!
-//! The digest is not known yet, but the commit is: an image says in its config which one it was
-//! built from. Another commit is another image, which is refused now instead of after the build;
-//! the same one may give the same digest, and the push decides.
+//! The digest is not known yet, but the commit is: an image's config names the one it was built
+//! from. An image of another commit is refused now; one of the same commit is left to the push.
 
-use serde::Deserialize;
-
-use super::client::{Client, Task, accept_manifests, body};
-use super::push::MANIFEST_LIMIT;
-use crate::error::{Error, Kind, Result};
-use crate::layout::Digest;
+use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+
+use super::client::{Client, Task, read_body};
+use super::manifest::{MANIFEST_LIMIT, accept_manifests};
+use crate::error::{Error, Kind, Result};
+use crate::layout::Digest;
 
 /// <https://specs.opencontainers.org/image-spec/annotations/#pre-defined-annotation-keys>
 const REVISION: &str = "org.opencontainers.image.revision";
 
 const READ: &[&str] = &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// What a tag stands for.
+/// The image that holds a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct There {
+pub struct TaggedImage {
     pub digest: Digest,
-    /// The commit it was built from, when it says so.
+    /// The commit that the image says it was built from.
     pub revision: Option<String>,
-    /// When it was pushed, as the registry says.
+    /// The push time, if the registry says it.
     pub pushed: Option<String>,
 }
 
-/// What to do about a tag that is taken: some words to go on with. Pure.
+/// Judges a tag that is taken, without I/O. Returns some words to go on with.
 ///
 /// # Errors
-/// Refused, when it is taken by an image of another commit than `revision`.
-pub fn verdict(image: &str, there: &There, revision: &str) -> Result<String> {
+/// Refused, if the image is of another commit than `revision`.
+pub fn judge_taken_tag(image: &str, there: &TaggedImage, revision: &str) -> Result<String> {
+    let digest = &there.digest;
     let pushed = there.pushed.as_deref().map(|at| format!(", pushed {at}")).unwrap_or_default();
-    // A label that names no commit came along with a base image, or with an image from elsewhere.
+    // A label that names no commit came from a base image, or with an image from elsewhere.
     match there.revision.as_ref().filter(|revision| is_commit(revision)) {
-        None => Ok(format!("{image} is {}{pushed}, of an unknown commit: the push will compare digests", there.digest)),
-        Some(theirs) if theirs == revision => {
-            Ok(format!("{image} is {}{pushed}, of this commit: when the build gives the same, nothing is pushed", there.digest))
+        None => Ok(format!(
+            "{image} is {digest}{pushed}, of an unknown commit: the push will compare digests"
+        )),
+        Some(theirs) if theirs == revision => Ok(format!(
+            "{image} is {digest}{pushed}, of this commit: if the build returns the same, nothing \
+             is pushed"
+        )),
+        Some(theirs) => {
+            let theirs = theirs.escape_default();
+            Err(Error::refused(format!("{image} is taken by an image of another commit"))
+                .why(format!(
+                    "there: {digest}{pushed}, built from commit {theirs}; here: commit {}, not \
+                     built yet",
+                    revision.escape_default()
+                ))
+                .fix(format!(
+                    "tag the commit that {image} was released from, so that this one gets a \
+                     version of its own: git tag vX.Y.Z {theirs} && git push --tags; a version \
+                     names one image for ever"
+                )))
         }
-        Some(theirs) => Err(Error::refused(format!("{image} is taken by an image of another commit"))
-            .why(format!(
-                "there: {}{pushed}, built from commit {}; here: commit {}, not built yet",
-                there.digest,
-                theirs.escape_default(),
-                revision.escape_default()
-            ))
-            .fix(format!(
-                "a version names one image for ever: when {image} was released from its commit, tag that one, so that this one gets \
-                 a version of its own: git tag vX.Y.Z {} && git push --tags",
-                theirs.escape_default()
-            ))),
     }
 }
 
@@ -59,8 +65,8 @@ fn is_commit(revision: &str) -> bool {
     [40, 64].contains(&revision.len()) && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// All that is refused, as one error: a person is to see every tag at once.
-pub fn together(refused: Vec<Error>) -> Option<Error> {
+/// Merges all refusals into one error, so that a person sees every tag at once.
+pub fn merge_refusals(refused: Vec<Error>) -> Option<Error> {
     let mut refused = refused.into_iter();
     let first = refused.next()?;
     let others =
@@ -69,78 +75,60 @@ pub fn together(refused: Vec<Error>) -> Option<Error> {
     Some(first.why(why))
 }
 
-/// Looks what a tag stands for.
+/// Looks up the image that holds a tag; `None` if the tag is free. The commit of an image whose
+/// config may not be read is unknown: the push will tell.
 ///
 /// # Errors
-/// Refused, when the tag may not be looked for; else the registry is not well, after patience. Of
-/// which commit an image is that may not be read as a whole is not known, and no error: the push
-/// will tell.
-pub async fn look(client: &Client, tag: &str) -> Result<Option<There>> {
-    let Some(bytes) = read(client, &format!("manifests/{tag}")).await? else { return Ok(None) };
-    let digest = Digest::of(&bytes);
-    let mut document = parse(&bytes);
-    if let Some(child) = document.manifests.first() {
-        let child = Digest::parse(&child.digest)?;
-        let bytes = readable(read(client, &format!("manifests/{child}")).await)?;
-        document = parse(&bytes.unwrap_or_default());
-    }
-    let config = match &document.config {
-        Some(config) => {
-            readable(read(client, &format!("blobs/{}", Digest::parse(&config.digest)?)).await)?
-        }
-        None => None,
+/// Refused, if the tag may not be looked up; else the registry's last answer after all retries.
+pub async fn look_up_tag(client: &Client, tag: &str) -> Result<Option<TaggedImage>> {
+    let Some(mut bytes) = read_document(client, &format!("manifests/{tag}")).await? else {
+        return Ok(None);
     };
-    let config: Config = serde_json::from_slice(&config.unwrap_or_default()).unwrap_or_default();
-    Ok(Some(There {
+    let digest = Digest::of(&bytes);
+    // All images of an index are of one commit.
+    if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes)
+        && let Some(child) = index.manifests().first()
+    {
+        let child = Digest::parse(child.digest().as_ref())?;
+        let read = read_document(client, &format!("manifests/{child}")).await;
+        bytes = ignore_refusal(read)?.unwrap_or_default();
+    }
+    let config = match serde_json::from_slice::<ImageManifest>(&bytes) {
+        Ok(manifest) => {
+            let config = Digest::parse(manifest.config().digest().as_ref())?;
+            ignore_refusal(read_document(client, &format!("blobs/{config}")).await)?
+        }
+        Err(_) => None,
+    };
+    Ok(Some(TaggedImage {
         digest,
-        revision: config.config.labels.unwrap_or_default().remove(REVISION),
+        revision: read_revision(&config.unwrap_or_default()),
         pushed: None,
     }))
 }
 
-/// As much of a manifest, an index and a config as is wanted here.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Document {
-    manifests: Vec<Reference>,
-    config: Option<Reference>,
-}
-#[derive(Deserialize)]
-struct Reference {
-    digest: String,
-}
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    config: Run,
-}
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Run {
-    #[serde(rename = "Labels")]
-    labels: Option<std::collections::HashMap<String, String>>,
+/// Reads the commit from an image's config; `None` if it names none.
+fn read_revision(config: &[u8]) -> Option<String> {
+    let config: ImageConfiguration = serde_json::from_slice(config).ok()?;
+    config.labels_of_config()?.get(REVISION).cloned()
 }
 
-fn parse(bytes: &[u8]) -> Document {
-    serde_json::from_slice(bytes).unwrap_or_default()
-}
-
-async fn read(client: &Client, path: &str) -> Result<Option<Vec<u8>>> {
+async fn read_document(client: &Client, path: &str) -> Result<Option<Vec<u8>>> {
     let task = Task { attempt: format!("read {path}"), needs: READ };
     client
-        .patiently(&task, async |_| {
+        .retry(&task, async |_| {
             let headers =
                 if path.starts_with("blobs/") { HeaderMap::new() } else { accept_manifests() };
-            match client.small(Method::GET, path, headers, vec![]).await? {
-                Some(answer) => Ok(Some(body(answer, MANIFEST_LIMIT).await?)),
+            match client.send(Method::GET, path, headers, vec![]).await? {
+                Some(answer) => Ok(Some(read_body(answer, MANIFEST_LIMIT).await?)),
                 None => Ok(None),
             }
         })
         .await
 }
 
-/// None, too, for what we may not read.
-fn readable(read: Result<Option<Vec<u8>>>) -> Result<Option<Vec<u8>>> {
+/// Takes a document that may not be read for one that does not exist.
+fn ignore_refusal(read: Result<Option<Vec<u8>>>) -> Result<Option<Vec<u8>>> {
     match read {
         Err(error) if error.kind == Kind::Refused => Ok(None),
         other => other,
@@ -153,7 +141,7 @@ mod tests {
 
     #[test]
     fn another_commit_is_refused_and_both_are_named() {
-        let there = |revision: Option<&str>| There {
+        let there = |revision: Option<&str>| TaggedImage {
             digest: Digest::of(b"1"),
             revision: revision.map(str::to_string),
             pushed: Some("2026-11-01T12:00:00Z".into()),
@@ -170,7 +158,7 @@ mod tests {
             (Some(&theirs), Err(refused.as_str())),
         ];
         for (revision, expected) in cases {
-            match (verdict("h/n:1.4.0", &there(revision), &ours), expected) {
+            match (judge_taken_tag("h/n:1.4.0", &there(revision), &ours), expected) {
                 (Ok(words), Ok(part)) => assert!(words.contains(part), "{words}"),
                 (Err(error), Err(part)) => {
                     assert!(error.to_string().contains(part), "{error}");
@@ -179,6 +167,25 @@ mod tests {
                 }
                 (found, _) => panic!("{found:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_commit_is_read_from_whole_configs_only() {
+        let whole =
+            r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}"#;
+        let labels = |labels: &str| format!(r#"{whole},"config":{{"Labels":{labels}}}}}"#);
+        let cases = [
+            (labels(r#"{"org.opencontainers.image.revision":"0a1b"}"#), Some("0a1b")),
+            (labels(r#"{"org.opencontainers.image.version":"1.4.0"}"#), None),
+            (labels("null"), None),
+            (format!("{whole}}}"), None),
+            (r#"{"config":{"Labels":{"org.opencontainers.image.revision":"0a1b"}}}"#.into(), None),
+            ("[]".into(), None),
+            (String::new(), None),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(read_revision(config.as_bytes()).as_deref(), expected, "{config}");
         }
     }
 }

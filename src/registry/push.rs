@@ -1,66 +1,62 @@
-//! A layout into a repository: look what is there, decide what is missing, upload that, and set the
-//! tags last.
+//! The push of a layout: observe the repository, plan what is missing, upload it, set the tags
+//! last.
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
 
 use std::collections::{HashMap, HashSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response};
 
-use super::client::{Client, Task, accept_manifests, body};
+use super::client::{Client, Task};
 use super::lanes::MOST;
-use super::{referrers, upload};
+use super::manifest::{find_manifest, put_manifest, read_content_digest};
+use super::referrers::{enlist_referrers, list_referrers};
+use super::upload::{has_blob, upload_blob};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout, Referrer};
 use crate::report::{Bar, Report, human};
 
-/// As large as manifests may be.
-pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
-
-const LOOK_AT_MANIFEST: &[&str] = &["ecr:BatchGetImage"];
-const LOOK_AT_BLOB: &[&str] = &["ecr:BatchCheckLayerAvailability"];
+const FIND_BLOB: &[&str] = &["ecr:BatchCheckLayerAvailability"];
 const UPLOAD: &[&str] =
     &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"];
-const PUT_MANIFEST: &[&str] = &["ecr:PutImage"];
 
 /// What a repository has of a layout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Each wanted tag, and what it stands for there.
+pub struct PushFacts {
+    /// Each wanted tag, and the image that it names in the repository.
     pub tags: Vec<(String, Option<Digest>)>,
-    /// When the images of tags that are taken were pushed, where the registry says it.
+    /// The push times of the images that hold a wanted tag, if the registry says them.
     pub pushed: HashMap<Digest, String>,
-    /// The blobs and manifests that are there.
+    /// The blobs and manifests that the repository has.
     pub present: HashSet<Digest>,
     /// The referrers that are in their image's list.
     pub listed: HashSet<Digest>,
 }
 
-impl Facts {
-    /// Of a repository that is not there, or new.
-    pub fn nothing(tags: &[String]) -> Facts {
-        Facts { tags: tags.iter().map(|tag| (tag.clone(), None)).collect(), ..Facts::default() }
+impl PushFacts {
+    /// The facts of a repository that is new, or does not exist.
+    pub fn nothing(tags: &[String]) -> PushFacts {
+        let tags = tags.iter().map(|tag| (tag.clone(), None)).collect();
+        PushFacts { tags, ..PushFacts::default() }
     }
 }
 
 /// What a push does.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// To upload, the largest first, so that none is left alone at the end.
+pub struct PushPlan {
+    /// The blobs to upload, the largest first, so that none is left alone at the end.
     pub blobs: Vec<Descriptor>,
-    /// To put by digest, in this order: each behind what it refers to.
+    /// The manifests and indexes to put by digest, each behind what it refers to.
     pub documents: Vec<Descriptor>,
-    /// To put behind the image that they refer to, or only to see that they are in its list.
+    /// The referrers to put behind their image, or only to add to its list.
     pub referrers: Vec<Referrer>,
-    /// To set, when all else is there.
+    /// The tags to set at the end.
     pub tags: Vec<String>,
     pub upload_bytes: u64,
     pub skip_bytes: u64,
 }
 
-impl Plan {
+impl PushPlan {
     pub fn is_nothing(&self) -> bool {
         self.blobs.is_empty()
             && self.documents.is_empty()
@@ -68,10 +64,10 @@ impl Plan {
             && self.tags.is_empty()
     }
 
-    /// What it would do, for people.
+    /// What the push would do, for people.
     pub fn in_words(&self) -> String {
         if self.is_nothing() {
-            return "would do nothing: all of it is there".into();
+            return "would do nothing: the repository has all of it".into();
         }
         let count = |number: usize, of: &str| {
             format!("{number} {of}{}", if number == 1 { "" } else { "s" })
@@ -88,20 +84,20 @@ impl Plan {
     }
 }
 
-/// Decides what to push. Pure.
+/// Decides what to push, without I/O.
 ///
 /// # Errors
-/// Refused, when a tag stands for another image: all such tags, with both digests.
-pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
+/// Refused, if a tag names another image: all such tags, with both digests.
+pub fn plan_push(layout: &Layout, repository: &str, facts: &PushFacts) -> Result<PushPlan> {
     let root = &layout.root().digest;
     let taken = facts.tags.iter().filter_map(|(tag, there)| {
         there.as_ref().filter(|there| *there != root).map(|there| (tag, there))
     });
     let taken: Vec<String> = taken
-        .map(|(tag, there)| conflict(repository, tag, there, facts.pushed.get(there), root))
+        .map(|(tag, there)| format_conflict(repository, tag, there, facts.pushed.get(there), root))
         .collect();
     if !taken.is_empty() {
-        return Err(tag_refused(taken.join("\n")));
+        return Err(refuse_tags(taken.join("\n")));
     }
     let missing = |one: &&Descriptor| !facts.present.contains(&one.digest);
     let referring = layout.referrers().iter();
@@ -120,7 +116,7 @@ pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
         documents.iter().chain(referrers.iter().map(|one| &one.descriptor).filter(missing));
     let upload_bytes =
         blobs.iter().chain(manifests).fold(0_u64, |sum, one| sum.saturating_add(one.size));
-    Ok(Plan {
+    Ok(PushPlan {
         blobs,
         documents,
         referrers,
@@ -135,7 +131,7 @@ pub fn plan(layout: &Layout, repository: &str, facts: &Facts) -> Result<Plan> {
     })
 }
 
-fn conflict(
+fn format_conflict(
     repository: &str,
     tag: &str,
     there: &Digest,
@@ -146,31 +142,34 @@ fn conflict(
     format!("{repository}:{tag} is {there}{pushed} there, and {ours} here")
 }
 
-fn tag_refused(why: String) -> Error {
-    Error::refused("a tag is taken by another image, and tags are not moved")
+fn refuse_tags(why: String) -> Error {
+    Error::refused("cannot set the tags: another image has one, and tags are not moved")
         .why(why)
         .fix(
-            "a version names one image for ever: when the sources changed, tag the released commit (`git tag v1.2.3 && git push \
-             --tags`) so that the next one gets its own version; when they are the same, look for what makes the build differ (a \
-             base image's tag, a time)",
+            "if the sources changed, tag the released commit (`git tag v1.2.3 && git push \
+             --tags`), so that the next one gets its own version: a version names one image for \
+             ever",
+        )
+        .fix(
+            "if they are the same, look for what makes the build differ (a base image's tag, a \
+             time)",
         )
 }
 
-/// Looks what the repository has: the tags first, and of an image that is there as a whole nothing
-/// else.
+/// Observes what the repository has: the tags first, and nothing else of an image that is complete.
 ///
 /// # Errors
-/// Refused, when we may not look.
-pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Result<Facts> {
+/// Refused, if we may not look.
+pub async fn observe_push(client: &Client, layout: &Layout, tags: &[String]) -> Result<PushFacts> {
     let tags = stream::iter(tags.to_vec()).map(async |tag| {
         let lane = client.lanes().enter().await;
-        let digest = manifest(client, &tag).await?;
+        let digest = find_manifest(client, &tag).await?;
         lane.done();
         Ok::<_, Error>((tag, digest))
     });
     let tags: Vec<(String, Option<Digest>)> = tags.buffered(MOST).try_collect().await?;
     let root = &layout.root().digest;
-    let mut facts = Facts { tags, ..Facts::default() };
+    let mut facts = PushFacts { tags, ..PushFacts::default() };
     for taken in
         facts.tags.iter().filter_map(|(_, there)| there.as_ref()).filter(|there| *there != root)
     {
@@ -178,14 +177,14 @@ pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Resul
     }
     let whole = facts.tags.iter().any(|(_, there)| there.as_ref() == Some(root));
     if !whole && facts.tags.iter().any(|(_, there)| there.is_some()) {
-        // It will be refused: what the registry has of it does not matter any more.
+        // The push is refused anyway: what the registry has of the image does not matter.
         return Ok(facts);
     }
-    let whole = whole || manifest(client, root.as_str()).await?.is_some();
+    let whole = whole || find_manifest(client, root.as_str()).await?.is_some();
     let mut looks: Vec<(&Descriptor, bool)> = Vec::new();
     for referrer in layout.referrers() {
         if whole
-            && referrers::list(client, &referrer.subject).await?.has(&referrer.descriptor.digest)
+            && list_referrers(client, &referrer.subject).await?.has(&referrer.descriptor.digest)
         {
             facts.listed.insert(referrer.descriptor.digest.clone());
         }
@@ -195,7 +194,7 @@ pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Resul
     let own = layout.blobs().map(|blob| (blob, true));
     let own = own.chain(layout.documents().iter().map(|document| (document, false)));
     if whole {
-        // A registry takes a manifest only when all that it refers to is there.
+        // A registry takes a manifest only if it has all that the manifest refers to.
         facts.present.extend(own.map(|(one, _)| one.digest.clone()));
     } else {
         looks.extend(own.filter(|(one, _)| one.digest != *root));
@@ -203,9 +202,9 @@ pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Resul
     let looks = stream::iter(looks).map(async |(one, is_blob)| {
         let lane = client.lanes().enter().await;
         let there = if is_blob {
-            blob(client, one).await?
+            find_blob(client, one).await?
         } else {
-            manifest(client, one.digest.as_str()).await?.is_some()
+            find_manifest(client, one.digest.as_str()).await?.is_some()
         };
         lane.done();
         Ok::<_, Error>(there.then(|| one.digest.clone()))
@@ -215,53 +214,57 @@ pub async fn observe(client: &Client, layout: &Layout, tags: &[String]) -> Resul
     Ok(facts)
 }
 
-/// Uploads what was planned, by digest: there is no tag of it yet. Gives the bytes that another
-/// repository had.
+/// Uploads what was planned, by digest and without a tag. Returns the bytes that were mounted from
+/// another repository.
 ///
 /// # Errors
-/// Whatever could not be put, after patience; bad input, when the layout's bytes are not what their
-/// digests say.
-pub async fn upload(client: &Client, layout: &Layout, plan: &Plan, report: &Report) -> Result<u64> {
+/// The registry's last answer after all retries; bad input, if the layout's bytes differ from their
+/// digests.
+pub async fn upload_image(
+    client: &Client,
+    layout: &Layout,
+    plan: &PushPlan,
+    report: &Report,
+) -> Result<u64> {
     let bar = report.bytes("push", plan.upload_bytes);
     let uploaded = upload_all(client, layout, plan, &bar).await;
     bar.finish();
     uploaded
 }
 
-async fn upload_all(client: &Client, layout: &Layout, plan: &Plan, bar: &Bar) -> Result<u64> {
+async fn upload_all(client: &Client, layout: &Layout, plan: &PushPlan, bar: &Bar) -> Result<u64> {
     let uploads = stream::iter(&plan.blobs).map(async |blob| {
         let task = Task { attempt: format!("upload {}", blob.digest), needs: UPLOAD };
         let lane = client.lanes().enter().await;
-        let mounted = upload::blob(client, layout, blob, &task, bar).await?;
+        let mounted = upload_blob(client, layout, blob, &task, bar).await?;
         lane.done();
         Ok::<_, Error>(if mounted { blob.size } else { 0 })
     });
     let mounted: Vec<u64> = uploads.buffer_unordered(MOST).try_collect().await?;
     for document in &plan.documents {
-        put_manifest(client, layout, document, document.digest.as_str()).await?;
+        put_document(client, layout, document, document.digest.as_str()).await?;
         bar.add(document.size);
     }
     let mut unlisted = Vec::new();
     for referrer in &plan.referrers {
         // A registry that keeps the list says so in its answer.
-        if !put_manifest(client, layout, &referrer.descriptor, referrer.descriptor.digest.as_str())
-            .await?
-        {
+        let digest = referrer.descriptor.digest.as_str();
+        if !put_document(client, layout, &referrer.descriptor, digest).await? {
             unlisted.push(referrer);
         }
         bar.add(referrer.descriptor.size);
     }
-    referrers::enlist(client, &unlisted).await?;
+    enlist_referrers(client, &unlisted).await?;
     Ok(mounted.iter().sum())
 }
 
-/// Sets the tags. Each is set only when all that it stands for is there, so that an interrupted
-/// push leaves no tag of a partial image.
+/// Sets the tags of an image that is complete, so that an interrupted push leaves no tag of a
+/// partial one.
 ///
 /// # Errors
-/// Refused, when somebody took a tag meanwhile; else what the registry says. The tags before it
-/// stay, and are named: a registry sets one at a time.
-pub async fn set_tags(client: &Client, layout: &Layout, plan: &Plan) -> Result<()> {
+/// Refused, if somebody took a tag meanwhile; else the registry's answer. The tags before it stay,
+/// and are named: a registry sets one at a time.
+pub async fn set_tags(client: &Client, layout: &Layout, plan: &PushPlan) -> Result<()> {
     for (index, tag) in plan.tags.iter().enumerate() {
         set_tag(client, layout, tag).await.map_err(|error| match &plan.tags[..index] {
             [] => error,
@@ -277,101 +280,58 @@ pub async fn set_tags(client: &Client, layout: &Layout, plan: &Plan) -> Result<(
     Ok(())
 }
 
-/// Sets a tag that was free when we looked. It is looked at again: an upload takes its time, and a
-/// registry whose tags can be moved would move it without a word.
+/// Sets a tag that was free before the upload. It is looked up again, as a registry with mutable
+/// tags would move it without a word.
 async fn set_tag(client: &Client, layout: &Layout, tag: &str) -> Result<()> {
     let (root, repository) = (layout.root(), client.address().shown());
     let taken = async |there: Digest| match there == root.digest {
         true => Ok(()),
         false => {
             let pushed = client.pushed(&there).await;
-            Err(tag_refused(conflict(&repository, tag, &there, pushed.as_ref(), &root.digest)))
+            Err(refuse_tags(format_conflict(
+                &repository,
+                tag,
+                &there,
+                pushed.as_ref(),
+                &root.digest,
+            )))
         }
     };
-    if let Some(there) = manifest(client, tag).await? {
+    if let Some(there) = find_manifest(client, tag).await? {
         return taken(there).await;
     }
-    let Err(error) = put_manifest(client, layout, root, tag).await else { return Ok(()) };
-    // An immutable tag that somebody else just set: to the same image, that is what we wanted.
-    match manifest(client, tag).await {
+    let Err(error) = put_document(client, layout, root, tag).await else { return Ok(()) };
+    // Somebody else may just have set the immutable tag to the same image, as we wanted.
+    match find_manifest(client, tag).await {
         Ok(Some(there)) => taken(there).await,
         _ => Err(error),
     }
 }
 
-/// Puts a manifest or an index of the layout under its digest or a tag; gives whether the registry
-/// has listed what it refers to.
-async fn put_manifest(
+/// Puts a manifest or an index of the layout under its digest or a tag. Returns whether the
+/// registry listed it as a referrer.
+async fn put_document(
     client: &Client,
     layout: &Layout,
     document: &Descriptor,
     reference: &str,
 ) -> Result<bool> {
-    let answer = put(client, &document.media_type, reference, layout.read(document)?).await?;
-    // A registry that stores other bytes than we sent would be deployed from by our digest in vain.
-    match answer.as_ref().and_then(content_digest) {
+    let bytes = layout.read(document)?;
+    let answer = put_manifest(client, &document.media_type, reference, bytes).await?;
+    // Nobody could deploy by our digest from a registry that stores other bytes.
+    match answer.as_ref().and_then(read_content_digest) {
         Some(stored) if stored != document.digest => Err(Error::unexpected(format!(
-            "{} stored {reference} as {stored}, and it is {}",
-            client.address().shown(),
-            document.digest
-        ))),
+            "cannot put {reference} at {}",
+            client.address().shown()
+        ))
+        .why(format!("it was stored as {stored}, and is {}", document.digest))),
         _ => Ok(answer.is_some_and(|answer| answer.headers().contains_key("oci-subject"))),
     }
 }
 
-/// Puts a manifest.
-///
-/// # Errors
-/// What the registry says, after patience.
-pub async fn put(
-    client: &Client,
-    media_type: &str,
-    reference: &str,
-    bytes: Vec<u8>,
-) -> Result<Option<Response>> {
-    let task = Task { attempt: format!("put manifest {reference}"), needs: PUT_MANIFEST };
-    let media_type = HeaderValue::from_str(media_type)
-        .map_err(|_| Error::unexpected(format!("`{media_type}` cannot be a header")))?;
-    client
-        .patiently(&task, async |_| {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]);
-            client
-                .small(Method::PUT, &format!("manifests/{reference}"), headers, bytes.clone())
-                .await
-        })
-        .await
-}
-
-/// The digest of the manifest that `reference` stands for; none when there is none.
-async fn manifest(client: &Client, reference: &str) -> Result<Option<Digest>> {
-    let task = Task { attempt: format!("find {reference}"), needs: LOOK_AT_MANIFEST };
-    let path = format!("manifests/{reference}");
-    client
-        .patiently(&task, async |_| {
-            let Some(head) = client.small(Method::HEAD, &path, accept_manifests(), vec![]).await?
-            else {
-                return Ok(None);
-            };
-            if let Some(digest) = content_digest(&head) {
-                return Ok(Some(digest));
-            }
-            // Not every registry says it in the header.
-            let Some(answer) = client.small(Method::GET, &path, accept_manifests(), vec![]).await?
-            else {
-                return Ok(None);
-            };
-            Ok(Some(Digest::of(&body(answer, MANIFEST_LIMIT).await?)))
-        })
-        .await
-}
-
-async fn blob(client: &Client, blob: &Descriptor) -> Result<bool> {
-    let task = Task { attempt: format!("find {}", blob.digest), needs: LOOK_AT_BLOB };
-    client.patiently(&task, async |_| upload::is_there(client, &blob.digest).await).await
-}
-
-fn content_digest(answer: &Response) -> Option<Digest> {
-    Digest::parse(answer.headers().get("docker-content-digest")?.to_str().ok()?).ok()
+async fn find_blob(client: &Client, blob: &Descriptor) -> Result<bool> {
+    let task = Task { attempt: format!("find {}", blob.digest), needs: FIND_BLOB };
+    client.retry(&task, async |_| has_blob(client, &blob.digest).await).await
 }
 
 #[cfg(test)]
@@ -415,7 +375,7 @@ mod tests {
         let cases = [
             (
                 "nothing",
-                Facts { tags: tag(None), ..Facts::default() },
+                PushFacts { tags: tag(None), ..PushFacts::default() },
                 3,
                 1,
                 1,
@@ -424,7 +384,11 @@ mod tests {
             ),
             (
                 "a layer",
-                Facts { tags: tag(None), present: HashSet::from([large]), ..Facts::default() },
+                PushFacts {
+                    tags: tag(None),
+                    present: HashSet::from([large]),
+                    ..PushFacts::default()
+                },
                 2,
                 1,
                 1,
@@ -433,7 +397,7 @@ mod tests {
             ),
             (
                 "all but the tag",
-                Facts { tags: tag(None), present: all.clone(), ..Facts::default() },
+                PushFacts { tags: tag(None), present: all.clone(), ..PushFacts::default() },
                 0,
                 0,
                 1,
@@ -442,17 +406,17 @@ mod tests {
             ),
             (
                 "all",
-                Facts { tags: tag(Some(&root)), present: all, ..Facts::default() },
+                PushFacts { tags: tag(Some(&root)), present: all, ..PushFacts::default() },
                 0,
                 0,
                 0,
                 layout.size(),
                 "would do nothing",
             ),
-            ("no tag wanted", Facts::default(), 3, 1, 0, 0, "would upload 3 blobs"),
+            ("no tag wanted", PushFacts::default(), 3, 1, 0, 0, "would upload 3 blobs"),
         ];
         for (case, facts, blobs, documents, tags, skipped, words) in cases {
-            let plan = plan(&layout, "r", &facts).expect(case);
+            let plan = plan_push(&layout, "r", &facts).expect(case);
             let counts = (plan.blobs.len(), plan.documents.len(), plan.tags.len(), plan.skip_bytes);
             assert_eq!(counts, (blobs, documents, tags, skipped), "{case}");
             assert_eq!(plan.upload_bytes + plan.skip_bytes, layout.size(), "{case}");
@@ -471,7 +435,8 @@ mod tests {
         let (ours, other) = (layout.root().digest.clone(), Digest::of(b"other"));
         let tags = [("a", None), ("b", Some(&other)), ("c", Some(&ours)), ("d", Some(&other))];
         let tags = tags.map(|(tag, there)| (tag.to_string(), there.cloned())).to_vec();
-        let error = plan(&layout, "h/n", &Facts { tags, ..Facts::default() }).expect_err("taken");
+        let error = plan_push(&layout, "h/n", &PushFacts { tags, ..PushFacts::default() })
+            .expect_err("taken");
         let lines: Vec<String> =
             ["b", "d"].map(|tag| format!("h/n:{tag} is {other} there, and {ours} here")).to_vec();
         assert_eq!((error.kind, error.why), (crate::error::Kind::Refused, Some(lines.join("\n"))));

@@ -1,50 +1,52 @@
-//! The repository that is pushed to: created when it is not there, compared with how it should be,
-//! and repaired when that is asked for. [`plan`] decides, [`lifecycle`] on what is kept.
+//! The repository that is pushed to: created if it is missing, compared with its settings, and
+//! repaired on request. [`plan`] decides, [`lifecycle`] decides what is kept.
 
+pub mod drift;
 pub mod lifecycle;
 pub mod plan;
 
-use super::ecr::{Ecr, There};
+use super::ecr::{Ecr, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::report::Report;
-use lifecycle::Images;
-use plan::{Change, Facts, Repair, Scanned, Settings};
+use drift::Change;
+use lifecycle::ImageList;
+use plan::{Repair, RepositoryFacts, RepositorySettings, Scanned};
 
 const DESCRIBE: &str = "ecr:DescribeRepositories";
 const LIFECYCLE: &str = "ecr:GetLifecyclePolicy";
 const TAGS: &str = "ecr:ListTagsForResource";
 const SCANNING: &str = "ecr:BatchGetRepositoryScanningConfiguration";
 
-/// Looks at what its description does not tell. What may not be looked at stays unknown, and is
-/// warned of.
+/// Reads what the repository's description lacks. What may not be read stays unknown, with a
+/// warning.
 ///
 /// # Errors
-/// With `repair`: refused, with the IAM action, when we may not look; nothing is repaired by guess.
-pub async fn look(
+/// With `repair`: refused, with the IAM statement, if we may not look; nothing is repaired by
+/// guess.
+pub async fn complete_facts(
     ecr: &Ecr,
-    there: There,
-    settings: &Settings,
+    presence: Presence,
+    settings: &RepositorySettings,
     repair: bool,
     report: &Report,
-) -> Result<There> {
-    let mut facts = match there {
-        There::Yes(facts) => facts,
-        There::Perhaps if repair => {
-            return Err(Error::refused(format!(
-                "{} cannot be repaired: it may not be described",
-                ecr.name()
-            ))
-            .fix(ecr.permission(&[DESCRIBE, LIFECYCLE, TAGS, SCANNING])));
+) -> Result<Presence> {
+    let allow = || ecr.allow_fix(&[DESCRIBE, LIFECYCLE, TAGS, SCANNING]);
+    let mut facts = match presence {
+        Presence::Present(facts) => facts,
+        Presence::Unknown if repair => {
+            return Err(Error::refused(format!("cannot repair {}", ecr.name()))
+                .why("it may not be described")
+                .fix(allow()));
         }
-        There::Perhaps => {
+        Presence::Unknown => {
             report.warn(format!(
                 "{} may not be described: whether it is as platform.yaml says is not known; {}",
                 ecr.name(),
-                ecr.permission(&[DESCRIBE, LIFECYCLE, TAGS, SCANNING])
+                allow()
             ));
-            return Ok(There::Perhaps);
+            return Ok(Presence::Unknown);
         }
-        There::No => return Ok(There::No),
+        Presence::Absent => return Ok(Presence::Absent),
     };
     let lifecycle = async {
         match settings.keep {
@@ -60,10 +62,10 @@ pub async fn look(
     };
     let (lifecycle, tags, scanned) = tokio::join!(lifecycle, ecr.tags(), scanned);
     let mut unseen = Unseen::default();
-    facts.lifecycle = unseen.sort(LIFECYCLE, lifecycle).flatten();
-    facts.tags = unseen.sort(TAGS, tags);
-    facts.scanned = unseen.sort(SCANNING, scanned).unwrap_or(Scanned::Unknown);
-    match unseen.together(ecr) {
+    facts.lifecycle = unseen.take_errors(LIFECYCLE, lifecycle).flatten();
+    facts.tags = unseen.take_errors(TAGS, tags);
+    facts.scanned = unseen.take_errors(SCANNING, scanned).unwrap_or(Scanned::Unknown);
+    match unseen.merge(ecr) {
         Some(error) if repair => return Err(error),
         Some(error) => report.warn(format!(
             "{}: whether {} is as platform.yaml says is not known; {}",
@@ -73,47 +75,47 @@ pub async fn look(
         )),
         None => {}
     }
-    Ok(There::Yes(facts))
+    Ok(Presence::Present(facts))
 }
 
-/// The looks that came to nothing, each with its IAM action.
+/// The reads that failed, each with its IAM action.
 #[derive(Default)]
 struct Unseen(Vec<(&'static str, Error)>);
 
 impl Unseen {
-    fn sort<T>(&mut self, action: &'static str, looked: Result<T>) -> Option<T> {
-        looked.map_err(|error| self.0.push((action, error))).ok()
+    fn take_errors<T>(&mut self, action: &'static str, read: Result<T>) -> Option<T> {
+        read.map_err(|error| self.0.push((action, error))).ok()
     }
 
-    /// All of them as one error, as one statement allows them all.
-    fn together(self, ecr: &Ecr) -> Option<Error> {
+    /// Merges all errors into one, as one IAM statement allows all of the actions.
+    fn merge(self, ecr: &Ecr) -> Option<Error> {
         let denied = self.0.iter().all(|(_, error)| error.kind == Kind::Refused);
         let actions: Vec<&str> = self.0.iter().map(|(action, _)| *action).collect();
         let message =
             self.0.iter().map(|(_, error)| error.message.as_str()).collect::<Vec<_>>().join("; ");
         let first = self.0.first().map(|(_, error)| error.clone())?;
-        let together = Error { message, ..first };
-        Some(if denied { together.fix(ecr.permission(&actions)) } else { together })
+        let merged = Error { message, ..first };
+        Some(if denied { merged.only_fix(ecr.allow_fix(&actions)) } else { merged })
     }
 }
 
-/// Sees to it that the repository is there, and says in what it is not as it should be; with
+/// Creates a missing repository, and reports how an existing one differs from its settings; with
 /// `repair` it changes that. With `plan` it only says what it would do.
 ///
 /// # Errors
-/// Refused, with the IAM action or the command for someone who may; and before anything is changed,
-/// when a new lifecycle policy would take images that are there now.
-pub async fn ensure(
+/// Refused, with the IAM statement or the command for someone who may. Refused before any change,
+/// if a new lifecycle policy would remove images that exist now.
+pub async fn ensure_repository(
     ecr: &Ecr,
-    there: &There,
-    settings: &Settings,
+    presence: &Presence,
+    settings: &RepositorySettings,
     repair: bool,
     plan: bool,
     report: &Report,
 ) -> Result<()> {
-    match there {
-        There::Perhaps => Ok(()),
-        There::No if plan => {
+    match presence {
+        Presence::Unknown => Ok(()),
+        Presence::Absent if plan => {
             report.detail(format!(
                 "would create the repository {}: {}",
                 ecr.name(),
@@ -121,14 +123,14 @@ pub async fn ensure(
             ));
             Ok(())
         }
-        There::No => create(ecr, settings, report).await,
-        There::Yes(facts) => {
-            let drifts = plan::drifts(facts, settings);
-            let (repairs, by_hand) = plan::sort(ecr.name(), &drifts);
+        Presence::Absent => create_repository(ecr, settings, report).await,
+        Presence::Present(facts) => {
+            let drifts = plan::find_drifts(facts, settings);
+            let (repairs, by_hand) = plan::sort_drifts(ecr.name(), &drifts);
             if repair {
                 spare_images(ecr, facts, &repairs).await?;
-                amend(ecr, &repairs, settings, plan, report).await?;
-            } else if let Some(told) = plan::warning(ecr.name(), &repairs) {
+                make_repairs(ecr, &repairs, settings, plan, report).await?;
+            } else if let Some(told) = plan::format_drift_warning(ecr.name(), &repairs) {
                 report.warn(told);
             }
             by_hand.iter().for_each(|told| report.warn(told));
@@ -137,15 +139,19 @@ pub async fn ensure(
     }
 }
 
-async fn create(ecr: &Ecr, settings: &Settings, report: &Report) -> Result<()> {
+async fn create_repository(
+    ecr: &Ecr,
+    settings: &RepositorySettings,
+    report: &Report,
+) -> Result<()> {
     if !ecr.create(settings).await? {
         report.detail(format!("another run created the repository {} a moment ago", ecr.name()));
         return Ok(());
     }
     report.detail(format!("created the repository {}: {}", ecr.name(), settings.in_words()));
     let Some(policy) = settings.lifecycle_policy() else { return Ok(()) };
-    // The image can be pushed without it: what is missing stays known, as a drift.
-    if let Err(error) = ecr.change(&Change::Lifecycle(policy), settings).await {
+    // The image can be pushed without a policy: the next push reports the drift.
+    if let Err(error) = ecr.change(&Change::Lifecycle(policy), settings, report).await {
         let fix = error.fixes.into_iter().next().or(error.why).unwrap_or_default();
         report.warn(format!(
             "{} has no lifecycle policy: {}; {fix}; then run this with --repair",
@@ -156,38 +162,36 @@ async fn create(ecr: &Ecr, settings: &Settings, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a new lifecycle policy that would take images that are there now: one of them may run.
+/// Refuses a new lifecycle policy that would remove images that exist now: one of them may run.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one clock of a repair; what is lost is decided by the time as a fact"
 )]
-async fn spare_images(ecr: &Ecr, facts: &Facts, repairs: &[Repair<'_>]) -> Result<()> {
+async fn spare_images(ecr: &Ecr, facts: &RepositoryFacts, repairs: &[Repair<'_>]) -> Result<()> {
     let Some(after) = repairs.iter().find_map(|repair| repair.change.lifecycle()) else {
         return Ok(());
     };
     let all = ecr.images().await?;
-    let children = ecr.children(&lifecycle::indexes(&all)).await?;
-    let images = Images { all, children, at: jiff::Timestamp::now() };
+    let children = ecr.children(&lifecycle::select_indexes(&all)).await?;
+    let images = ImageList { all, children, at: jiff::Timestamp::now() };
     let before = facts.lifecycle.as_ref().and_then(|before| before.as_deref());
-    // Asking the registry in between can take minutes.
+    // Reading the images can take minutes.
     if ecr.lifecycle_policy().await?.as_deref() != before {
         return Err(Error::refused(format!(
-            "somebody else just changed the lifecycle policy of {}",
+            "cannot change the lifecycle policy of {}",
             ecr.name()
         ))
-        .why("it is not what it was when this began to look")
+        .why("somebody else just changed it")
         .fix("run this again"));
     }
-    lifecycle::refusal(ecr.name(), &lifecycle::losses(before, after, &images), |verb| {
-        ecr.command(verb)
-    })
-    .map_or(Ok(()), Err)
+    let losses = lifecycle::find_losses(before, after, &images);
+    lifecycle::explain_losses(ecr.name(), &losses, |verb| ecr.command(verb)).map_or(Ok(()), Err)
 }
 
-async fn amend(
+async fn make_repairs(
     ecr: &Ecr,
     repairs: &[Repair<'_>],
-    settings: &Settings,
+    settings: &RepositorySettings,
     plan: bool,
     report: &Report,
 ) -> Result<()> {
@@ -196,7 +200,7 @@ async fn amend(
         if plan {
             report.detail(format!("would repair {name}: {what}"));
         } else {
-            ecr.change(change, settings).await?;
+            ecr.change(change, settings, report).await?;
             report.detail(format!("repaired {name}: {what}"));
         }
     }

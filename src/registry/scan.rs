@@ -1,59 +1,54 @@
-//! What an image scan of ECR means: whether it is at its end, which findings stop the image, and
-//! how they are shown. Pure.
+//! An image scan of ECR: whether it is complete, which findings stop the image, and how they are
+//! shown. Pure.
 //!
 //! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanFindings.html>
-
-use std::fmt::Write;
 
 use jiff::civil::Date;
 
 use super::origin::Origins;
 use crate::config::service::{Scan as Rules, Severity};
-use crate::report::markdown;
+use crate::report::Markdown;
 
-/// More findings than this are counted and not shown.
+/// More findings than this are counted, but not shown.
 const SHOWN: usize = 100;
 
-/// What ECR says of the scan of one image.
+/// The scan of one image, as ECR reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scan {
-    /// ECR's word for its state; none when no scan was ever started.
+pub struct ScanResult {
+    /// ECR's word for the state; `None` if no scan was ever started.
     pub status: Option<String>,
-    /// Why it is in that state, in ECR's words.
+    /// The reason for the state, in ECR's words.
     pub description: String,
-    /// Whether ECR says when it was completed.
+    /// Whether ECR reports a time of completion.
     pub completed: bool,
-    /// How many findings ECR counts. It may list them later.
+    /// The number of findings that ECR counts. It may list them later.
     pub counted: usize,
-    /// How many it lists: one may be about several packages.
+    /// The number of findings that ECR lists: one may be about several packages.
     pub listed: usize,
     pub findings: Vec<Finding>,
 }
 
-/// One weakness in one package.
+/// One vulnerability in one package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     pub severity: Severity,
     pub id: String,
     pub package: String,
     pub installed: String,
-    /// The version that has it no more; none when there is no such version yet, or the scan does
-    /// not say.
+    /// The version that fixes it; `None` if there is none yet, or the scan does not say.
     pub fixed: Option<String>,
-    /// The layer that has it: a hash, as the scan says it, and once it is [`told`] where that layer
-    /// comes from.
+    /// The layer that has it: a hash in the scan's words, and its origin after [`name_origin`].
     pub layer: Option<String>,
 }
 
-/// A finding whose layer is named by where it comes from. One that the image has not keeps its
-/// hash.
-pub fn told(finding: Finding, origins: &Origins) -> Finding {
+/// Names the origin of a finding's layer. An unknown layer keeps its hash.
+pub fn name_origin(finding: Finding, origins: &Origins) -> Finding {
     let layer = finding.layer.map(|hash| origins.find(&hash).map_or(hash.clone(), str::to_string));
     Finding { layer, ..finding }
 }
 
-/// What to do about a finding; none where nothing is known.
-pub fn fix(finding: &Finding) -> Option<String> {
+/// Suggests a fix for a finding; `None` if nothing is known.
+pub fn suggest_fix(finding: &Finding) -> Option<String> {
     let update =
         finding.fixed.as_ref().map(|fixed| format!("update {} to {fixed}", finding.package));
     let base = finding
@@ -67,33 +62,34 @@ pub fn fix(finding: &Finding) -> Option<String> {
         (Some(base), None) => format!("see whether a newer {base} is without it"),
         (None, update) => update?,
     };
-    Some(tamed(&fix))
+    Some(tame_text(&fix))
 }
 
-/// Where a scan is.
+/// The progress of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Not at its end: what is waited for.
+    /// The scan is not complete: what is waited for.
     Waiting(&'static str),
     Done,
     /// ECR does not scan such an image.
     Unsupported,
-    /// There will be no findings.
+    /// The scan will return no findings.
     Failed,
 }
 
-/// Whether the findings are all there. A basic scan that says when it was completed, and lists
-/// something, is at its end. Of all others a list is believed when the look `before` gave the same:
-/// ECR says that a scan is complete before it lists what was found, and an enhanced one stays
-/// ACTIVE while it finds more.
-pub fn progress(scan: &Scan, before: Option<&Scan>) -> Progress {
+/// Judges whether all findings are listed. A basic scan that reports a time of completion and lists
+/// something is complete.
+///
+/// Any other list is believed if the poll `before` returned the same: ECR reports that a scan is
+/// complete before it lists its findings, and an enhanced scan stays ACTIVE while it finds more.
+pub fn judge_progress(scan: &ScanResult, before: Option<&ScanResult>) -> Progress {
     let Some(status) = scan.status.as_deref() else {
         return Progress::Waiting("no scan has been started");
     };
     match status {
         "PENDING" => Progress::Waiting("the scan waits for its turn"),
         "IN_PROGRESS" => Progress::Waiting("the scan is under way"),
-        // Basic scans end in the one, enhanced ones stay in the other.
+        // Basic scans end as COMPLETE, enhanced ones stay ACTIVE.
         "COMPLETE" | "ACTIVE" if scan.listed < scan.counted => {
             Progress::Waiting("not all findings are listed yet")
         }
@@ -110,18 +106,18 @@ pub fn progress(scan: &Scan, before: Option<&Scan>) -> Progress {
     }
 }
 
-/// What becomes of a finding.
+/// The judgement on a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Stops,
-    /// service.yaml allowed it, until a day that is over.
+    /// service.yaml allowed the finding until a day that is over.
     Expired(Date),
-    /// service.yaml allows it.
+    /// service.yaml allows the finding.
     Allowed {
         until: Date,
         reason: String,
     },
-    /// It is less severe than what stops.
+    /// The finding is less severe than what stops.
     Passes,
 }
 
@@ -131,8 +127,12 @@ impl Answer {
     }
 }
 
-/// Judges findings on a day: the worst first, each once.
-pub fn judge(mut findings: Vec<Finding>, rules: &Rules, today: Date) -> Vec<(Finding, Answer)> {
+/// Judges findings on a day. The worst comes first, and each comes once.
+pub fn judge_findings(
+    mut findings: Vec<Finding>,
+    rules: &Rules,
+    today: Date,
+) -> Vec<(Finding, Answer)> {
     findings.sort_by(|one, other| other.severity.cmp(&one.severity).then_with(|| one.cmp(other)));
     findings.dedup();
     findings
@@ -153,7 +153,7 @@ pub fn judge(mut findings: Vec<Finding>, rules: &Rules, today: Date) -> Vec<(Fin
 }
 
 /// `3 findings: 1 critical, 2 low`
-pub fn in_words(judged: &[(Finding, Answer)]) -> String {
+pub fn count_findings(judged: &[(Finding, Answer)]) -> String {
     let severities = [
         Severity::Critical,
         Severity::High,
@@ -177,14 +177,14 @@ pub fn in_words(judged: &[(Finding, Answer)]) -> String {
     }
 }
 
-/// What a finding is about, as the object of a cause.
-pub fn object(finding: &Finding) -> String {
-    tamed(&format!("Package/{}", finding.package))
+/// Names what a finding is about, as the object of a cause.
+pub fn name_object(finding: &Finding) -> String {
+    tame_text(&format!("Package/{}", finding.package))
 }
 
-/// One line for a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; from
-/// base image debian:12 (layer 1 of 3)`.
-pub fn line(finding: &Finding, answer: &Answer) -> String {
+/// Formats a finding that stops: `CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; from base
+/// image debian:12 (layer 1 of 3)`.
+pub fn format_line(finding: &Finding, answer: &Answer) -> String {
     let Finding { severity, id, package, installed, fixed, layer } = finding;
     let layer = layer.as_ref().map(|layer| format!("; from {layer}")).unwrap_or_default();
     let fixed = fixed
@@ -194,19 +194,17 @@ pub fn line(finding: &Finding, answer: &Answer) -> String {
         Answer::Expired(until) => format!(" (it was allowed until {until})"),
         _ => String::new(),
     };
-    tamed(&format!("{id} ({severity}) in {package} {installed}, {fixed}{layer}{allowed}"))
+    tame_text(&format!("{id} ({severity}) in {package} {installed}, {fixed}{layer}{allowed}"))
 }
 
-/// The findings as a table in Markdown. Names come from whoever made the packages: none of them
-/// ends a cell.
-pub fn table(judged: &[(Finding, Answer)]) -> String {
-    let mut text = format!("**Scan** {}\n", in_words(judged));
+/// Renders the findings as a table. No name of a package can end a cell.
+pub fn render_table(judged: &[(Finding, Answer)]) -> Markdown {
+    let mut table = Markdown::default().own("**Scan** ").text(&count_findings(judged)).own("\n");
     if judged.is_empty() {
-        return text;
+        return table;
     }
-    text.push_str(
-        "\n| severity | finding | package | installed | fixed in | from | |\n|---|---|---|---|---|---|---|\n",
-    );
+    table = table.own("\n| severity | finding | package | installed | fixed in | from | |");
+    table = table.own("\n|---|---|---|---|---|---|---|\n");
     for (finding, answer) in judged.iter().take(SHOWN) {
         let answer = match answer {
             Answer::Stops => "stops".to_string(),
@@ -216,18 +214,20 @@ pub fn table(judged: &[(Finding, Answer)]) -> String {
         };
         let (fixed, layer) =
             (finding.fixed.as_deref().unwrap_or("–"), finding.layer.as_deref().unwrap_or("–"));
-        let cells = [&finding.id, &finding.package, &finding.installed, fixed, layer, &answer]
-            .map(|text| markdown::text(&tamed(text)));
-        let _ = writeln!(text, "| {} | {} |", finding.severity, cells.join(" | "));
+        table = table.own("| ").text(&finding.severity.to_string());
+        for cell in [&finding.id, &finding.package, &finding.installed, fixed, layer, &answer] {
+            table = table.own(" | ").text(&tame_text(cell));
+        }
+        table = table.own(" |\n");
     }
-    if judged.len() > SHOWN {
-        let _ = writeln!(text, "\n{} more are not shown.", judged.len() - SHOWN);
+    match judged.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        Some(more) => table.own("\n").text(&more.to_string()).own(" more are not shown.\n"),
+        None => table,
     }
-    text
 }
 
-/// On one line, and not endless.
-fn tamed(text: &str) -> String {
+/// Cuts a text to one line of bounded length.
+fn tame_text(text: &str) -> String {
     text.chars()
         .map(|character| if character.is_control() { ' ' } else { character })
         .take(300)
@@ -253,8 +253,14 @@ mod tests {
         }
     }
 
-    fn scan(status: &str, completed: bool, counted: usize, listed: usize) -> Scan {
-        Scan { status: Some(status.into()), completed, counted, listed, ..Scan::default() }
+    fn scan(status: &str, completed: bool, counted: usize, listed: usize) -> ScanResult {
+        ScanResult {
+            status: Some(status.into()),
+            completed,
+            counted,
+            listed,
+            ..ScanResult::default()
+        }
     }
 
     #[test]
@@ -263,8 +269,13 @@ mod tests {
         let before = empty("COMPLETE");
         let waits = Progress::Waiting("");
         let cases = [
-            ("never started", Scan::default(), None, waits.clone()),
-            ("never started, twice", Scan::default(), Some(Scan::default()), waits.clone()),
+            ("never started", ScanResult::default(), None, waits.clone()),
+            (
+                "never started, twice",
+                ScanResult::default(),
+                Some(ScanResult::default()),
+                waits.clone(),
+            ),
             ("pending", empty("PENDING"), Some(empty("PENDING")), waits.clone()),
             ("in progress", empty("IN_PROGRESS"), Some(empty("IN_PROGRESS")), waits.clone()),
             ("complete before its findings", scan("COMPLETE", false, 0, 0), None, waits.clone()),
@@ -309,7 +320,7 @@ mod tests {
             ("a word of next year", empty("SCANNED"), None, Progress::Failed),
         ];
         for (case, scan, before, expected) in cases {
-            let found = match progress(&scan, before.as_ref()) {
+            let found = match judge_progress(&scan, before.as_ref()) {
                 Progress::Waiting(_) => Progress::Waiting(""),
                 found => found,
             };
@@ -355,7 +366,8 @@ mod tests {
         ];
         for (case, text, severity, stops) in cases {
             let today = jiff::civil::date(2026, 12, 1);
-            let judged = judge(vec![finding(severity, "CVE-2026-1")], &rules(&text), today);
+            let judged =
+                judge_findings(vec![finding(severity, "CVE-2026-1")], &rules(&text), today);
             assert_eq!(judged[0].1.stops(), stops, "{case}: {judged:?}");
         }
     }
@@ -364,7 +376,7 @@ mod tests {
     fn a_finding_of_the_base_image_is_fixed_there() {
         let at = |layer: Option<&str>, fixed: Option<&str>| {
             let layer = layer.map(str::to_string);
-            fix(&Finding {
+            suggest_fix(&Finding {
                 layer,
                 fixed: fixed.map(str::to_string),
                 ..finding(Severity::High, "CVE-2026-1")
@@ -400,19 +412,19 @@ mod tests {
         evil.layer = Some("Dockerfile:3: RUN a | b (layer 2 of 2)".into());
         let low = finding(Severity::Low, "CVE-2026-1");
         let today = jiff::civil::date(2026, 12, 1);
-        let judged = judge(vec![low.clone(), evil, low], &rules("{}"), today);
-        assert_eq!(in_words(&judged), "2 findings: 1 critical, 1 low");
-        assert_eq!(object(&judged[0].0), "Package/a|b ## <img>`x`", "on one line");
+        let judged = judge_findings(vec![low.clone(), evil, low], &rules("{}"), today);
+        assert_eq!(count_findings(&judged), "2 findings: 1 critical, 1 low");
+        assert_eq!(name_object(&judged[0].0), "Package/a|b ## <img>`x`", "on one line");
         assert_eq!(
-            line(&judged[1].0, &Answer::Stops),
+            format_line(&judged[1].0, &Answer::Stops),
             "CVE-2026-1 (low) in openssl 3.0.1, no fixed version known"
         );
         assert!(
-            line(&judged[0].0, &Answer::Stops)
+            format_line(&judged[0].0, &Answer::Stops)
                 .ends_with("fixed in 3.0.2; from Dockerfile:3: RUN a | b (layer 2 of 2)")
         );
-        let table = table(&judged);
-        let rows: Vec<&str> = table.lines().filter(|line| line.contains("CVE-")).collect();
+        let table = render_table(&judged);
+        let rows: Vec<&str> = table.as_str().lines().filter(|line| line.contains("CVE-")).collect();
         assert_eq!(
             rows,
             [
@@ -420,12 +432,12 @@ mod tests {
                 "| low | CVE-2026-1 | openssl | 3.0.1 | – | – |  |"
             ]
         );
-        let many = judge(
+        let many = judge_findings(
             (0..150).map(|id| finding(Severity::High, &format!("CVE-{id}"))).collect(),
             &rules("{}"),
             today,
         );
-        assert!(super::table(&many).ends_with("\n50 more are not shown.\n"));
-        assert_eq!(super::table(&[]), "**Scan** no findings\n");
+        assert!(render_table(&many).as_str().ends_with("\n50 more are not shown.\n"));
+        assert_eq!(render_table(&[]).as_str(), "**Scan** no findings\n");
     }
 }

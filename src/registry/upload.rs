@@ -1,8 +1,7 @@
-//! One blob over the wire: a fresh session, and one request that streams the file and hashes it as
-//! it goes.
+//! The upload of one blob: a new session, and one request that streams the file and hashes it on
+//! the way.
 //!
-//! Never several PATCH requests: ECR is known to answer 201 to them and to keep the first part
-//! only.
+//! Several PATCH requests are never sent: ECR answers 201 to them, and keeps only the first part.
 //! <https://github.com/aws/containers-roadmap/issues/2831>
 
 use std::fs::File;
@@ -19,25 +18,27 @@ use futures::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode};
 
-use super::client::{Client, Fault, Task, judge, unanswered};
+use super::client::{Client, Task, check_success, explain_no_answer};
+use super::fault::Fault;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout};
 use crate::report::Bar;
 
-/// What is in memory of a file at a time.
+/// The part of a file that is in memory at a time.
 const CHUNK: u64 = 256 * 1024;
-/// A registry that has all bytes of a large blob may need a while to store it: so many times the
-/// usual stillness.
+/// The client waits this many idle timeouts for the registry to store a large blob.
 const STORING: u32 = 5;
 
-/// Uploads a blob, or has it mounted from the repository that the client was told of; gives whether
-/// it was. Each try has a session of its own and begins at the first byte; before it, it is looked
-/// whether the try before did succeed and only its answer was lost.
+/// Uploads a blob, or has it mounted from the client's `mount_from`. Returns whether it was
+/// mounted.
+///
+/// Each try has a session of its own and begins at the first byte. A retry first looks whether only
+/// the answer of the try before was lost.
 ///
 /// # Errors
-/// Bad input, when the file is not what its digest says; else what the registry says after the last
-/// try.
-pub async fn blob(
+/// Bad input, if the file differs from its digest; else the registry's last answer after all
+/// retries.
+pub async fn upload_blob(
     client: &Client,
     layout: &Layout,
     blob: &Descriptor,
@@ -46,14 +47,17 @@ pub async fn blob(
 ) -> Result<bool> {
     let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
     let mounted = client
-        .patiently(task, async |tries| {
-            if tries > 0 && is_there(client, &blob.digest).await? {
+        .retry(task, async |this| {
+            let is_retry = this.number > 1;
+            if is_retry && has_blob(client, &blob.digest).await? {
                 return Ok(false);
             }
-            // A mount that did not work is not asked for again.
-            let from = client.mount_from().filter(|_| tries == 0);
-            let Some(session) = begin(client, &blob.digest, from).await? else { return Ok(true) };
-            put(client, session, layout.blob(&blob.digest), blob, &meter).await?;
+            // A mount that failed once is not tried again.
+            let from = client.mount_from().filter(|_| !is_retry);
+            let Some(session) = open_session(client, &blob.digest, from).await? else {
+                return Ok(true);
+            };
+            put_blob(client, session, layout.blob(&blob.digest), blob, &meter).await?;
             Ok(false)
         })
         .await?;
@@ -61,17 +65,16 @@ pub async fn blob(
     Ok(mounted)
 }
 
-/// Whether the repository has a blob.
-pub async fn is_there(client: &Client, digest: &Digest) -> Result<bool, Fault> {
-    let answer =
-        client.small(Method::HEAD, &format!("blobs/{digest}"), HeaderMap::new(), vec![]).await?;
-    Ok(answer.is_some())
+/// Returns whether the repository has a blob.
+pub async fn has_blob(client: &Client, digest: &Digest) -> Result<bool, Fault> {
+    let path = format!("blobs/{digest}");
+    Ok(client.send(Method::HEAD, &path, HeaderMap::new(), vec![]).await?.is_some())
 }
 
-/// Opens an upload session; gives where the blob is put. None is, when the registry mounted the
-/// blob from the repository `from`; one that does not opens a session as usual.
+/// Opens an upload session. Returns where the blob is put; `None` if the registry mounted it from
+/// the repository `from`.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>
-async fn begin(
+async fn open_session(
     client: &Client,
     digest: &Digest,
     from: Option<&str>,
@@ -83,18 +86,18 @@ async fn begin(
     let (request, used) = client.request(Method::POST, url).await;
     let answer = request
         .header(CONTENT_LENGTH, 0)
-        .timeout(client.patience().still)
+        .timeout(client.waits().idle)
         .send()
         .await
-        .map_err(unanswered)?;
-    let answer = judge(answer, used).await?;
+        .map_err(explain_no_answer)?;
+    let answer = check_success(answer, used).await?;
     if from.is_some() && answer.status() == StatusCode::CREATED {
         return Ok(None);
     }
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let odd = |why: String| {
         Fault::Final(
-            Error::unexpected(format!("{} opens no upload session", client.address().shown()))
+            Error::unexpected(format!("cannot open an upload at {}", client.address().shown()))
                 .why(why),
         )
     };
@@ -102,7 +105,7 @@ async fn begin(
     client.address().upload(location, digest).map(Some).map_err(odd)
 }
 
-async fn put(
+async fn put_blob(
     client: &Client,
     to: reqwest::Url,
     file: PathBuf,
@@ -116,49 +119,48 @@ async fn put(
         .header(CONTENT_LENGTH, blob.size)
         .header(CONTENT_TYPE, "application/octet-stream")
         .body(body);
-    let answer = watched(request.send(), &sent, blob.size, client.patience().still).await;
-    // What is wrong with the file shows as a broken request, too: the file's own fault is the
-    // reason.
+    let answer = watch_upload(request.send(), &sent, blob.size, client.waits().idle).await;
+    // A broken file breaks the request, too: its own fault is the reason.
     if let Some(error) = sent.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(Fault::Final(error));
     }
-    judge(answer?, used).await.map(drop)
+    check_success(answer?, used).await.map(drop)
 }
 
-/// Waits for the answer as long as bytes go out. A limit for the whole request would forbid large
-/// blobs on thin lines.
-async fn watched(
+/// Waits for the answer as long as bytes go out. A timeout of the whole request would forbid large
+/// blobs on slow lines.
+async fn watch_upload(
     request: impl Future<Output = reqwest::Result<Response>>,
     sent: &Sent,
     size: u64,
-    still: Duration,
+    idle: Duration,
 ) -> Result<Response, Fault> {
     let mut request = pin!(request);
     let (mut seen, mut windows) = (0, 0);
     loop {
-        if let Ok(answer) = tokio::time::timeout(still, &mut request).await {
-            return answer.map_err(unanswered);
+        if let Ok(answer) = tokio::time::timeout(idle, &mut request).await {
+            return answer.map_err(explain_no_answer);
         }
         let now = sent.bytes.load(Ordering::Relaxed);
         windows = if now > seen { 0 } else { windows + 1 };
         seen = now;
         let allowed = if now < size { 1 } else { STORING };
         if windows >= allowed {
-            return Err(Fault::Still {
-                why: format!("nothing moved for {} s at byte {now} of {size}", still.as_secs()),
+            return Err(Fault::Stalled {
+                why: format!("nothing moved for {} s at byte {now} of {size}", idle.as_secs()),
             });
         }
     }
 }
 
-/// What one try has handed to the connection.
+/// The progress of one try.
 #[derive(Debug, Default)]
 struct Sent {
     bytes: AtomicU64,
     fault: Mutex<Option<Error>>,
 }
 
-/// The bar of a blob: it does not go back when a try begins anew.
+/// The progress bar of a blob, which does not go back if a try begins anew.
 struct Meter {
     bar: Bar,
     shown: AtomicU64,
@@ -173,14 +175,13 @@ impl Meter {
     }
 }
 
-/// The bytes of a blob's file, a chunk at a time. The last ones are handed out only when the digest
-/// of all is right, so that no registry gets the whole of something else.
+/// The bytes of a blob's file, a chunk at a time. The last chunk comes only if the digest of all is
+/// right, so that no registry gets the whole of another file.
 ///
-/// It reads where it is polled: what is in the page cache is there in less time than its hash
-/// takes, and a thread of its own was measured to be slower.
+/// Chunks are read where they are polled: a thread of its own was measured to be slower.
 struct Chunks {
     path: PathBuf,
-    /// None before the first chunk.
+    /// `None` before the first chunk.
     file: Option<File>,
     hash: Context,
     left: u64,
@@ -205,30 +206,27 @@ impl Chunks {
     fn read(&mut self) -> Result<Bytes> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => {
-                none.insert(File::open(&self.path).map_err(|error| unread(&self.path, &error))?)
-            }
+            none => none.insert(
+                File::open(&self.path).map_err(|error| explain_unreadable(&self.path, &error))?,
+            ),
         };
         let wanted = self.left.min(CHUNK);
         let mut chunk = Vec::with_capacity(wanted as usize);
         let found = file
             .take(wanted)
             .read_to_end(&mut chunk)
-            .map_err(|error| unread(&self.path, &error))?;
+            .map_err(|error| explain_unreadable(&self.path, &error))?;
         if (found as u64) < wanted {
-            return Err(unread(&self.path, &std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(explain_unreadable(&self.path, &std::io::ErrorKind::UnexpectedEof.into()));
         }
         self.hash.update(&chunk);
         self.left -= wanted;
         if self.left == 0 {
             let found = Digest::from_sha256(self.hash.clone().finish().as_ref());
             if found != self.blob.digest {
-                return Err(Error::input(format!(
-                    "the layout is broken at {}",
-                    self.path.display()
-                ))
-                .why(format!("its bytes have the digest {found}"))
-                .fix("build the image again: cicd build-image"));
+                return Err(Error::input(format!("cannot upload {}", self.path.display()))
+                    .why(format!("its bytes have the digest {found}"))
+                    .fix("build the image again: cicd build-image"));
             }
         }
         self.sent.bytes.fetch_add(wanted, Ordering::Relaxed);
@@ -253,7 +251,7 @@ impl Iterator for Chunks {
     }
 }
 
-fn unread(path: &Path, error: &std::io::Error) -> Error {
+fn explain_unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::input(format!("cannot read {}", path.display()))
         .why(error)
         .fix("build the image again: cicd build-image")
@@ -265,10 +263,10 @@ mod tests {
 
     use super::*;
     use crate::error::Kind;
-    use crate::patience::Patience;
     use crate::registry::address::Address;
-    use crate::registry::client::Identity;
+    use crate::registry::client::{Identity, Waits};
     use crate::report::{Format, Report, Verbosity};
+    use crate::retry::RetryPolicy;
 
     /// A registry that opens a session, and then neither reads nor answers.
     fn deaf() -> String {
@@ -285,8 +283,7 @@ mod tests {
                     _ => b"",
                 };
                 let _ = connection.write_all(answer);
-                // What is closed would be a reset; a POST and a HEAD are read so far that closing
-                // them is none.
+                // Closing an unread connection resets it; a POST and a HEAD are read to their end.
                 if answer.is_empty() { open.push(connection) } else { drain(connection) }
             }
         });
@@ -311,24 +308,26 @@ mod tests {
         let file = folder.path().join("layer");
         std::fs::write(&file, &bytes).expect("written");
         let report = Report::to(Box::new(std::io::sink()), Format::Json, Verbosity::Quiet, false);
-        let (pause, still) = (Duration::from_millis(1), Duration::from_millis(300));
-        let patience = Patience { again: 1, pause, longest: pause, still };
+        let pause = Duration::from_millis(1);
+        let retry =
+            RetryPolicy { attempts: 2, first_pause: pause, longest_pause: pause, jitter: 0.0 };
+        let waits = Waits { retry, idle: Duration::from_millis(300) };
         let address = Address::parse(&format!("{}/a", deaf())).expect("an address");
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let error = runtime.block_on(async {
-            let client = Client::open(address, Identity::Anonymous, patience, None, &report)
+            let client = Client::open(address, Identity::Anonymous, waits, None, &report)
                 .await
                 .expect("a client");
             let meter =
                 Arc::new(Meter { bar: report.bytes("push", blob.size), shown: AtomicU64::new(0) });
-            let task = Task { attempt: "uploading".into(), needs: &[] };
-            let once = async |_: u32| {
+            let task = Task { attempt: "upload".into(), needs: &[] };
+            let once = async |_| {
                 let session =
-                    begin(&client, &blob.digest, None).await?.expect("nothing is mounted");
-                put(&client, session, file.clone(), &blob, &meter).await
+                    open_session(&client, &blob.digest, None).await?.expect("nothing is mounted");
+                put_blob(&client, session, file.clone(), &blob, &meter).await
             };
-            client.patiently(&task, once).await.expect_err("nobody reads")
+            client.retry(&task, once).await.expect_err("nobody reads")
         });
         assert_eq!(error.kind, Kind::TimedOut, "{error}");
         assert!(

@@ -1,44 +1,44 @@
-//! The changes of a release → its notes, in GitHub's Markdown. Pure.
+//! The notes of a release from its changes, in GitHub's Markdown. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// GitHub takes no longer text.
+/// The longest text that GitHub takes, in characters.
 pub const LIMIT: usize = 125_000;
 
 /// One thing that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     pub sha: String,
-    /// The author's name, and the address that the commit has.
+    /// The author's name and e-mail address, as the commit has them.
     pub author: String,
     pub email: String,
     pub pull_request: Option<u64>,
-    /// `feat`, `fix`…, in lower case; none for a commit that is no conventional one.
+    /// `feat`, `fix`…, in lower case; `None` if the commit is no conventional one.
     pub kind: Option<String>,
     pub scope: Option<String>,
     pub breaking: bool,
     pub description: String,
-    /// What a BREAKING CHANGE footer says.
+    /// The text of a BREAKING CHANGE footer.
     pub breaking_change: Option<String>,
 }
 
-/// What the notes are of.
+/// The range of commits that the notes cover.
 #[derive(Clone, Copy, Debug)]
 pub struct Range<'a> {
     /// The repository's web address.
     pub web: &'a str,
     pub tag: &'a str,
-    /// None for the first release.
+    /// `None` for the first release.
     pub previous: Option<&'a str>,
 }
 
 const SECTIONS: [(&str, &str); 4] =
     [("feat", "Features"), ("fix", "Fixes"), ("perf", "Performance"), ("revert", "Reverts")];
 
-/// The notes: what breaks first, then by type and scope; cut off between two changes where GitHub
-/// would take no more. `accounts` says whose account a commit's author has.
-pub fn render(
+/// Renders the notes: breaking changes first, then by type and scope, cut between two changes at
+/// GitHub's limit. `accounts` has the accounts of authors by commit.
+pub fn render_notes(
     changes: &[Change],
     accounts: &BTreeMap<String, String>,
     range: &Range<'_>,
@@ -48,12 +48,12 @@ pub fn render(
         Some(previous) => {
             format!(
                 "\n**Full changelog**: [{}...{}]({web}/compare/{})\n",
-                text(previous),
-                text(tag),
-                path(&format!("{previous}...{tag}"))
+                escape_markdown(previous),
+                escape_markdown(tag),
+                escape_path(&format!("{previous}...{tag}"))
             )
         }
-        None => format!("\nThe first release: [all commits]({web}/commits/{})\n", path(tag)),
+        None => format!("\nThe first release: [all commits]({web}/commits/{})\n", escape_path(tag)),
     };
     let rank = |change: &Change| match (change.breaking, &change.kind) {
         (true, _) => 0,
@@ -82,7 +82,7 @@ pub fn render(
             };
             let _ = write!(entry, "{}### {title}\n\n", if notes.is_empty() { "" } else { "\n" });
         }
-        entry.push_str(&line(change, rank(change), accounts, web));
+        entry.push_str(&format_change(change, rank(change), accounts, web));
         let length = entry.chars().count();
         if length > left {
             let _ = writeln!(
@@ -98,13 +98,20 @@ pub fn render(
     notes + &end
 }
 
-/// `- **api:** export ([#12](…), [`4f1c2a0`](…)) by @ada`
-fn line(change: &Change, rank: usize, accounts: &BTreeMap<String, String>, web: &str) -> String {
+/// Formats a change: `- **api:** export ([#12](…), [`4f1c2a0`](…)) by @ada`.
+fn format_change(
+    change: &Change,
+    rank: usize,
+    accounts: &BTreeMap<String, String>,
+    web: &str,
+) -> String {
     // Sections of one type need not say it.
     let kind = change.kind.as_deref().filter(|_| rank > SECTIONS.len());
     let label = match (kind, change.scope.as_deref()) {
-        (Some(kind), Some(scope)) => format!("**{}({}):** ", text(kind), text(scope)),
-        (Some(one), None) | (None, Some(one)) => format!("**{}:** ", text(one)),
+        (Some(kind), Some(scope)) => {
+            format!("**{}({}):** ", escape_markdown(kind), escape_markdown(scope))
+        }
+        (Some(one), None) | (None, Some(one)) => format!("**{}:** ", escape_markdown(one)),
         (None, None) => String::new(),
     };
     let mut description = change.description.trim();
@@ -116,45 +123,46 @@ fn line(change: &Change, rank: usize, accounts: &BTreeMap<String, String>, web: 
     }
     let short: String = change.sha.chars().take(7).collect();
     links.push(format!("[`{short}`]({web}/commit/{})", change.sha));
-    let by = match account(&change.email)
+    let by = match read_account(&change.email)
         .or_else(|| accounts.get(&change.sha).cloned())
         .filter(|login| is_login(login))
     {
         Some(login) => format!(" by @{login}"),
         None if change.author.is_empty() => String::new(),
-        None => format!(" by {}", text(&change.author)),
+        None => format!(" by {}", escape_markdown(&change.author)),
     };
-    let mut line = format!("- {label}{} ({}){by}\n", text(description), links.join(", "));
+    let mut line =
+        format!("- {label}{} ({}){by}\n", escape_markdown(description), links.join(", "));
     if let Some(breaking) =
         change.breaking_change.as_deref().filter(|breaking| *breaking != description)
     {
-        let _ = writeln!(line, "\n  > {}\n", text(breaking));
+        let _ = writeln!(line, "\n  > {}\n", escape_markdown(breaking));
     }
     line
 }
 
-/// The account in the address that GitHub gives to who hides theirs:
+/// Reads the account from the address that GitHub gives to authors who hide theirs:
 /// `7+ada@users.noreply.github.com`.
-fn account(email: &str) -> Option<String> {
+fn read_account(email: &str) -> Option<String> {
     let name = email.strip_suffix("@users.noreply.github.com")?;
     Some(name.split_once('+').map_or(name, |(_, login)| login).to_string())
 }
 
-/// Whether a name can be an account that is notified. Bots' names cannot.
+/// Whether a name can be an account that GitHub notifies. The names of bots cannot.
 pub fn is_login(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 39
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
-/// Whether an author's account has to be asked for.
+/// Whether the account of a change's author must be read from GitHub.
 pub fn needs_account(change: &Change) -> bool {
-    account(&change.email).is_none()
+    read_account(&change.email).is_none()
 }
 
-/// Somebody else's words as Markdown that shows them and does nothing else: no HTML, no link or
-/// image of theirs, nobody is notified. Code between backticks stays code.
-fn text(words: &str) -> String {
+/// Escapes somebody else's words for Markdown: no HTML, no link or image of theirs, and nobody is
+/// notified. Code between backticks stays code.
+fn escape_markdown(words: &str) -> String {
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
     let words: String = words.chars().filter(|c| !c.is_control() && !TURNS.contains(c)).collect();
     let ticks = words.matches('`').count();
@@ -173,7 +181,7 @@ fn text(words: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '&' => safe.push_str("&amp;"),
             '\\' | '*' | '_' | '[' | ']' | '`' | '~' | '|' => safe.extend(['\\', c]),
-            // GitHub makes links of addresses by itself.
+            // GitHub turns addresses into links by itself.
             '/' if safe.ends_with(":/") => safe.push_str("\u{200b}/"),
             '.' if ends_with_www(&safe) => safe.push_str("\u{200b}."),
             '#' | '-' | '+' if at == 0 => safe.extend(['\\', c]),
@@ -183,7 +191,7 @@ fn text(words: &str) -> String {
     safe
 }
 
-/// Characters that turn the direction of what follows them, and so show it as something else.
+/// Characters that change the direction of the text behind them, and so disguise it.
 const TURNS: [char; 9] = [
     '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
     '\u{2069}',
@@ -195,17 +203,17 @@ fn ends_with_www(text: &str) -> bool {
         && text[text.len() - 3..].eq_ignore_ascii_case("www")
 }
 
-/// What may stand in the path of a web address as it is.
+/// The characters of a URL's path that need an escape.
 const PATH: percent_encoding::AsciiSet =
     percent_encoding::NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'/');
 
-fn path(part: &str) -> String {
+fn escape_path(part: &str) -> String {
     percent_encoding::utf8_percent_encode(part, &PATH).to_string()
 }
 
-/// `file` with an entry for `tag` above those of older versions, below a heading of what is
-/// unreleased; none when it has one already.
-pub fn changelog(file: &str, tag: &str, notes: &str) -> Option<String> {
+/// Adds an entry for `tag` to a changelog, above older versions and below unreleased changes.
+/// `None` if it has one already.
+pub fn update_changelog(file: &str, tag: &str, notes: &str) -> Option<String> {
     let heading = format!("## {tag}");
     if file.lines().any(|line| line == heading) {
         return None;
@@ -269,7 +277,7 @@ mod tests {
         let accounts = BTreeMap::from([("4f1c2a09".repeat(5), "ada".to_string())]);
         let range = Range { web: WEB, tag: "api/v1.4.0", previous: Some("api/v1.3.2") };
         assert_eq!(
-            render(&changes, &accounts, &range),
+            render_notes(&changes, &accounts, &range),
             format!(
                 "### Breaking changes\n\n- **api:** no v1 ({commit}) by @ada\n\n  > write to v2\n\n\n### Features\n\n- import ({commit}) by @ada\n\
                  - **api:** export ({commit}) by @bob\n\n### Fixes\n\n- **web:** a button ([#12]({WEB}/pull/12), {commit}) by @ada\n\n\
@@ -277,7 +285,7 @@ mod tests {
                  **Full changelog**: [api/v1.3.2...api/v1.4.0]({WEB}/compare/api/v1.3.2...api/v1.4.0)\n"
             )
         );
-        let first = render(&[], &BTreeMap::new(), &Range { previous: None, ..range });
+        let first = render_notes(&[], &BTreeMap::new(), &Range { previous: None, ..range });
         assert_eq!(
             first,
             format!("\nThe first release: [all commits]({WEB}/commits/api/v1.4.0)\n")
@@ -288,7 +296,7 @@ mod tests {
     fn long_notes_are_cut_between_changes() {
         let mut changes = vec![change("fix", "", &"ä".repeat(300)); 1000];
         changes.push(Change { breaking: true, ..change("feat", "", "it breaks") });
-        let notes = render(
+        let notes = render_notes(
             &changes,
             &BTreeMap::new(),
             &Range { web: WEB, tag: "v2.0.0", previous: Some("v1.0.0") },
@@ -318,7 +326,7 @@ mod tests {
             ("# heading\n- list \u{1b}[31m", "\\# heading - list \\[31m"),
         ];
         for (words, expected) in cases {
-            assert_eq!(text(words), expected, "{words}");
+            assert_eq!(escape_markdown(words), expected, "{words}");
         }
     }
 
@@ -330,14 +338,16 @@ mod tests {
             ("ada@example.org", None),
         ];
         for (email, expected) in cases {
-            assert_eq!(account(email).as_deref(), expected);
+            assert_eq!(read_account(email).as_deref(), expected);
         }
         let bot = Change {
             email: "49+dependabot[bot]@users.noreply.github.com".into(),
             author: "dependabot[bot]".into(),
             ..change("fix", "", "a")
         };
-        assert!(line(&bot, 2, &BTreeMap::new(), WEB).ends_with("by dependabot\\[bot\\]\n"));
+        assert!(
+            format_change(&bot, 2, &BTreeMap::new(), WEB).ends_with("by dependabot\\[bot\\]\n")
+        );
     }
 
     #[test]
@@ -351,8 +361,8 @@ mod tests {
             ),
         ];
         for (file, expected) in cases {
-            assert_eq!(changelog(file, "v2", "N\n").as_deref(), Some(expected), "{file}");
-            assert_eq!(changelog(expected, "v2", "N\n"), None);
+            assert_eq!(update_changelog(file, "v2", "N\n").as_deref(), Some(expected), "{file}");
+            assert_eq!(update_changelog(expected, "v2", "N\n"), None);
         }
     }
 }

@@ -1,29 +1,28 @@
-//! Tags as facts → what this commit's release still needs. Pure.
+//! What a commit's release still needs, decided on the tags. Pure.
 
 use semver::Version;
 
 use crate::github::repository::Tag;
 
-/// Lines of versions that are looked at to see whether a later one holds our commit: the nearest,
-/// and the newest.
+/// Minor lines in which a later version that contains our commit is looked for: the nearest, and
+/// the newest.
 const LINES: usize = 10;
 
-/// A floating tag (`v1`, `v1.4`) to be brought to our commit.
+/// A floating tag (`v1`, `v1.4`) that moves to our commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floating {
     pub name: String,
-    /// Where it stands now; none when it has to be made.
+    /// The commit of the tag now; `None` if it must be created.
     pub from: Option<String>,
 }
 
-/// The version that a tag of this prefix names. `v1` and `nightly` name none.
-pub fn version(prefix: &str, name: &str) -> Option<Version> {
+/// Parses the version that a tag of this prefix names. `v1` and `nightly` name none.
+pub fn parse_version(prefix: &str, name: &str) -> Option<Version> {
     Version::parse(name.strip_prefix(prefix)?).ok()
 }
 
-/// The tag that this commit has already: the highest one, leaving out names that can never be
-/// released.
-pub fn own<'a>(
+/// Finds the highest tag that the commit has already, without names that can never be released.
+pub fn find_own<'a>(
     tags: &'a [Tag],
     prefix: &str,
     commit: &str,
@@ -31,29 +30,31 @@ pub fn own<'a>(
 ) -> Option<(&'a Tag, Version)> {
     tags.iter()
         .filter(|tag| tag.commit == commit && !burned.contains(&tag.name))
-        .filter_map(|tag| Some((tag, version(prefix, &tag.name)?)))
+        .filter_map(|tag| Some((tag, parse_version(prefix, &tag.name)?)))
         .max_by(|(_, a), (_, b)| a.cmp(b))
 }
 
-/// The channel of a version: `beta` of `1.4.0-beta.2`, nothing of a stable one.
-pub fn channel(version: &Version) -> &str {
+/// Returns the channel of a version: `beta` of `1.4.0-beta.2`, nothing of a stable one.
+pub fn channel_of(version: &Version) -> &str {
     version.pre.as_str().split('.').next().unwrap_or_default()
 }
 
-/// The tags as they were before this commit had any, so that a second run decides what the first
-/// one did. Names that can never be released stand at no commit: they are taken, and nothing is
-/// counted from them.
-pub fn before(tags: &[Tag], commit: &str, burned: &[String]) -> Vec<Tag> {
+/// Returns the tags without those of this commit, so that a second run decides as the first did.
+///
+/// Names that can never be released stay as tags of no commit: they are taken, and no version
+/// counts from them.
+pub fn hide_own(tags: &[Tag], commit: &str, burned: &[String]) -> Vec<Tag> {
     let nowhere = |name: &String| Tag { name: name.clone(), commit: "0".repeat(commit.len()) };
     let others =
         tags.iter().filter(|tag| tag.commit != commit && !burned.contains(&tag.name)).cloned();
     others.chain(burned.iter().map(nowhere)).collect()
 }
 
-/// Tags of versions above `base` whose commits may contain ours, the nearest first: the lowest of
-/// each minor line, which stands on the branch that the line began on, and the highest. A stable
-/// version is never made needless by a prerelease.
-pub fn later<'a>(
+/// Finds tags of versions above `base` whose commits may contain ours, the nearest first.
+///
+/// Each minor line has two: the lowest, which stands on the branch that the line began on, and the
+/// highest. A prerelease never supersedes a stable version.
+pub fn find_later<'a>(
     tags: &'a [Tag],
     prefix: &str,
     commit: &str,
@@ -63,7 +64,7 @@ pub fn later<'a>(
     let mut found: Vec<(Version, &Tag)> = tags
         .iter()
         .filter(|tag| tag.commit != commit)
-        .filter_map(|tag| Some((version(prefix, &tag.name)?, tag)))
+        .filter_map(|tag| Some((parse_version(prefix, &tag.name)?, tag)))
         .filter(|(version, _)| base.is_none_or(|base| version > base))
         .filter(|(version, _)| version.pre.is_empty() || !next.pre.is_empty())
         .collect();
@@ -80,19 +81,19 @@ pub fn later<'a>(
     lines.into_iter().flat_map(ends).collect()
 }
 
-/// Whether no stable version of this prefix is higher: GitHub's "latest" is for that one only.
+/// Whether no stable version of this prefix is higher, so that GitHub calls it "latest".
 pub fn is_latest(tags: &[Tag], prefix: &str, ours: &Version) -> bool {
-    ours.pre.is_empty() && !stable(tags, prefix).any(|version| version > *ours)
+    ours.pre.is_empty() && !list_stable(tags, prefix).any(|version| version > *ours)
 }
 
-/// The floating tags that do not stand at `commit` yet and should: those in whose line `ours` is
-/// the highest stable version.
-pub fn floating(tags: &[Tag], prefix: &str, ours: &Version, commit: &str) -> Vec<Floating> {
+/// Plans the floating tags that must move to `commit`: those in whose line `ours` is the highest
+/// stable version.
+pub fn plan_floating(tags: &[Tag], prefix: &str, ours: &Version, commit: &str) -> Vec<Floating> {
     if !ours.pre.is_empty() {
         return Vec::new();
     }
     let overtaken = |line: &dyn Fn(&Version) -> bool| {
-        stable(tags, prefix).any(|version| version > *ours && line(&version))
+        list_stable(tags, prefix).any(|version| version > *ours && line(&version))
     };
     let major = |version: &Version| version.major == ours.major;
     let minor = |version: &Version| version.major == ours.major && version.minor == ours.minor;
@@ -107,9 +108,9 @@ pub fn floating(tags: &[Tag], prefix: &str, ours: &Version, commit: &str) -> Vec
     moves.collect()
 }
 
-fn stable<'a>(tags: &'a [Tag], prefix: &'a str) -> impl Iterator<Item = Version> + 'a {
+fn list_stable<'a>(tags: &'a [Tag], prefix: &'a str) -> impl Iterator<Item = Version> + 'a {
     tags.iter()
-        .filter_map(move |tag| version(prefix, &tag.name))
+        .filter_map(move |tag| parse_version(prefix, &tag.name))
         .filter(|version| version.pre.is_empty())
 }
 
@@ -146,7 +147,7 @@ mod tests {
             let (tags, burned) =
                 (tags(text), if burned.is_empty() { vec![] } else { vec![burned.to_string()] });
             assert_eq!(
-                own(&tags, "v", "c", &burned).map(|(tag, _)| tag.name.as_str()),
+                find_own(&tags, "v", "c", &burned).map(|(tag, _)| tag.name.as_str()),
                 expected,
                 "{text}"
             );
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_decided_on_is_what_was_there_before() {
         let burned = vec!["v1.2.0".to_string(), "v1.2.1".to_string()];
-        let left = before(&tags("v1.0.0=a v1.1.0=c v1.2.0=c v2.0.0=b"), "c", &burned);
+        let left = hide_own(&tags("v1.0.0=a v1.1.0=c v1.2.0=c v2.0.0=b"), "c", &burned);
         assert_eq!(shown(&left), "v1.0.0=a v2.0.0=b v1.2.0=0 v1.2.1=0");
     }
 
@@ -183,14 +184,14 @@ mod tests {
         for (text, base, next, expected) in cases {
             let (tags, next) = (tags(text), Version::parse(next).expect("a version"));
             assert_eq!(
-                shown(later(&tags, "v", "c", version("v", base).as_ref(), &next)),
+                shown(find_later(&tags, "v", "c", parse_version("v", base).as_ref(), &next)),
                 expected,
                 "{text}"
             );
         }
         let many: String = (0..50).map(|minor| format!("v1.{minor}.0=x{minor} ")).collect();
         let (many, next) = (tags(&many), Version::new(1, 3, 1));
-        let found = later(&many, "v", "c", Some(&Version::new(1, 3, 0)), &next);
+        let found = find_later(&many, "v", "c", Some(&Version::new(1, 3, 0)), &next);
         assert_eq!(found.len(), LINES);
         assert_eq!((found[0].name.as_str(), found[LINES - 1].name.as_str()), ("v1.4.0", "v1.49.0"));
     }
@@ -211,7 +212,7 @@ mod tests {
         ];
         for (text, ours, expected, latest) in cases {
             let (tags, ours) = (tags(text), Version::parse(ours).expect("a version"));
-            let moves = floating(&tags, "v", &ours, "c");
+            let moves = plan_floating(&tags, "v", &ours, "c");
             let shown: Vec<String> = moves
                 .iter()
                 .map(|m| format!("{}<{}", m.name, m.from.as_deref().unwrap_or_default()))

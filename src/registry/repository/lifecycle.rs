@@ -1,9 +1,8 @@
-//! The lifecycle policy: its rules, in what one that is there differs, and which images a new one
-//! would take. Pure.
+//! The lifecycle policy: its rules, how an existing one differs, and which images a new one would
+//! remove. Pure.
 //!
-//! ECR's preview of a policy tells the latter, too. It runs for minutes, one at a time, wants two
-//! more IAM actions, and says only what goes at once; so the images are looked at and the rules are
-//! followed here, as ECR does.
+//! The rules are followed here as ECR follows them. ECR's own preview runs for minutes, one at a
+//! time, needs two more IAM actions, and reports only what goes at once.
 //! <https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html>
 
 use std::collections::{BTreeSet, HashSet};
@@ -12,27 +11,33 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::plan::{Change, Drift, Fix};
+use super::drift::{Change, Drift, Fix};
 use crate::config::pattern;
 use crate::config::platform::Keep;
 use crate::error::Error;
 
-/// What the descriptions of our lifecycle rules begin with: rules that do not are somebody else's.
+/// The prefix of our lifecycle rules' descriptions; other rules are somebody else's.
 const OURS: &str = "cicd: ";
 /// More images than these are not named in a refusal.
 const MOST_NAMED: usize = 10;
 const DAY: i64 = 24 * 60 * 60;
 
-/// The policy as ECR reads it.
+/// Writes the policy as ECR reads it.
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html>
-pub fn policy(keep: &Keep) -> String {
-    json!({ "rules": rules(keep) }).to_string()
+pub fn write_policy(keep: &Keep) -> String {
+    json!({ "rules": list_rules(keep) }).to_string()
 }
 
-/// The rules of the policy. Each pattern has a rule of its own, as a rule takes only images that
-/// have them all.
-pub fn rules(keep: &Keep) -> Vec<Value> {
-    let rule = |description: String, selection: Value| json!({ "description": format!("{OURS}{description}"), "selection": selection, "action": { "type": "expire" } });
+/// Lists the rules of the policy. Each pattern has a rule of its own, as a rule with several takes
+/// only images that match all of them.
+pub fn list_rules(keep: &Keep) -> Vec<Value> {
+    let rule = |description: String, selection: Value| {
+        json!({
+            "description": format!("{OURS}{description}"),
+            "selection": selection,
+            "action": { "type": "expire" },
+        })
+    };
     let snapshots = keep.snapshot_tags.iter().map(|one| {
         rule(
             format!("the newest {} of {one} stay", keep.snapshots),
@@ -45,7 +50,8 @@ pub fn rules(keep: &Keep) -> Vec<Value> {
     let untagged = rule(
         format!("images without a tag stay {} days", keep.untagged.0),
         json!({
-            "tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": keep.untagged.0,
+            "tagStatus": "untagged", "countType": "sinceImagePushed",
+            "countUnit": "days", "countNumber": keep.untagged.0,
         }),
     );
     let mut rules: Vec<Value> = snapshots.chain([untagged]).collect();
@@ -55,10 +61,10 @@ pub fn rules(keep: &Keep) -> Vec<Value> {
     rules
 }
 
-/// In what the policy that is `there` (none: there is none) differs from what is wanted.
-pub fn drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
-    let wanted = rules(keep);
-    let repair = Fix::Repair(Change::Lifecycle(policy(keep)));
+/// Finds how the policy `there` differs from the settings; `there` is `None` without a policy.
+pub fn find_drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
+    let wanted = list_rules(keep);
+    let repair = Fix::Repair(Change::Lifecycle(write_policy(keep)));
     let Some(text) = there else {
         return Some(Drift {
             what: "it has no lifecycle policy: images stay for ever, and are paid for".into(),
@@ -74,17 +80,20 @@ pub fn drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
         .collect();
     if found.is_empty() || !foreign.is_empty() {
         return Some(Drift {
-            what: format!("its lifecycle policy is not ours, and stays as it is{}", risks(&foreign)),
+            what: format!(
+                "its lifecycle policy is not ours, and stays as it is{}",
+                name_risky_rules(&foreign)
+            ),
             fix: Fix::ByHand(
-                "when that is meant, say `lifecycle: off` below `registry` in platform.yaml; else remove it (aws ecr \
-                 delete-lifecycle-policy), and run this with --repair"
+                "write `lifecycle: off` below `registry` in platform.yaml, if that is meant; else \
+                 remove it (aws ecr delete-lifecycle-policy), and run this with --repair"
                     .into(),
             ),
         });
     }
     found.sort_by_key(|rule| rule["rulePriority"].as_i64());
     let same = found.len() == wanted.len()
-        && wanted.iter().zip(&found).all(|(wanted, found)| has(found, wanted));
+        && wanted.iter().zip(&found).all(|(wanted, found)| contains_all(found, wanted));
     let told = |rules: &mut dyn Iterator<Item = &Value>| {
         rules
             .filter_map(|rule| rule["description"].as_str()?.strip_prefix(OURS))
@@ -103,8 +112,8 @@ pub fn drift(keep: &Keep, there: Option<&str>) -> Option<Drift> {
     })
 }
 
-/// Which of these rules can remove a release.
-fn risks(rules: &[&Value]) -> String {
+/// Names those of the rules that can remove a release.
+fn name_risky_rules(rules: &[&Value]) -> String {
     let is_risky = |rule: &&&Value| {
         let selection = &rule["selection"];
         let list =
@@ -127,47 +136,47 @@ fn risks(rules: &[&Value]) -> String {
     }
 }
 
-/// Whether `found` says all that `wanted` does. ECR may say more than it was given.
-fn has(found: &Value, wanted: &Value) -> bool {
+/// Whether `found` contains all of `wanted`. ECR may add to what it was given.
+fn contains_all(found: &Value, wanted: &Value) -> bool {
     match wanted.as_object() {
-        Some(wanted) => wanted.iter().all(|(key, value)| has(&found[key], value)),
+        Some(wanted) => wanted.iter().all(|(key, value)| contains_all(&found[key], value)),
         None => found == wanted,
     }
 }
 
-/// An image, an index or whatever else has a manifest in a repository.
+/// An image, an index or another manifest in a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Image {
+pub struct StoredImage {
     pub digest: String,
     pub tags: Vec<String>,
-    /// Unknown counts as long ago.
+    /// An unknown time counts as long ago.
     pub pushed: Option<Timestamp>,
     pub is_index: bool,
-    /// The image that it is about, when it is an SBOM or a signature.
+    /// The image of an SBOM or a signature.
     pub subject: Option<String>,
-    /// In ECR's archive, where our rules take nothing.
+    /// Whether it is in ECR's archive, where our rules remove nothing.
     pub is_archived: bool,
 }
 
-/// All that is in a repository.
+/// All images of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    pub all: Vec<Image>,
-    /// What the indexes among them refer to.
+pub struct ImageList {
+    pub all: Vec<StoredImage>,
+    /// The digests that the indexes among them refer to.
     pub children: BTreeSet<String>,
-    /// When they were looked at.
+    /// The time at which they were listed.
     pub at: Timestamp,
 }
 
-impl Images {
-    /// Those that our rules speak of, with their places.
-    fn standard(&self) -> impl Iterator<Item = (usize, &Image)> {
+impl ImageList {
+    /// The images that our rules apply to, with their positions.
+    fn standard(&self) -> impl Iterator<Item = (usize, &StoredImage)> {
         self.all.iter().enumerate().filter(|(_, image)| !image.is_archived)
     }
 }
 
-/// The indexes whose children matter: without images that have no tag, none does.
-pub fn indexes(images: &[Image]) -> Vec<String> {
+/// Selects the indexes whose children matter: none, if every image has a tag.
+pub fn select_indexes(images: &[StoredImage]) -> Vec<String> {
     let matter = images.iter().any(|image| image.tags.is_empty() && image.subject.is_none());
     images
         .iter()
@@ -176,8 +185,8 @@ pub fn indexes(images: &[Image]) -> Vec<String> {
         .collect()
 }
 
-/// What an index refers to.
-pub fn children(manifest: &str) -> Vec<String> {
+/// Reads the digests that an index refers to.
+pub fn read_children(manifest: &str) -> Vec<String> {
     #[derive(Default, Deserialize)]
     struct Index {
         #[serde(default)]
@@ -191,16 +200,16 @@ pub fn children(manifest: &str) -> Vec<String> {
     index.manifests.into_iter().map(|child| child.digest).collect()
 }
 
-/// How a policy ends an image. The earlier, the less.
+/// When a policy removes an image, in the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// Within a day.
     Now,
-    /// On a day, although nothing else happens.
+    /// On a day, without any further push.
     On(Timestamp),
-    /// When this many more of its kind are pushed, and with it a tag that is no snapshot's.
+    /// Behind this many newer snapshots, with a tag that is no snapshot's.
     Behind(usize),
-    /// Never, or as one of many that newer ones take the place of.
+    /// Never, or as a snapshot that newer ones replace.
     AsMeant,
 }
 
@@ -217,20 +226,20 @@ impl End {
     }
 }
 
-/// A rule of ours as ECR follows it: which images, and which of them stay.
+/// A rule of ours as ECR follows it: the images that it matches, and those that stay.
 enum Rule {
     Newest { pattern: String, stay: usize },
     Untagged { days: i64 },
 }
 
-/// The rules of a policy; none, when one of them is not made as ours are.
-fn read(policy: &str) -> Option<Vec<Rule>> {
+/// Reads the rules of a policy; `None` if one of them has another form than ours.
+fn read_rules(policy: &str) -> Option<Vec<Rule>> {
     let parsed: Value = serde_json::from_str(policy).ok()?;
     let mut rules: Vec<&Value> = parsed["rules"].as_array()?.iter().collect();
     rules.sort_by_key(|rule| rule["rulePriority"].as_i64());
     let rule = |rule: &&Value| {
         let selection = &rule["selection"];
-        // One that archives, or takes from the archive, ends nothing of what ours ends.
+        // A rule that archives images, or removes archived ones, is not of our form.
         let is_standard =
             selection["storageClass"].as_str().is_none_or(|class| class == "standard");
         if !is_standard || rule["action"]["type"] != "expire" {
@@ -254,9 +263,9 @@ fn read(policy: &str) -> Option<Vec<Rule>> {
     rules.iter().map(rule).collect()
 }
 
-/// How each image ends by the rules of a policy. An image belongs to the first rule that it
-/// matches, by any of its tags; the rules behind it count it, and do not take it.
-fn ends(rules: &[Rule], images: &Images) -> Vec<End> {
+/// Follows the rules of a policy for each image. An image belongs to the first rule that any of its
+/// tags matches; later rules count it, and do not remove it.
+fn follow_rules(rules: &[Rule], images: &ImageList) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; images.all.len()];
     let is_snapshots = |tag: &String| {
         rules.iter().any(
@@ -268,7 +277,7 @@ fn ends(rules: &[Rule], images: &Images) -> Vec<End> {
         match rule {
             Rule::Newest { pattern, stay } => {
                 let is_of = |tag: &String| pattern::matches(pattern, tag);
-                let mut matching: Vec<(usize, &Image)> =
+                let mut matching: Vec<(usize, &StoredImage)> =
                     images.standard().filter(|(_, image)| image.tags.iter().any(is_of)).collect();
                 matching.sort_by_key(|(_, image)| std::cmp::Reverse(image.pushed));
                 for (place, (at, image)) in matching.into_iter().enumerate() {
@@ -298,38 +307,42 @@ fn ends(rules: &[Rule], images: &Images) -> Vec<End> {
     ends.into_iter().map(|end| end.unwrap_or(End::AsMeant)).collect()
 }
 
-/// An image that a new policy takes, and that the one before leaves alone for longer.
+/// An image that a new policy removes sooner than the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss<'a> {
-    pub image: &'a Image,
+    pub image: &'a StoredImage,
     pub end: End,
 }
 
-/// What the policy `after` takes sooner than the one `before` (none: none) does. Not among it:
-/// snapshots that newer ones will take the place of, as is meant; and what goes with another image
-/// or stays with it, as an index's children and an image's SBOM do.
-pub fn losses<'a>(before: Option<&str>, after: &str, images: &'a Images) -> Vec<Loss<'a>> {
+/// Finds the images that the policy `after` removes sooner than `before`, which is `None` without a
+/// policy.
+///
+/// Snapshots that newer ones replace are no loss, nor are the children of an index and the SBOMs of
+/// an image, which go and stay with it.
+pub fn find_losses<'a>(before: Option<&str>, after: &str, images: &'a ImageList) -> Vec<Loss<'a>> {
     let there: HashSet<&str> = images.all.iter().map(|image| image.digest.as_str()).collect();
-    let belongs = |image: &Image| {
+    let belongs = |image: &StoredImage| {
         images.children.contains(&image.digest)
             || image.subject.as_deref().is_some_and(|subject| there.contains(subject))
     };
-    // A policy that cannot be followed is taken to keep everything.
-    let ends = |policy: Option<&str>| ends(&policy.and_then(read).unwrap_or_default(), images);
+    // A policy of an unknown form counts as one that keeps everything.
+    let ends = |policy: Option<&str>| {
+        follow_rules(&policy.and_then(read_rules).unwrap_or_default(), images)
+    };
     let (before, after) = (ends(before), ends(Some(after)));
     let sooner = images
         .all
         .iter()
         .zip(before.iter().zip(&after))
         .filter(|(_, (before, after))| after < before);
-    // Whatever has a tag is somebody's, whoever refers to it.
+    // An image with a tag is somebody's, whatever refers to it.
     let own = sooner.filter(|(image, _)| !image.tags.is_empty() || !belongs(image));
     own.map(|(image, (_, end))| Loss { image, end: *end }).collect()
 }
 
-/// Why the policy of the repository `name` is not changed; none when nothing is lost. `aws` makes
-/// an `aws ecr` command for the repository of a verb.
-pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Option<Error> {
+/// Explains why the policy of the repository `name` is not changed; `None` without losses. `aws`
+/// turns a verb into an `aws ecr` command for the repository.
+pub fn explain_losses(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Option<Error> {
     losses.first()?;
     let shown = losses.iter().take(MOST_NAMED).map(|Loss { image, end }| {
         let tags = if image.tags.is_empty() { "no tag".into() } else { image.tags.join(", ") };
@@ -345,13 +358,14 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
     let untagged =
         losses.iter().find(|loss| loss.image.tags.is_empty()).map(|Loss { image, .. }| {
             format!(
-                "an image without a tag that runs, or may be gone back to, stays with one: {}",
-                tagging(&image.digest, &aws)
+                "give a tag to an untagged image that runs, or that a rollback may need: {}",
+                format_tag_command(&image.digest, &aws)
             )
         });
     let released = losses.iter().any(|loss| loss.image.tags.len() > 1).then(|| {
         format!(
-            "an image of a release and of a snapshot stays without the snapshot's tag: {} --image-ids imageTag=SNAPSHOT",
+            "remove the snapshot's tag from an image that is a release, too: {} --image-ids \
+             imageTag=SNAPSHOT",
             aws("batch-delete-image")
         )
     });
@@ -359,43 +373,41 @@ pub fn refusal(name: &str, losses: &[Loss], aws: impl Fn(&str) -> String) -> Opt
         untagged,
         released,
         Some(format!(
-            "what nobody needs can go at once: {} --image-ids imageDigest=DIGEST",
+            "remove at once what nobody needs: {} --image-ids imageDigest=DIGEST",
             aws("batch-delete-image")
         )),
         Some(
-            "or keep more: `lifecycle: {snapshots: …, untagged: …}` below `registry` in platform.yaml, or `lifecycle: off`; \
-             then run this again"
+            "or keep more: `lifecycle: {snapshots: …, untagged: …}` below `registry` in \
+             platform.yaml, or `lifecycle: off`; then run this again"
                 .into(),
         ),
     ];
-    Some(
-        Error::refused(format!(
-            "the lifecycle policy of {name} is not changed: ECR would remove {count} there now"
-        ))
-        .why(shown.chain(more).collect::<Vec<_>>().join("\n"))
-        .fix(fixes.into_iter().flatten().collect::<Vec<_>>().join("\n")),
-    )
+    let error = Error::refused(format!(
+        "cannot change the lifecycle policy of {name}: ECR would remove {count} there now"
+    ))
+    .why(shown.chain(more).collect::<Vec<_>>().join("\n"));
+    Some(fixes.into_iter().flatten().fold(error, Error::fix))
 }
 
-/// What is to be said when an image without a tag is deployed.
-pub fn deployed_untagged(
+/// Formats the warning of a deploy of an image without a tag.
+pub fn format_untagged_warning(
     name: &str,
     digest: &str,
     keep: &Keep,
     aws: impl Fn(&str) -> String,
 ) -> String {
     format!(
-        "{name}@{digest} has no tag, and by the lifecycle policy in platform.yaml an image without one is removed {} days after it was pushed, \
-         also while it runs: give it one ({})",
+        "{name}@{digest} has no tag, and by the lifecycle policy in platform.yaml an image without \
+         one is removed {} days after it was pushed, even while it runs: give it one ({})",
         keep.untagged.0,
-        tagging(digest, &aws)
+        format_tag_command(digest, &aws)
     )
 }
 
-/// The command that gives an image a tag. It says the digest, too: a shell drops the newline that a
-/// manifest may end with, and what is left would be another image.
+/// Formats the command that gives an image a tag. It names the digest, too: a shell drops the
+/// newline at a manifest's end, and the rest would be another image.
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html>
-fn tagging(digest: &str, aws: &impl Fn(&str) -> String) -> String {
+fn format_tag_command(digest: &str, aws: &impl Fn(&str) -> String) -> String {
     let image = format!("--image-ids imageDigest={digest}");
     let manifest = format!(
         "{} {image} --query 'images[0].imageManifest' --output text",

@@ -1,14 +1,15 @@
-//! How a repository should be, where it differs, and what a repair changes. Pure.
+//! The settings of a repository, where it differs from them, and what a repair changes. Pure.
 
 use std::collections::BTreeMap;
 
+use super::drift::{Change, Drift, Fix};
 use super::lifecycle;
 use crate::config::pattern;
 use crate::config::platform::{Keep, Lifecycle, Registry};
 use crate::config::values::TagPattern;
 use crate::error::{Error, Result};
 
-/// Whose image it is.
+/// The owner of an image.
 #[derive(Clone, Debug, Default)]
 pub struct Owner {
     pub service: String,
@@ -18,25 +19,25 @@ pub struct Owner {
     pub channels: Vec<String>,
 }
 
-/// How a repository should be.
+/// The settings that a repository should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Tags that may be moved; all others may not.
+pub struct RepositorySettings {
+    /// Patterns of tags that may be moved; all other tags may not.
     pub mutable_tags: Vec<String>,
     pub kms_key: Option<String>,
-    /// None: the lifecycle policy is not our business.
+    /// `None` if we leave the lifecycle policy alone.
     pub keep: Option<Keep>,
-    /// AWS tags. Others may be there beside them.
+    /// AWS tags. The repository may have others, too.
     pub tags: BTreeMap<String, String>,
 }
 
-impl Settings {
-    /// From platform.yaml, for the service whose repository it is.
+impl RepositorySettings {
+    /// Reads the settings of an owner's repository from platform.yaml.
     ///
     /// # Errors
-    /// Bad input, when a pattern matches prereleases of one of the service's channels: they would
+    /// Bad input, if a pattern matches prereleases of one of the service's channels, which would
     /// lose their images.
-    pub fn of(registry: &Registry, owner: &Owner) -> Result<Settings> {
+    pub fn of(registry: &Registry, owner: &Owner) -> Result<RepositorySettings> {
         let keep = match &registry.lifecycle {
             Lifecycle::Keep(keep) => Some(keep.clone()),
             Lifecycle::Off => None,
@@ -52,7 +53,7 @@ impl Settings {
         let mut tags = BTreeMap::from([("service".to_string(), owner.service.clone())]);
         tags.extend(owner.source.iter().map(|source| ("source".to_string(), source.clone())));
         tags.extend(registry.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
-        Ok(Settings {
+        Ok(RepositorySettings {
             mutable_tags: registry
                 .mutable_tags
                 .iter()
@@ -64,12 +65,12 @@ impl Settings {
         })
     }
 
-    /// ECR's word for which tags stay what they are.
+    /// ECR's word for the mutability of the tags.
     pub fn mutability(&self) -> &'static str {
         if self.mutable_tags.is_empty() { "IMMUTABLE" } else { "IMMUTABLE_WITH_EXCLUSION" }
     }
 
-    /// For people: what a new repository gets.
+    /// Describes the settings of a new repository for people.
     pub fn in_words(&self) -> String {
         let tags = match self.mutable_tags.is_empty() {
             true => "immutable tags".to_string(),
@@ -94,15 +95,15 @@ impl Settings {
             .join(", ")
     }
 
-    /// The lifecycle policy as ECR reads it; none when it is not our business.
+    /// The lifecycle policy as ECR reads it; `None` if we leave it alone.
     pub fn lifecycle_policy(&self) -> Option<String> {
-        self.keep.as_ref().map(lifecycle::policy)
+        self.keep.as_ref().map(lifecycle::write_policy)
     }
 
-    /// What is to be said of an image with these tags; none when each of them keeps it.
+    /// Warns of an image that loses a release's tag; `None` if each of its tags keeps it.
     ///
-    /// A lifecycle rule removes an image with all its tags, and none can spare one for its other
-    /// tag: a wildcard that matches releases alone does not exist.
+    /// A lifecycle rule removes an image with all its tags. No rule can spare one for another tag,
+    /// as no wildcard matches releases alone.
     pub fn loses_a_release(&self, tags: &[String]) -> Option<String> {
         let keep = self.keep.as_ref()?;
         let (snapshots, others): (Vec<&String>, Vec<&String>) = tags.iter().partition(|tag| {
@@ -110,122 +111,80 @@ impl Settings {
         });
         let (snapshot, other) = (snapshots.first()?, others.first()?);
         Some(format!(
-            "{other} and the snapshot {snapshot} are one image, and the lifecycle policy removes it, {other} included, when {} newer \
-             snapshots are there: take the tag {snapshot} off it, or build {other} as an image of its own",
+            "{other} and the snapshot {snapshot} are one image, and the lifecycle policy removes \
+             it, {other} included, behind {} newer snapshots: remove the tag {snapshot} from it, or \
+             build {other} as an image of its own",
             keep.snapshots
         ))
     }
 }
 
-/// A prerelease of a channel is a release: it has a tag and is deployed by it.
+/// Refuses a pattern that matches a channel's prereleases, which are releases with tags.
 fn spare_channels(key: &str, fate: &str, one: &TagPattern, channels: &[String]) -> Result<()> {
     let hit = channels.iter().find(|channel| pattern::matches_a_prerelease(one.as_str(), channel));
     hit.map_or(Ok(()), |channel| {
-        Err(Error::input(format!("registry.{key} in platform.yaml has `{one}`, and the service has the channel `{channel}`"))
-            .why(format!("the pattern matches prereleases like 2.0.0-{channel}.1, which {fate}"))
-            .fix("write the pattern so that it matches snapshots only, like `*-main.*`, or give the channel another name in service.yaml"))
+        Err(Error::input(format!(
+            "registry.{key} in platform.yaml has `{one}`, and the service has the channel \
+             `{channel}`"
+        ))
+        .why(format!("the pattern matches prereleases like 2.0.0-{channel}.1, which {fate}"))
+        .fix("write a pattern that matches snapshots only, like `*-main.*`")
+        .fix("or give the channel another name in service.yaml"))
     })
 }
 
-/// Whether what is pushed is scanned: because the repository says so, or the registry for it.
+/// Whether ECR scans pushed images, by the repository's setting or the registry's rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scanned {
     Yes,
     No,
-    /// We may not look.
+    /// The role may not look.
     #[default]
     Unknown,
-    /// Not by the repository's own setting; and the rules of another account's registry are told to
-    /// that account only.
+    /// The repository's setting says no, and only another account may read its registry's rules.
     ByRulesUnseen,
 }
 
-/// What ECR says of a repository.
+/// The state of a repository, as ECR reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct RepositoryFacts {
     /// `IMMUTABLE`, `MUTABLE` or one of the two `…_WITH_EXCLUSION`.
     pub mutability: String,
-    /// The patterns that are excluded from it.
+    /// The patterns of tags that are excluded from the mutability.
     pub excluded: Vec<String>,
     pub scanned: Scanned,
     /// `AES256`, `KMS` or `KMS_DSSE`.
     pub encryption: String,
     pub kms_key: Option<String>,
-    /// The policy's text, and none when there is none. Unknown: we may not look.
+    /// The text of the policy, `Some(None)` without one; `None` if the role may not look.
     pub lifecycle: Option<Option<String>>,
-    /// Unknown: we may not look.
+    /// `None` if the role may not look.
     pub tags: Option<BTreeMap<String, String>>,
 }
 
-/// A change that brings a repository nearer to how it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    Mutability,
-    ScanOnPush,
-    Lifecycle(String),
-    Tags(BTreeMap<String, String>),
-}
-
-impl Change {
-    /// The IAM action it needs.
-    pub fn action(&self) -> &'static str {
-        match self {
-            Change::Mutability => "ecr:PutImageTagMutability",
-            Change::ScanOnPush => "ecr:PutImageScanningConfiguration",
-            Change::Lifecycle(_) => "ecr:PutLifecyclePolicy",
-            Change::Tags(_) => "ecr:TagResource",
-        }
-    }
-
-    /// The new lifecycle policy, when it is about that.
-    pub fn lifecycle(&self) -> Option<&str> {
-        match self {
-            Change::Lifecycle(policy) => Some(policy),
-            _ => None,
-        }
-    }
-}
-
-/// One thing in which a repository is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
-    /// What it is, and what it should be.
-    pub what: String,
-    pub fix: Fix,
-}
-
-/// How a drift ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fix {
-    /// By `--repair`.
-    Repair(Change),
-    /// Not by us: what to do instead.
-    ByHand(String),
-}
-
-/// Where a repository differs from how it should be, in the order of what it may cost.
-pub fn drifts(facts: &Facts, settings: &Settings) -> Vec<Drift> {
+/// Finds where a repository differs from its settings, the costliest difference first.
+pub fn find_drifts(facts: &RepositoryFacts, settings: &RepositorySettings) -> Vec<Drift> {
     [
-        mutability(facts, settings),
-        scanning(facts),
-        encryption(facts, settings),
-        lifecycle(facts, settings),
-        tags(facts, settings),
+        compare_mutability(facts, settings),
+        compare_scanning(facts),
+        compare_encryption(facts, settings),
+        compare_lifecycle(facts, settings),
+        compare_tags(facts, settings),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// A drift that a repair ends.
+/// A drift that `--repair` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repair<'a> {
     pub what: &'a str,
     pub change: &'a Change,
 }
 
-/// The drifts that a repair ends, and the others in words.
-pub fn sort<'a>(name: &str, drifts: &'a [Drift]) -> (Vec<Repair<'a>>, Vec<String>) {
+/// Sorts drifts into those that a repair ends, and the others in words.
+pub fn sort_drifts<'a>(name: &str, drifts: &'a [Drift]) -> (Vec<Repair<'a>>, Vec<String>) {
     let (mut repairs, mut by_hand) = (Vec::new(), Vec::new());
     for Drift { what, fix } in drifts {
         match fix {
@@ -236,22 +195,23 @@ pub fn sort<'a>(name: &str, drifts: &'a [Drift]) -> (Vec<Repair<'a>>, Vec<String
     (repairs, by_hand)
 }
 
-/// What a push says that does not repair: one sentence for all, as one run ends them all. None when
-/// all is as it should be.
-pub fn warning(name: &str, repairs: &[Repair]) -> Option<String> {
+/// Formats the warning of a push that does not repair: one sentence, as one run repairs all. `None`
+/// without a drift.
+pub fn format_drift_warning(name: &str, repairs: &[Repair]) -> Option<String> {
     let whats: Vec<&str> = repairs.iter().map(|repair| repair.what).collect();
     let actions: Vec<String> =
         repairs.iter().map(|repair| format!("`{}`", repair.change.action())).collect();
     (!repairs.is_empty()).then(|| {
         format!(
-            "{name} is not as platform.yaml says: {}; run this once with --repair (in a workflow `repair: true`), which needs {}",
+            "{name} is not as platform.yaml says: {}; run this once with --repair (in a workflow \
+             `repair: true`), which needs {}",
             whats.join("; "),
             actions.join(", ")
         )
     })
 }
 
-fn mutability(facts: &Facts, settings: &Settings) -> Option<Drift> {
+fn compare_mutability(facts: &RepositoryFacts, settings: &RepositorySettings) -> Option<Drift> {
     let sorted = |patterns: &[String]| {
         let mut patterns = patterns.to_vec();
         patterns.sort();
@@ -273,17 +233,20 @@ fn mutability(facts: &Facts, settings: &Settings) -> Option<Drift> {
     })
 }
 
-fn scanning(facts: &Facts) -> Option<Drift> {
+fn compare_scanning(facts: &RepositoryFacts) -> Option<Drift> {
     let (what, fix) = match facts.scanned {
         Scanned::Yes | Scanned::Unknown => return None,
-        Scanned::No => {
-            ("what is pushed is not scanned, and should be: scanOnPush is false", Fix::Repair(Change::ScanOnPush))
-        }
+        Scanned::No => (
+            "what is pushed is not scanned, and should be: scanOnPush is false",
+            Fix::Repair(Change::ScanOnPush),
+        ),
         Scanned::ByRulesUnseen => (
-            "scanOnPush is false, and whether its registry's own rules scan what is pushed is told to that account only",
+            "scanOnPush is false, and whether its registry's own rules scan what is pushed is told \
+             to that account only",
             Fix::ByHand(
-                "have someone of that account look (aws ecr batch-get-repository-scanning-configuration), and where they do not, set it \
-                 (aws ecr put-image-scanning-configuration)"
+                "have someone of that account look (aws ecr \
+                 batch-get-repository-scanning-configuration), and if they do not, set it (aws ecr \
+                 put-image-scanning-configuration)"
                     .into(),
             ),
         ),
@@ -291,13 +254,14 @@ fn scanning(facts: &Facts) -> Option<Drift> {
     Some(Drift { what: what.into(), fix })
 }
 
-/// Only a wish that is not met is a drift; and the account may want more than platform.yaml says.
-fn encryption(facts: &Facts, settings: &Settings) -> Option<Drift> {
+/// Compares the encryption with a key that platform.yaml names; without one, any encryption is
+/// right.
+fn compare_encryption(facts: &RepositoryFacts, settings: &RepositorySettings) -> Option<Drift> {
     let wanted = settings.kms_key.as_deref()?;
     let there = facts.kms_key.as_deref().unwrap_or_default();
     let same_key = there == wanted
         || there.ends_with(&format!(":key/{wanted}"))
-        // ECR tells the key behind an alias, and not the alias.
+        // ECR reports the key behind an alias, not the alias.
         || wanted.contains("alias/");
     let is = match facts.encryption.as_str() {
         "KMS" | "KMS_DSSE" if same_key => return None,
@@ -307,18 +271,19 @@ fn encryption(facts: &Facts, settings: &Settings) -> Option<Drift> {
     Some(Drift {
         what: format!("it is encrypted {is}, and should be with {wanted}"),
         fix: Fix::ByHand(
-            "ECR sets this when it creates a repository, and never again: push what is still needed to a repository of another name, \
-             and let this one go when nothing runs from it; or take `kms-key` out of platform.yaml"
+            "push what is still needed to a repository of another name, and remove this one when \
+             nothing runs from it, as ECR sets this when it creates a repository, and never again; \
+             or take `kms-key` out of platform.yaml"
                 .into(),
         ),
     })
 }
 
-fn lifecycle(facts: &Facts, settings: &Settings) -> Option<Drift> {
-    lifecycle::drift(settings.keep.as_ref()?, facts.lifecycle.as_ref()?.as_deref())
+fn compare_lifecycle(facts: &RepositoryFacts, settings: &RepositorySettings) -> Option<Drift> {
+    lifecycle::find_drift(settings.keep.as_ref()?, facts.lifecycle.as_ref()?.as_deref())
 }
 
-fn tags(facts: &Facts, settings: &Settings) -> Option<Drift> {
+fn compare_tags(facts: &RepositoryFacts, settings: &RepositorySettings) -> Option<Drift> {
     let there = facts.tags.as_ref()?;
     let missing: BTreeMap<String, String> = settings
         .tags

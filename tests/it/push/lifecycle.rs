@@ -207,7 +207,7 @@ fn who_may_not_look_at_images_changes_no_policy() {
     };
     let said = message(&repair("ecr:DescribeImages", 3));
     assert!(
-        said.contains("ECR does not tell the images")
+        said.contains("cannot list the images of")
             && said.contains(r#""Action":["ecr:DescribeImages"]"#),
         "{said}"
     );

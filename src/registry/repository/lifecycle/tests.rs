@@ -16,24 +16,24 @@ fn at(text: &str) -> Timestamp {
 }
 
 /// Named by a letter, with tags, pushed so many days before the look.
-fn image(name: &str, days: i64, tags: &[&str]) -> Image {
+fn image(name: &str, days: i64, tags: &[&str]) -> StoredImage {
     let pushed = at("2026-11-26T12:00:00Z").as_second() - days * DAY;
-    Image {
+    StoredImage {
         digest: name.into(),
         tags: tags.iter().map(ToString::to_string).collect(),
         pushed: Some(Timestamp::from_second(pushed).expect("a time")),
-        ..Image::default()
+        ..StoredImage::default()
     }
 }
 
-fn seen(all: Vec<Image>) -> Images {
-    Images { all, children: BTreeSet::new(), at: at("2026-11-26T12:00:00Z") }
+fn seen(all: Vec<StoredImage>) -> ImageList {
+    ImageList { all, children: BTreeSet::new(), at: at("2026-11-26T12:00:00Z") }
 }
 
 /// `NAME goes WHEN` of each loss.
-fn lost(before: Option<&str>, after: &str, images: &Images) -> Vec<String> {
-    let before = before.map(|before| policy(&keep(before)));
-    let losses = losses(before.as_deref(), &policy(&keep(after)), images);
+fn lost(before: Option<&str>, after: &str, images: &ImageList) -> Vec<String> {
+    let before = before.map(|before| write_policy(&keep(before)));
+    let losses = find_losses(before.as_deref(), &write_policy(&keep(after)), images);
     losses.iter().map(|loss| format!("{} {}", loss.image.digest, loss.end.in_words())).collect()
 }
 
@@ -47,18 +47,18 @@ fn each_rule_of_ours_is_read() {
     ] {
         let keep = keep(more);
         assert_eq!(
-            read(&policy(&keep)).map(|rules| rules.len()),
-            Some(rules(&keep).len()),
+            read_rules(&write_policy(&keep)).map(|rules| rules.len()),
+            Some(list_rules(&keep).len()),
             "{more}"
         );
     }
-    assert!(read("{").is_none() && read(r#"{"rules":[{"selection":{}}]}"#).is_none());
+    assert!(read_rules("{").is_none() && read_rules(r#"{"rules":[{"selection":{}}]}"#).is_none());
 }
 
 #[test]
 fn a_first_policy_takes_what_it_does_not_keep() {
     let few = "{snapshots: 2, untagged: 14d}";
-    let cases: [(&str, &str, Vec<Image>, &[&str]); 11] = [
+    let cases: [(&str, &str, Vec<StoredImage>, &[&str]); 11] = [
         (
             "releases stay",
             few,
@@ -124,7 +124,7 @@ fn a_first_policy_takes_what_it_does_not_keep() {
         (
             "a time that is not known is long ago",
             few,
-            vec![Image { pushed: None, ..image("a", 0, &[]) }],
+            vec![StoredImage { pushed: None, ..image("a", 0, &[]) }],
             &["a goes within a day"],
         ),
         ("nothing is there", few, vec![], &[]),
@@ -170,7 +170,7 @@ fn a_change_of_the_policy_answers_for_what_goes_sooner_by_it() {
         assert_eq!(lost(Some(before), after, &all()), expected, "{before} → {after}");
     }
     // One that says it is ours, and that we cannot follow, is taken to keep all: an archive does.
-    let ours = policy(&keep("{}"));
+    let ours = write_policy(&keep("{}"));
     for odd in [
         ours.replace("sinceImagePushed", "sinceImagePulled"),
         ours.replace(r#""type":"expire""#, r#""targetStorageClass":"archive","type":"transition""#),
@@ -180,9 +180,9 @@ fn a_change_of_the_policy_answers_for_what_goes_sooner_by_it() {
         ),
     ] {
         assert_ne!(odd, ours);
-        assert_eq!(losses(Some(&odd), &ours, &all()).len(), 3, "{odd}");
+        assert_eq!(find_losses(Some(&odd), &ours, &all()).len(), 3, "{odd}");
     }
-    let archived = |image: Image| Image { is_archived: true, ..image };
+    let archived = |image: StoredImage| StoredImage { is_archived: true, ..image };
     let old = vec![
         archived(image("a", 900, &[])),
         archived(image("b", 9, &["1.3.3-main.1"])),
@@ -199,18 +199,18 @@ fn a_change_of_the_policy_answers_for_what_goes_sooner_by_it() {
 /// is named itself.
 #[test]
 fn what_belongs_to_an_image_is_not_named_beside_it() {
-    let index = Image { is_index: true, ..image("index", 90, &["1.4.0"]) };
-    let sbom = |of: &str| Image { subject: Some(of.into()), ..image("sbom", 90, &[]) };
-    let with = |all: Vec<Image>, children: &[&str]| Images {
+    let index = StoredImage { is_index: true, ..image("index", 90, &["1.4.0"]) };
+    let sbom = |of: &str| StoredImage { subject: Some(of.into()), ..image("sbom", 90, &[]) };
+    let with = |all: Vec<StoredImage>, children: &[&str]| ImageList {
         children: children.iter().map(ToString::to_string).collect(),
         ..seen(all)
     };
-    let cases: [(&str, Images, &[&str]); 5] = [
+    let cases: [(&str, ImageList, &[&str]); 5] = [
         ("a child", with(vec![index.clone(), image("child", 90, &[])], &["child"]), &[]),
         (
             "a child of an index that goes",
             with(
-                vec![Image { tags: vec![], ..index.clone() }, image("child", 90, &[])],
+                vec![StoredImage { tags: vec![], ..index.clone() }, image("child", 90, &[])],
                 &["child"],
             ),
             &["index goes within a day"],
@@ -228,16 +228,16 @@ fn what_belongs_to_an_image_is_not_named_beside_it() {
     }
 
     assert_eq!(
-        indexes(&[index.clone(), image("a", 1, &["1.4.0"]), sbom("a")]),
+        select_indexes(&[index.clone(), image("a", 1, &["1.4.0"]), sbom("a")]),
         Vec::<String>::new(),
         "nobody asks"
     );
-    assert_eq!(indexes(&[index, image("a", 1, &[])]), ["index"]);
+    assert_eq!(select_indexes(&[index, image("a", 1, &[])]), ["index"]);
     assert_eq!(
-        children(r#"{"manifests":[{"digest":"sha256:1"},{"digest":"sha256:2","size":7}]}"#),
+        read_children(r#"{"manifests":[{"digest":"sha256:1"},{"digest":"sha256:2","size":7}]}"#),
         ["sha256:1", "sha256:2"]
     );
-    assert_eq!((children("{}"), children("no JSON")), (vec![], vec![]));
+    assert_eq!((read_children("{}"), read_children("no JSON")), (vec![], vec![]));
 }
 
 #[test]
@@ -248,33 +248,35 @@ fn a_refusal_names_the_images_and_the_ways_on() {
         image("sha256:2", 3, &["1.4.0", "1.3.3-main.1"]),
         image("sha256:3", 3, &["2.0.0"]),
     ]);
-    let policy = policy(&keep("{}"));
-    let error = refusal("n", &losses(None, &policy, &images), aws).expect("a refusal");
+    let policy = write_policy(&keep("{}"));
+    let error = explain_losses("n", &find_losses(None, &policy, &images), aws).expect("a refusal");
     assert_eq!(error.kind.exit_code(), 3);
     assert_eq!(
         error.message,
-        "the lifecycle policy of n is not changed: ECR would remove 2 images that are there now"
+        "cannot change the lifecycle policy of n: ECR would remove 2 images that are there now"
     );
     assert_eq!(
         error.why.as_deref(),
         Some(
             "sha256:1 (no tag), pushed 2026-11-06T12:00:00Z: goes within a day\n\
-             sha256:2 (1.4.0, 1.3.3-main.1), pushed 2026-11-23T12:00:00Z: goes with all its tags, when 100 more snapshots are pushed"
+             sha256:2 (1.4.0, 1.3.3-main.1), pushed 2026-11-23T12:00:00Z: goes with all its tags, \
+             when 100 more snapshots are pushed"
         )
     );
     let fix = error.advice();
     for part in [
-        "aws ecr put-image HERE --image-tag TAG --image-digest sha256:1 --image-manifest \"$(aws ecr batch-get-image HERE --image-ids imageDigest=sha256:1",
+        "aws ecr put-image HERE --image-tag TAG --image-digest sha256:1 --image-manifest \
+         \"$(aws ecr batch-get-image HERE --image-ids imageDigest=sha256:1",
         "aws ecr batch-delete-image HERE --image-ids imageTag=SNAPSHOT",
         "aws ecr batch-delete-image HERE --image-ids imageDigest=DIGEST",
         "`lifecycle: off`",
     ] {
         assert!(fix.contains(part), "{part}: {fix}");
     }
-    assert!(refusal("n", &[], aws).is_none());
+    assert!(explain_losses("n", &[], aws).is_none());
 
     let many = seen((0..1000).map(|n| image(&format!("sha256:{n}"), 20, &[])).collect());
-    let error = refusal("n", &losses(None, &policy, &many), aws).expect("a refusal");
+    let error = explain_losses("n", &find_losses(None, &policy, &many), aws).expect("a refusal");
     let why = error.why.clone().expect("why");
     assert_eq!((why.lines().count(), why.lines().last()), (11, Some("and 990 more")));
     assert!(!error.advice().contains("imageTag=SNAPSHOT"), "only what is wanted here");

@@ -1,4 +1,4 @@
-//! Settings, drift and what repairs it, case by case.
+//! RepositorySettings, drift and what repairs it, case by case.
 
 use serde_json::{Value, json};
 
@@ -19,13 +19,13 @@ fn owner() -> Owner {
     }
 }
 
-fn settings(more: &str) -> Settings {
-    Settings::of(&registry(more), &owner()).expect("settings")
+fn settings(more: &str) -> RepositorySettings {
+    RepositorySettings::of(&registry(more), &owner()).expect("settings")
 }
 
 /// A repository as `settings` say.
-fn as_it_should_be(settings: &Settings) -> Facts {
-    Facts {
+fn as_it_should_be(settings: &RepositorySettings) -> RepositoryFacts {
+    RepositoryFacts {
         mutability: settings.mutability().into(),
         excluded: settings.mutable_tags.clone(),
         scanned: Scanned::Yes,
@@ -47,14 +47,14 @@ fn a_repository_that_is_as_it_should_be_has_no_drift() {
         "tags: {team: records, service: other}",
     ] {
         let settings = settings(more);
-        assert_eq!(drifts(&as_it_should_be(&settings), &settings), [], "{more}");
+        assert_eq!(find_drifts(&as_it_should_be(&settings), &settings), [], "{more}");
     }
 }
 
 /// What differs, in the words that people read; each case changes one thing.
 #[test]
 fn what_differs_is_said_and_repaired_by_one_change() {
-    type Other = fn(&mut Facts);
+    type Other = fn(&mut RepositoryFacts);
     let cases: [(&str, Other, &str, &str); 16] = [
         (
             "",
@@ -100,8 +100,9 @@ fn what_differs_is_said_and_repaired_by_one_change() {
         (
             "lifecycle: {snapshots: 7, snapshot-tags: [\"*-main.*\"], untagged: 3d}",
             |one| one.lifecycle = Some(settings("").lifecycle_policy()),
-            "`the newest 100 of *-main.* stay; the newest 100 of *-master.* stay; images without a tag stay 14 days` and should be \
-             `the newest 7 of *-main.* stay; images without a tag stay 3 days`",
+            "`the newest 100 of *-main.* stay; the newest 100 of *-master.* stay; images without a \
+             tag stay 14 days` and should be `the newest 7 of *-main.* stay; images without a tag \
+             stay 3 days`",
             "Lifecycle",
         ),
         (
@@ -158,7 +159,7 @@ fn what_differs_is_said_and_repaired_by_one_change() {
         let settings = settings(more);
         let mut facts = as_it_should_be(&settings);
         differ(&mut facts);
-        let found = drifts(&facts, &settings);
+        let found = find_drifts(&facts, &settings);
         assert_eq!(found.len(), 1, "{what}: {found:?}");
         assert!(found[0].what.contains(what), "{what}: {}", found[0].what);
         assert!(format!("{:?}", found[0].fix).contains(fix), "{what}: {:?}", found[0].fix);
@@ -177,14 +178,20 @@ fn theirs(selection: &str) -> String {
 #[test]
 fn what_may_not_be_looked_at_or_is_not_our_business_is_no_drift() {
     let all = settings("kms-key: alias/ecr\ntags: {team: records}");
-    let hidden =
-        Facts { scanned: Scanned::Unknown, lifecycle: None, tags: None, ..as_it_should_be(&all) };
-    assert_eq!(drifts(&hidden, &all), []);
+    let hidden = RepositoryFacts {
+        scanned: Scanned::Unknown,
+        lifecycle: None,
+        tags: None,
+        ..as_it_should_be(&all)
+    };
+    assert_eq!(find_drifts(&hidden, &all), []);
 
     let off = settings("lifecycle: off");
-    let theirs =
-        Facts { lifecycle: Some(Some(theirs(r#""tagStatus":"any""#))), ..as_it_should_be(&off) };
-    assert_eq!((drifts(&theirs, &off), off.lifecycle_policy()), (vec![], None));
+    let theirs = RepositoryFacts {
+        lifecycle: Some(Some(theirs(r#""tagStatus":"any""#))),
+        ..as_it_should_be(&off)
+    };
+    assert_eq!((find_drifts(&theirs, &off), off.lifecycle_policy()), (vec![], None));
 
     // More than is asked for is no drift: other tags, a stronger encryption, what ECR adds to a
     // rule.
@@ -197,10 +204,13 @@ fn what_may_not_be_looked_at_or_is_not_our_business_is_no_drift() {
     policy["rules"].as_array_mut().expect("rules").reverse();
     policy["rules"][0]["selection"]["storageClass"] = "standard".into();
     more.lifecycle = Some(Some(serde_json::to_string_pretty(&policy).expect("text")));
-    assert_eq!(drifts(&more, &plain), []);
+    assert_eq!(find_drifts(&more, &plain), []);
     let unasked = settings("");
     assert_eq!(
-        drifts(&Facts { encryption: "KMS".into(), ..as_it_should_be(&unasked) }, &unasked),
+        find_drifts(
+            &RepositoryFacts { encryption: "KMS".into(), ..as_it_should_be(&unasked) },
+            &unasked
+        ),
         []
     );
 }
@@ -243,12 +253,12 @@ fn a_pattern_that_takes_a_channels_prereleases_is_refused() {
             "prereleases like 2.0.0-rc.1, which would be removed",
         ),
     ] {
-        let error = Settings::of(&registry(more), &owner()).expect_err(more);
+        let error = RepositorySettings::of(&registry(more), &owner()).expect_err(more);
         assert_eq!(error.kind.exit_code(), 2);
         assert!(error.to_string().contains(expected) && !error.fixes.is_empty(), "{error}");
     }
     let without = Owner { channels: vec![], ..owner() };
-    assert!(Settings::of(&registry("mutable-tags: [\"*-beta.*\"]"), &without).is_ok());
+    assert!(RepositorySettings::of(&registry("mutable-tags: [\"*-beta.*\"]"), &without).is_ok());
 }
 
 #[test]
@@ -272,18 +282,23 @@ fn an_image_with_a_releases_and_a_snapshots_tag_is_told_of() {
 fn what_a_repair_ends_is_told_at_once() {
     let settings = settings("kms-key: alias/ecr");
     let mut facts = as_it_should_be(&settings);
-    assert_eq!(warning("n", &sort("n", &drifts(&facts, &settings)).0), None);
+    assert_eq!(
+        format_drift_warning("n", &sort_drifts("n", &find_drifts(&facts, &settings)).0),
+        None
+    );
     (facts.mutability, facts.lifecycle, facts.scanned) =
         ("MUTABLE".into(), Some(None), Scanned::No);
     facts.encryption = "AES256".into();
-    let drifts = drifts(&facts, &settings);
-    let (repairs, by_hand) = sort("n", &drifts);
+    let drifts = find_drifts(&facts, &settings);
+    let (repairs, by_hand) = sort_drifts("n", &drifts);
     assert_eq!(
-        warning("n", &repairs).as_deref(),
+        format_drift_warning("n", &repairs).as_deref(),
         Some(
-            "n is not as platform.yaml says: its tags are MUTABLE and should be IMMUTABLE; what is pushed is not scanned, and should be: \
-             scanOnPush is false; it has no lifecycle policy: images stay for ever, and are paid for; run this once with --repair (in a \
-             workflow `repair: true`), which needs `ecr:PutImageTagMutability`, `ecr:PutImageScanningConfiguration`, `ecr:PutLifecyclePolicy`"
+            "n is not as platform.yaml says: its tags are MUTABLE and should be IMMUTABLE; what is \
+             pushed is not scanned, and should be: scanOnPush is false; it has no lifecycle policy: \
+             images stay for ever, and are paid for; run this once with --repair (in a workflow \
+             `repair: true`), which needs `ecr:PutImageTagMutability`, \
+             `ecr:PutImageScanningConfiguration`, `ecr:PutLifecyclePolicy`"
         )
     );
     assert!(
@@ -296,7 +311,8 @@ fn what_a_repair_ends_is_told_at_once() {
 fn a_new_repository_is_told_in_words() {
     assert_eq!(
         settings("").in_words(),
-        "immutable tags, scan on push, the newest 100 snapshots stay, images without a tag stay 14 days, releases for ever"
+        "immutable tags, scan on push, the newest 100 snapshots stay, images without a tag stay 14 \
+         days, releases for ever"
     );
     assert_eq!(
         settings(&format!("kms-key: {KEY}\nmutable-tags: [\"buildcache*\"]\nlifecycle: off"))
