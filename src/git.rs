@@ -1,8 +1,15 @@
 //! The git repository a service stands in: facts about HEAD that several steps need.
 
+mod reftable;
+mod worktree;
+
 use std::path::{Path, PathBuf};
 
+use crate::cli::Environ;
 use crate::error::{Error, Result, chain};
+use crate::spawn::{self, Tool};
+use reftable::References;
+pub use worktree::{Difference, LfsPointer, WorkTree, read_work_tree};
 
 /// What is checked out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +18,7 @@ pub struct Head {
     pub revision: String,
     /// The commit's own time, in seconds since 1970.
     pub time: i64,
-    /// The current branch's short name; none when HEAD is detached.
+    /// The current branch's short name; `None` if HEAD is detached.
     pub branch: Option<String>,
     /// The web address of `origin`, without credentials.
     pub source: Option<String>,
@@ -28,23 +35,128 @@ pub fn open(path: &Path) -> Result<gix::Repository> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let options = gix::open::Options::isolated().open_path_as_is(false);
     let trust = gix::sec::trust::Mapping { full: options.clone(), reduced: options };
-    gix::ThreadSafeRepository::discover_opts(&path, gix::discover::upwards::Options::default(), trust)
+    // A folder of the work tree may have all files of a bare repository, with a configuration of
+    // its own that nobody looked at; as git's safe.bareRepository=explicit has it.
+    let upwards = gix::discover::upwards::Options { dot_git_only: true, ..Default::default() };
+    gix::ThreadSafeRepository::discover_opts(&path, upwards, trust)
         .map(|repository| repository.to_thread_local())
         .map_err(|error| {
             let why = chain(&error);
             // The library tells it in words only.
             if why.contains("objectFormat") {
                 return Error::refused(format!(
-                    "{} names its objects by SHA-256, which cannot be read here",
+                    "cannot read the repository of {}, which names its objects by SHA-256",
                     path.display()
                 ))
                 .why(why)
-                .fix("use a SHA-1 repository, the only kind that GitHub has: git init --object-format=sha1");
+                .fix(
+                    "use a SHA-1 repository, the only kind that GitHub has: git init \
+                     --object-format=sha1",
+                );
             }
-            Error::input(format!("{} is in no git repository", path.display()))
-                .why(why)
-                .fix("versions come from git history: run inside a clone, or check out before this step")
+            Error::input(format!("{} is in no git repository", path.display())).why(why).fix(
+                "run inside a clone, or check out before this step: versions come from git history",
+            )
         })
+}
+
+/// The argument by which the remote runs its own `git-upload-pack`. The first program that the
+/// configuration names would win over a setting.
+pub const OWN_UPLOAD_PACK: &str = "--upload-pack=git-upload-pack";
+
+/// The git that is installed here, for what needs its ways to a remote.
+///
+/// The configuration of the repository is data of whoever made the folder, so it starts no program:
+/// no hook, no file system monitor, no `upload-pack` of its own. Its credential helper and SSH
+/// command count only in GitHub Actions, where the checkout step leaves them; elsewhere those of
+/// the user do.
+#[derive(Clone, Debug)]
+pub struct Git {
+    environment: Vec<(String, String)>,
+    settings: Vec<String>,
+}
+
+impl Git {
+    pub fn new(environ: &Environ) -> Git {
+        let mut settings: Vec<String> = [
+            "safe.bareRepository=explicit",
+            "core.hooksPath=/dev/null",
+            "core.fsmonitor=false",
+            "core.alternateRefsCommand=true",
+            "maintenance.auto=false",
+            "gc.auto=0",
+        ]
+        .map(str::to_string)
+        .into();
+        if !environ.on_github() {
+            settings.extend(users_own_programs(environ));
+        }
+        let mut environment = spawn::select_environment(environ, Tool::Git);
+        let mut set = |name: &str, value: &str| {
+            environment.retain(|(known, _)| known != name);
+            environment.push((name.into(), value.into()));
+        };
+        // Nobody is there to answer a question, and what git says is read by people who may not
+        // share its language.
+        set("GIT_TERMINAL_PROMPT", "0");
+        // It would ask the remote again, by the `upload-pack` of the configuration.
+        set("GIT_NO_LAZY_FETCH", "1");
+        set("LC_ALL", "C");
+        if environ.get("GIT_ALLOW_PROTOCOL").is_none() {
+            set("GIT_ALLOW_PROTOCOL", "file:http:https:ssh");
+        }
+        // An empty one keeps git from asking the configuration for another.
+        if environ.get("GIT_ASKPASS").is_none() {
+            set("GIT_ASKPASS", "");
+        }
+        Git { environment, settings }
+    }
+
+    /// A command of git in a work tree, to which its arguments are added; to what talks to a remote
+    /// also [`OWN_UPLOAD_PACK`].
+    pub fn command(&self, root: &Path) -> tokio::process::Command {
+        let mut command = spawn::prepare_command("git", &self.environment);
+        command.current_dir(root);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        command
+    }
+}
+
+/// The SSH command and the credential helpers of the user, as settings that replace those of a
+/// repository. An empty helper forgets all before it.
+/// <https://git-scm.com/docs/gitcredentials#_configuration_options>
+fn users_own_programs(environ: &Environ) -> Vec<String> {
+    let global = gix::config::File::from_globals().ok();
+    let ssh = global.as_ref().and_then(|file| file.string("core.sshCommand"));
+    let ssh = ssh.map(|command| command.to_string());
+    let ssh = environ.get("GIT_SSH").map(str::to_string).or(ssh);
+    let mut settings = vec![format!("core.sshCommand={}", ssh.unwrap_or_else(|| "ssh".into()))];
+    settings.push("credential.helper=".into());
+    let sections = global.iter().flat_map(|file| file.sections_by_name("credential"));
+    for section in sections.into_iter().flatten() {
+        let place = section.header().subsection_name();
+        let key =
+            place.map_or("credential.helper".into(), |url| format!("credential.{url}.helper"));
+        let helpers = section.values("helper");
+        settings.extend(helpers.into_iter().map(|helper| format!("{key}={helper}")));
+    }
+    settings.extend(helpers_of_environment(environ));
+    settings
+}
+
+/// The credential helpers that the environment names.
+/// <https://git-scm.com/docs/git-config#ENVIRONMENT>
+fn helpers_of_environment(environ: &Environ) -> Vec<String> {
+    let count = environ.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok());
+    let setting = |number: u16| {
+        let key = environ.get(&format!("GIT_CONFIG_KEY_{number}"))?;
+        let value = environ.get(&format!("GIT_CONFIG_VALUE_{number}")).unwrap_or_default();
+        let is_helper = key.starts_with("credential.") && key.ends_with(".helper");
+        is_helper.then(|| format!("{key}={value}"))
+    };
+    (0..count.unwrap_or(0)).filter_map(setting).collect()
 }
 
 /// Reads HEAD.
@@ -57,9 +169,24 @@ pub fn head(repository: &gix::Repository) -> Result<Head> {
             .why(error)
             .fix("commit first: a version is the version of a commit")
     };
-    let commit = repository.head_commit().map_err(|error| no_commit(chain(&error)))?;
-    let time = commit.time().map_err(|error| no_commit(chain(&error)))?;
-    let branch = repository.head_name().ok().flatten().map(|name| name.shorten().to_string());
+    let references = read_reftable(repository)?;
+    let (commit, branch) = match &references {
+        Some(references) => {
+            let (name, id) = reftable::follow_reference(references, "HEAD")
+                .ok_or_else(|| no_commit("HEAD stands nowhere".into()))?;
+            let id = gix::ObjectId::from_hex(id.as_bytes())
+                .map_err(|error| no_commit(error.to_string()))?;
+            let commit = repository.find_commit(id).map_err(|error| no_commit(chain(&error)))?;
+            (commit, name.strip_prefix("refs/heads/").map(str::to_string))
+        }
+        None => {
+            let commit = repository.head_commit().map_err(|error| no_commit(chain(&error)))?;
+            let name = repository.head_name().ok().flatten();
+            (commit, name.map(|name| name.shorten().to_string()))
+        }
+    };
+    // Old importers left commits without a date, which git takes for 1970.
+    let time = commit.time().map_or(0, |time| time.seconds);
     let source = repository
         .find_remote("origin")
         .ok()
@@ -69,7 +196,114 @@ pub fn head(repository: &gix::Repository) -> Result<Head> {
         .and_then(|url| web_address(&url));
     let root =
         repository.workdir().map_or_else(|| repository.git_dir().to_path_buf(), Path::to_path_buf);
-    Ok(Head { revision: commit.id().to_string(), time: time.seconds, branch, source, root })
+    Ok(Head { revision: commit.id().to_string(), time, branch, source, root })
+}
+
+/// Lists the tags: the name of each without `refs/tags/`, and the object that it stands at.
+///
+/// # Errors
+/// Unexpected, when the references cannot be read.
+pub fn list_tags(repository: &gix::Repository) -> Result<Vec<(String, gix::ObjectId)>> {
+    if let Some(references) = read_reftable(repository)? {
+        let tag = |name: &'_ String| -> Option<(String, gix::ObjectId)> {
+            let (_, id) = reftable::follow_reference(&references, name)?;
+            let short = name.strip_prefix("refs/tags/")?.to_string();
+            Some((short, gix::ObjectId::from_hex(id.as_bytes()).ok()?))
+        };
+        return Ok(references.keys().filter_map(tag).collect());
+    }
+    let unreadable =
+        |error: gix::Error| Error::unexpected("cannot read the tags").why(chain(&error));
+    let platform = repository.references().map_err(unreadable)?;
+    let tags = platform.tags().map_err(unreadable)?.filter_map(std::result::Result::ok);
+    Ok(tags
+        .filter_map(|tag| Some((tag.name().shorten().to_string(), tag.try_id()?.detach())))
+        .collect())
+}
+
+/// Reads the default branch of the remote, as a clone remembers it.
+pub fn read_default_branch(repository: &gix::Repository) -> Option<String> {
+    const HEAD: &str = "refs/remotes/origin/HEAD";
+    let name = match read_reftable(repository).ok()? {
+        Some(references) => match references.get(HEAD)? {
+            reftable::Target::Symbolic(name) => name.clone(),
+            reftable::Target::Object(_) => return None,
+        },
+        None => {
+            let head = repository.find_reference(HEAD).ok()?;
+            head.target().try_name()?.as_bstr().to_string()
+        }
+    };
+    name.strip_prefix("refs/remotes/origin/").map(str::to_string)
+}
+
+/// Reads the references of a repository that keeps them in a reftable; `None` where they are files.
+/// A linked work tree has a table of its own beside the common one.
+///
+/// # Errors
+/// Refused, when the table cannot be read.
+fn read_reftable(repository: &gix::Repository) -> Result<Option<References>> {
+    let common = repository.common_dir().join("reftable");
+    if !common.is_dir() {
+        return Ok(None);
+    }
+    let own = repository.git_dir().join("reftable");
+    let mut references = References::new();
+    for folder in [Some(&common), Some(&own).filter(|own| **own != common)].into_iter().flatten() {
+        let refused = |file: &Path, why: String| {
+            Error::refused(format!("cannot read the references in {}", file.display()))
+                .why(why)
+                .fix("store the references as files: git refs migrate --ref-format=files")
+        };
+        let list = folder.join("tables.list");
+        let names =
+            std::fs::read_to_string(&list).map_err(|error| refused(&list, error.to_string()))?;
+        for name in names.lines().filter(|name| !name.contains('/')) {
+            let file = folder.join(name);
+            let bytes = std::fs::read(&file).map_err(|error| refused(&file, error.to_string()))?;
+            reftable::add_table(&bytes, &mut references)
+                .ok_or_else(|| refused(&file, "it is no reftable of SHA-1 ids".into()))?;
+        }
+    }
+    if references.keys().any(|name| name.starts_with("refs/replace/")) {
+        return Err(Error::refused("cannot read replaced commits from a reftable")
+            .fix("store the references as files: git refs migrate --ref-format=files"));
+    }
+    Ok(Some(references))
+}
+
+/// Whether commit `one` is an ancestor of commit `other`. `None` if the clone does not have both, or
+/// is cut off between them.
+pub fn is_ancestor(repository: &gix::Repository, one: &str, other: &str) -> Option<bool> {
+    let id = |text: &str| gix::ObjectId::from_hex(text.as_bytes()).ok();
+    let (one, other) = (id(one)?, id(other)?);
+    let has = |id: gix::ObjectId| repository.find_commit(id).is_ok();
+    if !has(one) || !has(other) {
+        return None;
+    }
+    let base = repository.merge_base(one, other).map(|base| base.map(gix::Id::detach)).ok()?;
+    match base {
+        Some(base) => Some(base == one),
+        // In a shallow clone the common commit may lie behind the cut.
+        None if repository.is_shallow().unwrap_or(true) => None,
+        None => Some(false),
+    }
+}
+
+/// The repository's default branch: what `origin` says, else the one of the usual names; `None` if
+/// neither tells.
+pub fn default_branch(path: &Path) -> Option<String> {
+    let repository = open(path).ok()?;
+    let told = repository.find_reference("refs/remotes/origin/HEAD").ok().and_then(|head| {
+        let name = head.target().try_name()?.shorten().to_string();
+        Some(name.strip_prefix("origin/").unwrap_or(&name).to_string())
+    });
+    let is_there = |name: &&str| {
+        ["heads", "remotes/origin"]
+            .iter()
+            .any(|kind| repository.find_reference(format!("refs/{kind}/{name}").as_str()).is_ok())
+    };
+    told.or_else(|| ["main", "master"].into_iter().find(is_there).map(str::to_string))
 }
 
 /// The web address of a remote: `git@github.com:o/r.git` and `https://token@github.com/o/r.git` are

@@ -1,16 +1,24 @@
 //! The next semantic version of a service, from its git history.
 //!
-//! [`history`], [`range`] and [`paths`] read git, [`commit`] reads messages, [`bump`] and [`line`]
-//! decide; nothing here writes, but for [`fetch`], which adds what a checkout lacks.
+//! [`observe`] asks git by [`history`], [`walk`], [`range`], [`paths`] and [`objects`]; [`commit`]
+//! reads messages, [`names`] the names of tags; [`bump`] and [`line`] decide, and [`conclude`] puts
+//! it together. Nothing here writes, but for [`fetch`], which adds what a checkout lacks.
 
 mod bump;
 mod commit;
+mod conclude;
 mod explain;
 mod fetch;
+#[cfg(test)]
+mod fuzz;
 mod history;
 mod line;
+mod names;
+mod objects;
+mod observe;
 mod paths;
 mod range;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
@@ -19,17 +27,17 @@ use serde::Serialize;
 use crate::config::service;
 use crate::error::{Error, Result};
 use crate::git;
-use crate::report::Report;
-use bump::{Commit, Verdict, short};
-use history::{Ancestors, Failure, Missing, VersionTag};
-use line::{Decision, Facts, Line, Outside};
+use crate::report::{Markdown, Report};
+use bump::shorten_id;
+use objects::{Failure, Missing};
+use observe::observe_history;
 
 pub use bump::Bump;
 pub use commit::Header;
 
 /// What to find the version of.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct VersionRequest {
     /// The folder of service.yaml: `paths` are relative to it.
     pub folder: PathBuf,
     pub settings: service::Version,
@@ -42,8 +50,8 @@ pub struct Request {
     /// Tags known from elsewhere, in place of those of the checkout. One whose commit is not here
     /// is no base.
     pub tags: Option<Vec<Tag>>,
-    /// Whether git may fetch the history that the checkout lacks.
-    pub fetch: bool,
+    /// What fetches the history that the checkout lacks; `None` where nothing may be written.
+    pub fetch: Option<git::Git>,
 }
 
 /// A tag and the commit it stands at.
@@ -107,17 +115,17 @@ pub struct Change {
     /// The pull request that the commit came with: from `(#12)` at the end of its title, or from
     /// the merge around it.
     pub pull_request: Option<u64>,
-    /// What it adds to the version's notes; none when it was taken back, or only repeats another
-    /// commit.
+    /// What the commit adds to the version's notes; nothing if it was taken back, or only repeats
+    /// another commit.
     pub headers: Vec<Header>,
     pub bump: Bump,
     pub why: String,
-    /// Taken back by a later commit of these, or a commit that does nothing but that.
+    /// A later commit of these takes this one back, or this one does nothing but take back.
     pub taken_back: bool,
 }
 
 impl Version {
-    /// The version and why, in a line.
+    /// Tells the version and why, in a line.
     pub fn in_words(&self) -> String {
         let since = match &self.previous_tag {
             Some(tag) => format!("{} commits since {tag}", self.commits),
@@ -128,7 +136,7 @@ impl Version {
                 format!(
                     "{}: {since}, decided by {} {}",
                     self.version,
-                    short(&deciding.sha),
+                    shorten_id(&deciding.sha),
                     deciding.subject
                 )
             }
@@ -144,18 +152,18 @@ impl Version {
         semver::Version::parse(&self.version).is_ok_and(|version| !version.pre.is_empty())
     }
 
-    /// Every commit with its verdict, newest first; the deciding one is marked.
+    /// Tells every commit's verdict, newest first; the deciding one is marked.
     pub fn explain(&self) -> Vec<String> {
         explain::lines(self)
     }
 
     /// [`Version::explain`] as a Markdown table.
-    pub fn table(&self) -> String {
+    pub fn table(&self) -> Markdown {
         explain::table(self)
     }
 }
 
-/// `version` as a Docker tag: `+` becomes `-`, at most 128 characters.
+/// Writes a version as a Docker tag: `+` becomes `-`, at most 128 characters.
 pub fn docker_tag(version: &str) -> String {
     version.replace('+', "-").chars().take(128).collect()
 }
@@ -163,86 +171,121 @@ pub fn docker_tag(version: &str) -> String {
 /// Finds the next version.
 ///
 /// # Errors
-/// Refused when too little of the history is here to know it, or the branch may not have it; bad
-/// input when there is no commit.
-pub async fn next(request: &Request, report: &Report) -> Result<Version> {
+/// Refused when too little of the history is here to know it, when its tags say that there must be
+/// a version before and not which, or the branch may not have it; bad input when there is no
+/// commit.
+pub async fn find_next_version(request: &VersionRequest, report: &Report) -> Result<Version> {
+    let request = &with_merge_queue(request.clone());
     let (missing, root, revision, highest) = {
-        let repository = open(request)?;
+        let repository = open_repository(request)?;
         let head = git::head(&repository)?;
-        let (missing, highest) = match observe(&repository, &head, request) {
+        let (missing, highest) = match observe_history(&repository, &head, request) {
             Ok(seen) => match seen.doubt {
                 Some(missing) => (missing, seen.highest),
-                None => return conclude(&repository, &head, request, &seen, Vec::new()),
+                None => {
+                    let known = Supplied::default();
+                    return conclude::conclude_version(&repository, &head, request, &seen, known);
+                }
             },
             Err(Failure::Missing(missing)) => (missing, None),
             Err(Failure::Error(error)) => return Err(error),
         };
         (missing, head.root, head.revision, highest)
     };
-    let notices = supply(missing, highest.as_ref(), &root, &revision, request, report).await?;
-    let repository = open(request)?;
+    let supplied =
+        supply_missing(missing, highest.as_ref(), &root, &revision, request, report).await?;
+    let repository = open_repository(request)?;
     let head = git::head(&repository)?;
-    match observe(&repository, &head, request) {
-        Ok(seen) => conclude(&repository, &head, request, &seen, notices),
-        Err(Failure::Missing(missing)) => Err(too_little(missing)),
+    match observe_history(&repository, &head, request) {
+        Ok(seen) => conclude::conclude_version(&repository, &head, request, &seen, supplied),
+        Err(Failure::Missing(missing)) => Err(refuse_missing(missing)),
         Err(Failure::Error(error)) => Err(error),
     }
 }
 
-fn open(request: &Request) -> Result<gix::Repository> {
+fn open_repository(request: &VersionRequest) -> Result<gix::Repository> {
     let mut repository = git::open(&request.folder)?;
-    history::remember_objects(&mut repository);
+    objects::remember_objects(&mut repository);
     Ok(repository)
 }
 
-/// Fetches what is missing, where that may be, and gives what a person should know of it. `highest`
-/// is the highest version that HEAD is known to contain.
-async fn supply(
+/// Takes a merge queue's branch for what it is: the trial of a pull request.
+fn with_merge_queue(mut request: VersionRequest) -> VersionRequest {
+    if let Some((base, number)) = request.branch.as_deref().and_then(read_merge_queue) {
+        (request.branch, request.pull_request) = (Some(base.to_string()), Some(number));
+    }
+    request
+}
+
+/// Reads `gh-readonly-queue/BASE/pr-12-SHA` as the branch that is merged into and the number.
+/// <https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows#merge_group>
+fn read_merge_queue(branch: &str) -> Option<(&str, u64)> {
+    let (base, entry) = branch.strip_prefix("gh-readonly-queue/")?.rsplit_once('/')?;
+    let (number, _) = entry.strip_prefix("pr-")?.split_once('-')?;
+    Some((base, number.parse().ok()?))
+}
+
+/// What the remote had to say.
+#[derive(Debug, Default)]
+struct Supplied {
+    /// What a person should know.
+    notices: Vec<String>,
+    /// The names of tags that stayed there.
+    names: Vec<String>,
+}
+
+/// Fetches what is missing, where that is allowed. `highest` is the highest version that HEAD is
+/// known to contain.
+async fn supply_missing(
     missing: Missing,
     highest: Option<&semver::Version>,
     root: &Path,
     head: &str,
-    request: &Request,
+    request: &VersionRequest,
     report: &Report,
-) -> Result<Vec<String>> {
+) -> Result<Supplied> {
     let trees = missing == Missing::Trees || asks_for_trees(root, request)?;
-    if let Some(doubt) = in_doubt(missing, &request.settings.prefix) {
+    if let Some(doubt) = describe_doubt(missing, &request.settings.prefix) {
         let prefix = &request.settings.prefix;
         let counts = |name: &String| {
-            let version = name
-                .strip_prefix(prefix.as_str())
-                .and_then(|version| semver::Version::parse(version).ok());
+            let version = names::read_version(name, prefix);
             version.is_some_and(|version| highest.is_none_or(|highest| version > *highest))
         };
-        match if request.fetch { fetch::remote_tags(root, prefix).await } else { None } {
+        // Where no version is here, tags of any name may tell of one.
+        let behind = Some(prefix.as_str()).filter(|_| missing != Missing::Tags);
+        let names = match &request.fetch {
+            Some(git) => fetch::remote_tags(git, root, behind).await,
+            None => None,
+        };
+        match names {
             Some(names) if names.iter().any(counts) => {}
-            Some(_) => return Ok(Vec::new()),
-            None => return Ok(vec![doubt]),
+            Some(names) => return Ok(Supplied { names, ..Supplied::default() }),
+            None => return Ok(Supplied { notices: vec![doubt], ..Supplied::default() }),
         }
     }
-    if !request.fetch {
-        return Err(too_little(missing));
-    }
+    let Some(git) = &request.fetch else { return Err(refuse_missing(missing)) };
     report.detail(format!("this checkout lacks {}: fetching them", missing.name()));
-    match fetch::fetch(root, head, missing, trees).await {
-        Ok(()) => Ok(Vec::new()),
-        Err(error) => Err(too_little(missing).why(format!("{}: {}", missing.why(), error))),
+    match fetch::fetch_history(git, root, head, missing, trees).await {
+        Ok(()) => Ok(Supplied::default()),
+        Err(error) => Err(refuse_missing(missing).why(format!("{}: {}", missing.why(), error))),
     }
 }
 
-/// What to say where the remote alone could tell whether something is missing, and it cannot be
-/// asked.
-fn in_doubt(missing: Missing, prefix: &str) -> Option<String> {
+/// Describes the doubt where the remote alone could tell whether something is missing, and it cannot
+/// be asked.
+fn describe_doubt(missing: Missing, prefix: &str) -> Option<String> {
     match missing {
         // A repository without a version is one before its first release, unless its tags were left
         // behind.
         Missing::Tags => Some(format!(
-            "no tag `{prefix}1.2.3` is here, and the remote could not be asked: this is the first version, unless the checkout \
-             left the tags out (actions/checkout takes them with fetch-depth: 0)"
+            "no tag `{prefix}1.2.3` is here, and the remote could not be asked: this is the first \
+             version, unless the checkout left the tags out (actions/checkout takes them with \
+             fetch-depth: 0)"
         )),
         Missing::Higher => Some(
-            "the checkout is shallow, and the remote could not be asked: this is right unless a version higher than the last one \
-             lies behind the checkout's end (fetch-depth: 0 leaves no doubt)"
+            "the checkout is shallow, and the remote could not be asked: this is right unless a \
+             version higher than the last one lies behind the checkout's end (fetch-depth: 0 leaves \
+             no doubt)"
                 .into(),
         ),
         Missing::Commits | Missing::Trees => None,
@@ -250,217 +293,20 @@ fn in_doubt(missing: Missing, prefix: &str) -> Option<String> {
 }
 
 /// Whether `paths` ask what commits touch.
-fn asks_for_trees(root: &Path, request: &Request) -> Result<bool> {
-    Ok(!history::paths_from_root(root, &request.folder, &request.settings.paths)?.is_empty())
+fn asks_for_trees(root: &Path, request: &VersionRequest) -> Result<bool> {
+    Ok(!history::resolve_paths(root, &request.folder, &request.settings.paths)?.is_empty())
 }
 
-fn too_little(missing: Missing) -> Error {
+fn refuse_missing(missing: Missing) -> Error {
     let filter = if missing == Missing::Trees {
         "blob:none"
     } else {
         "'tree:0' # with version.paths: blob:none"
     };
-    Error::refused("too little of the history is here to know the next version").why(missing.why()).fix(format!(
-        "check out the whole history, without its files' old versions:\n- uses: actions/checkout@v6\n  with:\n    fetch-depth: 0\n    filter: {filter}"
+    Error::refused("cannot find the next version").why(missing.why()).fix(format!(
+        "check out the whole history, without its files' old versions:\n\
+         - uses: actions/checkout@v6\n  with:\n    fetch-depth: 0\n    filter: {filter}"
     ))
-}
-
-/// What git knows.
-struct Observed {
-    line: Line,
-    branch: Option<String>,
-    tags: Vec<VersionTag>,
-    at_head: Option<semver::Version>,
-    highest: Option<semver::Version>,
-    base: Option<(String, semver::Version)>,
-    commits: Vec<Commit>,
-    /// What may be missing, as far as only the remote can tell.
-    doubt: Option<Missing>,
-}
-
-fn observe(
-    repository: &gix::Repository,
-    head: &git::Head,
-    request: &Request,
-) -> Result<Observed, Failure> {
-    let at = repository
-        .head_id()
-        .map_err(|error| Error::unexpected("cannot read HEAD").why(error))?
-        .detach();
-    let settings = &request.settings;
-    let paths = history::paths_from_root(&head.root, &request.folder, &settings.paths)?;
-    let branch = request.branch.clone().or_else(|| head.branch.clone());
-    let default = request.default_branch.clone().or_else(|| history::default_branch(repository));
-    let line = Line::of(branch.as_deref(), default.as_deref(), settings);
-    let tags = history::version_tags(repository, &settings.prefix, request.tags.as_deref())?;
-
-    let shallow = history::is_shallow(repository);
-    let mut walk = Ancestors::of(repository, vec![at])?;
-    let highest = walk.first(&tags, |_| true)?;
-    let base = match highest {
-        // What a prerelease held is not out yet for those who take stable versions.
-        Some((tag, _)) if !tag.version.pre.is_empty() && !matches!(line, Line::Channel(_)) => {
-            let stable = walk.first(&tags, |version| version.pre.is_empty())?;
-            if stable.is_none() && shallow {
-                return Err(Failure::Missing(Missing::Commits));
-            }
-            stable.or(highest)
-        }
-        None if shallow => return Err(Failure::Missing(Missing::Commits)),
-        highest => highest,
-    };
-    // Behind the cut it may be contained as well.
-    if shallow
-        && highest
-            .is_some_and(|(highest, _)| tags[0].version.cmp_precedence(&highest.version).is_gt())
-    {
-        return Err(Failure::Missing(Missing::Commits));
-    }
-    let doubt = match request.tags {
-        None if tags.is_empty() && repository.find_remote("origin").is_ok() => Some(Missing::Tags),
-        None if shallow && highest.is_some() => Some(Missing::Higher),
-        _ => None,
-    };
-    let standing = [highest, base].into_iter().flatten().find(|(_, commit)| *commit == at);
-    let base_at = base.map(|(_, commit)| commit);
-    let mut observed = Observed {
-        line,
-        branch,
-        at_head: standing.map(|(tag, _)| tag.version.clone()),
-        highest: highest.map(|(tag, _)| tag.version.clone()),
-        base: base.map(|(tag, _)| (tag.name.clone(), tag.version.clone())),
-        commits: Vec::new(),
-        doubt,
-        tags: Vec::new(),
-    };
-    observed.commits = history::since(repository, at, base_at, &paths)?;
-    observed.tags = tags;
-    // GitHub's trial merge of a pull request is nobody's commit.
-    if request.pull_request.is_some() && observed.commits.first().is_some_and(is_trial_merge) {
-        observed.commits[0].trial = true;
-        observed.commits[0].counts = false;
-    }
-    Ok(observed)
-}
-
-/// `Merge <head> into <base>`, as GitHub makes it for `refs/pull/12/merge`.
-fn is_trial_merge(commit: &Commit) -> bool {
-    matches!(commit.parents.as_slice(), [base, head] if commit.message.subject == format!("Merge {head} into {base}"))
-}
-
-/// What git knows → the version.
-fn conclude(
-    repository: &gix::Repository,
-    head: &git::Head,
-    request: &Request,
-    seen: &Observed,
-    mut notices: Vec<String>,
-) -> Result<Version> {
-    let settings = &request.settings;
-    let verdicts = bump::judge(&seen.commits, settings);
-    let initial = semver::Version::parse(&settings.initial).map_err(|error| {
-        Error::input(format!("version.initial `{}` is not a semantic version", settings.initial))
-            .why(error)
-            .fix("initial: 0.1.0")
-    })?;
-    let known: Vec<semver::Version> = seen.tags.iter().map(|tag| tag.version.clone()).collect();
-    let counted = || seen.commits.iter().zip(&verdicts).filter(|(commit, _)| commit.counts);
-    let bump = counted().map(|(_, verdict)| verdict.bump).max().unwrap_or(Bump::None);
-    let deciding = counted().rfind(|(_, verdict)| verdict.bump == bump && bump > Bump::None);
-    let deciding = deciding.map(|(commit, _)| Deciding {
-        sha: commit.id.clone(),
-        subject: commit.message.title.clone(),
-    });
-    let mut facts = Facts {
-        line: seen.line.clone(),
-        branch: seen.branch.as_deref(),
-        pull_request: request.pull_request,
-        at_head: seen.at_head.as_ref(),
-        highest: seen.highest.as_ref(),
-        base: seen.base.as_ref().map(|(_, version)| version),
-        known: &known,
-        bump,
-        commits: seen.commits.iter().filter(|commit| !commit.trial).count() as u64,
-        overtaken: false,
-    };
-    let decide = |facts: &Facts<'_>| {
-        line::decide(facts, &initial, settings.allow_1_0)
-            .map_err(|outside| out_of_line(&outside, deciding.as_ref()))
-    };
-    let mut decision = decide(&facts)?;
-    // A version that has its tag elsewhere: either a later run was faster, or the history was
-    // rewritten.
-    let elsewhere = |version: &semver::Version| {
-        seen.tags
-            .iter()
-            .find(|tag| tag.version.cmp_precedence(version).is_eq())
-            .expect("a known version has a tag")
-    };
-    let skipped = std::mem::take(&mut decision.skipped);
-    let mut overtaken_by = None;
-    // The lowest first: the one that was made next.
-    let ahead = |version: &semver::Version| {
-        decision.release && *version > decision.version && seen.line.has(version)
-    };
-    let ahead = seen.tags.iter().rev().filter(|tag| ahead(&tag.version));
-    let ahead: Vec<&VersionTag> = skipped.iter().map(elsewhere).chain(ahead).collect();
-    if let Some(tag) = history::first_after(repository, &ahead, &head.revision, head.time)? {
-        overtaken_by = Some(tag.name.clone());
-        facts.overtaken = true;
-        decision = decide(&facts)?;
-    }
-    if !facts.overtaken {
-        // Of a name that stands nowhere, whoever gave it says why.
-        notices.extend(skipped.iter().map(elsewhere).filter(|tag| tag.stands()).map(|tag| {
-            format!(
-                "{} stands at a commit that is not part of this history, so the version after it is taken",
-                tag.name
-            )
-        }));
-    }
-    let Decision { version, release, .. } = decision;
-    let version = version.to_string();
-    Ok(Version {
-        tag: format!("{}{version}", settings.prefix),
-        docker_tag: docker_tag(&version),
-        version,
-        previous_tag: seen.base.as_ref().map(|(tag, _)| tag.clone()),
-        bump,
-        release,
-        deciding_commit: deciding,
-        commits: counted().count() as u64,
-        changes: counted().map(|(commit, verdict)| change(commit, verdict)).collect(),
-        notices,
-        overtaken_by,
-        preview: request.pull_request.is_some(),
-    })
-}
-
-fn change(commit: &Commit, verdict: &Verdict) -> Change {
-    Change {
-        sha: commit.id.clone(),
-        author: commit.author.clone(),
-        email: commit.email.clone(),
-        title: commit.message.title.clone(),
-        pull_request: verdict.pull_request,
-        headers: verdict.headers.clone(),
-        bump: verdict.bump,
-        why: verdict.why.clone(),
-        taken_back: verdict.taken_back,
-    }
-}
-
-fn out_of_line(outside: &Outside, deciding: Option<&Deciding>) -> Error {
-    let Outside { branch, range, version } = outside;
-    let error = Error::refused(format!(
-        "branch {branch} has versions {range} only, and the next one would be {version}"
-    ));
-    match deciding {
-        Some(deciding) => error
-            .why(format!("{} {}", short(&deciding.sha), deciding.subject))
-            .fix("release that commit from the main branch and revert it here; or, if it changes less than its title says, say so in a revert and a new commit"),
-        None => error.fix(format!("tag the version that {branch} goes on from")),
-    }
 }
 
 #[cfg(test)]
@@ -483,22 +329,36 @@ mod tests {
             tag("v5.0.0", "zzz"),
             tag("w6.0.0", &head),
         ];
-        let request = Request {
+        let request = VersionRequest {
             folder,
             settings: service::Version::default(),
             pull_request: None,
             branch: Some("main".into()),
             default_branch: None,
             tags: Some(tags),
-            fetch: false,
+            fetch: None,
         };
         let report = Report::to(Box::new(std::io::sink()), Format::Human, Verbosity::Quiet, false);
-        let found = next(&request, &report).await.expect("a version");
+        let found = find_next_version(&request, &report).await.expect("a version");
         assert_eq!(
             (found.version.as_str(), found.release, found.previous_tag.as_deref()),
             ("3.0.0", false, Some("v3.0.0"))
         );
         assert!(found.changes.is_empty() && found.notices.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_merge_queue_tries_a_pull_request() {
+        let cases = [
+            ("gh-readonly-queue/main/pr-12-0123abc", Some(("main", 12))),
+            ("gh-readonly-queue/1.x/hot/pr-7-0123abc", Some(("1.x/hot", 7))),
+            ("gh-readonly-queue/main/pr-x-0123abc", None),
+            ("gh-readonly-queue/main", None),
+            ("main", None),
+        ];
+        for (branch, read) in cases {
+            assert_eq!(read_merge_queue(branch), read, "{branch}");
+        }
     }
 
     #[test]

@@ -7,14 +7,15 @@ use crate::cli::VersionArgs;
 use crate::config::service::Service;
 use crate::config::settings::{self, LOCAL};
 use crate::error::Result;
-use crate::{github, version};
+use crate::report::Markdown;
+use crate::{git, github, version};
 
 pub fn version_request(
     context: &Context,
     service: &Service,
     arguments: &VersionArgs,
-) -> version::Request {
-    version::Request {
+) -> version::VersionRequest {
+    version::VersionRequest {
         folder: std::path::absolute(context.folder()).unwrap_or_else(|_| context.folder()),
         settings: service.version.clone(),
         pull_request: arguments
@@ -23,7 +24,7 @@ pub fn version_request(
         branch: github::runner::branch(&context.environ),
         default_branch: github::runner::default_branch(&context.environ),
         tags: None,
-        fetch: !context.shared.plan,
+        fetch: (!context.shared.plan).then(|| git::Git::new(&context.environ)),
     }
 }
 
@@ -33,7 +34,7 @@ pub async fn next_version(
     arguments: &VersionArgs,
 ) -> Result<version::Version> {
     let request = version_request(context, service, arguments);
-    let version = version::next(&request, &context.report).await?;
+    let version = version::find_next_version(&request, &context.report).await?;
     version.notices.iter().for_each(|notice| context.report.warn(notice));
     if let Some(tag) = &version.overtaken_by {
         context.report.warn(format!("{tag} was released from a later commit and holds this one"));
@@ -51,7 +52,8 @@ pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<
         }
     }
     step.done(version.in_words());
-    context.report.summarise(format!("**Version** `{}`: {}", version.version, version.in_words()));
+    let headline = Markdown::default().own("**Version** ").code(&version.version);
+    context.report.summarise(headline.own(": ").text(&version.in_words()));
     if version.preview {
         context.report.summarise(version.table());
     }
@@ -62,7 +64,8 @@ pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<
     Ok(version)
 }
 
-/// The environments a version goes to by itself, in order: all of them, or for a snapshot those that take snapshots.
+/// Lists the environments that a version goes to by itself, in order: all of them, or for a snapshot
+/// those that take snapshots.
 pub fn automatic_environments(service: &Service, snapshot: bool) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in service.environments.keys().map(|name| name.as_str()).filter(|name| *name != LOCAL)
@@ -75,7 +78,7 @@ pub fn automatic_environments(service: &Service, snapshot: bool) -> Result<Vec<S
     Ok(found)
 }
 
-/// The version that was given, or the next one from history.
+/// Returns the version that was given, or the next one from history.
 pub async fn version_or_next(
     context: &Context,
     service: &Service,

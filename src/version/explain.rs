@@ -1,8 +1,8 @@
 //! A version's commits, told to people: as lines, and as a Markdown table. Pure.
 
-use super::bump::{Bump, short};
+use super::bump::{Bump, shorten_id};
 use super::{Change, Version};
-use crate::report::markdown;
+use crate::report::Markdown;
 
 /// How many commits a table shows: what a job summary takes, and more than anybody reads.
 const ROWS: usize = 500;
@@ -13,7 +13,7 @@ pub fn lines(version: &Version) -> Vec<String> {
         let mark = if is_deciding(version, change) { "→" } else { " " };
         format!(
             "{mark} {} {:5} {} ({})",
-            short(&change.sha),
+            shorten_id(&change.sha),
             change.bump.name(),
             change.title,
             change.why
@@ -22,23 +22,22 @@ pub fn lines(version: &Version) -> Vec<String> {
     version.changes.iter().map(line).collect()
 }
 
-/// The same as a Markdown table.
-pub fn table(version: &Version) -> String {
-    let mut text = String::from("\n| commit | bump | title | why |\n|---|---|---|---|\n");
+/// The same as a table.
+pub fn table(version: &Version) -> Markdown {
+    let mut table = Markdown::default();
+    table = table.own("\n| commit | bump | title | why |\n|---|---|---|---|\n");
     for change in version.changes.iter().take(ROWS) {
         let bold = if is_deciding(version, change) { "**" } else { "" };
-        text.push_str(&format!(
-            "| `{}` | {bold}{}{bold} | {bold}{}{bold} | {} |\n",
-            short(&change.sha),
-            if change.bump == Bump::None { "–" } else { change.bump.name() },
-            markdown::text(&change.title),
-            markdown::text(&change.why)
-        ));
+        let bump = if change.bump == Bump::None { "–" } else { change.bump.name() };
+        table = table.own("| ").code(shorten_id(&change.sha)).own(" | ");
+        table = table.own(bold).own(bump).own(bold).own(" | ");
+        table = table.own(bold).text(&change.title).own(bold).own(" | ");
+        table = table.text(&change.why).own(" |\n");
     }
-    if let Some(more) = version.changes.len().checked_sub(ROWS).filter(|more| *more > 0) {
-        text.push_str(&format!("\nand {more} more before these.\n"));
+    match version.changes.len().checked_sub(ROWS).filter(|more| *more > 0) {
+        Some(more) => table.own("\nand ").text(&more.to_string()).own(" more before these.\n"),
+        None => table,
     }
-    text
 }
 
 fn is_deciding(version: &Version, change: &Change) -> bool {

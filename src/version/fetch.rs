@@ -6,15 +6,14 @@
 //! file here.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
-use tokio::process::Command;
-
-use super::history::Missing;
+use super::objects::Missing;
 use crate::error::{Error, Result};
+use crate::git::{Git, OWN_UPLOAD_PACK};
 
-/// The longest a fetch may take; a remote that does not answer must not hold a job.
+/// The longest that a fetch may take: a remote that does not answer must not hold a job.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Fetches what is missing for `head`: commits without their trees, or with their trees when
@@ -22,7 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// Refused, with git's own words, when there is no git, no remote, or no way there.
-pub async fn fetch(root: &Path, head: &str, missing: Missing, trees: bool) -> Result<()> {
+pub async fn fetch_history(
+    git: &Git,
+    root: &Path,
+    head: &str,
+    missing: Missing,
+    trees: bool,
+) -> Result<()> {
     let filter = if trees { "--filter=blob:none" } else { "--filter=tree:0" };
     let everything: &[&str] = match missing {
         Missing::Commits | Missing::Higher => &["--unshallow", filter],
@@ -30,19 +35,27 @@ pub async fn fetch(root: &Path, head: &str, missing: Missing, trees: bool) -> Re
         Missing::Trees => &["--refetch", filter],
         Missing::Tags => &[filter],
     };
-    let quiet =
-        ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"];
+    let quiet = [
+        "fetch",
+        OWN_UPLOAD_PACK,
+        "--quiet",
+        "--no-tags",
+        "--no-recurse-submodules",
+        "--no-write-fetch-head",
+    ];
     let what = ["origin", head, "refs/tags/*:refs/tags/*"];
     let what = if missing == Missing::Tags { &what[..1] } else { &what[..] };
     let tags: &[&str] = if missing == Missing::Tags { &["refs/tags/*:refs/tags/*"] } else { &[] };
-    git(root, &[&quiet, everything, what, tags].concat()).await.map(drop)
+    run_git(git, root, &[&quiet, everything, what, tags].concat()).await.map(drop)
 }
 
-/// The names of the remote's tags that may be versions of `prefix`; none when nobody can tell.
-pub async fn remote_tags(root: &Path, prefix: &str) -> Option<Vec<String>> {
-    let pattern = format!("refs/tags/{prefix}[0-9]*");
-    let listed =
-        git(root, &["ls-remote", "--quiet", "--refs", "--tags", "origin", &pattern]).await.ok()?;
+/// Lists the names of the remote's tags, of all or of those that may be versions of `prefix`; `None`
+/// if nobody can tell.
+pub async fn remote_tags(git: &Git, root: &Path, prefix: Option<&str>) -> Option<Vec<String>> {
+    let pattern = prefix.map(|prefix| format!("refs/tags/{prefix}[0-9]*"));
+    let mut listing = vec!["ls-remote", OWN_UPLOAD_PACK, "--quiet", "--refs", "--tags", "origin"];
+    listing.extend(pattern.as_deref());
+    let listed = run_git(git, root, &listing).await.ok()?;
     let listed = String::from_utf8_lossy(&listed.stdout);
     Some(
         listed
@@ -52,23 +65,11 @@ pub async fn remote_tags(root: &Path, prefix: &str) -> Option<Vec<String>> {
     )
 }
 
-async fn git(root: &Path, arguments: &[&str]) -> Result<Output> {
-    let failed = |why: String| {
-        Error::refused("git could not fetch the history that this checkout lacks").why(why)
-    };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place of this step that starts a process"
-    )]
-    let mut git = Command::new("git");
-    git.args(["-c", "maintenance.auto=false", "-c", "gc.auto=0"])
-        .args(arguments)
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    // Nobody is there to answer a question, and what git says is read by people who may not share
-    // its language.
-    git.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
+async fn run_git(git: &Git, root: &Path, arguments: &[&str]) -> Result<Output> {
+    let failed =
+        |why: String| Error::refused("cannot fetch the history that this checkout lacks").why(why);
+    let mut git = git.command(root);
+    git.args(arguments);
     let ended = match tokio::time::timeout(PATIENCE, git.output()).await {
         Err(_) => return Err(failed(format!("no end after {} s", PATIENCE.as_secs()))),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -90,7 +91,7 @@ async fn git(root: &Path, arguments: &[&str]) -> Result<Output> {
     Err(failed(said.join("; ")))
 }
 
-/// A line of git's without what stands before the host of an address.
+/// Strips the credentials before the host of each address in a line of git's.
 fn without_credentials(line: &str) -> String {
     let parts = line.split("://").enumerate().map(|(at, part)| match part.split_once('@') {
         Some((before, rest)) if at > 0 && !before.contains(['/', ' ']) => rest,

@@ -5,79 +5,20 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
-use gix::revision::walk::Sorting;
-use gix::traverse::commit::simple::CommitTimeOrder;
 use semver::Version;
 
 use super::Tag;
 use super::bump::Commit;
-use super::commit;
-use super::paths::{Paths, Touched};
-use super::range;
-use crate::error::{Error, Result, chain};
+use super::names;
+use super::objects::{CommitReader, Failure, Missing};
+use super::paths::{self, PathRule, Touched};
+use super::range::list_range;
+use super::walk::Ancestors;
+use crate::error::{Error, Result};
+use crate::git;
 
-/// How far commits' clocks may be off before an ancestor is taken for none: a day, as git itself
-/// allows, and this many older commits in a row.
-pub(super) const CLOCK_SKEW: i64 = 86_400;
-pub(super) const OLDER_IN_A_ROW: usize = 1_000;
-
-/// Room for the objects that a walk comes to twice.
-const OBJECT_CACHE: usize = 8 * 1024 * 1024;
-
-/// From this many commits on, a walk is worth a look into the commit-graph. Its entries lie in the
-/// order of their ids, so that even a short walk would pull most of the file into memory.
-const LONG_WALK: usize = 5_000;
-
-/// Why the checkout cannot tell, though the repository it came from can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// The history is cut off before the last version.
-    Commits,
-    /// Trees are left out, and `paths` needs them.
-    Trees,
-    /// No version tag is here, and nobody said that there is none.
-    Tags,
-    /// The history is cut off below the last version that is here; a higher one may lie behind the
-    /// cut.
-    Higher,
-}
-
-impl Missing {
-    /// What is missing, in the plural.
-    pub fn name(self) -> &'static str {
-        match self {
-            Missing::Commits | Missing::Higher => "commits",
-            Missing::Trees => "trees",
-            Missing::Tags => "tags",
-        }
-    }
-
-    pub fn why(self) -> &'static str {
-        match self {
-            Missing::Commits => "the checkout is shallow: its history ends before the last version",
-            Missing::Trees => {
-                "the checkout has no trees of older commits, and version.paths asks what they touch"
-            }
-            Missing::Tags => "the remote has version tags, and this checkout has none",
-            Missing::Higher => {
-                "the checkout is shallow, and a higher version may lie behind its end"
-            }
-        }
-    }
-}
-
-/// What reading the history ends in, where it does not end well.
-#[derive(Debug)]
-pub enum Failure {
-    Missing(Missing),
-    Error(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Error(error)
-    }
-}
+/// How many commits a release may have beside the history that its tag is of.
+const BESIDE: usize = 20;
 
 /// A tag that names a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,44 +29,13 @@ pub struct VersionTag {
     target: ObjectId,
 }
 
-pub(super) fn unreadable(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::unexpected(format!("cannot read {what}")).why(chain(error))
-}
-
-/// The tags that name a version, the highest first: `prefix` and a full semantic version, nothing
-/// else. `given` replaces those of the checkout.
-///
-/// # Errors
-/// Unexpected, when the references cannot be read.
-pub fn version_tags(
-    repository: &gix::Repository,
-    prefix: &str,
-    given: Option<&[Tag]>,
-) -> Result<Vec<VersionTag>> {
-    let read =
-        |name: &str| name.strip_prefix(prefix).and_then(|version| Version::parse(version).ok());
-    let mut found = Vec::new();
-    if let Some(given) = given {
-        for tag in given {
-            if let (Some(version), Ok(commit)) =
-                (read(&tag.name), ObjectId::from_hex(tag.commit.as_bytes()))
-            {
-                found.push(VersionTag { name: tag.name.clone(), version, target: commit });
-            }
-        }
-    } else {
-        let platform = repository.references().map_err(|error| unreadable("the tags", &error))?;
-        for reference in platform.tags().map_err(|error| unreadable("the tags", &error))? {
-            let Ok(reference) = reference else { continue };
-            let name = reference.name().shorten().to_string();
-            if let (Some(version), Some(id)) = (read(&name), reference.try_id()) {
-                found.push(VersionTag { name, version, target: id.detach() });
-            }
-        }
-    }
-    // Of two names of one version (1.0.0 and 1.0.0+build) any is as good, but always the same one.
-    found.sort_by(|a, b| b.version.cmp_precedence(&a.version).then_with(|| a.name.cmp(&b.name)));
-    Ok(found)
+/// The tags of a repository.
+#[derive(Clone, Debug, Default)]
+pub struct Tags {
+    /// Those that name a version of the prefix, the highest first.
+    pub versions: Vec<VersionTag>,
+    /// The names of all, also of those that are known from elsewhere.
+    pub names: Vec<String>,
 }
 
 impl VersionTag {
@@ -134,203 +44,214 @@ impl VersionTag {
         !self.target.is_null()
     }
 
-    /// The commit a tag stands at, and its time. None for a tag of a tree or of a commit that is
-    /// not here.
-    fn commit(&self, repository: &gix::Repository) -> Option<(ObjectId, i64)> {
-        let commit = repository.find_object(self.target).ok()?.peel_to_commit().ok()?;
-        Some((commit.id, commit.time().ok()?.seconds))
+    /// Whether the commit is here.
+    pub fn is_here(&self, repository: &gix::Repository) -> bool {
+        self.commit(repository).is_some()
+    }
+
+    /// The commit a tag stands at. `None` for a tag of a tree or of a commit that is not here.
+    fn commit(&self, repository: &gix::Repository) -> Option<ObjectId> {
+        Some(repository.find_object(self.target).ok()?.peel_to_commit().ok()?.id)
     }
 }
 
-/// The ancestors of commits, walked newest first and only as far back as the questions asked of it
-/// need.
-pub struct Ancestors<'r> {
-    repository: &'r gix::Repository,
-    walk: gix::revision::Walk<'r>,
-    seen: HashSet<ObjectId>,
-    /// The times of the commits that were walked.
-    times: Vec<i64>,
-    tips: Vec<ObjectId>,
-    /// How many commits the walk has come to, and whether it uses the commit-graph by now.
-    walked: usize,
-    long: bool,
-    ended: bool,
-}
-
-impl<'r> Ancestors<'r> {
-    /// # Errors
-    /// Unexpected, when the commit cannot be read.
-    pub fn of(repository: &'r gix::Repository, tips: Vec<ObjectId>) -> Result<Self> {
-        let walk = walk(repository, &tips, false)?;
-        let (seen, times) = (HashSet::new(), Vec::new());
-        Ok(Ancestors { repository, walk, seen, times, tips, walked: 0, long: false, ended: false })
-    }
-
-    /// The first of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
-    ///
-    /// # Errors
-    /// Unexpected, when a commit cannot be read.
-    pub fn first<'t>(
-        &mut self,
-        tags: &'t [VersionTag],
-        wanted: impl Fn(&Version) -> bool,
-    ) -> Result<Option<(&'t VersionTag, ObjectId)>> {
-        for tag in tags.iter().filter(|tag| wanted(&tag.version)) {
-            let Some((at, time)) = tag.commit(self.repository) else { continue };
-            if self.contains(at, time)? {
-                return Ok(Some((tag, at)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn contains(&mut self, commit: ObjectId, time: i64) -> Result<bool> {
-        let older = |walked: &&i64| **walked < time.saturating_sub(CLOCK_SKEW);
-        let mut in_a_row = self.times.iter().rev().take(OLDER_IN_A_ROW).take_while(older).count();
-        loop {
-            if self.seen.contains(&commit) {
-                return Ok(true);
-            }
-            if self.ended || in_a_row >= OLDER_IN_A_ROW {
-                return Ok(false);
-            }
-            if self.walked == LONG_WALK && !self.long {
-                // From the start, which is quick with the commit-graph.
-                self.walk = walk(self.repository, &self.tips, true)?;
-                (self.walked, self.long) = (0, true);
-                self.times.clear();
-                in_a_row = 0;
-            }
-            match self.walk.next() {
-                Some(Ok(info)) => {
-                    self.walked += 1;
-                    let walked = info.commit_time.unwrap_or(i64::MAX);
-                    in_a_row = if older(&&walked) { in_a_row + 1 } else { 0 };
-                    self.times.push(walked);
-                    self.seen.insert(info.id);
-                }
-                Some(Err(error)) => return Err(unreadable("the history", &error)),
-                None => self.ended = true,
-            }
-        }
-    }
-}
-
-/// The first of `tags` whose commit is here and contains `head`.
+/// Reads the tags: a version is the `prefix` and a full semantic version, nothing else. `given`
+/// replaces the versions of the checkout.
 ///
 /// # Errors
-/// Unexpected, when a commit cannot be read.
-pub fn first_after<'t>(
+/// Unexpected, when the references cannot be read.
+pub fn read_tags(
+    repository: &gix::Repository,
+    prefix: &str,
+    given: Option<&[Tag]>,
+) -> Result<Tags> {
+    let here = git::list_tags(repository)?;
+    let mut tags =
+        Tags { names: here.iter().map(|(name, _)| name.clone()).collect(), ..Tags::default() };
+    let id = |tag: &Tag| ObjectId::from_hex(tag.commit.as_bytes()).ok();
+    let standing = match given {
+        Some(given) => {
+            tags.names.extend(given.iter().map(|tag| tag.name.clone()));
+            given.iter().filter_map(|tag| Some((tag.name.clone(), id(tag)?))).collect()
+        }
+        None => here,
+    };
+    tags.versions = standing
+        .into_iter()
+        .filter_map(|(name, target)| {
+            let version = names::read_version(&name, prefix)?;
+            Some(VersionTag { name, version, target })
+        })
+        .collect();
+    tags.versions
+        .sort_by(|a, b| b.version.cmp_precedence(&a.version).then_with(|| a.name.cmp(&b.name)));
+    Ok(tags)
+}
+
+/// Finds the highest of `tags` that is `wanted` and stands at one of the ancestors, with its commit.
+/// Of several tags of one version (1.0.0+1 and 1.0.0+2) that is the one nearest to the tips.
+///
+/// # Errors
+/// Refused, when a commit cannot be read.
+pub fn find_highest<'t>(
+    repository: &gix::Repository,
+    ancestors: &mut Ancestors<'_>,
+    tags: &'t [VersionTag],
+    wanted: impl Fn(&Version) -> bool,
+) -> Result<Option<(&'t VersionTag, ObjectId)>> {
+    let mut reader = CommitReader::of(repository);
+    let same = |a: &VersionTag, b: &VersionTag| a.version.cmp_precedence(&b.version).is_eq();
+    for group in tags.chunk_by(same) {
+        let mut contained = Vec::new();
+        for tag in group.iter().filter(|tag| wanted(&tag.version)) {
+            let Some(at) = tag.commit(repository) else { continue };
+            if ancestors.contains(at, reader.node(at)?.time)? {
+                contained.push((tag, at));
+            }
+        }
+        if let Some(found) = contained.into_iter().min_by_key(|(_, at)| ancestors.place(at)) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Finds the first of `tags` whose commit is here and contains `head`.
+///
+/// # Errors
+/// Refused, when a commit cannot be read.
+pub fn find_later<'t>(
     repository: &gix::Repository,
     tags: &[&'t VersionTag],
     head: &str,
-    time: i64,
 ) -> Result<Option<&'t VersionTag>> {
     let Ok(head) = ObjectId::from_hex(head.as_bytes()) else { return Ok(None) };
+    let time = CommitReader::of(repository).node(head)?.time;
     let here: Vec<(&VersionTag, ObjectId)> =
-        tags.iter().filter_map(|tag| tag.commit(repository).map(|(at, _)| (*tag, at))).collect();
-    let contain = |tips: Vec<ObjectId>| Ancestors::of(repository, tips)?.contains(head, time);
+        tags.iter().filter_map(|tag| tag.commit(repository).map(|at| (*tag, at))).collect();
+    let contain = |tips: &[ObjectId]| Ancestors::of(repository, tips)?.contains(head, time);
     // Mostly none does, and one walk for all says so.
-    if here.is_empty() || !contain(here.iter().map(|(_, at)| *at).collect())? {
+    let tips: Vec<ObjectId> = here.iter().map(|(_, at)| *at).collect();
+    if here.is_empty() || !contain(&tips)? {
         return Ok(None);
     }
     for (tag, at) in here {
-        if contain(vec![at])? {
+        if contain(&[at])? {
             return Ok(Some(tag));
         }
     }
     Ok(None)
 }
 
-/// The default branch of the remote, as a clone remembers it.
-pub fn default_branch(repository: &gix::Repository) -> Option<String> {
-    let head = repository.find_reference("refs/remotes/origin/HEAD").ok()?;
-    let name = head.target().try_name()?.as_bstr().to_string();
-    name.strip_prefix("refs/remotes/origin/").map(str::to_string)
+/// Finds the first of `tags` that stands at one of the commits.
+pub fn find_among<'t>(
+    repository: &gix::Repository,
+    tags: &[&'t VersionTag],
+    commits: &[Commit],
+) -> Option<(&'t VersionTag, ObjectId)> {
+    let ids: HashSet<&str> = commits.iter().map(|commit| commit.id.as_str()).collect();
+    let mut here = tags.iter().filter_map(|tag| Some((*tag, tag.commit(repository)?)));
+    here.find(|(_, at)| ids.contains(at.to_string().as_str()))
 }
 
-/// Whether the history is cut off somewhere.
-pub fn is_shallow(repository: &gix::Repository) -> bool {
-    repository.is_shallow().unwrap_or(false)
+/// The commits of a release that was made beside the history of `head`, newest first: a tool
+/// committed on a commit of this history, tagged that, and never merged it. `None` if the tag's
+/// commit has more than a few commits of its own, or contains `head` itself.
+///
+/// # Errors
+/// Refused, when a commit cannot be read.
+pub fn list_beside(
+    repository: &gix::Repository,
+    ancestors: &mut Ancestors<'_>,
+    tag: &VersionTag,
+    head: ObjectId,
+) -> Result<Option<(ObjectId, Vec<Commit>)>> {
+    let Some(at) = tag.commit(repository) else { return Ok(None) };
+    let mut reader = CommitReader::of(repository);
+    let mut beside = Vec::new();
+    let mut open = vec![at];
+    while let Some(id) = open.pop() {
+        let node = reader.node(id)?;
+        if id == head || node.parents.is_empty() || beside.len() == BESIDE {
+            return Ok(None);
+        }
+        beside.push(id);
+        for parent in node.parents {
+            let time = reader.node(parent)?.time;
+            if parent == head {
+                return Ok(None);
+            }
+            if !beside.contains(&parent)
+                && !open.contains(&parent)
+                && !ancestors.contains(parent, time)?
+            {
+                open.push(parent);
+            }
+        }
+    }
+    let commits: Result<Vec<Commit>> = beside.into_iter().map(|id| reader.commit(id)).collect();
+    Ok(Some((at, commits?)))
 }
 
-/// The commits that `tips` contain, newest first.
-fn walk<'r>(
-    repository: &'r gix::Repository,
-    tips: &[ObjectId],
-    graph: bool,
-) -> Result<gix::revision::Walk<'r>> {
-    repository
-        .rev_walk(tips.iter().copied())
-        .sorting(Sorting::ByCommitTime(CommitTimeOrder::NewestFirst))
-        .use_commit_graph(if graph { None } else { Some(false) })
-        .all()
-        .map_err(|error| unreadable("the history", &error))
-}
-
-/// Opens the room for objects that both walks, of the tags and of the commits, come to.
-pub fn remember_objects(repository: &mut gix::Repository) {
-    repository.object_cache_size_if_unset(OBJECT_CACHE);
-}
-
-/// The commits that `head` contains and `base` does not, newest first, each with whether it touches
-/// `paths`.
+/// Lists the commits that `head` contains and `base` does not, newest first, each with whether it
+/// touches `paths`.
 ///
 /// # Errors
 /// What is missing, when the history was cut off within the range or trees are left out.
-pub fn since(
+pub fn list_commits(
     repository: &gix::Repository,
     head: ObjectId,
     base: Option<ObjectId>,
-    paths: &[PathBuf],
+    paths: &[PathRule],
 ) -> Result<Vec<Commit>, Failure> {
-    let cut = repository.shallow_commits().ok().flatten();
-    let cut: HashSet<ObjectId> = cut.iter().flat_map(|cut| cut.iter().copied()).collect();
+    let mut reader = CommitReader::of(repository);
     let mut commits = Vec::new();
     let mut touched = Vec::new();
-    for id in range::since(repository, head, base, &cut)? {
-        if cut.contains(&id) {
+    for id in list_range(&mut reader, head, base)? {
+        if reader.is_cut(&id) {
             return Err(Failure::Missing(Missing::Commits));
         }
-        let commit = repository.find_commit(id).map_err(|error| unreadable("a commit", &error))?;
-        let author = commit.author().map_err(|error| unreadable("a commit", &error))?;
-        let message = String::from_utf8_lossy(commit.message_raw_sloppy()).into_owned();
-        commits.push(Commit {
-            id: id.to_string(),
-            author: author.name.to_string(),
-            email: author.email.to_string(),
-            parents: commit.parent_ids().map(|id| id.to_string()).collect(),
-            message: commit::read(&message),
-            counts: true,
-            trial: false,
-        });
+        commits.push(reader.commit(id)?);
         if !paths.is_empty() {
-            touched.push(Touched::of(&commit)?);
+            touched.push(Touched::of(repository, id)?);
         }
     }
-    if cut.is_empty() {
-        forget_rewritten(repository, base, &mut commits)?;
+    if !reader.is_shallow() {
+        resolve_reverted(repository, &mut reader, base, &mut commits)?;
     }
     if !paths.is_empty() {
-        let counts = Paths::of(repository, paths).touched(&touched)?;
+        let counts = paths::judge_touched(repository, paths, &touched)?;
         commits.iter_mut().zip(counts).for_each(|(commit, counts)| commit.counts = counts);
     }
     Ok(commits)
 }
 
+/// Makes sure that each revert says what it takes back.
+///
 /// A rebase gives commits new ids and leaves the old ones in the messages of reverts. Such a revert
 /// is known by the title that it quotes, so an id that is in nobody's history goes where there is a
-/// commit of that title.
-fn forget_rewritten(
+/// commit of that title. A revert that quotes no title gets that of the commit it names.
+fn resolve_reverted(
     repository: &gix::Repository,
+    reader: &mut CommitReader<'_>,
     base: Option<ObjectId>,
     commits: &mut [Commit],
 ) -> Result<()> {
+    if commits.iter().all(|commit| commit.message.reverts.is_none()) {
+        return Ok(());
+    }
     let titles: HashSet<String> =
         commits.iter().map(|commit| commit.message.title.clone()).collect();
     let ids: BTreeSet<String> = commits.iter().map(|commit| commit.id.clone()).collect();
     for commit in commits {
         let Some(reverts) = commit.message.reverts.as_mut() else { continue };
+        if reverts.title.is_none()
+            && let [id] = reverts.commits.as_slice()
+            && let Some(id) = find_commit(repository, id)
+        {
+            reverts.title = Some(reader.commit(id)?.message.title);
+            continue;
+        }
         if !reverts.title.as_ref().is_some_and(|title| titles.contains(title)) {
             continue;
         }
@@ -346,27 +267,32 @@ fn forget_rewritten(
     Ok(())
 }
 
-/// Whether `base` contains the commit of this id, which may be a short one.
-fn is_released(repository: &gix::Repository, base: Option<ObjectId>, id: &str) -> Result<bool> {
-    let found = gix::hash::Prefix::from_hex(id)
-        .ok()
-        .and_then(|id| repository.objects.lookup_prefix(id, None).ok());
-    let (Some(base), Some(Some(Ok(id)))) = (base, found) else { return Ok(false) };
-    let Some(time) = repository.find_commit(id).ok().and_then(|commit| commit.time().ok()) else {
-        return Ok(false);
-    };
-    Ancestors::of(repository, vec![base])?.contains(id, time.seconds)
+/// Finds the commit of an id, which may be a short one.
+fn find_commit(repository: &gix::Repository, id: &str) -> Option<ObjectId> {
+    let prefix = gix::hash::Prefix::from_hex(id).ok()?;
+    let id = repository.objects.lookup_prefix(prefix, None).ok()??.ok()?;
+    Some(repository.find_commit(id).ok()?.id)
 }
 
-/// `paths` of service.yaml, which stands in `folder`, as paths from the repository's root. Empty:
-/// everything.
+/// Whether `base` contains the commit of this id.
+fn is_released(repository: &gix::Repository, base: Option<ObjectId>, id: &str) -> Result<bool> {
+    let (Some(base), Some(id)) = (base, find_commit(repository, id)) else { return Ok(false) };
+    let time = CommitReader::of(repository).node(id)?.time;
+    Ancestors::of(repository, &[base])?.contains(id, time)
+}
+
+/// Resolves `paths` of service.yaml, which stands in `folder`, to paths from the repository's root.
+/// Empty: everything.
 ///
 /// # Errors
 /// Bad input when a path leads out of the repository.
-pub fn paths_from_root(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub fn resolve_paths(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<Vec<PathRule>> {
     let outside = |path: &Path| {
-        Error::input(format!("version.paths: {} leads out of the repository", path.display()))
-            .fix("name folders and files of this repository, relative to service.yaml")
+        Error::input(format!(
+            "cannot take version.paths: {} leads out of the repository",
+            path.display()
+        ))
+        .fix("name folders and files of this repository, relative to service.yaml")
     };
     // Both may be reached through links; what git knows is where they really are.
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -376,8 +302,9 @@ pub fn paths_from_root(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<
         .map_err(|_| outside(folder))?;
     let mut found = Vec::new();
     for path in paths {
+        let (excluded, bare) = paths::split_exclusion(path);
         let mut parts: Vec<std::ffi::OsString> = Vec::new();
-        for part in folder.join(path).components() {
+        for part in folder.join(&bare).components() {
             match part {
                 std::path::Component::Normal(name) => parts.push(name.to_owned()),
                 std::path::Component::CurDir => {}
@@ -387,10 +314,11 @@ pub fn paths_from_root(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<
                 _ => return Err(outside(path)),
             }
         }
-        if parts.is_empty() {
-            return Ok(Vec::new());
-        }
-        found.push(parts.iter().collect());
+        found.push(PathRule::new(path, parts, excluded));
+    }
+    let everything = |rule: &PathRule| rule.parts.is_empty() && !rule.excluded;
+    if found.iter().any(everything) && found.iter().all(|rule| !rule.excluded) {
+        return Ok(Vec::new());
     }
     Ok(found)
 }

@@ -3,16 +3,18 @@
 //! A commit is compared with its first parent, so that a merge counts by all that it brings, and by
 //! what nobody committed before it. A folder that was moved is followed to where it was.
 
+mod globs;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix::objs::TreeRefIter;
 use gix::objs::tree::EntryMode;
 
-use super::history::{Failure, Missing, unreadable};
+use super::objects::{Failure, Missing, name_unreadable};
 
 /// How many trees are looked at to find where a folder came from, and how much of it must have been
 /// there: git's own half.
@@ -21,6 +23,111 @@ const ENOUGH: f64 = 0.5;
 
 /// What a path is in a tree.
 type Entry = (ObjectId, EntryMode);
+
+/// One of `version.paths`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathRule {
+    /// As service.yaml has it.
+    pub written: PathBuf,
+    /// The names from the repository's root down; those of a glob may hold `*`, `?` and `[…]`.
+    pub parts: Vec<OsString>,
+    /// What it names does not count: `!docs`.
+    pub excluded: bool,
+    glob: bool,
+}
+
+impl PathRule {
+    pub fn new(written: &Path, mut parts: Vec<OsString>, excluded: bool) -> Self {
+        // `src/**` is the folder.
+        while parts.last().is_some_and(|part| part == "**")
+            || parts.ends_with(&["**".into(), "*".into()])
+        {
+            parts.pop();
+        }
+        let glob = parts.iter().any(has_wildcard);
+        PathRule { written: written.to_path_buf(), parts, excluded, glob }
+    }
+}
+
+fn has_wildcard(part: &OsString) -> bool {
+    part.as_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
+}
+
+/// Splits `!path`, as GitHub's filters and git's patterns write what is left out, into the path and
+/// whether it is left out.
+pub fn split_exclusion(path: &Path) -> (bool, PathBuf) {
+    match path.as_os_str().as_bytes().strip_prefix(b"!") {
+        Some(rest) if !rest.is_empty() => (true, OsString::from_vec(rest.to_vec()).into()),
+        _ => (false, path.to_path_buf()),
+    }
+}
+
+/// Judges of each commit whether it touches one of the paths.
+///
+/// # Errors
+/// Missing trees; unexpected, when something cannot be read.
+pub fn judge_touched(
+    repository: &gix::Repository,
+    rules: &[PathRule],
+    commits: &[Touched],
+) -> Result<Vec<bool>, Failure> {
+    let pairs = pair_trees(repository, commits)?;
+    if rules.iter().any(|rule| rule.glob || rule.excluded) {
+        return globs::judge_pairs(repository, rules, &pairs);
+    }
+    let paths = rules.iter().map(|rule| rule.parts.clone()).collect();
+    Paths { repository, paths, known: HashMap::new() }.judge_pairs(&pairs)
+}
+
+/// Finds the paths that name nothing in a commit's tree, as service.yaml has them. Of a tree that is
+/// not here nobody knows.
+pub fn find_unmatched(
+    repository: &gix::Repository,
+    head: ObjectId,
+    rules: &[PathRule],
+) -> Vec<String> {
+    let Some(tree) = repository.find_commit(head).ok().and_then(|head| head.tree_id().ok()) else {
+        return Vec::new();
+    };
+    let names_nothing = |rule: &&PathRule| {
+        let mut open = Some((tree.detach(), EntryMode::from(gix::objs::tree::EntryKind::Tree)));
+        if rule.glob {
+            return globs::is_unmatched(repository, tree.detach(), rule).unwrap_or(false);
+        }
+        for part in &rule.parts {
+            open = match open {
+                Some((tree, mode)) if mode.is_tree() => match find_entry(repository, tree, part) {
+                    Ok(found) => found,
+                    Err(_) => return false,
+                },
+                _ => None,
+            };
+        }
+        open.is_none()
+    };
+    let unmatched = rules.iter().filter(|rule| !rule.excluded).filter(names_nothing);
+    unmatched.map(|rule| rule.written.display().to_string()).collect()
+}
+
+/// A commit's tree, and that of its first parent.
+type TreePair = (Option<ObjectId>, ObjectId);
+
+fn pair_trees(repository: &gix::Repository, commits: &[Touched]) -> Result<Vec<TreePair>, Failure> {
+    let trees: HashMap<ObjectId, ObjectId> =
+        commits.iter().map(|commit| (commit.id, commit.tree)).collect();
+    let mut pairs = Vec::new();
+    for commit in commits {
+        let before = match commit.first_parent {
+            Some(parent) => Some(match trees.get(&parent) {
+                Some(tree) => *tree,
+                None => Touched::of(repository, parent)?.tree,
+            }),
+            None => None,
+        };
+        pairs.push((before, commit.tree));
+    }
+    Ok(pairs)
+}
 
 /// A commit, as far as comparing it needs.
 pub struct Touched {
@@ -31,19 +138,18 @@ pub struct Touched {
 
 impl Touched {
     /// # Errors
-    /// Unexpected, when the commit is no commit.
-    pub fn of(commit: &gix::Commit<'_>) -> Result<Self, Failure> {
-        let tree = commit.tree_id().map_err(|error| unreadable("a commit", &error))?.detach();
-        Ok(Touched {
-            id: commit.id,
-            tree,
-            first_parent: commit.parent_ids().next().map(|id| id.detach()),
-        })
+    /// Unexpected, when the commit cannot be read.
+    pub fn of(repository: &gix::Repository, id: ObjectId) -> Result<Self, Failure> {
+        let unreadable = |error: gix::Error| name_unreadable("a commit", &error);
+        let commit = repository.find_commit(id).map_err(unreadable)?;
+        let tree = commit.tree_id().map_err(unreadable)?.detach();
+        let first_parent = commit.parent_ids().next().map(|id| id.detach());
+        Ok(Touched { id, tree, first_parent })
     }
 }
 
-/// The paths, and what is known of them.
-pub struct Paths<'r> {
+/// Paths without wildcards, and what is known of them.
+struct Paths<'r> {
     repository: &'r gix::Repository,
     /// Each as its names, from the root down.
     paths: Vec<Vec<OsString>>,
@@ -51,38 +157,11 @@ pub struct Paths<'r> {
     known: HashMap<(ObjectId, usize, usize), Option<Entry>>,
 }
 
-impl<'r> Paths<'r> {
-    pub fn of(repository: &'r gix::Repository, paths: &[PathBuf]) -> Self {
-        let paths = paths.iter().map(|path| path.iter().map(OsString::from).collect()).collect();
-        Paths { repository, paths, known: HashMap::new() }
-    }
-
-    /// Of each commit, whether it touches one of the paths, or a place that one of them was moved
-    /// from.
-    ///
-    /// # Errors
-    /// Missing trees; unexpected, when something cannot be read.
-    pub fn touched(mut self, commits: &[Touched]) -> Result<Vec<bool>, Failure> {
-        let trees: HashMap<ObjectId, ObjectId> =
-            commits.iter().map(|commit| (commit.id, commit.tree)).collect();
-        let mut pairs = Vec::new();
-        for commit in commits {
-            let before = match commit.first_parent {
-                Some(parent) => Some(match trees.get(&parent) {
-                    Some(tree) => *tree,
-                    None => {
-                        let parent = self
-                            .repository
-                            .find_commit(parent)
-                            .map_err(|error| unreadable("a commit", &error))?;
-                        parent.tree_id().map_err(|error| unreadable("a commit", &error))?.detach()
-                    }
-                }),
-                None => None,
-            };
-            pairs.push((before, commit.tree));
-        }
-        let mut touched = vec![false; commits.len()];
+impl Paths<'_> {
+    /// Judges of each commit whether it touches one of the paths, or a place that one of them was
+    /// moved from.
+    fn judge_pairs(mut self, pairs: &[TreePair]) -> Result<Vec<bool>, Failure> {
+        let mut touched = vec![false; pairs.len()];
         // Grows while it is walked: a path that came from elsewhere adds where it was.
         let mut path = 0;
         while path < self.paths.len() {
@@ -108,7 +187,7 @@ impl<'r> Paths<'r> {
         Ok(touched)
     }
 
-    /// What the names of a path from `depth` on are below a tree.
+    /// Finds what the names of a path from `depth` on are below a tree.
     fn entry(
         &mut self,
         tree: ObjectId,
@@ -120,7 +199,7 @@ impl<'r> Paths<'r> {
             return Ok(*known);
         }
         let (name, last) = (&self.paths[path][depth], depth + 1 == self.paths[path].len());
-        let found = find(self.repository, tree, name)?;
+        let found = find_entry(self.repository, tree, name)?;
         let found = match found {
             Some((id, mode)) if !last && mode.is_tree() => self.entry(id, path, depth + 1)?,
             Some(_) if !last => None,
@@ -130,8 +209,8 @@ impl<'r> Paths<'r> {
         Ok(found)
     }
 
-    /// Where `moved`, which is new in the tree `after`, was in the tree `before`: what is gone and
-    /// holds most of the same files.
+    /// Finds where `moved`, which is new in the tree `after`, was in the tree `before`: what is gone
+    /// and holds most of the same files.
     fn moved_from(
         &self,
         before: ObjectId,
@@ -144,14 +223,14 @@ impl<'r> Paths<'r> {
         let mut open = vec![(Vec::new(), before, Some(after))];
         while let Some((folder, before, after)) = open.pop() {
             let now: HashMap<OsString, Entry> = match after {
-                Some(tree) => entries(self.repository, tree)?.into_iter().collect(),
+                Some(tree) => list_entries(self.repository, tree)?.into_iter().collect(),
                 None => HashMap::new(),
             };
             budget = budget.saturating_sub(1);
             if budget == 0 {
                 return Ok(None);
             }
-            for (name, entry) in entries(self.repository, before)? {
+            for (name, entry) in list_entries(self.repository, before)? {
                 let there = now.get(&name);
                 if there == Some(&entry) {
                     continue;
@@ -175,7 +254,7 @@ impl<'r> Paths<'r> {
         Ok(best.1.filter(|_| best.0 >= ENOUGH))
     }
 
-    /// The contents of every file at or below an entry.
+    /// Lists the contents of every file at or below an entry.
     fn files(&self, entry: Entry, budget: &mut usize) -> Result<HashSet<ObjectId>, Failure> {
         let mut files = HashSet::new();
         let mut open = vec![entry];
@@ -184,36 +263,36 @@ impl<'r> Paths<'r> {
                 files.insert(id);
             } else if *budget > 0 {
                 *budget -= 1;
-                open.extend(entries(self.repository, id)?.into_iter().map(|(_, entry)| entry));
+                open.extend(list_entries(self.repository, id)?.into_iter().map(|(_, entry)| entry));
             }
         }
         Ok(files)
     }
 }
 
-/// The tree's own entries.
-fn entries(
+/// Lists a tree's own entries.
+fn list_entries(
     repository: &gix::Repository,
     tree: ObjectId,
 ) -> Result<Vec<(OsString, Entry)>, Failure> {
-    let tree = read(repository, tree)?;
+    let tree = read_tree(repository, tree)?;
     TreeRefIter::from_bytes(&tree.data, tree.id.kind())
         .map(|entry| {
-            let entry = entry.map_err(|error| unreadable("a tree", &error))?;
+            let entry = entry.map_err(|error| name_unreadable("a tree", &error))?;
             Ok((OsString::from_vec(entry.filename.to_vec()), (entry.oid.to_owned(), entry.mode)))
         })
         .collect()
 }
 
-/// The tree's entry of one name.
-fn find(
+/// Finds a tree's entry by its name.
+fn find_entry(
     repository: &gix::Repository,
     tree: ObjectId,
     name: &OsString,
 ) -> Result<Option<Entry>, Failure> {
-    let tree = read(repository, tree)?;
+    let tree = read_tree(repository, tree)?;
     for entry in TreeRefIter::from_bytes(&tree.data, tree.id.kind()) {
-        let entry = entry.map_err(|error| unreadable("a tree", &error))?;
+        let entry = entry.map_err(|error| name_unreadable("a tree", &error))?;
         if entry.filename == name.as_bytes() {
             return Ok(Some((entry.oid.to_owned(), entry.mode)));
         }
@@ -221,10 +300,10 @@ fn find(
     Ok(None)
 }
 
-fn read(repository: &gix::Repository, tree: ObjectId) -> Result<gix::Object<'_>, Failure> {
+fn read_tree(repository: &gix::Repository, tree: ObjectId) -> Result<gix::Object<'_>, Failure> {
     match repository.try_find_object(tree) {
         Ok(Some(tree)) => Ok(tree),
         Ok(None) => Err(Failure::Missing(Missing::Trees)),
-        Err(error) => Err(unreadable("a tree", &error).into()),
+        Err(error) => Err(name_unreadable("a tree", &error).into()),
     }
 }

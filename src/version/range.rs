@@ -1,34 +1,32 @@
 //! The commits that one commit contains and another does not. Reads commits, never trees.
 //!
 //! Commits' clocks are wrong more often than one would think, so time only says where to look
-//! first: whatever turns out to be contained takes all that is below it along, also what was taken
-//! for new before.
+//! first: a commit that turns out to be contained marks all its ancestors, also those that were
+//! taken for new before.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::BinaryHeap;
 
 use gix::ObjectId;
-use gix::hashtable::HashMap;
+use gix::hashtable::{HashMap, HashSet};
 
-use super::history::{CLOCK_SKEW, OLDER_IN_A_ROW, unreadable};
+use super::objects::{CLOCK_SKEW, CommitNode, CommitReader, OLDER_IN_A_ROW};
 use crate::error::Result;
 
-/// A commit that was come to.
-struct Node {
+/// A commit that the walk reached.
+struct Visited {
     time: i64,
     parents: Vec<ObjectId>,
     /// The base contains it.
     old: bool,
-    /// Its parents were come to as well.
+    /// The walk reached its parents as well.
     passed: bool,
 }
 
-/// What was come to, and what is to be looked at next: the newest.
-struct Range<'r> {
-    repository: &'r gix::Repository,
-    /// Where a shallow history ends.
-    cut: &'r HashSet<ObjectId>,
-    nodes: HashMap<ObjectId, Node>,
+/// The commits that the walk reached, and those to go on from: the newest first.
+struct Range<'r, 'a> {
+    reader: &'a mut CommitReader<'r>,
+    nodes: HashMap<ObjectId, Visited>,
     queue: BinaryHeap<(i64, Reverse<usize>, ObjectId)>,
     /// How many commits in the queue are not known to be old.
     open: usize,
@@ -38,15 +36,13 @@ struct Range<'r> {
 /// else the newest first.
 ///
 /// # Errors
-/// Unexpected, when a commit cannot be read.
-pub fn since(
-    repository: &gix::Repository,
+/// Refused, when a commit cannot be read.
+pub fn list_range(
+    reader: &mut CommitReader<'_>,
     head: ObjectId,
     base: Option<ObjectId>,
-    cut: &HashSet<ObjectId>,
 ) -> Result<Vec<ObjectId>> {
-    let mut range =
-        Range { repository, cut, nodes: HashMap::default(), queue: BinaryHeap::new(), open: 0 };
+    let mut range = Range { reader, nodes: HashMap::default(), queue: BinaryHeap::new(), open: 0 };
     if let Some(base) = base {
         range.reach(base, true)?;
     }
@@ -61,30 +57,23 @@ pub fn since(
     Ok(sorted.into_iter().filter(|id| !range.nodes[id].old).collect())
 }
 
-impl Range<'_> {
-    /// Comes to a commit from one that is `old` or not.
+impl Range<'_, '_> {
+    /// Adds a commit that was reached from one that is `old` or not.
     fn reach(&mut self, id: ObjectId, old: bool) -> Result<()> {
         if self.nodes.contains_key(&id) {
             if old {
-                self.take_along(id);
+                self.mark_old(id);
             }
             return Ok(());
         }
-        let commit =
-            self.repository.find_commit(id).map_err(|error| unreadable("the history", &error))?;
-        let time = commit.time().map_err(|error| unreadable("the history", &error))?.seconds;
-        let parents = if self.cut.contains(&id) {
-            Vec::new()
-        } else {
-            commit.parent_ids().map(|id| id.detach()).collect()
-        };
+        let CommitNode { time, parents } = self.reader.node(id)?;
         self.queue.push((time, Reverse(self.nodes.len()), id));
-        self.nodes.insert(id, Node { time, parents, old, passed: false });
+        self.nodes.insert(id, Visited { time, parents, old, passed: false });
         self.open += usize::from(!old);
         Ok(())
     }
 
-    /// Goes on from the newest commit of the queue to its parents. Gives its time, and none at the
+    /// Passes from the newest commit of the queue to its parents. Returns its time, `None` at the
     /// end.
     fn pass(&mut self) -> Result<Option<i64>> {
         let Some((time, _, id)) = self.queue.pop() else { return Ok(None) };
@@ -98,8 +87,8 @@ impl Range<'_> {
         Ok(Some(time))
     }
 
-    /// What the base contains, with all below it that was come to.
-    fn take_along(&mut self, id: ObjectId) {
+    /// Marks `id` and every visited ancestor as contained in the base.
+    fn mark_old(&mut self, id: ObjectId) {
         let mut below = vec![id];
         while let Some(id) = below.pop() {
             if let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.old) {
@@ -110,7 +99,7 @@ impl Range<'_> {
         }
     }
 
-    /// What was taken for new, each after all that came after it.
+    /// The commits that are taken for new, each behind all that came after it.
     fn sorted(&self) -> Vec<ObjectId> {
         let new = || self.nodes.iter().filter(|(_, node)| !node.old);
         let mut children: HashMap<ObjectId, usize> = new().map(|(id, _)| (*id, 0)).collect();
@@ -135,10 +124,10 @@ impl Range<'_> {
         sorted
     }
 
-    /// Looks on below the base for what was taken for new, as far back as it may be. What comes
-    /// after the base is new for sure; a line of commits on top of it costs nothing here.
+    /// Walks on below the base in search of commits that were taken for new. What comes after the
+    /// base is new for sure, so that a line of commits on top of it costs nothing here.
     fn settle(&mut self, base: ObjectId, sorted: &[ObjectId]) -> Result<()> {
-        let mut after = HashSet::from([base]);
+        let mut after = HashSet::from_iter([base]);
         let mut oldest = i64::MAX;
         for id in sorted.iter().rev() {
             let node = &self.nodes[id];
