@@ -1,8 +1,12 @@
-//! What can be said of a repository's files without running anything: the Dockerfile and the
-//! workflows that call the pipeline. Pure: from text to [`Finding`]s.
+//! What can be said of a repository's files without running anything: service.yaml, the
+//! Dockerfile and the workflows that call the pipeline. Pure: from text to [`Finding`]s.
 
 pub mod dockerfile;
+pub mod frontend;
+pub mod ignore;
 pub mod rules;
+pub mod service;
+pub mod shipped;
 pub mod workflow;
 
 use serde::Serialize;

@@ -206,6 +206,15 @@ impl Instruction {
         self.exec_form().map_or_else(|| self.text.clone(), |words| words.join(" "))
     }
 
+    /// The sources that are files of the build context, and no URL or git repository.
+    pub fn context_paths(&self) -> Vec<String> {
+        if !["COPY", "ADD"].contains(&self.keyword.as_str()) {
+            return Vec::new();
+        }
+        let is_remote = |source: &String| source.contains("://") || source.starts_with("git@");
+        self.sources().into_iter().filter(|source| !is_remote(source)).collect()
+    }
+
     /// The sources that COPY and ADD take from the build context.
     pub fn sources(&self) -> Vec<String> {
         if self.flags.iter().any(|flag| flag.starts_with("--from=")) || self.text.contains("<<") {
@@ -268,7 +277,7 @@ fn flags(mut rest: &str) -> (Vec<String>, String) {
 }
 
 /// A text's words, quotes taken off.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
@@ -289,7 +298,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// `$NAME`, `${NAME}` and `${NAME:-default}` filled in; what the file does not say stays as it
 /// stands.
-fn filled(text: &str, arguments: &BTreeMap<String, String>) -> String {
+pub fn filled(text: &str, arguments: &BTreeMap<String, String>) -> String {
     let mut result = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -320,7 +329,9 @@ mod tests {
 
     #[test]
     fn instructions_are_put_together() {
-        let text = "# syntax=docker/dockerfile:1\n\nARG BASE=python:3.13\nfrom ${BASE} AS build\nRUN --mount=type=cache,target=/x a && \\\n  # said\n\n  b\nCOPY <<EOF /x\none # two\nEOF\nENV A=1 B=\"two words\"\nENV C three four\nCMD [\"a\", \"b\"]\n";
+        let text = "# syntax=docker/dockerfile:1\n\nARG BASE=python:3.13\nfrom ${BASE} AS \
+            build\nRUN --mount=type=cache,target=/x a && \\\n  # said\n\n  b\nCOPY <<EOF /x\none \
+            # two\nEOF\nENV A=1 B=\"two words\"\nENV C three four\nCMD [\"a\", \"b\"]\n";
         let file = Dockerfile::parse(text);
         let seen: Vec<(&str, &str, u64)> = file
             .instructions
@@ -353,7 +364,8 @@ mod tests {
     #[test]
     fn a_shift_is_no_here_document() {
         let file = Dockerfile::parse(
-            "FROM x\nRUN python -c \"print(1<<20)\" && echo $((1<<2))\nRUN cat 3<<-\"END\"\nUSER 0\nEND\nUSER 1\n",
+            "FROM x\nRUN python -c \"print(1<<20)\" && echo $((1<<2))\nRUN cat 3<<-\"END\"\nUSER \
+             0\nEND\nUSER 1\n",
         );
         let seen: Vec<(&str, u64)> =
             file.instructions.iter().map(|one| (one.keyword.as_str(), one.line)).collect();
@@ -363,7 +375,8 @@ mod tests {
     #[test]
     fn the_shipped_stage_comes_with_those_it_begins_with() {
         let file = Dockerfile::parse(
-            "FROM a AS base\nUSER 1\nFROM b AS build\nFROM base AS runtime\nFROM runtime AS debug\n",
+            "FROM a AS base\nUSER 1\nFROM b AS build\nFROM base AS runtime\nFROM runtime AS \
+             debug\n",
         );
         let names = |target| -> Vec<String> {
             file.shipped(target).into_iter().filter_map(|stage| stage.name).collect()

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::ignore::matches_glob;
 use super::{Finding, Level};
 use crate::error::Result;
 
@@ -17,12 +18,19 @@ const PIPELINE: &str = "clinicult/cicd/";
 /// before any job runs.
 const PERMISSIONS: [(&str, &str); 2] = [("contents", "write"), ("id-token", "write")];
 
-/// What the rules find in a workflow; nothing when it does not call the pipeline. `exists` says
-/// whether the repository has a file.
+/// What rules look at beside the workflow itself.
+pub struct WorkflowFacts<'a> {
+    /// Whether the repository has a file.
+    pub exists: &'a dyn Fn(&str) -> bool,
+    /// The repository's default branch, where that is known.
+    pub branch: Option<&'a str>,
+}
+
+/// What the rules find in a workflow; nothing when it does not call the pipeline.
 ///
 /// # Errors
 /// Bad input with its place, when it is not YAML.
-pub fn lint(text: &str, file: &Path, exists: impl Fn(&str) -> bool) -> Result<Vec<Finding>> {
+pub fn lint_workflow(text: &str, file: &Path, facts: &WorkflowFacts<'_>) -> Result<Vec<Finding>> {
     if !text.contains(PIPELINE) {
         return Ok(Vec::new());
     }
@@ -31,19 +39,19 @@ pub fn lint(text: &str, file: &Path, exists: impl Fn(&str) -> bool) -> Result<Ve
     let jobs = workflow["jobs"].as_object().cloned().unwrap_or_default();
     for (name, job) in &jobs {
         if job["uses"].as_str().is_some_and(|uses| uses.starts_with(PIPELINE)) {
-            caller(text, name, job, &workflow, &exists, &mut findings);
+            check_caller(text, name, job, &workflow, facts, &mut findings);
         }
         for step in job["steps"].as_array().into_iter().flatten() {
             if let Some(uses) = step["uses"].as_str() {
-                pinned(text, uses, &mut findings);
+                check_pin(text, uses, &mut findings);
             }
         }
     }
-    if triggers(&workflow).iter().any(|trigger| trigger == "pull_request_target") {
+    if list_triggers(&workflow).iter().any(|trigger| trigger == "pull_request_target") {
         findings.push(Finding {
             rule: "pull-request-target",
             level: Level::Fail,
-            line: line_of(text, &["pull_request_target"]),
+            line: find_line(text, &["pull_request_target"]),
             message:
                 "pull_request_target runs a stranger's code with this repository's permissions"
                     .into(),
@@ -55,16 +63,16 @@ pub fn lint(text: &str, file: &Path, exists: impl Fn(&str) -> bool) -> Result<Ve
 }
 
 /// A job that calls a reusable workflow of the pipeline.
-fn caller(
+fn check_caller(
     text: &str,
     name: &str,
     job: &Value,
     workflow: &Value,
-    exists: &impl Fn(&str) -> bool,
+    facts: &WorkflowFacts<'_>,
     findings: &mut Vec<Finding>,
 ) {
     let uses = job["uses"].as_str().unwrap_or_default();
-    let line = line_of(text, &["uses:", uses]);
+    let line = find_line(text, &["uses:", uses]);
     let mut say = |rule, level, line, message: String, fix: String| {
         findings.push(Finding { rule, level, line, message, fix })
     };
@@ -109,14 +117,17 @@ fn caller(
         say(
             "secrets-inherit",
             Level::Warn,
-            line_of(text, &["secrets:", "inherit"]),
-            "every secret of the repository is handed over, and the pipeline takes build-secrets alone".into(),
-            "take the line away, or name what the build reads: secrets: {build-secrets: \"NAME=${{ secrets.NAME }}\"}"
+            find_line(text, &["secrets:", "inherit"]),
+            "every secret of the repository is handed over, and the pipeline takes build-secrets \
+             alone"
+                .into(),
+            "take the line away, or name what the build reads: secrets: {build-secrets: \
+             \"NAME=${{ secrets.NAME }}\"}"
                 .into(),
         );
     }
     let service = job["with"]["service"].as_str().unwrap_or("service.yaml");
-    if !service.contains("${{") && !exists(service) {
+    if !service.contains("${{") && !(facts.exists)(service) {
         say(
             "service-missing",
             Level::Fail,
@@ -126,20 +137,66 @@ fn caller(
         );
     }
     for trigger in ["push", "pull_request"] {
-        if !triggers(workflow).iter().any(|own| own == trigger) {
+        if !list_triggers(workflow).iter().any(|own| own == trigger) {
             say(
                 "trigger-missing",
                 Level::Warn,
-                line_of(text, &["on:"]),
+                find_line(text, &["on:"]),
                 format!("nothing happens on {trigger}"),
                 "on: {push: {branches: [main]}, pull_request: {}}".into(),
             );
         }
     }
+    if let Some((line, message, fix)) = check_push(text, workflow, facts.branch) {
+        say("push-branches", Level::Warn, line, message, fix);
+    }
+}
+
+/// Which branches a push has to be on: service.yml deploys what it is called for.
+/// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#onpushbranchestagsbranches-ignoretags-ignore>
+fn check_push(text: &str, workflow: &Value, branch: Option<&str>) -> Option<(u64, String, String)> {
+    if !list_triggers(workflow).iter().any(|trigger| trigger == "push") {
+        return None;
+    }
+    let push = &workflow["on"]["push"];
+    let main = branch.unwrap_or("main");
+    let fix = format!("on: {{push: {{branches: [{main}]}}, pull_request: {{}}}}");
+    let line = find_line(text, &["push"]);
+    let is_given = |key: &str| !push[key].is_null();
+    if !["branches", "branches-ignore"].iter().any(|key| is_given(key)) {
+        // With tags alone, no branch starts anything.
+        if is_given("tags") || is_given("tags-ignore") {
+            let message = "a merge starts nothing: `push` has tags and no branches".to_string();
+            return Some((line, message, fix));
+        }
+        let message = "a push to any branch, and of any tag, starts the pipeline, which deploys \
+                       what it builds there";
+        return Some((line, message.into(), fix));
+    }
+    let branch = branch?;
+    let list = |key: &str| -> Vec<&str> {
+        match &push[key] {
+            Value::String(one) => vec![one],
+            Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let matches = |patterns: &[&str]| {
+        patterns.iter().fold(false, |taken, pattern| match pattern.strip_prefix('!') {
+            Some(pattern) => taken && !matches_glob(pattern, branch),
+            None => taken || matches_glob(pattern, branch),
+        })
+    };
+    let (taken, ignored) = (list("branches"), list("branches-ignore"));
+    let starts = if taken.is_empty() { !matches(&ignored) } else { matches(&taken) };
+    (!starts).then(|| {
+        let message = format!("a merge to {branch}, the default branch, starts nothing");
+        (find_line(text, &["branches"]), message, fix)
+    })
 }
 
 /// An action of somebody else's, beside the pipeline's permissions.
-fn pinned(text: &str, uses: &str, findings: &mut Vec<Finding>) {
+fn check_pin(text: &str, uses: &str, findings: &mut Vec<Finding>) {
     let known = ["./", "$/", "docker://", PIPELINE].iter().any(|start| uses.starts_with(start));
     let sha = uses
         .rsplit_once('@')
@@ -148,7 +205,7 @@ fn pinned(text: &str, uses: &str, findings: &mut Vec<Finding>) {
         findings.push(Finding {
             rule: "action-unpinned",
             level: Level::Warn,
-            line: line_of(text, &["uses:", uses]),
+            line: find_line(text, &["uses:", uses]),
             message: format!("{uses} may become something else"),
             fix: "name it by its full SHA, and let Dependabot keep it fresh".into(),
         });
@@ -156,7 +213,7 @@ fn pinned(text: &str, uses: &str, findings: &mut Vec<Finding>) {
 }
 
 /// The events a workflow runs on: `on: push`, `on: [push]` and `on: {push: …}`.
-fn triggers(workflow: &Value) -> Vec<String> {
+fn list_triggers(workflow: &Value) -> Vec<String> {
     match &workflow["on"] {
         Value::String(one) => vec![one.clone()],
         Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
@@ -166,7 +223,7 @@ fn triggers(workflow: &Value) -> Vec<String> {
 }
 
 /// The first line that has all of `words`; the first line at all, when none has.
-fn line_of(text: &str, words: &[&str]) -> u64 {
+fn find_line(text: &str, words: &[&str]) -> u64 {
     let found =
         (1..).zip(text.lines()).find(|(_, line)| words.iter().all(|word| line.contains(word)));
     found.map_or(1, |(line, _)| line)
@@ -176,12 +233,18 @@ fn line_of(text: &str, words: &[&str]) -> u64 {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, id-token: write}\n";
+    const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    \
+        uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, \
+        id-token: write}\n";
 
     fn found(text: &str) -> Vec<(&'static str, u64)> {
-        let findings =
-            lint(text, Path::new(".github/workflows/ci.yml"), |file| file == "service.yaml")
-                .expect("YAML");
+        found_on(text, None)
+    }
+
+    fn found_on(text: &str, branch: Option<&str>) -> Vec<(&'static str, u64)> {
+        let facts = WorkflowFacts { exists: &|file| file == "service.yaml", branch };
+        let file = Path::new(".github/workflows/ci.yml");
+        let findings = lint_workflow(text, file, &facts).expect("YAML");
         findings.into_iter().map(|finding| (finding.rule, finding.line)).collect()
     }
 
@@ -231,6 +294,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_push_starts_the_pipeline_on_the_default_branch_alone() {
+        let cases: &[(&str, Option<&str>, bool)] = &[
+            ("{branches: [main]}", None, false),
+            ("{branches: [main]}", Some("main"), false),
+            ("{branches: [main]}", Some("trunk"), true),
+            ("{branches: main}", Some("main"), false),
+            ("{branches: ['**', '!trunk']}", Some("trunk"), true),
+            ("{branches: ['release/*', 'm*']}", Some("master"), false),
+            ("{branches-ignore: [dependabot]}", Some("main"), false),
+            ("{branches-ignore: ['**']}", Some("main"), true),
+            ("{}", None, true),
+            ("{paths: [src]}", None, true),
+            ("{tags: ['v*']}", None, true),
+            ("{branches: [main], tags: ['v*']}", Some("main"), false),
+        ];
+        for (push, branch, breaks) in cases {
+            let text = GOOD.replace("{branches: [main]}", push);
+            let seen = found_on(&text, *branch);
+            assert_eq!(seen.contains(&("push-branches", 1)), *breaks, "{push} {branch:?}");
+        }
+        for all in ["on: [push, pull_request]", "on:\n  push:\n  pull_request:\n"] {
+            let first = GOOD.lines().next().expect("a line");
+            let seen = found(&GOOD.replace(first, all));
+            assert!(seen.iter().any(|(rule, _)| *rule == "push-branches"), "{all}: {seen:?}");
+        }
+    }
+
     /// What a caller has to grant is what the jobs really ask for, no less and no more.
     #[test]
     fn the_permissions_are_those_of_the_jobs() {
@@ -258,8 +349,9 @@ mod tests {
 
     #[test]
     fn what_is_not_yaml_is_said_with_its_place() {
-        let error =
-            lint("jobs: [clinicult/cicd/\n", Path::new("ci.yml"), |_| true).expect_err("not YAML");
+        let facts = WorkflowFacts { exists: &|_| true, branch: None };
+        let error = lint_workflow("jobs: [clinicult/cicd/\n", Path::new("ci.yml"), &facts)
+            .expect_err("not YAML");
         assert_eq!((error.kind.exit_code(), error.place.is_some()), (2, true));
     }
 }

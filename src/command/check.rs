@@ -7,17 +7,22 @@ use serde_json::json;
 use super::Context;
 use super::render::render_settings;
 use super::version::automatic_environments;
-use crate::check::{Finding, Level, dockerfile::Dockerfile, rules, workflow};
-use crate::cli::RenderArgs;
+use crate::check::rules::{ContextFiles, DockerfileFacts, lint_dockerfile};
+use crate::check::service::lint_service;
+use crate::check::workflow::{WorkflowFacts, lint_workflow};
+use crate::check::{Finding, Level, dockerfile::Dockerfile, frontend};
+use crate::cli::{CheckArgs, RenderArgs};
 use crate::config::service::Service;
 use crate::config::settings::LOCAL;
 use crate::error::{Cause, Error, Place, Result};
+use crate::git;
+use crate::report::Markdown;
 
 /// Reads service.yaml, platform.yaml, the Dockerfile and the workflows that call the pipeline.
 ///
 /// # Errors
 /// Bad input when one of them cannot work, with a cause for each finding that says so.
-pub async fn check_repository(context: &Context) -> Result<()> {
+pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Result<()> {
     let service = context.service()?;
     let platform = context.platform().await?;
     let step = context.report.step("check");
@@ -30,9 +35,11 @@ pub async fn check_repository(context: &Context) -> Result<()> {
     render_settings(context, &service, None, LOCAL, &nothing)?;
     context.give(&json!({ "environments": environments }));
 
-    let mut found = of_dockerfile(context, &service)?;
-    found.extend(of_workflows(context)?);
-    tell(context, &found)?;
+    let mut found = check_service(context, &service)?;
+    found.extend(check_dockerfile(context, &service, &arguments.allow_frontend)?);
+    found.extend(check_build_arguments(context, &service, &arguments.allow_frontend)?);
+    found.extend(check_workflows(context)?);
+    report_findings(context, &found)?;
     let rest = match found.len() {
         0 => String::new(),
         1 => ", 1 warning".to_string(),
@@ -46,78 +53,165 @@ pub async fn check_repository(context: &Context) -> Result<()> {
     Ok(())
 }
 
-type Found = (PathBuf, Finding);
+type FoundAt = (PathBuf, Finding);
 
-fn of_dockerfile(context: &Context, service: &Service) -> Result<Vec<Found>> {
-    let folder = context.folder().join(&service.image.context);
-    let file = tidy(&folder.join(&service.image.dockerfile));
-    let text = std::fs::read_to_string(&file).map_err(|error| {
-        Error::input(format!("there is no {}", file.display())).why(error).fix(
-            "`cicd init` writes one; or say where it is: `image: {context: ., dockerfile: Dockerfile}` in service.yaml",
-        )
-    })?;
-    let beside = |name: &Path| std::fs::read_to_string(name).ok();
-    let own = PathBuf::from(format!("{}.dockerignore", file.display()));
-    let ignore = beside(&own).or_else(|| beside(&folder.join(".dockerignore")));
-    let facts = rules::Facts {
-        dockerfile: &Dockerfile::parse(&text),
-        target: service.image.target.as_deref(),
-        port: service.port.get(),
-        ignore: ignore.as_deref(),
-    };
-    Ok(rules::lint(&facts).into_iter().map(|finding| (file.clone(), finding)).collect())
+fn check_service(context: &Context, service: &Service) -> Result<Vec<FoundAt>> {
+    let file = &context.shared.service;
+    let text = context.tree().read(file).map_err(|denied| denied.into_error("read", file))?;
+    let findings = lint_service(service, &text);
+    Ok(findings.into_iter().map(|finding| (tidy_path(file), finding)).collect())
 }
 
-fn of_workflows(context: &Context) -> Result<Vec<Found>> {
+fn check_dockerfile(
+    context: &Context,
+    service: &Service,
+    allowed: &[String],
+) -> Result<Vec<FoundAt>> {
+    let folder = context.folder().join(&service.image.context);
+    let file = tidy_path(&folder.join(&service.image.dockerfile));
+    let tree = context.tree();
+    let text = tree.read(&file).map_err(|denied| match denied.is_missing() {
+        true => Error::input(format!("there is no {}", file.display())).why(denied).fix(
+            "`cicd init` writes one; or say where it is: \
+             `image: {context: ., dockerfile: Dockerfile}` in service.yaml",
+        ),
+        false => denied.into_error("read", &file),
+    })?;
+    let beside = |name: &Path| tree.read(name).ok();
+    let own = PathBuf::from(format!("{}.dockerignore", file.display()));
+    let ignore = beside(&own).or_else(|| beside(&folder.join(".dockerignore")));
+    let facts = DockerfileFacts {
+        dockerfile: &Dockerfile::parse(&text),
+        target: service.image.target.as_deref(),
+        arguments: service
+            .image
+            .build_args
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect(),
+        port: service.port.get(),
+        ignore: ignore.as_deref(),
+        context: list_context(&folder),
+    };
+    let mut findings = frontend::lint_frontend(&text, allowed);
+    findings.extend(lint_dockerfile(&facts));
+    Ok(findings.into_iter().map(|finding| (file.clone(), finding)).collect())
+}
+
+fn check_build_arguments(
+    context: &Context,
+    service: &Service,
+    allowed: &[String],
+) -> Result<Vec<FoundAt>> {
+    let file = &context.shared.service;
+    let text = context.tree().read(file).map_err(|denied| denied.into_error("read", file))?;
+    let arguments = &service.image.build_args;
+    let value = arguments.iter().find(|(name, _)| name.as_str() == frontend::ARGUMENT);
+    let findings = frontend::lint_argument(value.map(|(_, value)| value.as_str()), &text, allowed);
+    Ok(findings.into_iter().map(|finding| (tidy_path(file), finding)).collect())
+}
+
+/// A context of more files is not looked through.
+const MOST_FILES: usize = 20_000;
+
+/// The paths of a build context; `None` if there are too many. What is in .git and node_modules
+/// is nobody's source.
+fn list_context(folder: &Path) -> Option<ContextFiles> {
+    let mut files = ContextFiles {
+        git_ignore: crate::inside::read_named(&folder.join(".gitignore")).ok(),
+        ..ContextFiles::default()
+    };
+    let mut open = vec![(folder.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = format!("{prefix}{name}");
+            // A link is one file of the context, wherever it leads.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && ![".git", "node_modules"].contains(&name.as_str()) {
+                open.push((entry.path(), format!("{path}/")));
+            }
+            files.paths.insert(path);
+        }
+        if files.paths.len() > MOST_FILES {
+            return None;
+        }
+    }
+    Some(files)
+}
+
+fn check_workflows(context: &Context) -> Result<Vec<FoundAt>> {
     let mut found = Vec::new();
-    let Some(root) = repository(&context.folder()) else { return Ok(found) };
+    let Some(root) = find_root(&context.folder()) else { return Ok(found) };
     let Ok(entries) = std::fs::read_dir(root.join(".github/workflows")) else { return Ok(found) };
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|end| end == "yml" || end == "yaml"));
     files.sort();
+    let branch = git::default_branch(&context.folder());
     for file in files {
-        let Ok(text) = std::fs::read_to_string(&file) else { continue };
-        let file = tidy(&file);
-        let findings = workflow::lint(&text, &file, |name| root.join(name).is_file())?;
+        let Ok(text) = context.tree().read(&file) else { continue };
+        let file = tidy_path(&file);
+        let exists = |name: &str| root.join(name).is_file();
+        let facts = WorkflowFacts { exists: &exists, branch: branch.as_deref() };
+        let findings = lint_workflow(&text, &file, &facts)?;
         found.extend(findings.into_iter().map(|finding| (file.clone(), finding)));
     }
     Ok(found)
 }
 
 /// A path as people write it, and as GitHub finds it for an annotation: without its `.` parts.
-fn tidy(path: &Path) -> PathBuf {
+fn tidy_path(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != std::path::Component::CurDir).collect()
 }
 
 /// The root of the git repository that a folder is in, written from that folder: `.`, `..`,
 /// `../..`.
-fn repository(folder: &Path) -> Option<PathBuf> {
+fn find_root(folder: &Path) -> Option<PathBuf> {
     let depth =
         folder.canonicalize().ok()?.ancestors().position(|above| above.join(".git").exists())?;
     let above: PathBuf = std::iter::repeat_n("..", depth).collect();
     Some(folder.join(above))
 }
 
-/// Says every finding at its place; those that cannot work together are the error.
-fn tell(context: &Context, found: &[Found]) -> Result<()> {
+/// GitHub's runner shows so many warnings and so many errors of a step, and drops the rest without
+/// a word. <https://docs.github.com/rest/checks/runs>: annotations come from its log commands.
+const MOST_ANNOTATIONS: usize = 10;
+
+/// Reports every finding at its place; those that cannot work together are the error.
+fn report_findings(context: &Context, found: &[FoundAt]) -> Result<()> {
     let report = &context.report;
     let mut listed = Vec::new();
     let mut causes = Vec::new();
+    let count = |level| found.iter().filter(|(_, finding)| finding.level == level).count();
+    // The last of them says how many are not shown; the error at the end is one itself.
+    let most_warnings = most_shown(count(Level::Warn), MOST_ANNOTATIONS);
+    let most_errors = most_shown(count(Level::Fail), MOST_ANNOTATIONS - 1);
+    let mut warnings = 0;
     for (file, finding) in found {
         let Finding { rule, level, line, message, fix } = finding;
         let place = Place { file: file.clone(), line: *line, column: 1 };
         let at = format!("{}:{line}", file.display());
-        report.summarise(format!(
-            "- {} `{at}` **{rule}**: {message}",
-            if *level == Level::Fail { "✗" } else { "!" }
-        ));
+        let sign = if *level == Level::Fail { "- ✗ " } else { "- ! " };
+        let headline = Markdown::default().own(sign).code(&at).own(" **").own(rule).own("**: ");
+        report.summarise(headline.text(message));
         let mut entry = serde_json::to_value(finding).unwrap_or_default();
         entry["file"] = json!(file);
         listed.push(entry);
         match level {
-            Level::Warn => report.warn_at(format!("{message} ({rule}); {fix}"), &place),
+            Level::Warn => {
+                warnings += 1;
+                if warnings <= most_warnings {
+                    report.warn_at(format!("{message} ({rule}); {fix}"), &place);
+                } else {
+                    report.detail(format!("{at}: {message} ({rule}); {fix}"));
+                }
+            }
             Level::Fail => {
-                report.error(&Error::input(format!("{message} ({rule})")).at(place).fix(fix));
+                if causes.len() < most_errors {
+                    report.error(&Error::input(format!("{message} ({rule})")).at(place).fix(fix));
+                } else {
+                    report.detail(format!("{at}: {message} ({rule}); {fix}"));
+                }
                 let cause = Cause {
                     object: at,
                     reason: format!("{rule}: {message}"),
@@ -128,11 +222,40 @@ fn tell(context: &Context, found: &[Found]) -> Result<()> {
             }
         }
     }
+    if warnings > most_warnings {
+        report.warn(format!(
+            "{} more warnings are in this step's log and in the job summary",
+            warnings - most_warnings
+        ));
+    }
     context.give(&json!({ "findings": listed }));
     match causes.len() {
         0 => Ok(()),
-        count => Err(Error::input(format!("{count} of {} findings must be corrected first", found.len()))
-            .causes(causes)
-            .fix("each is said above with its fix; a rule that does not fit is ignored by `# cicd: ignore=RULE` on the line before")),
+        count => Err(Error::input(format!(
+            "cannot build or run this service: {count} of {} findings must be corrected first",
+            found.len()
+        ))
+        .causes(causes)
+        .fix(
+            "correct each as it is said above; a rule that does not fit is ignored by `# cicd: \
+             ignore=RULE` on the line before",
+        )),
+    }
+}
+
+/// How many of `count` are shown where `most` can be, one of which may say how many are not.
+fn most_shown(count: usize, most: usize) -> usize {
+    if count > most { most - 1 } else { count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_is_left_to_say_what_is_not_shown() {
+        for (count, shown) in [(0, 0), (9, 9), (10, 10), (11, 9), (200, 9)] {
+            assert_eq!(most_shown(count, MOST_ANNOTATIONS), shown);
+        }
     }
 }

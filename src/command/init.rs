@@ -8,6 +8,7 @@ use super::Context;
 use crate::cli::InitArgs;
 use crate::docker::Engine;
 use crate::error::Result;
+use crate::git;
 use crate::image::scaffold;
 
 /// A registry that does not answer in this time leaves the base image unpinned, which is said.
@@ -19,23 +20,28 @@ const PIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bad input when nothing says how the service is built.
 pub async fn init_repository(context: &Context, arguments: &InitArgs) -> Result<()> {
     let step = context.report.step("init");
-    let repository = scaffold::Repository::read(&context.folder())?;
+    let branch = git::default_branch(&context.folder()).or_else(|| current_branch(context));
+    let repository = scaffold::Repository::read(&context.folder(), branch)?;
     let base = arguments.base.as_ref().map(ToString::to_string);
     let mut base = base.or(repository.base()).unwrap_or_default();
     // Asked only when the Dockerfile is written: an unpinned one that stands there is not to be
     // called different for it.
-    let writes_dockerfile =
-        |plan: &scaffold::Plan| plan.writes.iter().any(|(path, _)| path.ends_with("Dockerfile"));
+    let writes_dockerfile = |plan: &scaffold::InitPlan| {
+        plan.writes.iter().any(|(path, _)| path.ends_with("Dockerfile"))
+    };
     let mut plan = repository.plan(&base, arguments.force);
     if writes_dockerfile(&plan) && !base.contains('@') {
-        match pinned(context, &base).await {
+        match pin_image(context, &base).await {
             Some(pinned) => base = pinned,
             None => plan.notes.push(format!(
                 "{base} is not pinned, as no registry said its digest here: FROM {base}@sha256:…"
             )),
         }
         let notes = std::mem::take(&mut plan.notes);
-        plan = scaffold::Plan { notes, ..repository.plan(&base, arguments.force) };
+        plan = scaffold::InitPlan { notes, ..repository.plan(&base, arguments.force) };
+    }
+    for fact in &plan.facts {
+        context.report.detail(fact);
     }
     for note in &plan.notes {
         context.report.warn(note);
@@ -57,7 +63,7 @@ pub async fn init_repository(context: &Context, arguments: &InitArgs) -> Result<
         context.report.print(&plan.diff, &mut std::io::stdout());
         context.give(&json!({ "rendered": plan.diff }));
     } else {
-        scaffold::write(&plan)?;
+        scaffold::write_plan(&plan)?;
     }
     context.give(&json!({ "status": status, "changed": changed }));
     step.done(if changed.is_empty() {
@@ -68,8 +74,15 @@ pub async fn init_repository(context: &Context, arguments: &InitArgs) -> Result<
     Ok(())
 }
 
+/// The branch that is checked out: the best that is known of a repository without a remote.
+fn current_branch(context: &Context) -> Option<String> {
+    let repository = git::open(&context.folder()).ok()?;
+    let name = repository.head_name().ok()??;
+    Some(name.shorten().to_string())
+}
+
 /// An image with the digest that its registry says, asked through the engine.
-async fn pinned(context: &Context, image: &str) -> Option<String> {
+async fn pin_image(context: &Context, image: &str) -> Option<String> {
     let asked = async {
         let engine = Engine::connect(context.environ.get("DOCKER_HOST")).await.ok()?;
         engine.digest(image).await

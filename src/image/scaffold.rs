@@ -3,36 +3,50 @@
 //! [`facts`] says what the repository is, [`files`] what to write, [`python`], [`node`] and [`go`]
 //! both for their language; here is what reads and writes.
 
+mod fact;
 mod facts;
 mod files;
 mod go;
+mod mode;
 mod node;
+mod own;
 mod python;
+mod syntax;
+mod tree;
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
+use crate::check::ignore::{IgnoreRules, clean, matches_glob};
 use crate::docker::unique;
 use crate::error::{Cannot, Error, Result};
+use tree::{Above, Refusal, Surroundings, Tree};
 
 /// Larger files say nothing of what a repository is.
 const LARGEST: u64 = 1024 * 1024;
 
 /// How deep sources are looked for, and how many files are read at most.
-const DEPTH: usize = 6;
+const DEPTH: usize = 8;
 const MOST: usize = 5000;
 
 /// The hidden files that say something of how a service is built.
 const TOLD_BY: [&str; 5] =
     [".python-version", ".nvmrc", ".node-version", ".dockerignore", ".gitignore"];
 
+/// The files that say something of the service when they are in a folder above.
+const TOLD_ABOVE: [&str; 5] =
+    ["pyproject.toml", "package.json", "pnpm-workspace.yaml", "go.work", ".dockerignore"];
+
 /// What `init` would do: plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct InitPlan {
     /// The files that are new or differ, by the path they are written to.
     pub writes: Vec<(PathBuf, String)>,
     /// Files that are there already, say something else, and stay.
     pub kept: Vec<PathBuf>,
-    /// What a person has to look at.
+    /// What was found out, each with where it is said.
+    pub facts: Vec<String>,
+    /// What a person has to look at, guesses first.
     pub notes: Vec<String>,
     /// What would change, as a unified diff.
     pub diff: String,
@@ -41,104 +55,170 @@ pub struct Plan {
 /// A repository that was read.
 pub struct Repository {
     folder: PathBuf,
-    facts: facts::Facts,
+    facts: facts::ServiceFacts,
+    /// The service's folder, from the root of the git repository; empty at the root itself.
+    below: String,
     /// Its workflows: their names and texts.
     workflows: Vec<files::File>,
 }
 
 impl Repository {
-    /// Reads the repository in `folder`.
+    /// Reads the repository in `folder`, whose default branch is `branch`.
     ///
     /// # Errors
-    /// Bad input when nothing in it says how it is built.
-    pub fn read(folder: &Path) -> Result<Repository> {
-        let mut tree = facts::Tree::new();
-        walk(folder, "", DEPTH, &mut tree);
+    /// Bad input when nothing in it says how it is built, or no Dockerfile can be written for it.
+    pub fn read(folder: &Path, branch: Option<String>) -> Result<Repository> {
+        let mut tree = Tree::new();
+        read_tree(folder, "", DEPTH, &mut tree);
+        // What git leaves out is not in the commit that is built.
+        let ignore = tree.get(".gitignore").map(|text| IgnoreRules::parse_git(text));
+        tree.retain(|path, _| {
+            let is_output = path.split('/').any(|part| OUTPUT.contains(&part));
+            !is_output || !ignore.as_ref().is_some_and(|ignore| ignore.excludes(path))
+        });
+        let own = facts::find_dockerfile(&tree).and_then(|path| tree.get(&path));
+        let copied = own.map(|text| own::list_copied(text)).unwrap_or_default();
+        let above = read_above(folder, &copied);
+        let below = above.last().map_or(String::new(), |root| root.below.clone());
         let name = folder
             .canonicalize()
             .ok()
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let facts = facts::read(&tree, &name.unwrap_or_default())
-            .map_err(|unknown| cause(folder, unknown))?;
-        let mut workflows = facts::Tree::new();
-        walk(&folder.join(".github/workflows"), "", 0, &mut workflows);
-        Ok(Repository {
-            folder: folder.to_path_buf(),
-            facts,
-            workflows: workflows.into_iter().collect(),
-        })
+        let around = Surroundings {
+            folder: name.unwrap_or_default(),
+            copied: find_copied(folder, &copied),
+            above,
+            branch,
+        };
+        let facts = facts::read_facts(&tree, &around)
+            .map_err(|refusal| explain_refusal(folder, refusal))?;
+        let mut workflows = Tree::new();
+        read_tree(&folder.join(".github/workflows"), "", 0, &mut workflows);
+        let workflows = workflows.into_iter().collect();
+        Ok(Repository { folder: folder.to_path_buf(), facts, below, workflows })
     }
 
     /// The image its Dockerfile begins with, without digest.
     pub fn base(&self) -> Option<String> {
-        files::base(&self.facts.stack)
+        files::name_base(&self.facts.stack)
     }
 
     /// What to write. What is there already and says something else stays, unless `force`.
-    pub fn plan(&self, base: &str, force: bool) -> Plan {
-        let mut plan = Plan {
-            writes: vec![],
-            kept: vec![],
-            notes: self.facts.notes.clone(),
-            diff: String::new(),
-        };
-        let below = self.is_below_its_root();
-        if below {
-            plan.notes.push(
-                "the service is below its repository's root, where workflows have to be: copy workflows/ci.yml of clinicult/cicd \
-                 there, with `with: {service: PATH/service.yaml}`"
-                    .into(),
-            );
+    pub fn plan(&self, base: &str, force: bool) -> InitPlan {
+        let (facts, mut notes) = self.facts.describe();
+        notes.extend(self.facts.notes.iter().cloned());
+        let mut plan = InitPlan { writes: vec![], kept: vec![], facts, notes, diff: String::new() };
+        // GitHub reads workflows at the root of a git repository only.
+        let is_below = !self.below.is_empty();
+        if is_below {
+            plan.notes.push(format!(
+                "the service is below its repository's root, where workflows have to be: copy \
+                 workflows/ci.yml of clinicult/cicd there, with `with: {{service: \
+                 {}/service.yaml}}`",
+                self.below
+            ));
         }
-        for (name, text) in files::files(&self.facts, base, &self.workflows) {
-            if below && name.starts_with(".github/") {
+        for (name, text) in files::write_files(&self.facts, base, &self.workflows) {
+            if is_below && name.starts_with(".github/") {
                 continue;
             }
             let path: PathBuf = self
                 .folder
                 .join(&name)
                 .components()
-                .filter(|part| *part != std::path::Component::CurDir)
+                .filter(|part| *part != Component::CurDir)
                 .collect();
             let before = std::fs::read_to_string(&path).ok();
             match before.as_deref() {
                 Some(before) if before == text => {}
                 Some(_) if !force => plan.kept.push(path),
                 before => {
-                    plan.diff.push_str(&files::diff(&name, before, &text));
+                    plan.diff.push_str(&files::write_diff(&name, before, &text));
                     plan.writes.push((path, text));
                 }
             }
         }
         plan
     }
-
-    /// GitHub reads workflows at the root of a git repository only.
-    fn is_below_its_root(&self) -> bool {
-        let Ok(folder) = self.folder.canonicalize() else { return false };
-        folder
-            .ancestors()
-            .position(|above| above.join(".git").exists())
-            .is_some_and(|depth| depth > 0)
-    }
 }
 
-fn cause(folder: &Path, unknown: facts::Unknown) -> Error {
-    match unknown {
-        facts::Unknown::Nothing(below) => {
-            let error = Error::input(format!("nothing in {} says how the service is built", folder.display()))
-                .why("there is no pyproject.toml, requirements.txt, package.json, go.mod or Dockerfile");
+/// Folders that builds write to; what is committed there is a part of the service all the same.
+const OUTPUT: [&str; 3] = ["dist", "build", "out"];
+
+/// The folders above, up to the root of the git repository.
+fn read_above(folder: &Path, copied: &[String]) -> Vec<Above> {
+    let Ok(whole) = folder.canonicalize() else { return Vec::new() };
+    let Some(root) = whole.ancestors().position(|above| above.join(".git").exists()) else {
+        return Vec::new();
+    };
+    let folders = whole.ancestors().enumerate().skip(1).take(root);
+    folders
+        .map(|(depth, above)| {
+            let below = whole.strip_prefix(above).unwrap_or(Path::new(""));
+            let files = TOLD_ABOVE.into_iter().filter_map(|name| {
+                let path = above.join(name);
+                let kind = path.metadata().ok()?;
+                let is_small = kind.is_file() && kind.len() <= LARGEST;
+                let text = is_small.then(|| std::fs::read_to_string(path).ok())??;
+                Some((name.to_string(), text))
+            });
+            Above {
+                path: vec![".."; depth].join("/"),
+                below: below.to_string_lossy().replace('\\', "/"),
+                files: files.collect(),
+                copied: find_copied(above, copied),
+            }
+        })
+        .collect()
+}
+
+/// Which of these sources of COPY are in a folder.
+fn find_copied(folder: &Path, copied: &[String]) -> BTreeSet<String> {
+    let exists = |source: &&String| {
+        let path = clean(source);
+        // The part before the first star says where to look.
+        match path.find(['*', '?', '[']) {
+            None => folder.join(&path).exists(),
+            Some(at) => {
+                let parent = path[..at].rsplit_once('/').map_or("", |(parent, _)| parent);
+                let deeper = path[parent.len()..].trim_matches('/').contains('/');
+                let entries = std::fs::read_dir(folder.join(parent)).into_iter().flatten();
+                entries.filter_map(std::result::Result::ok).any(|entry| {
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    deeper || matches_glob(&path, &clean(&format!("{parent}/{name}")))
+                })
+            }
+        }
+    };
+    copied.iter().filter(exists).cloned().collect()
+}
+
+fn explain_refusal(folder: &Path, refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Nothing(below) => {
+            let error = Error::input(format!(
+                "cannot find out how the service is built: nothing in {} says it",
+                folder.display()
+            ))
+            .why(
+                "there is no pyproject.toml, requirements.txt, package.json, go.mod or Dockerfile",
+            );
             match below.as_slice() {
-                [] => error.fix("run it where the service's project file is, or write a Dockerfile first"),
+                [] => error
+                    .fix("run it where the service's project file is, or write a Dockerfile first"),
                 [first, ..] => {
                     let service = Path::new(first).parent().unwrap_or(Path::new(""));
-                    error.fix(format!("found below: {}. For that one: `cd {} && cicd init`", below.join(", "), service.display()))
+                    error.fix(format!(
+                        "run it there: `cd {} && cicd init`; found below: {}",
+                        service.display(),
+                        below.join(", ")
+                    ))
                 }
             }
         }
-        facts::Unknown::Tool(file, tool) => Error::input(format!("init writes no Dockerfile for {tool}"))
-            .why(format!("{file} says that {tool} installs the dependencies; init knows uv, Poetry, pdm, pip, npm and Go"))
-            .fix("write the Dockerfile by hand; `cicd init` then writes the rest: service.yaml, .dockerignore and the workflow"),
+        Refusal::Shape { what, why, by_hand } => {
+            Error::input(format!("cannot write a Dockerfile: this is {what}")).why(why).fix(by_hand)
+        }
     }
 }
 
@@ -146,7 +226,7 @@ fn cause(folder: &Path, unknown: facts::Unknown) -> Error {
 ///
 /// # Errors
 /// Unexpected, when the disk refuses.
-pub fn write(plan: &Plan) -> Result<()> {
+pub fn write_plan(plan: &InitPlan) -> Result<()> {
     for (path, text) in &plan.writes {
         let attempt = || format!("write {}", path.display());
         let folder =
@@ -163,7 +243,7 @@ pub fn write(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, tree: &mut facts::Tree) {
+fn read_tree(folder: &Path, prefix: &str, depth: usize, tree: &mut Tree) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -175,13 +255,12 @@ fn walk(folder: &Path, prefix: &str, depth: usize, tree: &mut facts::Tree) {
             tree.insert(format!("{path}/modules.txt"), String::new());
         }
         let skip = name.starts_with('.') && !TOLD_BY.contains(&name.as_str())
-            || ["node_modules", "target", "vendor", "__pycache__", "venv", "dist", "build"]
-                .contains(&name.as_str());
+            || ["node_modules", "target", "vendor", "__pycache__", "venv"].contains(&name.as_str());
         if skip || tree.len() >= MOST {
             continue;
         }
         if kind.is_dir() && depth > 0 {
-            walk(&entry.path(), &format!("{path}/"), depth - 1, tree);
+            read_tree(&entry.path(), &format!("{path}/"), depth - 1, tree);
         } else if kind.is_file() {
             let is_small = kind.len() <= LARGEST;
             match is_small.then(|| std::fs::read_to_string(entry.path())) {

@@ -42,6 +42,7 @@ fn the_example_and_its_workflow_only_lack_the_pin() {
 fn the_old_guide_is_refused_with_a_fix_for_each_line() {
     let repository = service(&unique("old"), &server("", EVERYWHERE), "");
     repository.write("Dockerfile", OLD_GUIDE);
+    repository.write("app/main.py", "");
     let ended = check(&repository).ended(2);
     let result = ended.json();
     let seen = found(&result);
@@ -82,6 +83,24 @@ fn a_workflow_above_the_service_counts_too() {
             "{seen:?}"
         );
     }
+}
+
+/// GitHub shows ten warnings of a step; the last of them says how many there are besides.
+#[test]
+fn no_more_annotations_than_are_shown() {
+    let repository = service(&unique("many"), &server("", EVERYWHERE), "");
+    let steps: String = (0..24).map(|number| format!("      - uses: a/b{number}@v1\n")).collect();
+    let workflow = format!(
+        "{}  other:\n    runs-on: x\n    steps:\n{steps}",
+        include_str!("../../workflows/ci.yml")
+    );
+    repository.write(".github/workflows/ci.yml", &workflow);
+    let ended = run(cicd(repository.path()).arg("check").env("GITHUB_ACTIONS", "true")).ended(0);
+    let warnings: Vec<&str> =
+        ended.stdout.lines().filter(|line| line.starts_with("::warning")).collect();
+    assert_eq!(warnings.len(), 10, "{ended}");
+    assert!(warnings[9].contains("more warnings"), "{ended}");
+    assert!(ended.stdout.contains("a/b23@v1"), "the log has them all: {ended}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::image::docker;
 use crate::support::{Removal, Repository, Run, cicd, http_get, run, stack, unique};
 
 fn init(repository: &Repository, arguments: &[&str]) -> Run {
-    run(cicd(repository.path()).args(["init", "--yes", "--output", "json"]).args(arguments))
+    run(cicd(repository.path()).args(["init", "--output", "json"]).args(arguments))
 }
 
 /// The rules and lines of what `check` finds, and its exit code.
@@ -110,7 +110,8 @@ macro_rules! shapes {
         fn no_shape_is_forgotten() {
             let folders = std::fs::read_dir(crate::support::root().join("tests/shapes")).expect("tests/shapes");
             let found: BTreeSet<String> =
-                folders.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+                folders.map(|entry| entry.expect("an \
+                    entry").file_name().to_string_lossy().into_owned()).collect();
             assert_eq!(found, BTreeSet::from([$($shape),*].map(str::to_string)));
         }
     };
@@ -233,7 +234,8 @@ fn the_base_image_is_pinned_to_the_digest_that_its_registry_says() {
     docker(&["tag", "python:3.13-slim", &base.0]);
     docker(&["push", "-q", &base.0]);
     let manifest = format!("http://{host}/v2/{name}/python/manifests/3.13-slim");
-    let accept = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    let accept = "Accept: application/vnd.oci.image.index.v1+json, \
+        application/vnd.oci.image.manifest.v1+json, \
                   application/vnd.docker.distribution.manifest.v2+json";
     let head = run(Command::new("curl").args(["-sSfI", "-H", accept, &manifest])).ended(0).stdout;
     let digest = head.lines().find_map(|line| {
@@ -268,6 +270,20 @@ fn what_cannot_be_written_is_bad_input_with_its_fix() {
     // The files; what the message and the fix say.
     let cases: &[(&[(&str, &str)], &str, &str)] = &[
         (&[("README.md", "nothing\n")], "nothing in", "Dockerfile"),
+        (&[("pom.xml", "<project/>")], "Maven", "write the Dockerfile by hand"),
+        (
+            &[
+                ("pyproject.toml", "[tool.uv.workspace]\nmembers = [\"backend\"]\n"),
+                ("backend/pyproject.toml", "[project]\nname = \"app\"\n"),
+            ],
+            "a uv workspace",
+            "--package",
+        ),
+        (
+            &[("requirements.txt", "alembic==1\n"), ("alembic.ini", "[alembic]\n")],
+            "without an entry",
+            "CMD",
+        ),
         (&[("services/web/go.mod", "module x\n")], "nothing in", "cd services/web && cicd init"),
         (&[("package.json", "{}"), ("yarn.lock", "")], "Yarn", "write the Dockerfile by hand"),
     ];
@@ -314,5 +330,45 @@ fn below_the_root_of_a_repository_no_workflow_is_written() {
     let service = repository.path().join("services/web");
     let ended = run(cicd(&service).args(["init", "--output", "json"])).ended(0);
     assert_eq!(ended.json()["changed"], json!(["service.yaml", "Dockerfile", ".dockerignore"]));
-    assert!(ended.stderr.contains("with: {service: PATH/service.yaml}"), "{ended}");
+    assert!(ended.stderr.contains("with: {service: services/web/service.yaml}"), "{ended}");
+}
+
+/// A Dockerfile below its context says so by what it copies.
+#[test]
+fn a_dockerfile_for_the_root_is_built_from_the_root() {
+    let repository = Repository::new();
+    repository.write(".dockerignore", ".git\n**/.env\n");
+    repository.write("services/api/main.py", "print(1)\n");
+    repository.write(
+        "services/api/Dockerfile",
+        "FROM scratch\nCOPY services/api/main.py ./\nUSER 1\nEXPOSE 8000\nCMD [\"/main.py\"]\n",
+    );
+    let service = repository.path().join("services/api");
+    let ended = run(cicd(&service).args(["init", "--output", "json"])).ended(0);
+    assert_eq!(ended.json()["changed"], json!(["service.yaml"]));
+    let written = read(&repository, "services/api/service.yaml");
+    let image = "image: {context: ../.., dockerfile: services/api/Dockerfile}\n";
+    assert!(written.contains(image), "{written}");
+    run(cicd(&service).args(["check", "--output", "json"])).ended(0);
+
+    // The same from the folder itself cannot work, and that is said before a build.
+    repository.write("services/api/service.yaml", "name: api\nport: 8000\n");
+    let refused = run(cicd(&service).args(["check", "--output", "json"])).ended(2);
+    assert!(refused.stderr.contains("not in the build context"), "{refused}");
+}
+
+#[test]
+fn what_is_known_has_its_place_and_a_guess_is_called_one() {
+    let repository = Repository::new();
+    repository.write("go.mod", "module example.org/web\n\ngo 1.27\n");
+    let source = "package main\n\nfunc main() {\n\tflag.Int(\"port\", 9898, \"\")\n}\n";
+    repository.write("main.go", source);
+    repository.git(&["checkout", "-q", "-b", "trunk"]);
+    let ended = init(&repository, &[]).ended(0);
+    for text in ["port 9898: main.go:4", "health path /healthz is a guess", "is a guess: no source"]
+    {
+        assert!(ended.stderr.contains(text), "{text}: {ended}");
+    }
+    let written = read(&repository, "service.yaml");
+    assert!(written.contains("# main.go:4\nport: 9898\n"), "{written}");
 }

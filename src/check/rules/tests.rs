@@ -1,11 +1,22 @@
 //! A Dockerfile that breaks each rule, and one that keeps it.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::check::dockerfile::Dockerfile;
+use crate::check::ignore::leaves_out;
 
 fn found(text: &str, target: Option<&str>, ignore: Option<&str>) -> Vec<(&'static str, u64)> {
     let dockerfile = Dockerfile::parse(text);
-    let facts = Facts { dockerfile: &dockerfile, target, port: 8000, ignore };
-    lint(&facts).into_iter().map(|finding| (finding.rule, finding.line)).collect()
+    let facts = DockerfileFacts {
+        dockerfile: &dockerfile,
+        target,
+        arguments: BTreeMap::new(),
+        port: 8000,
+        ignore,
+        context: None,
+    };
+    lint_dockerfile(&facts).into_iter().map(|finding| (finding.rule, finding.line)).collect()
 }
 
 /// A stage that keeps every rule, around `lines`.
@@ -51,6 +62,7 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
                 "ENV DB_PASSWORD=fakehunter",
                 "ENV API_TOKEN=prod-example-9f8a7b6c",
                 "ARG NPM_TOKEN=dummy",
+                "ARG SINGLE_USE_TOKEN",
             ],
             &[
                 "ENV DB_PASSWORD_FILE=/run/x",
@@ -66,6 +78,14 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
                 "ENV API_TOKEN=change-me-later",
                 "ENV API_TOKEN=not-a-real-one-fake",
                 "ARG VERSION",
+                // Switches, numbers, and what a frontend publishes.
+                "ARG VITE_AUTH_USE_ID_TOKEN",
+                "ARG NEXT_PUBLIC_API_KEY",
+                "ARG TOKEN_EXPIRE_MINUTES=30",
+                "ARG ENABLE_TOKEN=true",
+                "ARG REQUIRE_PASSWORD",
+                "ARG API_TOKEN=off",
+                "ARG USE_ID_TOKEN",
             ],
         ),
         (
@@ -101,12 +121,25 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
                 "RUN curl https://x | jq .",
             ],
         ),
-        ("port-differs", &["EXPOSE 80"], &["EXPOSE 8000", "EXPOSE 8000/tcp 9000", "EXPOSE $PORT"]),
+        (
+            "port-differs",
+            &["EXPOSE 80", "EXPOSE 90000", "ARG P=80\nEXPOSE $P", "EXPOSE 8000/udp 80"],
+            &[
+                "EXPOSE 8000",
+                "EXPOSE 8000/tcp 9000",
+                "EXPOSE $PORT",
+                "ENV P=8000\nEXPOSE ${P}",
+                "EXPOSE 8125/udp",
+                "ENTRYPOINT [\"x\", \"--port\", \"8000\"]",
+            ],
+        ),
     ];
     for (rule, breaking, keeping) in inside {
         for lines in *breaking {
             let seen = found(&around(lines), None, None);
-            assert!(seen.contains(&(rule, 2)), "{lines} breaks {rule}: {seen:?}");
+            let own = 1 + lines.lines().count() as u64;
+            let lines_of = if *rule == "port-differs" { own } else { 2 };
+            assert!(seen.contains(&(rule, lines_of)), "{lines} breaks {rule}: {seen:?}");
         }
         for lines in *keeping {
             let seen = found(&around(lines), None, None);
@@ -175,6 +208,18 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         (
             "shell-form",
             3,
+            format!("{pinned}\nUSER 1\nCMD echo \"exec\"; python main.py"),
+            format!("{pinned}\nUSER 1\nCMD exec python main.py"),
+        ),
+        (
+            "shell-form",
+            3,
+            format!("{pinned}\nUSER 1\nENTRYPOINT server --port $PORT"),
+            format!("{pinned}\nUSER 1\nENTRYPOINT X=1 exec ./server --port $PORT"),
+        ),
+        (
+            "shell-form",
+            3,
             format!("{pinned}\nUSER 1\nENTRYPOINT [\"sh\", \"-c\", \"uvicorn $M\"]"),
             format!("{pinned}\nUSER 1\nENTRYPOINT [\"sh\", \"-c\", \"exec uvicorn $M\"]"),
         ),
@@ -201,7 +246,8 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
             2,
             format!("{pinned}\nCOPY . .\nRUN pip install -r requirements.txt\nUSER 1"),
             format!(
-                "{pinned}\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\nCOPY . .\nUSER 1"
+                "{pinned}\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\nCOPY . \
+                 .\nUSER 1"
             ),
         ),
     ];
@@ -237,6 +283,50 @@ fn what_stands_outside_the_dockerfile_counts_too() {
         [("runs-as-root", 1)],
         "what is shipped is what counts"
     );
+}
+
+#[test]
+fn what_is_copied_is_looked_for_in_the_context() {
+    struct Case {
+        copy: &'static str,
+        ignore: &'static str,
+        found: &'static [&'static str],
+    }
+    let case = |copy, ignore, found| Case { copy, ignore, found };
+    let cases = [
+        case("COPY app app", "", &[]),
+        case("COPY ./app/*.py /x/", "", &[]),
+        case("COPY api/app app", "", &["copy-missing"]),
+        case("COPY app app", "app", &["copy-missing"]),
+        case("COPY app app", "*\n!app/a.py", &[]),
+        case("COPY app/*.js /x/", "", &["copy-missing"]),
+        case("COPY $UNKNOWN/x /x", "", &[]),
+        case("COPY --from=other /x /x", "", &[]),
+        case("ADD --checksum=sha256:a https://x/y /y", "", &[]),
+        case("RUN --mount=type=bind,source=gone,target=gone x", "", &["copy-missing"]),
+        case("COPY made/x.jar /x", "", &["copy-unmade"]),
+        case("COPY . .", ".git\n.env\n", &["context-unfiltered"]),
+        case("COPY . .", ".git\n**/.env\n", &["context-unfiltered"]),
+        case("COPY . .", ".git\n**/.env\n**/node_modules\n", &[]),
+    ];
+    for Case { copy, ignore, found } in cases {
+        let dockerfile = Dockerfile::parse(&around(copy));
+        let paths = ["app", "app/a.py", "config", "config/.env", "ui", "ui/node_modules"];
+        let facts = DockerfileFacts {
+            dockerfile: &dockerfile,
+            target: None,
+            arguments: BTreeMap::new(),
+            port: 8000,
+            ignore: Some(ignore),
+            context: Some(ContextFiles {
+                paths: paths.map(str::to_string).into(),
+                git_ignore: Some("made/\n".into()),
+            }),
+        };
+        let seen: Vec<&str> =
+            lint_dockerfile(&facts).into_iter().map(|finding| finding.rule).collect();
+        assert_eq!(seen, found, "{copy} with {ignore:?}");
+    }
 }
 
 #[test]

@@ -1,37 +1,31 @@
 //! What a repository is, from its files. Pure.
 //!
-//! What is the same for every language is here; [`python`], [`node`] and [`go`] know theirs.
-
-use std::collections::BTreeMap;
+//! What is the same for every language is here; [`python`], [`node`] and [`go`] know theirs, and
+//! [`own`] a Dockerfile that is there.
 
 use super::go::{self, Go};
+use super::mode::Mode;
 use super::node::{self, Node};
-use super::python::{self, Python};
+use super::own::{self, OwnDockerfile};
+use super::python::{self, Python, Start};
+use super::tree::{Evidence, Fact, Refusal, SourceFacts, Surroundings, Tree};
 use crate::check::dockerfile::Dockerfile;
-use crate::check::rules;
-
-/// The files of a repository by their path from its root, `/` between the parts, with their text:
-/// empty for what is none.
-pub type Tree = BTreeMap<String, String>;
+use crate::check::ignore::leaves_out;
+use crate::check::rules::explain_deprecated;
 
 /// What `init` has to know to write its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct ServiceFacts {
     /// A DNS label.
     pub name: String,
-    pub port: u16,
-    pub health: String,
-    pub mode: Mode,
+    pub port: Fact<u16>,
+    pub health: Fact<String>,
+    pub mode: Fact<Mode>,
     pub stack: Stack,
+    /// The default branch, where that is known.
+    pub branch: Option<String>,
     /// What a person has to look at.
     pub notes: Vec<String>,
-}
-
-/// The variable that the sources read, and the value that they know as the one for debugging.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mode {
-    pub variable: &'static str,
-    pub debug: &'static str,
 }
 
 /// How the service is built and run.
@@ -40,18 +34,8 @@ pub enum Stack {
     Python(Python),
     Node(Node),
     Go(Go),
-    /// It has a Dockerfile of its own, of this path, which stays.
-    Own(String),
-}
-
-/// Why nothing can be said of a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// Nothing at its root says how it is built; these files below may.
-    Nothing(Vec<String>),
-    /// Its dependencies are locked by a tool that no Dockerfile is written for: the file that says
-    /// so, and the tool.
-    Tool(&'static str, &'static str),
+    /// It has a Dockerfile of its own, which stays.
+    Own(OwnDockerfile),
 }
 
 /// What every Dockerfile begins with that init wrote. One that begins so is written anew like the
@@ -62,260 +46,264 @@ pub const MARK: &str = "# Written by `cicd init`, and yours from here on.\n";
 const PROJECT_FILES: [&str; 5] =
     ["pyproject.toml", "requirements.txt", "package.json", "go.mod", "Dockerfile"];
 
-/// Reads a tree. `folder` is the name of the repository's folder.
+/// Project files of what no Dockerfile is written for.
+const OTHER_FILES: [(&str, &str); 11] = [
+    ("Pipfile", "Pipenv"),
+    ("pom.xml", "Maven"),
+    ("build.gradle", "Gradle"),
+    ("build.gradle.kts", "Gradle"),
+    ("Gemfile", "Bundler"),
+    ("composer.json", "Composer"),
+    ("Cargo.toml", "Cargo"),
+    ("mix.exs", "Mix"),
+    ("setup.py", "setup.py alone"),
+    ("environment.yml", "conda"),
+    ("deno.json", "Deno"),
+];
+
+impl ServiceFacts {
+    /// What is known with its evidence, and what is guessed.
+    pub fn describe(&self) -> (Vec<String>, Vec<String>) {
+        let Mode { variable, debug, production } = &self.mode.value;
+        let mode = format!("mode {variable} ({debug}, {production})");
+        let entry = match &self.stack {
+            Stack::Python(python) => Some(describe_start(&python.start)),
+            Stack::Node(node) => Some(node::describe_entry(node)),
+            Stack::Go(go) => Some(go::describe_entry(go)),
+            Stack::Own(_) => None,
+        };
+        let all = [
+            entry.map(|entry| (format!("entry `{}`", entry.value), entry.evidence, "CMD")),
+            Some((format!("port {}", self.port.value), self.port.evidence.clone(), "port")),
+            Some((
+                format!("health path {}", self.health.value),
+                self.health.evidence.clone(),
+                "health.path",
+            )),
+            Some((mode, self.mode.evidence.clone(), "mode")),
+        ];
+        let (mut known, mut guessed) = (Vec::new(), Vec::new());
+        for (what, evidence, key) in all.into_iter().flatten() {
+            match &evidence {
+                Evidence::Guess(why) => {
+                    let place = if key == "CMD" { "the Dockerfile" } else { "service.yaml" };
+                    guessed.push(format!(
+                        "{what} is a guess: {why}; correct `{key}` of {place} if it is another"
+                    ));
+                }
+                evidence => known.push(format!("{what}: {evidence}")),
+            }
+        }
+        if let Stack::Go(go) = &self.stack {
+            let beside = go.files.iter();
+            known.extend(beside.map(|file| {
+                format!("the image has {} beside the program: {}", file.value, file.evidence)
+            }));
+        }
+        (known, guessed)
+    }
+}
+
+fn describe_start(start: &Fact<Start>) -> Fact<String> {
+    let text = match &start.value {
+        Start::Application(name) => format!("uvicorn {name}"),
+        Start::Factory(name) => format!("uvicorn --factory {name}"),
+        Start::Wsgi(name) => format!("gunicorn {name}"),
+        Start::Module(name) => format!("python -m {name}"),
+    };
+    Fact { value: text, evidence: start.evidence.clone() }
+}
+
+/// Reads a tree.
 ///
 /// # Errors
 /// What is in the way of knowing how it is built.
-pub fn read(tree: &Tree, folder: &str) -> Result<Facts, Unknown> {
+pub fn read_facts(tree: &Tree, around: &Surroundings) -> Result<ServiceFacts, Refusal> {
     let mut notes = Vec::new();
-    let stack = stack(tree, &mut notes)?;
+    let (stack, said) = read_stack(tree, around, &mut notes)?;
     let own = matches!(stack, Stack::Own(_));
-    let (health, found) = health(tree);
-    if !found && !own {
-        notes.push(
-            "no health path was found: add a route /healthz that answers 200, or name yours in service.yaml".into(),
-        );
-    }
-    let port = match &stack {
-        Stack::Own(dockerfile) => exposed(&tree[dockerfile]),
-        // uvicorn is told its port.
-        Stack::Python(python) if python.start.is_application() => None,
-        _ => sources(tree).find_map(|(_, text)| port(text)),
+    // uvicorn and gunicorn are told their port.
+    let told = match &stack {
+        Stack::Python(python) if python.start.value.is_application() => {
+            Some(Fact::set(8000, "the Dockerfile tells the server by PORT"))
+        }
+        _ => None,
     };
-    if let Some(low) = port.filter(|port| *port < 1024 && !own) {
+    let port = told.or(said.port).unwrap_or_else(|| {
+        let why = if own {
+            "neither the Dockerfile nor a source says it"
+        } else {
+            "no source says what the service listens on"
+        };
+        Fact::guess(8000, why)
+    });
+    if port.value < 1024 && !own {
         notes.push(format!(
-            "the sources listen on port {low}, which the image's user may not: take one above 1023"
+            "the sources listen on port {} ({}), which the image's user may not: take one above \
+             1023",
+            port.value, port.evidence
         ));
     }
-    if let Some(file) = ignored(tree, &stack) {
+    if let Some(file) = find_ignored(tree, &stack) {
         notes.push(format!(
-            "the .dockerignore that is there leaves out {file}, which the Dockerfile copies: add a line !{file} to it"
+            "the .dockerignore that is there leaves out {file}, which the Dockerfile copies: add a \
+             line !{file} to it"
         ));
     }
-    Ok(Facts {
-        name: label(&name(tree).unwrap_or_else(|| folder.to_string())),
-        port: port.unwrap_or(8000),
-        health,
-        mode: mode(tree),
-        stack,
-        notes,
-    })
+    let health = said.health.unwrap_or_else(|| {
+        let why = "no health path was found; add a route /healthz that answers 200";
+        Fact::guess("/healthz".into(), why)
+    });
+    let mode = said.mode.unwrap_or_else(|| {
+        let [variable, debug, production] = ["APP_MODE", "debug", "production"].map(str::to_string);
+        Fact::guess(Mode { variable, debug, production }, "no source reads a variable for it")
+    });
+    let name = read_name(tree).unwrap_or_else(|| around.folder.clone());
+    let name = make_label(&name);
+    Ok(ServiceFacts { name, port, health, mode, stack, branch: around.branch.clone(), notes })
 }
 
-fn stack(tree: &Tree, notes: &mut Vec<String>) -> Result<Stack, Unknown> {
+fn read_stack(
+    tree: &Tree,
+    around: &Surroundings,
+    notes: &mut Vec<String>,
+) -> Result<(Stack, SourceFacts), Refusal> {
     let has = |file: &str| tree.contains_key(file);
-    let old = match tree.get("Dockerfile") {
-        Some(text) if text.starts_with(MARK) && PROJECT_FILES[..4].iter().any(|file| has(file)) => {
-            None
+    let path = find_dockerfile(tree);
+    let old = path.as_deref().and_then(|path| tree.get(path)).is_some_and(|text| is_old(text));
+    if let Some(path) = path.filter(|_| !old) {
+        if path != "Dockerfile" {
+            notes.push(format!("{path} is taken for the service's"));
         }
-        Some(text) if !is_old(text) => return Ok(Stack::Own("Dockerfile".into())),
-        old => old,
-    };
-    if old.is_none()
-        && let Some(path) =
-            tree.keys().find(|path| path.ends_with("/Dockerfile") && path.matches('/').count() == 1)
-        && !PROJECT_FILES
-            .iter()
-            .any(|file| has(&path.replace("Dockerfile", file)) && *file != "Dockerfile")
-    {
-        notes.push(format!(
-            "{path} is taken for the service's; `image.context` of service.yaml is the repository's root"
-        ));
-        return Ok(Stack::Own(path.clone()));
+        let text = tree.get(&path).map(String::as_str).unwrap_or_default();
+        let (own, image) = own::read_own(&path, text, &around.copied, &around.above, notes);
+        let said = read_sources(tree);
+        let facts = SourceFacts {
+            port: image.port.or(said.port),
+            health: image.health.or(said.health),
+            // What a source compares says more than one value of ENV.
+            mode: said.mode.filter(|mode| !mode.is_guess()).or(image.mode),
+        };
+        return Ok((Stack::Own(own), facts));
     }
-    if old.is_some() {
+    if old {
         notes.push(
-            "the Dockerfile is on a retired base image: `cicd init --force` writes the modern one over it".into(),
+            "the Dockerfile is on a retired base image: `cicd init --force` writes the modern one \
+             over it"
+                .into(),
         );
     }
+    let above = around.above.as_slice();
     if has("pyproject.toml") || has("requirements.txt") {
-        return Ok(Stack::Python(python::read(tree, old.is_some(), notes)));
+        if node::read_package(tree)["scripts"]["build"].is_string() {
+            notes.push(
+                "package.json is there too: the image has nothing of what its script `build` makes"
+                    .into(),
+            );
+        }
+        let (python, facts) = python::read_project(tree, above, old, notes)?;
+        return Ok((Stack::Python(python), facts));
     }
-    if has("Pipfile") {
-        return Err(Unknown::Tool("Pipfile", "Pipenv"));
-    }
-    if has("package.json") {
-        return node::read(tree, notes).map(Stack::Node);
+    if has("package.json") && !has("Pipfile") {
+        let (node, facts) = node::read_project(tree, above, notes)?;
+        return Ok((Stack::Node(node), facts));
     }
     if has("go.mod") {
-        return Ok(Stack::Go(go::read(tree, notes)));
+        let (go, facts) = go::read_project(tree, above, notes)?;
+        return Ok((Stack::Go(go), facts));
+    }
+    if has("go.work") {
+        return Err(Refusal::shape(
+            "a Go workspace",
+            "go.work is here, and no go.mod: which module is the service is not said",
+            "run `cicd init` in the service's module; where it needs another member, write its \
+             Dockerfile for this folder first: `COPY . .`, then `RUN go build -o /service \
+             ./MODULE`",
+        ));
+    }
+    if let Some((file, tool)) = OTHER_FILES.into_iter().find(|(file, _)| has(file)) {
+        return Err(Refusal::shape(
+            tool,
+            format!(
+                "{file} says that {tool} builds it; init knows uv, Poetry, pdm, pip, npm and Go"
+            ),
+            "write the Dockerfile by hand; `cicd init` then writes the rest: service.yaml, \
+             .dockerignore and the workflow",
+        ));
     }
     let below = tree.keys().filter(|path| {
         path.rsplit_once('/').is_some_and(|(_, name)| PROJECT_FILES.contains(&name))
             && path.matches('/').count() <= 2
     });
-    Err(Unknown::Nothing(below.cloned().collect()))
+    Err(Refusal::Nothing(below.cloned().collect()))
+}
+
+/// The Dockerfile that is there: at the root, or in a folder that is no project of its own.
+pub fn find_dockerfile(tree: &Tree) -> Option<String> {
+    let is_project = PROJECT_FILES[..4].iter().any(|file| tree.contains_key(*file));
+    if let Some(text) = tree.get("Dockerfile") {
+        return (!is_project || !text.starts_with(MARK)).then(|| "Dockerfile".to_string());
+    }
+    let mut paths =
+        tree.keys().filter(|path| path.ends_with("/Dockerfile") && path.matches('/').count() == 1);
+    let is_of_another = |path: &str| {
+        PROJECT_FILES[..4].iter().any(|file| tree.contains_key(&path.replace("Dockerfile", file)))
+    };
+    paths.find(|path| !is_of_another(path)).cloned()
+}
+
+/// What the sources at the root say, whatever builds them.
+fn read_sources(tree: &Tree) -> SourceFacts {
+    let has = |file: &str| tree.contains_key(file);
+    let is_python = || tree.keys().any(|path| path.ends_with(".py"));
+    if has("go.mod") {
+        go::read_sources(tree)
+    } else if has("package.json") && !has("pyproject.toml") && !has("requirements.txt") {
+        node::read_sources(tree)
+    } else if is_python() {
+        python::read_sources(tree)
+    } else {
+        SourceFacts::default()
+    }
 }
 
 /// The shape of the platform's old guide.
 fn is_old(text: &str) -> bool {
     let dockerfile = Dockerfile::parse(text);
     dockerfile.stages().iter().any(|stage| {
-        rules::deprecated(&stage.base).is_some_and(|_| stage.base.contains("tiangolo/"))
-    })
-}
-
-/// The sources of the service: no tests, no documentation.
-pub fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
-    tree.iter()
-        .filter(|(path, _)| is_source(path))
-        .map(|(path, text)| (path.as_str(), text.as_str()))
-}
-
-fn is_source(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let code =
-        [".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".go"].iter().any(|end| name.ends_with(end));
-    let aside =
-        ["tests", "test", "__tests__", "docs", "scripts", "examples", "migrations", "alembic"];
-    let folders = path.split('/').rev().skip(1);
-    code && !folders.into_iter().any(|folder| aside.contains(&folder))
-        && ![
-            "_test.go",
-            ".test.ts",
-            ".test.js",
-            ".spec.ts",
-            ".spec.js",
-            ".d.ts",
-            "_test.py",
-            ".config.js",
-            ".config.ts",
-        ]
-        .iter()
-        .any(|end| name.ends_with(end))
-        && !name.starts_with("test_")
-        && !["setup.py", "conftest.py", "noxfile.py", "tasks.py", "fabfile.py"].contains(&name)
-}
-
-/// The path that the sources answer on when somebody asks how the service is, and whether it was
-/// found there.
-fn health(tree: &Tree) -> (String, bool) {
-    let paths = [
-        "/healthz",
-        "/health",
-        "/livez",
-        "/health/live",
-        "/healthcheck",
-        "/ping",
-        "/api/health",
-        "/api/healthz",
-        "/status",
-        "/up",
-    ];
-    for path in paths {
-        for (_, text) in sources(tree) {
-            let quoted = ['"', '\'', '`'].iter().any(|quote| {
-                text.contains(&format!("{quote}{path}{quote}"))
-                    || text.contains(&format!(" {path}{quote}"))
-            });
-            if quoted {
-                // A router's own prefix stands before its paths.
-                return (format!("{}{path}", prefix(text).unwrap_or_default()), true);
-            }
-        }
-    }
-    let root = |text: &str| {
-        ["get(\"/\"", "get('/'", "Get(\"/\"", "HandleFunc(\"/\"", "\"GET /\""]
-            .iter()
-            .any(|route| text.contains(route))
-    };
-    match sources(tree).any(|(_, text)| root(text)) {
-        true => ("/".into(), true),
-        false => ("/healthz".into(), false),
-    }
-}
-
-/// `/api` of `APIRouter(prefix="/api")`.
-fn prefix(text: &str) -> Option<&str> {
-    let router = text.split_once("APIRouter(")?.1.split(')').next()?;
-    let value = router.split_once("prefix=")?.1.trim_start_matches(['"', '\'']);
-    value
-        .split(['"', '\''])
-        .next()
-        .filter(|prefix| prefix.starts_with('/') && !prefix.contains('{'))
-}
-
-fn mode(tree: &Tree) -> Mode {
-    let says = |word: &str| {
-        sources(tree).any(|(_, text)| {
-            text.contains(&format!("\"{word}\"")) || text.contains(&format!("'{word}'"))
-        })
-    };
-    let reads = |variable: &str| {
-        let field = variable.to_lowercase();
-        says(variable)
-            || sources(tree).any(|(path, text)| {
-                text.contains(&format!("env.{variable}"))
-                    // A field of pydantic's settings is the variable of the same name.
-                    || path.ends_with(".py")
-                        && text.contains("BaseSettings")
-                        && text.lines().any(|line| line.trim_start().starts_with(&format!("{field}:")))
-            })
-    };
-    let variable = ["APP_MODE", "APP_ENV", "ENVIRONMENT", "MODE", "NODE_ENV"]
-        .into_iter()
-        .find(|name| reads(name));
-    let development = says("development") && !says("debug") || variable == Some("NODE_ENV");
-    Mode {
-        variable: variable.unwrap_or("APP_MODE"),
-        debug: if development { "development" } else { "debug" },
-    }
-}
-
-/// The port that a source listens on, or takes when the environment names none.
-fn port(text: &str) -> Option<u16> {
-    let marks = [
-        "PORT ||",
-        "PORT ??",
-        "\"PORT\",",
-        "'PORT',",
-        ".listen(",
-        "port=",
-        "port:",
-        "ListenAndServe(\"",
-        "Addr: \"",
-        "Addr:    \"",
-    ];
-    marks.iter().find_map(|mark| {
-        text.split(mark).skip(1).find_map(|rest| {
-            let rest = rest
-                .trim_start_matches([' ', '"', '\''])
-                .trim_start_matches("0.0.0.0")
-                .trim_start_matches(':');
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().ok().filter(|port| *port > 1)
-        })
+        explain_deprecated(&stage.base).is_some_and(|_| stage.base.contains("tiangolo/"))
     })
 }
 
 /// A file that the Dockerfile copies and the .dockerignore that is there leaves out.
-fn ignored(tree: &Tree, stack: &Stack) -> Option<String> {
+fn find_ignored(tree: &Tree, stack: &Stack) -> Option<String> {
     let ignore = tree.get(".dockerignore")?;
     let copied = match stack {
         Stack::Python(python) => python.copied(),
-        Stack::Node(_) => vec!["package.json".to_string(), "package-lock.json".to_string()],
+        Stack::Node(node) => node::list_manifests(node),
         Stack::Go(_) => vec!["go.mod".to_string()],
+        Stack::Own(own) if own.context == "." => own.sources.clone(),
         Stack::Own(_) => vec![],
     };
-    copied.into_iter().find(|file| rules::leaves_out(ignore, file))
+    copied.into_iter().find(|path| {
+        let below = format!("{path}/");
+        let mut files =
+            tree.keys().filter(|own| *own == path || own.starts_with(&below)).peekable();
+        files.peek().is_some() && files.all(|file| leaves_out(ignore, file))
+    })
 }
 
 /// What the project's own file calls it.
-fn name(tree: &Tree) -> Option<String> {
+fn read_name(tree: &Tree) -> Option<String> {
     let project: Option<toml::Table> =
         tree.get("pyproject.toml").and_then(|text| text.parse().ok());
     let python = project.and_then(|project| {
         let named = project.get("project").or_else(|| project.get("tool")?.get("poetry"))?;
         Some(named.get("name")?.as_str()?.to_string())
     });
-    let node = || {
-        serde_json::from_str::<serde_json::Value>(tree.get("package.json")?).ok()?["name"]
-            .as_str()
-            .map(str::to_string)
-    };
+    let node = || node::read_package(tree)["name"].as_str().map(str::to_string);
     let go = || {
-        let module =
-            tree.get("go.mod")?.lines().find_map(|line| line.strip_prefix("module "))?.trim();
+        let module = go::read_module_name(tree)?;
         // example.org/visits/v2: the last part is the major version.
         let version =
             |part: &&str| part.strip_prefix('v').is_some_and(|rest| rest.parse::<u32>().is_ok());
@@ -328,7 +316,7 @@ fn name(tree: &Tree) -> Option<String> {
 }
 
 /// A text as a DNS label.
-fn label(text: &str) -> String {
+fn make_label(text: &str) -> String {
     let lower = text.to_lowercase();
     let parts: Vec<&str> =
         lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).collect();
@@ -336,20 +324,6 @@ fn label(text: &str) -> String {
     let name: String =
         joined.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).chars().take(40).collect();
     if name.is_empty() { "service".into() } else { name.trim_end_matches('-').to_string() }
-}
-
-/// The port of a Dockerfile that stays.
-fn exposed(dockerfile: &str) -> Option<u16> {
-    let dockerfile = Dockerfile::parse(dockerfile);
-    dockerfile
-        .instructions
-        .iter()
-        .rfind(|one| one.keyword == "EXPOSE")?
-        .text
-        .split(['/', ' '])
-        .next()?
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
@@ -360,29 +334,39 @@ mod tests {
         files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect()
     }
 
-    fn told(files: &[(&str, &str)]) -> Facts {
-        read(&tree(files), "My Service").expect("it is something")
+    fn around() -> Surroundings {
+        Surroundings { folder: "My Service".into(), ..Surroundings::default() }
+    }
+
+    fn told(files: &[(&str, &str)]) -> ServiceFacts {
+        read_facts(&tree(files), &around()).expect("it is something")
+    }
+
+    fn own_path(facts: &ServiceFacts) -> Option<&str> {
+        match &facts.stack {
+            Stack::Own(own) => Some(&own.path),
+            _ => None,
+        }
     }
 
     #[test]
     fn a_dockerfile_of_its_own_stays() {
         let own = told(&[("Dockerfile", "FROM x\nEXPOSE 9000/tcp\n"), ("package.json", "{}")]);
         assert_eq!(
-            (own.stack, own.port, own.name.as_str()),
-            (Stack::Own("Dockerfile".into()), 9000, "my-service")
+            (own_path(&own), own.port.value, own.name.as_str()),
+            (Some("Dockerfile"), 9000, "my-service")
         );
         let written = format!("{MARK}\nFROM x\n");
-        let ours = told(&[("Dockerfile", &written), ("go.mod", "module x\ngo 1.26\n")]);
+        let program = ("main.go", "package main\n");
+        let ours = told(&[("Dockerfile", &written), ("go.mod", "module x\ngo 1.26\n"), program]);
         assert!(matches!(ours.stack, Stack::Go(_)), "what init wrote is written anew: {ours:?}");
         let elsewhere = told(&[("docker/Dockerfile", "FROM x\n"), ("requirements.txt", "fastapi")]);
-        assert_eq!(
-            (elsewhere.stack, elsewhere.notes.len()),
-            (Stack::Own("docker/Dockerfile".into()), 1)
-        );
+        assert_eq!((own_path(&elsewhere), elsewhere.notes.len()), (Some("docker/Dockerfile"), 1));
         let another = told(&[
             ("web/Dockerfile", "FROM x\n"),
             ("web/package.json", "{}"),
             ("requirements.txt", ""),
+            ("main.py", ""),
         ]);
         assert!(
             matches!(another.stack, Stack::Python(_)),
@@ -392,78 +376,51 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_is_said() {
-        let unknown =
-            |files: &[(&str, &str)]| read(&tree(files), "x").expect_err("nothing is known");
-        assert_eq!(unknown(&[]), Unknown::Nothing(vec![]));
+        let unknown = |files: &[(&str, &str)]| {
+            read_facts(&tree(files), &around()).expect_err("nothing is known")
+        };
+        assert_eq!(unknown(&[]), Refusal::Nothing(vec![]));
         let below =
             unknown(&[("backend/pyproject.toml", ""), ("web/package.json", ""), ("README.md", "")]);
         assert_eq!(
             below,
-            Unknown::Nothing(vec!["backend/pyproject.toml".into(), "web/package.json".into()])
+            Refusal::Nothing(vec!["backend/pyproject.toml".into(), "web/package.json".into()])
         );
-        assert_eq!(
-            unknown(&[("package.json", "{}"), ("yarn.lock", "")]),
-            Unknown::Tool("yarn.lock", "Yarn")
-        );
-        assert_eq!(
-            unknown(&[("package.json", r#"{"packageManager": "pnpm@10.1.0"}"#)]),
-            Unknown::Tool("packageManager of package.json", "pnpm")
-        );
-        assert_eq!(unknown(&[("Pipfile", "")]), Unknown::Tool("Pipfile", "Pipenv"));
+        for (file, tool) in [("Pipfile", "Pipenv"), ("pom.xml", "Maven"), ("go.work", "workspace")]
+        {
+            let Refusal::Shape { what, .. } = unknown(&[(file, "")]) else { panic!("{file}") };
+            assert!(what.contains(tool), "{what}");
+        }
     }
 
     #[test]
-    fn the_sources_say_health_mode_and_port() {
-        // The text of a Go source; health, the mode's variable and its debug value, the port.
-        let cases = [
-            ("", "/healthz", "APP_MODE", "debug", 8000),
-            ("\"/health\" os.Getenv(\"APP_ENV\")", "/health", "APP_ENV", "debug", 8000),
-            (
-                "mux.HandleFunc(\"GET /livez\", x); strings.Split(p, \"/\")",
-                "/livez",
-                "APP_MODE",
-                "debug",
-                8000,
-            ),
-            ("mux.HandleFunc(\"/\", x); MODEL", "/", "APP_MODE", "debug", 8000),
-            (
-                "os.Getenv(\"ENVIRONMENT\") == \"development\"",
-                "/healthz",
-                "ENVIRONMENT",
-                "development",
-                8000,
-            ),
-            ("http.ListenAndServe(\":8080\", nil)", "/healthz", "APP_MODE", "debug", 8080),
-            ("http.Server{Addr: \"0.0.0.0:9090\"}", "/healthz", "APP_MODE", "debug", 9090),
-            ("env(\"PORT\", \"3000\")", "/healthz", "APP_MODE", "debug", 3000),
-        ];
-        for (text, health, variable, debug, port) in cases {
-            let facts = told(&[
-                ("go.mod", "module x\ngo 1.26\n"),
-                ("main.go", &format!("package main\n{text}")),
-            ]);
-            assert_eq!(
-                (facts.health.as_str(), facts.mode, facts.port),
-                (health, Mode { variable, debug }, port),
-                "{text}"
-            );
-        }
+    fn the_sources_are_asked_beside_a_dockerfile_that_says_nothing() {
+        let go = "package main\n\nfunc main() {\n\tflag.Int(\"port\", 9898, \"\")\n}\n";
+        let facts = told(&[
+            ("Dockerfile", "FROM scratch\nCMD [\"/x\"]\n"),
+            ("go.mod", "module x\n"),
+            ("main.go", go),
+        ]);
+        assert_eq!(facts.port, Fact::read(9898, "main.go", 4));
+        assert!(facts.health.is_guess() && facts.mode.is_guess());
+        let (known, guessed) = facts.describe();
+        assert_eq!(known, ["port 9898: main.go:4"]);
+        assert_eq!(guessed.len(), 2, "{guessed:?}");
+        assert!(guessed.iter().all(|text| text.contains("is a guess: ")), "{guessed:?}");
+    }
+
+    #[test]
+    fn a_port_that_the_user_may_not_open_is_said() {
         let low = told(&[
             ("go.mod", "module x\ngo 1.26\n"),
-            ("main.go", "package main\n\"/healthz\" ListenAndServe(\":80\""),
+            ("main.go", "package main\nfunc main() { http.ListenAndServe(\":80\", nil) }\n"),
         ]);
         assert!(low.notes.iter().any(|note| note.contains("above 1023")), "{low:?}");
-        let settings = "class S(BaseSettings):\n    app_env: str\nrouter = APIRouter(prefix=\"/api\")\n'/health'";
-        let python = told(&[("requirements.txt", "fastapi uvicorn"), ("s.py", settings)]);
-        assert_eq!((python.mode.variable, python.health.as_str()), ("APP_ENV", "/api/health"));
     }
 
     #[test]
     fn a_dockerignore_that_is_there_is_read() {
-        let files = [
-            ("requirements.txt", "fastapi uvicorn"),
-            ("app/main.py", "'/health'\napp = FastAPI()"),
-        ];
+        let files = [("requirements.txt", "fastapi uvicorn"), ("app/main.py", "app = FastAPI()")];
         let seen = |ignore: &'static str| {
             let mut files = files.to_vec();
             files.push((".dockerignore", ignore));
@@ -471,6 +428,8 @@ mod tests {
         };
         assert!(!seen(".git\n").iter().any(|note| note.contains(".dockerignore")));
         assert!(seen("*\n!app\n").iter().any(|note| note.contains("!requirements.txt")));
+        let whole = seen("*\n!app/main.py\n!requirements.txt\n");
+        assert!(!whole.iter().any(|note| note.contains(".dockerignore")), "{whole:?}");
     }
 
     #[test]
@@ -482,9 +441,10 @@ mod tests {
             ("7up", "up"),
             ("é", "service"),
         ] {
-            assert_eq!(label(text), expected);
+            assert_eq!(make_label(text), expected);
         }
-        assert_eq!(told(&[("go.mod", "module example.org/visits/v2\ngo 1.26\n")]).name, "visits");
-        assert_eq!(told(&[("package.json", r#"{"name": "@org/web"}"#)]).name, "web");
+        let name = |file: &str, text: &str| read_name(&tree(&[(file, text)]));
+        assert_eq!(name("go.mod", "module example.org/visits/v2\n").as_deref(), Some("visits"));
+        assert_eq!(name("package.json", r#"{"name": "@org/web"}"#).as_deref(), Some("web"));
     }
 }

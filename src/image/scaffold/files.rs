@@ -1,7 +1,11 @@
 //! The files that a service needs, from what its repository is. Pure.
 
-use super::facts::{Facts, MARK, Stack};
+use super::facts::{MARK, ServiceFacts, Stack};
+use super::mode::Mode;
+use super::own::OwnDockerfile;
+use super::tree::{Evidence, Fact};
 use super::{go, node, python};
+use crate::check::ignore::leaves_out;
 
 /// A file to write: its path, and its text.
 pub type File = (String, String);
@@ -12,8 +16,8 @@ const WORKFLOW: &str = include_str!("../../../workflows/ci.yml");
 /// What a workflow that calls the pipeline has in it.
 const CALL: &str = "clinicult/cicd/.github/workflows/service.yml";
 
-/// The image that the Dockerfile is built on, by its tag; none when there is nothing to pin.
-pub fn base(stack: &Stack) -> Option<String> {
+/// The image that the Dockerfile is built on, by its tag; `None` when there is nothing to pin.
+pub fn name_base(stack: &Stack) -> Option<String> {
     match stack {
         Stack::Python(python) => Some(format!("python:{}-slim", python.version)),
         Stack::Node(node) => Some(format!("node:{}-slim", node.version)),
@@ -22,42 +26,107 @@ pub fn base(stack: &Stack) -> Option<String> {
     }
 }
 
-/// The files, `base` being [`base`] with its digest where that is known. `.github/…` belongs to the
-/// root of the repository, whose workflows are `workflows`: their names and texts.
-pub fn files(facts: &Facts, base: &str, workflows: &[File]) -> Vec<File> {
-    let mut files = vec![("service.yaml".to_string(), service(facts))];
-    if let Some((dockerfile, ignore)) = image(facts, base) {
+/// The files, `base` being [`name_base`] with its digest where that is known. `.github/…` belongs
+/// to the root of the repository, whose workflows are `workflows`: their names and texts.
+pub fn write_files(facts: &ServiceFacts, base: &str, workflows: &[File]) -> Vec<File> {
+    let mut files = vec![("service.yaml".to_string(), write_service(facts))];
+    if let Some((dockerfile, ignore)) = write_image(facts, base) {
         files.push(("Dockerfile".into(), dockerfile));
         files.push((".dockerignore".into(), ignore));
-    } else {
-        files.push((".dockerignore".into(), deny("")));
+    } else if let Stack::Own(own) = &facts.stack {
+        files.extend(write_own_ignore(own));
     }
-    files.push((format!(".github/workflows/{}", workflow(workflows)), WORKFLOW.to_string()));
+    let workflow = write_workflow(facts.branch.as_deref());
+    files.push((format!(".github/workflows/{}", name_workflow(workflows)), workflow));
     files
+}
+
+/// The .dockerignore beside a Dockerfile that stays. A context of another folder has its own, or
+/// gets one by the Dockerfile's name, which BuildKit prefers.
+fn write_own_ignore(own: &OwnDockerfile) -> Option<File> {
+    if own.context == "." {
+        return Some((".dockerignore".into(), write_ignore(&[], &own.sources)));
+    }
+    (!own.is_filtered)
+        .then(|| (format!("{}.dockerignore", own.path), write_ignore(&[], &own.sources)))
 }
 
 /// The name of the workflow that calls the pipeline: of the one that does, else a name that no
 /// other workflow has.
-fn workflow(workflows: &[File]) -> &str {
-    let calls =
-        workflows.iter().find(|(_, text)| text.contains(CALL)).map(|(name, _)| name.as_str());
+fn name_workflow(workflows: &[File]) -> &str {
+    let calls = |text: &str| {
+        let mut lines = text.lines().map(|line| line.trim_start_matches([' ', '-']));
+        lines.any(|line| line.starts_with("uses:") && line.contains(CALL))
+    };
+    let calling = workflows.iter().find(|(_, text)| calls(text)).map(|(name, _)| name.as_str());
     let taken = workflows.iter().any(|(name, _)| name == "ci.yml");
-    calls.unwrap_or(if taken { "cicd.yml" } else { "ci.yml" })
+    calling.unwrap_or(if taken { "cicd.yml" } else { "ci.yml" })
 }
 
-fn service(facts: &Facts) -> String {
-    let Facts { name, port, health, mode, stack, .. } = facts;
+/// The workflow, on the repository's default branch.
+fn write_workflow(branch: Option<&str>) -> String {
+    let branch = branch.unwrap_or("main");
+    WORKFLOW.replace("branches: [main]", &format!("branches: [{}]", write_word(branch)))
+}
+
+/// A text as a word of YAML's flow style.
+fn write_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let is_other = ["true", "false", "yes", "no", "on", "off", "null", "~", "y", "n"]
+        .contains(&text.to_lowercase().as_str())
+        || text.starts_with(|c: char| !c.is_ascii_alphabetic() && c != '/')
+        || text.is_empty();
+    match text.chars().all(plain) && !is_other {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "''")),
+    }
+}
+
+/// A fact's evidence as a comment above it.
+fn write_comment<T>(fact: &Fact<T>) -> String {
+    let text = match &fact.evidence {
+        Evidence::Read { file, line } => format!("{file}:{line}"),
+        other => other.to_string(),
+    };
+    // A file's name may hold whatever it likes.
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("# {text}")
+}
+
+fn write_service(facts: &ServiceFacts) -> String {
+    let ServiceFacts { name, port, health, mode, stack, .. } = facts;
     let image = match stack {
-        Stack::Own(path) if path == "Dockerfile" => String::new(),
-        Stack::Own(path) => format!("\nimage: {{dockerfile: {path}}}\n"),
+        Stack::Own(own) => {
+            let mut keys = Vec::new();
+            if own.context != "." {
+                keys.push(format!("context: {}", own.context));
+            }
+            let path = match own.below.as_str() {
+                "" => own.path.clone(),
+                below => format!("{below}/{}", own.path),
+            };
+            if path != "Dockerfile" {
+                keys.push(format!("dockerfile: {}", write_word(&path)));
+            }
+            if keys.is_empty() {
+                String::new()
+            } else {
+                format!("\nimage: {{{}}}\n", keys.join(", "))
+            }
+        }
         _ => "\nimage: {target: runtime}\n".into(),
     };
+    let Mode { variable, debug, production } = &mode.value;
     format!(
-        "# What this service is; docs/service.md of clinicult/cicd has every key. Where it runs is in the organisation's platform.yaml.
+        "# What this service is; docs/service.md of clinicult/cicd has every key. Where it runs is \
+         in the organisation's platform.yaml.
 name: {name}
-port: {port}
-health: {{path: {health}}}
-mode: {{variable: {}, debug: {}, production: production}}
+{}
+port: {}
+{}
+health: {{path: {}}}
+{}
+mode: {{variable: {variable}, debug: {}, production: {}}}
 {image}
 resources: {{cpu: 250m, memory: 512Mi}}
 
@@ -66,17 +135,31 @@ resources: {{cpu: 250m, memory: 512Mi}}
 #   staging: {{mode: debug}}
 #   production: {{replicas: 2}}
 ",
-        mode.variable, mode.debug
+        write_comment(port),
+        port.value,
+        write_comment(health),
+        write_word(&health.value),
+        write_comment(mode),
+        write_word(debug),
+        write_word(production),
     )
 }
 
 /// The Dockerfile and its .dockerignore. No HEALTHCHECK: Kubernetes, ECS behind a load balancer and
 /// `cicd` itself ask the health path from outside, and a second asker inside only costs.
-fn image(facts: &Facts, base: &str) -> Option<File> {
+fn write_image(facts: &ServiceFacts, base: &str) -> Option<File> {
+    let port = facts.port.value;
     let (text, ignore) = match &facts.stack {
-        Stack::Python(python) => python::image(python, facts.port, base),
-        Stack::Node(node) => (node::image(node, facts.port, base), deny("node_modules\ndist\n")),
-        Stack::Go(go) => (go::image(go, facts.port, base), deny("")),
+        Stack::Python(python) => python::write_image(python, port, base),
+        Stack::Node(node) => {
+            let mut more = vec!["**/node_modules".to_string()];
+            more.extend(node.made.iter().cloned());
+            (node::write_image(node, port, base), write_ignore(&more, &node::list_manifests(node)))
+        }
+        Stack::Go(go) => {
+            let names: Vec<String> = go.files.iter().map(|file| file.value.clone()).collect();
+            (go::write_image(go, port, base), write_ignore(&[], &names))
+        }
         Stack::Own(_) => return None,
     };
     let tail = "
@@ -89,15 +172,18 @@ ENV SERVICE_VERSION=${VERSION} \\
     Some((format!("{MARK}{text}{tail}"), ignore))
 }
 
-/// A .dockerignore for contexts that are copied as a whole.
-fn deny(more: &str) -> String {
-    format!(
-        "# What must not get into the image.\n.git\n.github\n.env*\n**/*.pem\nDockerfile\ntarget\n{more}"
-    )
+/// A .dockerignore for contexts that are copied as a whole; what the Dockerfile copies by name
+/// stays in.
+fn write_ignore(more: &[String], copied: &[String]) -> String {
+    let always = [".git", ".github", "**/.env*", "**/*.pem", "Dockerfile", "target"];
+    let patterns = always.into_iter().map(str::to_string).chain(more.iter().cloned());
+    let kept = patterns.filter(|pattern| !copied.iter().any(|path| leaves_out(pattern, path)));
+    let lines: String = kept.map(|pattern| format!("{pattern}\n")).collect();
+    format!("# What must not get into the image.\n{lines}")
 }
 
 /// What a write would change, as a unified diff of one hunk; empty when nothing.
-pub fn diff(path: &str, before: Option<&str>, after: &str) -> String {
+pub fn write_diff(path: &str, before: Option<&str>, after: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) =
         (before.unwrap_or_default().lines().collect(), after.lines().collect());
     if before == Some(after) {
@@ -126,7 +212,10 @@ pub fn diff(path: &str, before: Option<&str>, after: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::super::facts;
+    use super::super::tree::{Above, Surroundings};
     use super::*;
     use crate::check::dockerfile::Dockerfile;
     use crate::check::rules;
@@ -140,22 +229,29 @@ mod tests {
             (Some("a\na\n"), "a\na\na\n", "--- a/f\n+++ b/f\n@@ -2,0 +3,1 @@\n+a\n"),
         ];
         for (before, after, expected) in cases {
-            assert_eq!(diff("f", before, after), expected);
+            assert_eq!(write_diff("f", before, after), expected);
         }
     }
 
-    /// A repository of each language, and what is written for it.
-    fn written(files_of: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
-        let tree =
-            files_of.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
-        let facts = facts::read(&tree, "x").expect("it is something");
-        let base = base(&facts.stack).map(|base| format!("{base}@sha256:abc")).unwrap_or_default();
-        files(&facts, &base, &[]).into_iter().collect()
+    fn facts_of(files: &[(&str, &str)], around: &Surroundings) -> ServiceFacts {
+        let tree = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
+        facts::read_facts(&tree, around).expect("it is something")
+    }
+
+    /// What is written for a repository.
+    fn written(files: &[(&str, &str)], around: &Surroundings) -> BTreeMap<String, String> {
+        let facts = facts_of(files, around);
+        let base = name_base(&facts.stack).map(|base| format!("{base}@sha256:abc"));
+        write_files(&facts, &base.unwrap_or_default(), &[]).into_iter().collect()
+    }
+
+    fn around() -> Surroundings {
+        Surroundings { folder: "x".into(), ..Surroundings::default() }
     }
 
     #[test]
     fn what_is_written_keeps_our_own_rules() {
-        let app = "app = FastAPI()\n'/healthz'";
+        let app = "from fastapi import FastAPI\napp = FastAPI()\n";
         let repositories: &[&[(&str, &str)]] = &[
             &[
                 ("pyproject.toml", "[project]\nname='x'\n"),
@@ -163,9 +259,15 @@ mod tests {
                 ("app/main.py", app),
             ],
             &[
+                ("pyproject.toml", "[project]\nname='x'\n[tool.uv.sources]\na={path='lib'}\n"),
+                ("uv.lock", "source = { git = \"https://x/y\" }"),
+                ("lib/a.py", ""),
+                ("app/main.py", app),
+            ],
+            &[
                 ("pyproject.toml", "[tool.poetry]\nname='x'\n"),
                 ("poetry.lock", ""),
-                ("app/main.py", "from fastapi\napp = FastAPI()"),
+                ("app/main.py", app),
             ],
             &[
                 ("pyproject.toml", "[tool.pdm]\n[project]\nname='x'\n"),
@@ -173,48 +275,96 @@ mod tests {
                 ("main.py", app),
             ],
             &[
-                ("requirements.txt", "-r requirements/x.txt\nx==1\n"),
+                ("requirements.txt", "-r requirements/x.txt\nflask==1\n"),
                 ("requirements/x.txt", ""),
-                ("main.py", ""),
+                ("main.py", "from flask import Flask\napp = Flask(__name__)\n"),
             ],
-            &[("package.json", r#"{"scripts":{"build":"tsc"}}"#), ("package-lock.json", "{}")],
+            &[
+                ("package.json", r#"{"scripts":{"build":"tsc","start":"node dist/a.js"}}"#),
+                ("package-lock.json", "{}"),
+                ("src/a.ts", ""),
+            ],
+            &[
+                ("package.json", r#"{"scripts":{"build":"next build","start":"next start"}}"#),
+                ("package-lock.json", "{}"),
+            ],
             &[("go.mod", "module x\ngo 1.27\n"), ("cmd/x/main.go", "package main\n")],
             &[
                 ("go.mod", "module x\ngo 1.27\n"),
                 ("vendor/modules.txt", ""),
-                ("main.go", "package main\n"),
+                ("target/x", ""),
+                ("main.go", "package main\nvar x = os.DirFS(\"target\")\n"),
             ],
         ];
         for repository in repositories {
-            let files = written(repository);
+            let facts = facts_of(repository, &around());
+            let files = written(repository, &around());
             let dockerfile = Dockerfile::parse(&files["Dockerfile"]);
-            let looked = rules::Facts {
+            let mut paths: BTreeSet<String> = BTreeSet::new();
+            for (path, _) in *repository {
+                let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+                paths.extend(ends.map(|end| path[..end].to_string()));
+            }
+            let looked = rules::DockerfileFacts {
                 dockerfile: &dockerfile,
                 target: Some("runtime"),
-                port: 8000,
+                arguments: BTreeMap::new(),
+                port: facts.port.value,
                 ignore: Some(&files[".dockerignore"]),
+                // What it copies is there, and its .dockerignore lets it in.
+                context: Some(rules::ContextFiles { paths, git_ignore: None }),
             };
-            assert_eq!(rules::lint(&looked), [], "{}", files["Dockerfile"]);
+            let mut found = rules::lint_dockerfile(&looked);
+            // A lock file that is not there yet is told by init.
+            found.retain(|finding| {
+                finding.rule != "copy-missing" || !finding.message.contains("poetry.lock")
+            });
+            assert_eq!(found, [], "{}", files["Dockerfile"]);
             let service: crate::config::service::Service =
                 crate::config::parse(&files["service.yaml"], std::path::Path::new("service.yaml"))
                     .expect("a service");
             assert_eq!(service.name.to_string(), "x");
-            // What the Dockerfile copies, its .dockerignore lets in.
-            for copy in dockerfile.instructions.iter().filter(|one| one.keyword == "COPY") {
-                for source in copy.sources().iter().filter(|source| *source != ".") {
-                    assert!(
-                        !rules::leaves_out(&files[".dockerignore"], source),
-                        "{source}: {}",
-                        files[".dockerignore"]
-                    );
-                }
-            }
+        }
+    }
+
+    #[test]
+    fn each_fact_stands_below_its_evidence() {
+        let files = written(
+            &[
+                ("go.mod", "module x\n"),
+                ("main.go", "package main\nfunc main() {\n\thttp.HandleFunc(\"/up\", h)\n}\n"),
+            ],
+            &around(),
+        );
+        let service = &files["service.yaml"];
+        for text in [
+            "# a guess: no source says what the service listens on\nport: 8000\n",
+            "# main.go:3\nhealth: {path: /up}\n",
+            "# a guess: no source reads a variable for it\nmode: {variable: APP_MODE",
+        ] {
+            assert!(service.contains(text), "{text} in {service}");
+        }
+    }
+
+    #[test]
+    fn words_of_yaml_stay_words() {
+        for (text, word) in [
+            ("debug", "debug"),
+            ("/api/health/", "/api/health/"),
+            ("true", "'true'"),
+            ("1", "'1'"),
+            ("a, b}", "'a, b}'"),
+            ("it's", "'it''s'"),
+            ("release/1.x", "release/1.x"),
+            ("", "''"),
+        ] {
+            assert_eq!(write_word(text), word);
         }
     }
 
     #[test]
     fn a_dockerfile_elsewhere_is_named() {
-        let files = written(&[("docker/Dockerfile", "FROM x\nEXPOSE 9000\n")]);
+        let files = written(&[("docker/Dockerfile", "FROM x\nEXPOSE 9000\n")], &around());
         assert!(files["service.yaml"].contains("port: 9000\n"), "{}", files["service.yaml"]);
         assert!(
             files["service.yaml"].contains("image: {dockerfile: docker/Dockerfile}\n"),
@@ -225,14 +375,49 @@ mod tests {
     }
 
     #[test]
+    fn a_dockerfile_for_the_root_gets_the_roots_context() {
+        let above = Above {
+            path: "../..".into(),
+            below: "services/api".into(),
+            copied: ["services/api/a".to_string()].into(),
+            ..Above::default()
+        };
+        let around = Surroundings { above: vec![above.clone()], ..around() };
+        let repository = [("Dockerfile", "FROM x\nCOPY services/api/a a\n")];
+        let files = written(&repository, &around);
+        let expected = "image: {context: ../.., dockerfile: services/api/Dockerfile}\n";
+        assert!(files["service.yaml"].contains(expected), "{}", files["service.yaml"]);
+        assert!(files.contains_key("Dockerfile.dockerignore"), "{files:?}");
+        let filtered = Above { files: [(".dockerignore".into(), String::new())].into(), ..above };
+        let files = written(&repository, &Surroundings { above: vec![filtered], ..around });
+        assert!(!files.keys().any(|path| path.ends_with(".dockerignore")), "{files:?}");
+    }
+
+    #[test]
+    fn what_a_dockerfile_copies_is_not_ignored() {
+        let files = written(
+            &[("Dockerfile", "FROM x\nCOPY target/app.jar a\n"), ("target/app.jar", "")],
+            &around(),
+        );
+        assert!(!files[".dockerignore"].contains("target"), "{}", files[".dockerignore"]);
+    }
+
+    #[test]
     fn a_workflow_that_is_there_stays_and_one_that_calls_is_enough() {
         let of = |name: &str, text: &str| (name.to_string(), text.to_string());
-        assert_eq!(workflow(&[]), "ci.yml");
-        assert_eq!(workflow(&[of("ci.yml", "on: push")]), "cicd.yml");
-        assert_eq!(workflow(&[of("ci.yml", WORKFLOW)]), "ci.yml");
+        assert_eq!(name_workflow(&[]), "ci.yml");
+        assert_eq!(name_workflow(&[of("ci.yml", "on: push")]), "cicd.yml");
+        assert_eq!(name_workflow(&[of("ci.yml", WORKFLOW)]), "ci.yml");
+        assert_eq!(name_workflow(&[of("ci.yml", &format!("# see {CALL}"))]), "cicd.yml");
         assert_eq!(
-            workflow(&[of("ci.yml", "on: push"), of("deliver.yaml", WORKFLOW)]),
+            name_workflow(&[of("ci.yml", "on: push"), of("deliver.yaml", WORKFLOW)]),
             "deliver.yaml"
         );
+    }
+
+    #[test]
+    fn the_workflow_runs_on_the_default_branch() {
+        assert!(write_workflow(None).contains("branches: [main]\n"));
+        assert!(write_workflow(Some("trunk")).contains("branches: [trunk]\n"));
     }
 }

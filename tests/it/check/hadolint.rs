@@ -102,8 +102,10 @@ fn ours(text: &str) -> BTreeSet<String> {
     repository.write("Dockerfile", text);
     let result = run(cicd(repository.path()).args(["check", "--output", "json"])).json();
     let findings = result["findings"].as_array().unwrap_or_else(|| panic!("no findings: {result}"));
+    // The context has nothing that is copied, which hadolint does not look for.
     findings
         .iter()
+        .filter(|one| one["rule"] != "copy-missing")
         .map(|one| format!("{} {}", one["rule"].as_str().expect("a rule"), one["line"]))
         .collect()
 }

@@ -1,0 +1,175 @@
+//! Rules for secrets that would stay in an image. Pure.
+
+use super::facts::{DockerfileFacts, Said};
+
+/// Whether a variable of this name holds a secret, as far as its name says.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_uppercase();
+    let harmless = [
+        "_FILE",
+        "_PATH",
+        "_URL",
+        "_ID",
+        "_NAME",
+        "_TTL",
+        "_ALGORITHM",
+        "_MINUTES",
+        "_SECONDS",
+        "_LIFETIME",
+        "_LENGTH",
+        "_LIMIT",
+        "_HEADER",
+        "_TYPE",
+        "_ISSUER",
+        "_AUDIENCE",
+        "_SIZE",
+        "_COUNT",
+        "_EXPIRY",
+        "_EXPIRES",
+        "_ENABLED",
+        "_REQUIRED",
+        "_POLICY",
+    ];
+    // What a frontend's framework puts into the browser's code under these names is public; the
+    // others begin the names of switches.
+    let starts = [
+        "VITE_",
+        "REACT_APP_",
+        "GATSBY_",
+        "VUE_APP_",
+        "USE_",
+        "ENABLE_",
+        "DISABLE_",
+        "REQUIRE_",
+        "SKIP_",
+    ];
+    let parts: Vec<&str> = name.split('_').collect();
+    let is = |word: &str| parts.contains(&word);
+    if is("PUBLIC") || starts.iter().any(|start| name.starts_with(start)) {
+        return false;
+    }
+    let key = is("KEY")
+        && [
+            "API",
+            "SECRET",
+            "PRIVATE",
+            "ACCESS",
+            "SIGNING",
+            "ENCRYPTION",
+            "SSH",
+            "DEPLOY",
+            "MASTER",
+        ]
+        .iter()
+        .any(|word| is(word));
+    let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIALS", "APIKEY"]
+        .iter()
+        .any(|word| is(word))
+        || key;
+    name == "AWS_ACCESS_KEY_ID" || secret && !harmless.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a value is a switch or a small number, which no secret is.
+fn is_switch(value: &str) -> bool {
+    let value = value.trim_matches(['"', '\'']).to_lowercase();
+    let switches = ["true", "false", "yes", "no", "on", "off", "none", "null"];
+    let number = value.len() < 6 && value.bytes().all(|byte| byte.is_ascii_digit());
+    !value.is_empty() && (number || switches.contains(&value.as_str()))
+}
+
+/// Whether a value of such a variable is no secret after all: a switch, a small number, or a
+/// stand-in for a build that asks for some value. Also asked by the image contract.
+pub fn is_stand_in(value: &str) -> bool {
+    const LONGEST: usize = 24;
+    let value = value.trim_matches(['"', '\'']).to_lowercase();
+    let stand_ins = ["dummy", "placeholder", "changeme", "fake", "example", "test", "build"];
+    let phrases = ["change-me", "change_me", "not-set", "not_set"];
+    let letters = value.len() <= LONGEST
+        && value.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_ ".contains(&byte));
+    let says = value.split(['-', '_', ' ']).any(|word| stand_ins.contains(&word))
+        || phrases.iter().any(|phrase| value.contains(phrase));
+    is_switch(&value) || letters && says
+}
+
+pub fn find_secrets_in_image(facts: &DockerfileFacts<'_>) -> Vec<Said> {
+    let mut said = Vec::new();
+    for one in facts.all(&["ARG", "ENV", "LABEL"]) {
+        for (name, value) in one.pairs() {
+            // An ARG gets its value at the build, where `docker history` shows it, also in the
+            // place of a stand-in; an ENV without value is none.
+            let has_value = match (one.keyword.as_str(), value.as_deref()) {
+                ("ARG", value) => !value.is_some_and(is_switch),
+                (_, value) => value.is_some_and(|value| !value.is_empty() && !is_stand_in(value)),
+            };
+            if is_secret_name(&name) && has_value {
+                let fix = format!(
+                    "for the build: `build-secrets: ['id={0},env={name}']` in service.yaml and \
+                     `RUN --mount=type=secret,id={0} …`; \
+                     for the running service: `secrets: {{{name}: …}}` in service.yaml",
+                    name.to_lowercase()
+                );
+                said.push((
+                    one.line,
+                    format!("{} {name} stays readable in the image's history", one.keyword),
+                    fix,
+                ));
+            }
+        }
+    }
+    said
+}
+
+/// Whether a file of this path holds a secret, as far as its name says. Also asked by the image
+/// contract.
+pub fn is_secret_file(path: &str) -> bool {
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+    let sample =
+        [".example", ".sample", ".template", ".dist"].iter().any(|end| name.ends_with(end));
+    let names = [
+        ".env",
+        ".npmrc",
+        ".pypirc",
+        ".netrc",
+        ".git-credentials",
+        ".dockercfg",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "credentials.json",
+        "service-account.json",
+    ];
+    let ends = [".p12", ".pfx", ".jks", ".kdbx"];
+    let below = path.ends_with(".aws/credentials")
+        || path.ends_with(".docker/config.json")
+        || path.ends_with(".kube/config");
+    !sample
+        && (names.contains(&name)
+            || name.starts_with(".env.")
+            || ends.iter().any(|end| name.ends_with(end))
+            || below
+            || name.ends_with("-key.pem")
+            || name == "key.pem"
+            || name == "private.pem")
+}
+
+pub fn find_copied_secrets(facts: &DockerfileFacts<'_>) -> Vec<Said> {
+    let mut said = Vec::new();
+    for one in facts.all(&["COPY", "ADD"]) {
+        for source in one.sources().into_iter().filter(|source| {
+            is_secret_file(source) || source.trim_end_matches('/').ends_with(".git")
+        }) {
+            said.push((
+                one.line,
+                format!(
+                    "{source} stays in a layer, also when it is deleted \
+                later"
+                ),
+                "take it as a build secret: `RUN --mount=type=secret,id=…`; .git is not \
+                needed: VERSION and REVISION are build arguments"
+                    .into(),
+            ));
+        }
+    }
+    said
+}

@@ -1,0 +1,298 @@
+//! What a Python service runs: its application, the function that makes one, or a module. Pure.
+
+use tree_sitter::Node;
+
+use super::super::syntax::{children, is_call, line_of, list_nodes};
+use super::super::tree::{Evidence, Fact, Tree};
+use super::code::{Modules, PROGRAM, Symbol, is_outermost, list_calls, read_parameters};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// `app.main:app`, run by uvicorn.
+    Application(String),
+    /// `app.main:create_app`, a function that makes one.
+    Factory(String),
+    /// `clinic.wsgi:application` or `web:create_app()`, run by gunicorn.
+    Wsgi(String),
+    /// `python -m app.main`
+    Module(String),
+}
+
+impl Start {
+    /// Whether a server runs it, which the Dockerfile tells its port.
+    pub fn is_application(&self) -> bool {
+        !matches!(self, Start::Module(_))
+    }
+
+    /// The module that it begins in.
+    pub fn module(&self) -> &str {
+        let (Start::Application(name)
+        | Start::Factory(name)
+        | Start::Wsgi(name)
+        | Start::Module(name)) = self;
+        name.split(':').next().unwrap_or(name)
+    }
+}
+
+const ASGI: [&str; 5] = ["FastAPI", "Starlette", "Litestar", "Quart", "get_asgi_application"];
+const WSGI: [&str; 3] = ["Flask", "get_wsgi_application", "APIFlask"];
+
+/// A name that is an application, or a function that makes one.
+#[derive(Clone, Debug)]
+struct Candidate {
+    module: String,
+    name: String,
+    file: String,
+    line: u64,
+    is_wsgi: bool,
+    /// A function that has to be told something.
+    needs_arguments: bool,
+}
+
+impl Candidate {
+    fn target(&self) -> String {
+        format!("{}:{}", self.module, self.name)
+    }
+
+    /// The nearest to the root, and the one that is named as most are.
+    fn rank(&self, named: &str) -> (usize, bool, String) {
+        let target = self.target();
+        (target.matches('.').count(), !target.ends_with(named), target)
+    }
+}
+
+/// What the service runs; `None` if nothing in it serves.
+pub fn find_start(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
+    let mut factories = find_factories(modules);
+    let applications = find_applications(modules, &factories);
+    factories.retain(|one| !one.needs_arguments);
+    if let Some(start) = told_start(tree, &applications, &factories) {
+        return Some(start);
+    }
+    let pick = |found: &[Candidate], named: &str| {
+        // Where both interfaces are there, as in Django, the one that more servers speak.
+        let prefers_wsgi = found.iter().any(|one| one.name == "application" && one.is_wsgi);
+        found
+            .iter()
+            .filter(|one| one.name != "application" || !prefers_wsgi || one.is_wsgi)
+            .min_by_key(|one| one.rank(named))
+            .cloned()
+    };
+    let read = |start: Start, one: &Candidate| Fact::read(start, &one.file, one.line);
+    if let Some(one) = pick(&applications, "main:app") {
+        let target = one.target();
+        let start = if one.is_wsgi { Start::Wsgi(target) } else { Start::Application(target) };
+        return Some(read(start, &one));
+    }
+    if let Some(one) = pick(&factories, ":create_app") {
+        let target = one.target();
+        let start =
+            if one.is_wsgi { Start::Wsgi(format!("{target}()")) } else { Start::Factory(target) };
+        return Some(read(start, &one));
+    }
+    find_program(modules)
+}
+
+/// What a Procfile or pyproject.toml says is run.
+fn told_start(
+    tree: &Tree,
+    applications: &[Candidate],
+    factories: &[Candidate],
+) -> Option<Fact<Start>> {
+    for file in ["Procfile", "pyproject.toml"] {
+        for (line, text) in (1..).zip(tree.get(file).map_or("", String::as_str).lines()) {
+            let says = text.trim_start().starts_with("web:") || text.starts_with("entrypoint");
+            let words = text.split([' ', '"', '\'', '=']).filter(|word| says && word.contains(':'));
+            for word in words {
+                let plain = word.trim_end_matches("()");
+                let evidence = Evidence::Read { file: file.into(), line };
+                if let Some(one) = applications.iter().find(|one| one.target() == plain) {
+                    let target = plain.to_string();
+                    let value =
+                        if one.is_wsgi { Start::Wsgi(target) } else { Start::Application(target) };
+                    return Some(Fact { value, evidence });
+                }
+                if let Some(one) = factories.iter().find(|one| one.target() == plain) {
+                    let value = match one.is_wsgi {
+                        true => Start::Wsgi(format!("{plain}()")),
+                        false => Start::Factory(plain.to_string()),
+                    };
+                    return Some(Fact { value, evidence });
+                }
+            }
+        }
+    }
+    None
+}
+
+/// A module that runs itself; else one that is named as most are, which is a guess.
+fn find_program(modules: &Modules) -> Option<Fact<Start>> {
+    let mut programs: Vec<(usize, bool, &str, &str, u64)> = modules
+        .by_name
+        .iter()
+        .filter_map(|(name, module)| {
+            let path = module.source.path.as_str();
+            let line = match path.ends_with("__main__.py") {
+                true => 1,
+                false => runs_itself(module.source.root(), &module.source.text)?,
+            };
+            let name = name.strip_suffix(PROGRAM).unwrap_or(name);
+            let depth = name.matches('.').count();
+            Some((depth, !name.ends_with("main"), name, path, line))
+        })
+        // Django's manage.py runs commands of a developer.
+        .filter(|(_, _, name, ..)| *name != "manage")
+        .collect();
+    programs.sort();
+    if let Some((_, _, name, path, line)) = programs.first() {
+        return Some(Fact::read(Start::Module(name.to_string()), path, *line));
+    }
+    let named = ["main", "app", "server", "run", "wsgi"];
+    // A package runs nothing without its __main__.py.
+    let plain =
+        modules.by_name.iter().filter(|(_, module)| !module.source.path.ends_with("__init__.py"));
+    let mut found: Vec<&String> = plain
+        .map(|(name, _)| name)
+        .filter(|name| named.contains(&name.rsplit('.').next().unwrap_or(name)))
+        .collect();
+    found.sort_by_key(|name| (name.matches('.').count(), !name.ends_with("main")));
+    let name = found.first()?;
+    let why = "no application and no `if __name__ == \"__main__\"` was found";
+    Some(Fact::guess(Start::Module(name.to_string()), why))
+}
+
+/// The line of `if __name__ == "__main__"`.
+fn runs_itself(root: Node<'_>, text: &str) -> Option<u64> {
+    let found = children(root).into_iter().find(|node| {
+        let condition = node.child_by_field_name("condition");
+        node.kind() == "if_statement"
+            && condition.is_some_and(|condition| {
+                condition
+                    .utf8_text(text.as_bytes())
+                    .is_ok_and(|text| text.contains("__name__") && text.contains("__main__"))
+            })
+    })?;
+    Some(line_of(found))
+}
+
+/// Names at the outermost level of a module that are an application. One that is mounted on
+/// another is a part of that.
+fn find_applications(modules: &Modules, factories: &[Candidate]) -> Vec<Candidate> {
+    let mounted = find_mounted(modules);
+    let mut found = Vec::new();
+    for (module, one) in &modules.by_name {
+        let source = &one.source;
+        for node in source.nodes().into_iter().filter(|node| node.kind() == "assignment") {
+            let (Some(left), Some(right)) =
+                (node.child_by_field_name("left"), node.child_by_field_name("right"))
+            else {
+                continue;
+            };
+            if !is_outermost(node) || left.kind() != "identifier" || !is_call(&right) {
+                continue;
+            }
+            let called = source.called(right);
+            let made = right
+                .child_by_field_name("function")
+                .and_then(|function| modules.resolve(module, function))
+                .and_then(|(module, name)| {
+                    factories.iter().find(|one| one.module == module && one.name == name)
+                });
+            let is_wsgi = match made {
+                Some(factory) => factory.is_wsgi,
+                None if ASGI.contains(&called) => false,
+                None if WSGI.contains(&called) => true,
+                None => continue,
+            };
+            let name = source.text(left).to_string();
+            if !mounted.contains(&(module.clone(), name.clone())) {
+                let (module, file) = (module.clone(), source.path.clone());
+                let (line, needs_arguments) = (line_of(node), false);
+                found.push(Candidate { module, name, file, line, is_wsgi, needs_arguments });
+            }
+        }
+    }
+    found
+}
+
+/// The applications that another one mounts.
+fn find_mounted(modules: &Modules) -> Vec<Symbol> {
+    let mut found = Vec::new();
+    for (name, module) in &modules.by_name {
+        for call in list_calls(&module.source) {
+            if module.source.called(call) != "mount" {
+                continue;
+            }
+            let given = super::super::syntax::arguments(call);
+            let child = given.get(1).copied().or_else(|| module.source.keyword(call, "app"));
+            found.extend(child.and_then(|child| modules.resolve(name, child)));
+        }
+    }
+    found
+}
+
+/// Functions at the outermost level that make an application.
+fn find_factories(modules: &Modules) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (module, one) in &modules.by_name {
+        let source = &one.source;
+        for node in source.nodes().into_iter().filter(|node| node.kind() == "function_definition") {
+            let Some(name) = node.child_by_field_name("name") else { continue };
+            if !is_outermost(node) {
+                continue;
+            }
+            let needs_arguments = read_parameters(source, node).iter().any(|(_, needed)| *needed);
+            let inside = list_nodes(node);
+            let returns = inside
+                .iter()
+                .any(|one| one.kind() == "return_statement" && !children(*one).is_empty());
+            let made = inside.iter().filter(|one| is_call(one)).find_map(|call| {
+                let called = source.called(*call);
+                let (asgi, wsgi) = (ASGI.contains(&called), WSGI.contains(&called));
+                (asgi || wsgi).then_some(wsgi)
+            });
+            if let (true, Some(is_wsgi)) = (returns, made) {
+                let (module, file) = (module.clone(), source.path.clone());
+                let name = source.text(name).to_string();
+                let line = line_of(node);
+                found.push(Candidate { module, name, file, line, is_wsgi, needs_arguments });
+            }
+        }
+    }
+    found
+}
+
+/// The variables whose routes are the service's: its application, and those that functions make.
+pub fn list_roots(modules: &Modules, reachable: &[&str], start: &Start) -> Vec<Symbol> {
+    let (Start::Application(target)
+    | Start::Factory(target)
+    | Start::Wsgi(target)
+    | Start::Module(target)) = start;
+    let mounted = find_mounted(modules);
+    let mut roots: Vec<Symbol> = target
+        .split_once(':')
+        .map(|(module, name)| (module.to_string(), name.trim_end_matches("()").to_string()))
+        .into_iter()
+        .collect();
+    let is_module = matches!(start, Start::Module(_));
+    for name in reachable {
+        let Some(module) = modules.get(name) else { continue };
+        for call in list_calls(&module.source) {
+            let called = module.source.called(call);
+            let Some(above) = call.parent().filter(|above| above.kind() == "assignment") else {
+                continue;
+            };
+            let makes = ASGI.contains(&called) || WSGI.contains(&called);
+            if let Some(left) = above.child_by_field_name("left")
+                && makes
+                && (is_module || !is_outermost(call))
+            {
+                let symbol = (name.to_string(), module.source.text(left).to_string());
+                if !mounted.contains(&symbol) {
+                    roots.push(symbol);
+                }
+            }
+        }
+    }
+    roots
+}
