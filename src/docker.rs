@@ -1,18 +1,22 @@
 //! The Docker engine of this machine, for the steps that run containers on it.
 //!
-//! [`Engine`] is the face; only `api` talks to the engine and names its SDK, everything here is our
-//! own small types. [`archive`] turns a layout into what the engine loads, [`diagnosis`] says why a
-//! container is not well, and [`inside`] reads what a running one tells.
+//! [`Engine`] is the face: `api` has its images and the life of its containers, `look` what can be
+//! seen of a running one, `network` where it is reached, `convert` the SDK's types as ours.
+//! [`archive`] turns a layout into what the engine loads, [`diagnosis`] says why a container is not
+//! healthy, and [`processes`] reads what a running one tells.
 
 mod api;
 mod archive;
+mod convert;
 pub mod diagnosis;
-pub mod inside;
+mod look;
+mod network;
+pub mod processes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use api::{Engine, version};
+pub use api::{Engine, read_version};
 
 use crate::error::{Error, Result};
 
@@ -69,6 +73,8 @@ pub struct Container {
     pub port: Option<u16>,
     /// Its address in this process's network, when it is in there.
     pub address: Option<String>,
+    /// The address by which the platform's probes would know it: in any network of the engine.
+    pub own_address: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +105,21 @@ impl Answer {
     }
 }
 
+/// What further requests showed of a container that does not answer a probe well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clues {
+    /// Where a redirect leads.
+    pub location: Option<String>,
+    /// The beginning of the probe's answer.
+    pub body: String,
+    /// The answer to the same request for `localhost`.
+    pub by_localhost: Option<Answer>,
+    /// The answer to the same request as a proxy hands it on that takes HTTPS.
+    pub by_forwarded_https: Option<Answer>,
+    /// Whether the port speaks TLS.
+    pub speaks_tls: bool,
+}
+
 /// A whole answer to one GET.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -122,6 +143,6 @@ pub struct Stopped {
 pub fn unique(prefix: &str) -> Result<String> {
     let mut bytes = [0_u8; 4];
     aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| Error::unexpected("the system gave no random bytes"))?;
+        .map_err(|_| Error::unexpected("cannot make a name: the system gave no random bytes"))?;
     Ok(bytes.iter().fold(format!("{prefix}-"), |name, byte| name + &format!("{byte:02x}")))
 }

@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use oci_spec::image as oci;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
+pub use crate::digest::Digest;
 use crate::error::{Error, Place, Result};
 
 /// Manifests and configs are small; a larger one is a mistake or an attack. Registries have the
@@ -57,57 +57,6 @@ const LAYERS: [&str; 6] = [
 /// What BuildKit hangs on an image: provenance and SBOM.
 /// <https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md>
 pub const ATTESTATION: &str = "vnd.docker.reference.type";
-
-/// `sha256:` and 64 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(String);
-
-impl Digest {
-    /// Reads a digest as it is written.
-    ///
-    /// # Errors
-    /// Bad input for anything but `sha256:` and 64 lower-case hexadecimal digits.
-    pub fn parse(text: &str) -> Result<Digest> {
-        let hex = text.strip_prefix("sha256:").unwrap_or_default();
-        if hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            return Ok(Digest(text.to_string()));
-        }
-        Err(Error::input(format!("`{}` is no digest", text.escape_default()))
-            .fix("a digest is `sha256:` and 64 digits of 0-9 and a-f, as build-image printed it"))
-    }
-
-    /// The digest of these bytes.
-    pub fn of(bytes: &[u8]) -> Digest {
-        Digest::from_sha256(digest(&SHA256, bytes).as_ref())
-    }
-
-    /// From the 32 bytes that SHA-256 gives.
-    pub fn from_sha256(hash: &[u8]) -> Digest {
-        use std::fmt::Write;
-        let mut text = String::from("sha256:");
-        for byte in hash {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Digest(text)
-    }
-
-    /// As it is written: `sha256:…`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The 64 hexadecimal digits, which are also the name of the blob's file.
-    pub fn hex(&self) -> &str {
-        self.0.trim_start_matches("sha256:")
-    }
-}
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What a manifest says of a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,9 +110,9 @@ impl Layout {
     /// Bad input that names the file and what is wrong with it.
     pub fn open(folder: &Path) -> Result<Layout> {
         let header: oci::OciLayout =
-            parse(&folder.join("oci-layout"), &entry(folder, "oci-layout")?)?;
+            parse_json(&folder.join("oci-layout"), &read_entry(folder, "oci-layout")?)?;
         if header.image_layout_version() != "1.0.0" {
-            return Err(broken(
+            return Err(describe_broken(
                 &folder.join("oci-layout"),
                 format!(
                     "it is of version `{}`, and only 1.0.0 is known",
@@ -174,11 +123,11 @@ impl Layout {
         for part in ["blobs", "blobs/sha256"] {
             let path = folder.join(part);
             if !std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
-                return Err(broken(&path, "it is not a folder"));
+                return Err(describe_broken(&path, "it is not a folder"));
             }
         }
         let path = folder.join("index.json");
-        let index: oci::ImageIndex = parse(&path, &entry(folder, "index.json")?)?;
+        let index: oci::ImageIndex = parse_json(&path, &read_entry(folder, "index.json")?)?;
         let mut reader = Reader {
             folder,
             seen: HashMap::new(),
@@ -187,12 +136,15 @@ impl Layout {
             blobs: BTreeMap::new(),
         };
         let (referring, images) = reader.sorted(&path, &index)?;
-        reader.document(&path, only_root(&path, &images)?, 0)?;
+        reader.document(&path, find_root(&path, &images)?, 0)?;
         // The root is read first and kept last, behind all that it refers to.
-        let root =
-            reader.documents.last().cloned().ok_or_else(|| broken(&path, "it has no image"))?;
+        let root = reader
+            .documents
+            .last()
+            .cloned()
+            .ok_or_else(|| describe_broken(&path, "it has no image"))?;
         if reader.manifests.is_empty() {
-            return Err(broken(&path, format!("there is no image below {}", root.digest)));
+            return Err(describe_broken(&path, format!("there is no image below {}", root.digest)));
         }
         let referrers = referring
             .into_iter()
@@ -254,7 +206,7 @@ impl Layout {
     /// # Errors
     /// Bad input when they changed since the layout was opened, or are larger than 4 MiB.
     pub fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        json(&self.blob(&descriptor.digest), descriptor)
+        read_json(&self.blob(&descriptor.digest), descriptor)
     }
 }
 
@@ -271,15 +223,15 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads an index or a manifest that `parent` refers to, and all below it.
     fn document(&mut self, parent: &Path, written: &oci::Descriptor, nesting: usize) -> Result<()> {
-        let mut descriptor = known(parent, written, &[&INDEXES, &MANIFESTS])?;
+        let mut descriptor = read_descriptor(parent, written, &[&INDEXES, &MANIFESTS])?;
         let path = self.path(&descriptor);
         if let Some(before) =
             self.seen.insert(descriptor.digest.clone(), descriptor.media_type.clone())
         {
-            regular(&path, Some(descriptor.size))?;
+            check_regular(&path, Some(descriptor.size))?;
             return match before == descriptor.media_type {
                 true => Ok(()),
-                false => Err(broken(
+                false => Err(describe_broken(
                     parent,
                     format!(
                         "{} is `{before}` and `{}` at once",
@@ -289,24 +241,27 @@ impl Reader<'_> {
             };
         }
         if nesting >= NESTING_LIMIT {
-            return Err(broken(
+            return Err(describe_broken(
                 parent,
                 format!("indexes are nested more than {NESTING_LIMIT} deep"),
             ));
         }
         if self.seen.len() > DOCUMENT_LIMIT {
-            return Err(broken(parent, format!("there are more than {DOCUMENT_LIMIT} manifests")));
+            return Err(describe_broken(
+                parent,
+                format!("there are more than {DOCUMENT_LIMIT} manifests"),
+            ));
         }
-        let bytes = json(&path, &descriptor)?;
+        let bytes = read_json(&path, &descriptor)?;
         let is_index = INDEXES.contains(&descriptor.media_type.as_str());
         refuse_two_meanings(&path, &bytes, &descriptor.media_type, is_index)?;
         if is_index {
-            let index: oci::ImageIndex = parse(&path, &bytes)?;
+            let index: oci::ImageIndex = parse_json(&path, &bytes)?;
             for child in index.manifests() {
                 self.document(&path, child, nesting + 1)?;
             }
         } else {
-            let manifest: oci::ImageManifest = parse(&path, &bytes)?;
+            let manifest: oci::ImageManifest = parse_json(&path, &bytes)?;
             let attestation =
                 written.annotations().as_ref().is_some_and(|notes| notes.contains_key(ATTESTATION));
             if attestation {
@@ -332,7 +287,7 @@ impl Reader<'_> {
         let mut seen: HashMap<&str, &oci::MediaType> = HashMap::new();
         for written in index.manifests() {
             if seen.len() > DOCUMENT_LIMIT {
-                return Err(broken(
+                return Err(describe_broken(
                     path,
                     format!("there are more than {DOCUMENT_LIMIT} manifests"),
                 ));
@@ -342,14 +297,14 @@ impl Reader<'_> {
             {
                 continue;
             }
-            let descriptor = known(path, written, &[&INDEXES, &MANIFESTS])?;
+            let descriptor = read_descriptor(path, written, &[&INDEXES, &MANIFESTS])?;
             if descriptor.media_type == MANIFESTS[0] {
                 let at = self.path(&descriptor);
-                let bytes = json(&at, &descriptor)?;
-                let Refers { subject } = parse(&at, &bytes)?;
+                let bytes = read_json(&at, &descriptor)?;
+                let Refers { subject } = parse_json(&at, &bytes)?;
                 if subject.is_some() {
                     refuse_two_meanings(&at, &bytes, &descriptor.media_type, false)?;
-                    referring.push((descriptor, parse(&at, &bytes)?));
+                    referring.push((descriptor, parse_json(&at, &bytes)?));
                     continue;
                 }
             }
@@ -365,22 +320,22 @@ impl Reader<'_> {
         let subject = written
             .subject()
             .as_ref()
-            .map(|subject| known(&path, subject, &[&INDEXES, &MANIFESTS]));
-        let subject = subject.ok_or_else(|| broken(&path, "it has no subject"))??;
+            .map(|subject| read_descriptor(&path, subject, &[&INDEXES, &MANIFESTS]));
+        let subject = subject.ok_or_else(|| describe_broken(&path, "it has no subject"))??;
         let about = self.documents.iter().find(|document| document.digest == subject.digest);
         if about.is_none_or(|about| {
             about.size != subject.size || about.media_type != subject.media_type
         }) {
-            return Err(broken(
+            return Err(describe_broken(
                 &path,
                 format!("its subject {} is not in this layout", subject.digest),
             ));
         }
         if written.layers().len() > LAYER_LIMIT {
-            return Err(broken(&path, format!("it has more than {LAYER_LIMIT} layers")));
+            return Err(describe_broken(&path, format!("it has more than {LAYER_LIMIT} layers")));
         }
         let blobs = [written.config()].into_iter().chain(written.layers()).map(|blob| {
-            let kind = media_type(&path, blob.media_type())?;
+            let kind = read_media_type(&path, blob.media_type())?;
             self.there(&path, blob, &[&[&kind]])
         });
         let blobs = blobs.collect::<Result<Vec<_>>>()?;
@@ -388,7 +343,7 @@ impl Reader<'_> {
             written.artifact_type().as_ref().unwrap_or_else(|| written.config().media_type());
         let mut entry = serde_json::json!({
             "mediaType": descriptor.media_type, "digest": descriptor.digest.as_str(), "size": descriptor.size,
-            "artifactType": media_type(&path, kind)?,
+            "artifactType": read_media_type(&path, kind)?,
         });
         if let Some(notes) = written.annotations().as_ref().filter(|notes| !notes.is_empty()) {
             let sorted: BTreeMap<&String, &String> = notes.iter().collect();
@@ -405,23 +360,27 @@ impl Reader<'_> {
     ) -> Result<Manifest> {
         let config = self.keep(path, written.config(), &[&CONFIGS])?;
         let at = self.path(&config);
-        let says: oci::ImageConfiguration = parse(&at, &json(&at, &config)?)?;
+        let says: oci::ImageConfiguration = parse_json(&at, &read_json(&at, &config)?)?;
         if written.layers().len() > LAYER_LIMIT {
-            return Err(broken(path, format!("it has more than {LAYER_LIMIT} layers")));
+            return Err(describe_broken(path, format!("it has more than {LAYER_LIMIT} layers")));
         }
         let layers = written.layers().iter().map(|layer| self.keep(path, layer, &[&LAYERS]));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let unpacked = says.rootfs().diff_ids().len();
         if unpacked != layers.len() {
-            return Err(broken(
+            return Err(describe_broken(
                 path,
                 format!("it has {} layers, and its config {unpacked}", layers.len()),
             ));
         }
         let mut descriptor = descriptor.clone();
         if descriptor.platform.is_none() {
-            descriptor.platform =
-                Some(platform(&at, says.os(), says.architecture(), says.variant().as_deref())?);
+            descriptor.platform = Some(read_platform(
+                &at,
+                says.os(),
+                says.architecture(),
+                says.variant().as_deref(),
+            )?);
         }
         Ok(Manifest { descriptor, config, layers })
     }
@@ -453,14 +412,14 @@ impl Reader<'_> {
         written: &oci::Descriptor,
         allowed: &[&[&str]],
     ) -> Result<Descriptor> {
-        let descriptor = known(path, written, allowed)?;
+        let descriptor = read_descriptor(path, written, allowed)?;
         if descriptor.size == 0 {
-            return Err(broken(
+            return Err(describe_broken(
                 path,
                 format!("{} has no bytes, and no engine unpacks such a layer", descriptor.digest),
             ));
         }
-        regular(&self.path(&descriptor), Some(descriptor.size))?;
+        check_regular(&self.path(&descriptor), Some(descriptor.size))?;
         Ok(descriptor)
     }
 
@@ -470,14 +429,15 @@ impl Reader<'_> {
 }
 
 /// The root. An image with several names stands in index.json once a name, and is one image.
-fn only_root<'a>(path: &Path, images: &[&'a oci::Descriptor]) -> Result<&'a oci::Descriptor> {
+fn find_root<'a>(path: &Path, images: &[&'a oci::Descriptor]) -> Result<&'a oci::Descriptor> {
     match images {
-        [] => Err(broken(path, "it has no image")),
+        [] => Err(describe_broken(path, "it has no image")),
         [one] => Ok(one),
-        [one, other, ..] => {
-            Err(broken(path, format!("it has two images, {} and {}", one.digest(), other.digest()))
-                .fix("build one image at a time; several platforms of one image are one index"))
-        }
+        [one, other, ..] => Err(describe_broken(
+            path,
+            format!("it has two images, {} and {}", one.digest(), other.digest()),
+        )
+        .fix("build one image at a time; several platforms of one image are one index")),
     }
 }
 
@@ -488,7 +448,7 @@ struct Refers {
 }
 
 /// A media type as RFC 6838 has them. It is handed on to registries.
-fn media_type(path: &Path, written: &oci::MediaType) -> Result<String> {
+fn read_media_type(path: &Path, written: &oci::MediaType) -> Result<String> {
     let text = written.to_string();
     let part = |part: &str| {
         part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
@@ -499,26 +459,35 @@ fn media_type(path: &Path, written: &oci::MediaType) -> Result<String> {
         .is_some_and(|(one, other)| part(one) && part(other) && text.len() <= 255)
     {
         true => Ok(text),
-        false => Err(broken(path, format!("`{}` is no media type", text.escape_default()))),
+        false => {
+            Err(describe_broken(path, format!("`{}` is no media type", text.escape_default())))
+        }
     }
 }
 
 /// A descriptor in our own words, when its media type is one of `allowed` and its digest SHA-256.
-fn known(path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<Descriptor> {
+fn read_descriptor(
+    path: &Path,
+    written: &oci::Descriptor,
+    allowed: &[&[&str]],
+) -> Result<Descriptor> {
     let media_type = written.media_type().to_string();
     if !allowed.iter().any(|types| types.contains(&media_type.as_str())) {
         let types: Vec<&str> = allowed.iter().flat_map(|types| types.iter().copied()).collect();
-        return Err(broken(path, format!("unknown media type `{}`", media_type.escape_default()))
-            .fix(format!("known here: {}", types.join(", "))));
+        return Err(describe_broken(
+            path,
+            format!("unknown media type `{}`", media_type.escape_default()),
+        )
+        .fix(format!("known here: {}", types.join(", "))));
     }
     let digest = Digest::parse(written.digest().as_ref()).map_err(|_| {
-        broken(
+        describe_broken(
             path,
             format!("`{}` is no sha256 digest", written.digest().as_ref().escape_default()),
         )
     })?;
     let platform = match written.platform() {
-        Some(of) => Some(platform(path, of.os(), of.architecture(), of.variant().as_deref())?),
+        Some(of) => Some(read_platform(path, of.os(), of.architecture(), of.variant().as_deref())?),
         None => None,
     };
     Ok(Descriptor { media_type, digest, size: written.size(), platform })
@@ -526,7 +495,7 @@ fn known(path: &Path, written: &oci::Descriptor, allowed: &[&[&str]]) -> Result<
 
 /// `linux/amd64`, `linux/arm64/v8`. It is shown and handed on, so that it may have no other
 /// characters than these have.
-fn platform(
+fn read_platform(
     path: &Path,
     os: &oci::Os,
     architecture: &oci::Arch,
@@ -542,7 +511,7 @@ fn platform(
     };
     match text.split('/').all(plain) {
         true => Ok(text),
-        false => Err(broken(path, format!("`{}` is no platform", text.escape_default()))),
+        false => Err(describe_broken(path, format!("`{}` is no platform", text.escape_default()))),
     }
 }
 
@@ -558,9 +527,9 @@ fn refuse_two_meanings(path: &Path, bytes: &[u8], media_type: &str, is_index: bo
         layers: Option<IgnoredAny>,
         config: Option<IgnoredAny>,
     }
-    let meaning: Meaning = parse(path, bytes)?;
+    let meaning: Meaning = parse_json(path, bytes)?;
     if let Some(own) = meaning.media_type.filter(|own| own != media_type) {
-        return Err(broken(
+        return Err(describe_broken(
             path,
             format!(
                 "it calls itself `{}`, and is referred to as `{media_type}`",
@@ -570,17 +539,18 @@ fn refuse_two_meanings(path: &Path, bytes: &[u8], media_type: &str, is_index: bo
     }
     let other = if is_index { meaning.layers.or(meaning.config) } else { meaning.manifests };
     match other {
-        Some(_) => Err(broken(path, "it is an index and a manifest at once")),
+        Some(_) => Err(describe_broken(path, "it is an index and a manifest at once")),
         None => Ok(()),
     }
 }
 
 /// The bytes of a file that is no blob: `oci-layout`, `index.json`.
-fn entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
+fn read_entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
     let path = folder.join(name);
     if folder.is_file() {
         return Err(Error::input(format!("{} is no OCI layout: it is a file", folder.display())).fix(
-            "give the folder that build-image wrote; an archive is unpacked first: mkdir DIR && tar -xf FILE -C DIR",
+            "give the folder that build-image wrote; an archive is unpacked first: mkdir DIR && \
+             tar -xf FILE -C DIR",
         ));
     }
     if std::fs::symlink_metadata(&path)
@@ -592,46 +562,46 @@ fn entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
         ))
         .fix("build the image first: cicd build-image, or name its folder with --layout DIR"));
     }
-    let size = regular(&path, None)?;
-    bounded(&path, size)
+    let size = check_regular(&path, None)?;
+    read_bounded(&path, size)
 }
 
 /// The bytes of a JSON blob, compared with its descriptor's size and digest.
-fn json(path: &Path, descriptor: &Descriptor) -> Result<Vec<u8>> {
-    let size = regular(path, Some(descriptor.size))?;
-    let bytes = bounded(path, size)?;
+fn read_json(path: &Path, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let size = check_regular(path, Some(descriptor.size))?;
+    let bytes = read_bounded(path, size)?;
     let found = Digest::of(&bytes);
     if found != descriptor.digest {
-        return Err(broken(path, format!("its bytes have the digest {found}")));
+        return Err(describe_broken(path, format!("its bytes have the digest {found}")));
     }
     Ok(bytes)
 }
 
-fn bounded(path: &Path, size: u64) -> Result<Vec<u8>> {
+fn read_bounded(path: &Path, size: u64) -> Result<Vec<u8>> {
     if size > JSON_LIMIT {
-        return Err(broken(
+        return Err(describe_broken(
             path,
             format!("{size} bytes of JSON are more than the {JSON_LIMIT} that registries take"),
         ));
     }
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| broken(path, error))?;
-    file.take(JSON_LIMIT).read_to_end(&mut bytes).map_err(|error| broken(path, error))?;
+    let file = std::fs::File::open(path).map_err(|error| describe_broken(path, error))?;
+    file.take(JSON_LIMIT).read_to_end(&mut bytes).map_err(|error| describe_broken(path, error))?;
     Ok(bytes)
 }
 
 /// The size of a regular file. A link could lead out of the layout, to anything that this process
 /// may read.
-fn regular(path: &Path, expected: Option<u64>) -> Result<u64> {
+fn check_regular(path: &Path, expected: Option<u64>) -> Result<u64> {
     let meta = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => broken(path, "it is missing"),
-        _ => broken(path, error),
+        std::io::ErrorKind::NotFound => describe_broken(path, "it is missing"),
+        _ => describe_broken(path, error),
     })?;
     if !meta.is_file() {
-        return Err(broken(path, "it is not a regular file"));
+        return Err(describe_broken(path, "it is not a regular file"));
     }
     match expected.filter(|expected| *expected != meta.len()) {
-        Some(expected) => Err(broken(
+        Some(expected) => Err(describe_broken(
             path,
             format!("it has {} bytes, and its descriptor says {expected}", meta.len()),
         )),
@@ -639,7 +609,7 @@ fn regular(path: &Path, expected: Option<u64>) -> Result<u64> {
     }
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         let place = Place {
             file: path.to_path_buf(),
@@ -652,9 +622,10 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     })
 }
 
-const AGAIN: &str = "build the image again: cicd build-image; where it came from another job, hand over the whole folder";
+const AGAIN: &str = "build the image again: cicd build-image; where it came from another job, hand \
+                     over the whole folder";
 
-fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
+fn describe_broken(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::input(format!("the layout is broken at {}", path.display())).why(why).fix(AGAIN)
 }
 

@@ -10,7 +10,7 @@ use crate::cli::BuildImageArgs;
 use crate::config::service::{self, Service};
 use crate::config::settings::{self, LOCAL};
 use crate::error::Result;
-use crate::report::human;
+use crate::report::{Markdown, human};
 use crate::{git, github, image};
 
 /// Builds, or takes in what was built elsewhere, and gives the digest; none when it was only planned.
@@ -36,7 +36,8 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
         return Ok(None);
     };
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
-    context.report.summarise(format!("**Image** `{}`, {}", built.digest, human::bytes(built.size)));
+    let headline = Markdown::default().own("**Image** ").code(built.digest.as_str()).own(", ");
+    context.report.summarise(headline.text(&human::bytes(built.size)));
     context.give(&built);
     if !arguments.skip_contract {
         let step = context.report.step("contract");
@@ -45,7 +46,7 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
             production: service.mode.production.clone(),
             debug: service.mode.debug.clone(),
         };
-        let request = image::contract::Request {
+        let request = image::contract::ContractRequest {
             layout: &arguments.layout,
             settings: &settings,
             modes,
@@ -60,7 +61,7 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
         }
         step.done(contract.in_words());
     }
-    Ok(Some(built.digest))
+    Ok(Some(built.digest.to_string()))
 }
 
 pub async fn import_image(
@@ -81,14 +82,19 @@ pub async fn build_sources(
     version: String,
     arguments: &BuildImageArgs,
 ) -> Result<Option<image::Built>> {
-    let request = image::builder::Request {
+    let repository = git::open(&context.folder())?;
+    let request = image::builder::BuildRequest {
         name: service.name.to_string(),
+        file: context.shared.service.clone(),
         folder: context.folder(),
+        has_own_cache: arguments.cache.is_some(),
+        frontends: arguments.allow_frontend.clone(),
         image: service::Image {
             cache: arguments.cache.clone().unwrap_or_else(|| service.image.cache.clone()),
             ..service.image.clone()
         },
-        head: git::head(&git::open(&context.folder())?)?,
+        head: git::head(&repository)?,
+        tree: git::read_work_tree(&repository),
         version,
         layout: arguments.layout.clone(),
         no_cache: arguments.no_cache,

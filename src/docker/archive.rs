@@ -31,7 +31,7 @@ const BLOCK: usize = 256 * 1024;
 ///
 /// # Errors
 /// Bad input when it was built for other platforms only.
-pub fn image_for<'a>(layout: &'a Layout, platform: &str) -> Result<&'a Manifest> {
+pub fn find_image<'a>(layout: &'a Layout, platform: &str) -> Result<&'a Manifest> {
     let images = layout.manifests();
     // An engine does not say its variant: `linux/arm64` runs `linux/arm64/v8`.
     let runs = |built: &str| {
@@ -39,15 +39,21 @@ pub fn image_for<'a>(layout: &'a Layout, platform: &str) -> Result<&'a Manifest>
     };
     let fits = |image: &&Manifest| image.descriptor.platform.as_deref().is_none_or(runs);
     images.iter().find(fits).ok_or_else(|| {
-        let built: Vec<&str> = images.iter().filter_map(|image| image.descriptor.platform.as_deref()).collect();
-        Error::input(format!("the image is for {}, and this machine's engine runs {platform}", built.join(", "))).fix(
-            format!("add {platform} to image.platforms in service.yaml, or leave the check out with --skip-contract"),
-        )
+        let built: Vec<&str> =
+            images.iter().filter_map(|image| image.descriptor.platform.as_deref()).collect();
+        Error::input(format!(
+            "cannot run the image: it is for {}, and this machine's engine runs {platform}",
+            built.join(", ")
+        ))
+        .fix(format!(
+            "add {platform} to image.platforms in service.yaml, or leave the check out \
+                     with --skip-contract"
+        ))
     })
 }
 
 /// Every file of the tar, by its path. `tag` is the name the engine shows.
-pub fn files(layout: &Layout, image: &Manifest, tag: &str) -> BTreeMap<String, Content> {
+pub fn list_files(layout: &Layout, image: &Manifest, tag: &str) -> BTreeMap<String, Content> {
     let root = layout.root();
     let index = json!({
         "schemaVersion": 2,
@@ -60,9 +66,9 @@ pub fn files(layout: &Layout, image: &Manifest, tag: &str) -> BTreeMap<String, C
         }],
     });
     let manifest = json!([{
-        "Config": path(&image.config.digest),
+        "Config": blob_path(&image.config.digest),
         "RepoTags": [tag],
-        "Layers": image.layers.iter().map(|layer| path(&layer.digest)).collect::<Vec<_>>(),
+        "Layers": image.layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Vec<_>>(),
     }]);
     let mut files = BTreeMap::from([
         (
@@ -73,22 +79,24 @@ pub fn files(layout: &Layout, image: &Manifest, tag: &str) -> BTreeMap<String, C
         ("manifest.json".to_string(), Content::Text(manifest.to_string())),
     ]);
     let all = layout.blobs().chain(layout.documents());
-    files.extend(all.map(|blob| (path(&blob.digest), Content::Blob(layout.blob(&blob.digest)))));
+    files.extend(
+        all.map(|blob| (blob_path(&blob.digest), Content::Blob(layout.blob(&blob.digest)))),
+    );
     files
 }
 
-fn path(digest: &Digest) -> String {
+fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}", digest.to_string().replace(':', "/"))
 }
 
 /// The tar of `files`, as it is read.
-pub fn stream(
+pub fn stream_tar(
     files: BTreeMap<String, Content>,
 ) -> impl Stream<Item = IoResult<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(8);
     tokio::task::spawn_blocking(move || {
         let mut blocks = Blocks { sender, block: Vec::with_capacity(BLOCK) };
-        let written = write(files, &mut blocks).and_then(|()| blocks.flush());
+        let written = write_tar(files, &mut blocks).and_then(|()| blocks.flush());
         if let Err(error) = written {
             // Whoever reads the tar learns that it is not whole; when nobody reads any more, nobody
             // needs to.
@@ -100,7 +108,7 @@ pub fn stream(
     })
 }
 
-fn write(files: BTreeMap<String, Content>, to: &mut impl Write) -> IoResult<()> {
+fn write_tar(files: BTreeMap<String, Content>, to: &mut impl Write) -> IoResult<()> {
     let mut tar = tar::Builder::new(to);
     for (path, content) in files {
         let (size, mut bytes): (u64, Box<dyn Read>) = match content {
@@ -181,11 +189,12 @@ mod tests {
     fn an_engine_runs_the_image_of_its_platform() {
         let folder = tempfile::tempdir().expect("a folder");
         let layout = layout(folder.path(), "linux/amd64", b"layer");
-        image_for(&layout, "linux/amd64").expect("its image");
-        let error = image_for(&layout, "linux/arm64").expect_err("none for it");
+        find_image(&layout, "linux/amd64").expect("its image");
+        let error = find_image(&layout, "linux/arm64").expect_err("none for it");
         assert_eq!(
             error.message,
-            "the image is for linux/amd64, and this machine's engine runs linux/arm64"
+            "cannot run the image: it is for linux/amd64, and this machine's engine runs \
+             linux/arm64"
         );
         assert!(error.advice().contains("add linux/arm64 to image.platforms"));
     }
@@ -198,7 +207,7 @@ mod tests {
             (0..3 * BLOCK + 7).map(|at| u8::try_from(at % 251).expect("small")).collect();
         let layout = layout(folder.path(), "linux/amd64", &layer);
         let image = &layout.manifests()[0];
-        let blocks = stream(files(&layout, image, "cicd.local/patients:latest"))
+        let blocks = stream_tar(list_files(&layout, image, "cicd.local/patients:latest"))
             .try_collect::<Vec<_>>()
             .await;
         let bytes = blocks.expect("a tar").concat();
@@ -229,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_blob_that_is_gone_fails_the_tar() {
         let files = BTreeMap::from([("blobs/x".to_string(), Content::Blob("/nonexistent".into()))]);
-        let error = stream(files).try_collect::<Vec<_>>().await.expect_err("no blob");
+        let error = stream_tar(files).try_collect::<Vec<_>>().await.expect_err("no blob");
         assert!(error.to_string().contains("/nonexistent"), "{error}");
     }
 }

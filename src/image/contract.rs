@@ -9,6 +9,7 @@ mod layers;
 mod leaks;
 mod report;
 mod rules;
+mod ruling;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,11 @@ use crate::cli::Environ;
 use crate::config::contract::{self, Level};
 use crate::config::settings::Settings;
 use crate::docker::diagnosis::Expected;
-use crate::docker::{Answer, Container, Engine, REMOVAL_TIMEOUT, Spec, State, unique};
+use crate::docker::{Answer, Clues, Container, Engine, REMOVAL_TIMEOUT, Spec, State, unique};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::report::Report;
-use facts::{Facts, Image, Look, Outcome, Run};
+use crate::report::{Markdown, Report};
+use facts::{ContractFacts, Image, Look, Outcome, Run};
 use rules::{DEBUG, Finding, Measures, PRODUCTION, Verdict, WITHOUT};
 
 /// Its value is the service's name; everything that carries it may be removed at any time.
@@ -43,7 +44,7 @@ const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/no-such-path-of-the-c
 
 /// What to check.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct ContractRequest<'a> {
     pub layout: &'a Path,
     pub settings: &'a Settings,
     pub modes: Modes,
@@ -91,22 +92,22 @@ impl Contract {
     }
 
     pub fn in_words(&self) -> String {
-        report::in_words(&self.verdict)
+        report::write_words(&self.verdict)
     }
 
     /// For the job summary, in Markdown.
-    pub fn summary(&self) -> String {
-        report::summary(&self.verdict)
+    pub fn summary(&self) -> Markdown {
+        report::write_summary(&self.verdict)
     }
 
     /// A line for each finding that stops nothing.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.findings.iter().filter(|finding| finding.level == Level::Warn).map(report::line)
+        self.findings.iter().filter(|finding| finding.level == Level::Warn).map(report::write_line)
     }
 
     /// The gate's no, with a cause for each finding at level fail; none when the image may go on.
     pub fn refusal(&self) -> Option<Error> {
-        report::refusal(&self.verdict)
+        report::write_refusal(&self.verdict)
     }
 }
 
@@ -117,17 +118,21 @@ impl Contract {
 /// # Errors
 /// Refused without an engine; bad input when the layout is none, or for another platform. A broken
 /// contract is no error but a [`Contract::refusal`].
-pub async fn check(request: &Request<'_>, environ: &Environ, report: &Report) -> Result<Contract> {
-    let Request { settings, modes, .. } = request;
+pub async fn check(
+    request: &ContractRequest<'_>,
+    environ: &Environ,
+    report: &Report,
+) -> Result<Contract> {
+    let ContractRequest { settings, modes, .. } = request;
     let layout = Layout::open(request.layout)?;
     let looking = tokio::task::spawn_blocking({
         let layout = layout.clone();
-        move || images(&layout)
+        move || read_images(&layout)
     });
     let engine = Engine::connect(environ.get("DOCKER_HOST")).await?;
     let image = engine.load(&layout, &settings.name).await?;
 
-    let values = values(request, environ, report);
+    let values = collect_values(request, environ, report);
     let spec = |mode: &str, value: &str, values: &BTreeMap<String, String>| -> Result<Spec> {
         let mut env: BTreeMap<String, String> =
             settings.container_env(|_| None).into_iter().collect();
@@ -160,20 +165,20 @@ pub async fn check(request: &Request<'_>, environ: &Environ, report: &Report) ->
     let stop = request.contract.stop.0;
     let without = async {
         match &without {
-            Some(spec) => run(&engine, spec, settings, None).await.map(Some),
+            Some(spec) => run_container(&engine, spec, settings, None).await.map(Some),
             None => Ok(None),
         }
     };
     let (production, debug, without) = futures::future::try_join3(
-        run(&engine, &production, settings, Some(stop)),
-        run(&engine, &debug, settings, Some(stop)),
+        run_container(&engine, &production, settings, Some(stop)),
+        run_container(&engine, &debug, settings, Some(stop)),
         without,
     )
     .await?;
     let images =
-        looking.await.map_err(|error| Error::unexpected("reading the layers").why(error))??;
+        looking.await.map_err(|error| Error::unexpected("cannot read the layers").why(error))??;
 
-    let facts = Facts { production, debug, without, images };
+    let facts = ContractFacts { production, debug, without, images };
     let measures = Measures {
         expected: Expected {
             port: settings.port,
@@ -193,7 +198,11 @@ pub async fn check(request: &Request<'_>, environ: &Environ, report: &Report) ->
 
 /// The values of `secrets` and buckets that there are. The file's own stand-ins first: they are the
 /// same everywhere.
-fn values(request: &Request<'_>, environ: &Environ, report: &Report) -> BTreeMap<String, String> {
+fn collect_values(
+    request: &ContractRequest<'_>,
+    environ: &Environ,
+    report: &Report,
+) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     for name in request.settings.secrets.keys() {
         if let Some(value) = environ.get(name) {
@@ -207,7 +216,7 @@ fn values(request: &Request<'_>, environ: &Environ, report: &Report) -> BTreeMap
 }
 
 /// What each platform's image says of itself, and what its layers hold. Blocks.
-fn images(layout: &Layout) -> Result<Vec<Image>> {
+fn read_images(layout: &Layout) -> Result<Vec<Image>> {
     // Platforms share layers that hold no programs.
     let mut digests: Vec<_> = layout
         .manifests()
@@ -231,7 +240,7 @@ fn images(layout: &Layout) -> Result<Vec<Image>> {
 
 /// Runs one container until it answers, ends, or is late, and looks at it; then, with `stop`, tells
 /// it to end.
-async fn run(
+async fn run_container(
     engine: &Engine,
     spec: &Spec,
     settings: &Settings,
@@ -240,16 +249,16 @@ async fn run(
     let name = spec.name.as_str();
     engine.start(spec).await?;
     let mut last = Answer::Silence("it was not asked yet".into());
-    let reached = reached(engine, spec, settings, &mut last);
+    let reached = wait_for_answer(engine, spec, settings, &mut last);
     let (outcome, running) = match tokio::time::timeout(settings.health.startup, reached).await {
         Ok(reached) => reached?,
         Err(_) => (Outcome::Silent { answer: last }, engine.inspect(name).await?),
     };
     let mut run = Run { outcome, log: vec![], look: None, stopped: None, changes: None };
     if let Some(container) = running.filter(|container| container.state == State::Running) {
-        run.look = Some(look(engine, &container, settings, &run.outcome).await);
+        run.look = Some(look_at(engine, &container, settings, &run.outcome).await);
         // One that answers and then ends has not started to serve.
-        match (ended(engine.inspect(name).await?), stop) {
+        match (read_end(engine.inspect(name).await?), stop) {
             (Some(ended), _) => run.outcome = ended,
             (None, Some(grace)) => {
                 run.log = engine.log_tail(name, LOG).await;
@@ -275,7 +284,7 @@ async fn run(
 }
 
 /// Waits for the first 2xx or for the container's end.
-async fn reached(
+async fn wait_for_answer(
     engine: &Engine,
     spec: &Spec,
     settings: &Settings,
@@ -284,12 +293,12 @@ async fn reached(
     loop {
         let found = engine.inspect(&spec.name).await?;
         let container = found.ok_or_else(|| {
-            Error::unexpected(format!("somebody removed container {}", spec.name))
+            Error::unexpected(format!("cannot watch container {}: somebody removed it", spec.name))
         })?;
-        if let Some(ended) = ended(Some(container.clone())) {
+        if let Some(ended) = read_end(Some(container.clone())) {
             return Ok((ended, None));
         }
-        *last = engine.ask(&container, settings.port, &settings.health.path).await;
+        *last = engine.probe(&container, settings.port, &settings.health.path).await;
         if last.is_well() {
             return Ok((Outcome::Answers, Some(container)));
         }
@@ -298,7 +307,7 @@ async fn reached(
 }
 
 /// How a container ended; none when it has not.
-fn ended(container: Option<Container>) -> Option<Outcome> {
+fn read_end(container: Option<Container>) -> Option<Outcome> {
     match container?.state {
         State::Ended { exit_code, out_of_memory, error } => {
             Some(Outcome::Ended { exit_code, out_of_memory, error })
@@ -308,7 +317,7 @@ fn ended(container: Option<Container>) -> Option<Outcome> {
 }
 
 /// What a running container shows of itself.
-async fn look(
+async fn look_at(
     engine: &Engine,
     container: &Container,
     settings: &Settings,
@@ -325,13 +334,21 @@ async fn look(
             engine.page(container, port, path),
         )
         .await;
-        (path.to_string(), rules::settled(first, second))
+        (path.to_string(), rules::keep_settled(first, second))
     }));
     // One behind the other: what is run inside would be among the processes.
     let inside = async {
         let processes = engine.processes(name).await;
         (processes, engine.inside(name).await)
     };
-    let (pages, (processes, inside)) = futures::future::join(pages, inside).await;
-    Look { processes, inside, pages: pages.into_iter().collect() }
+    let clues = async {
+        match outcome {
+            Outcome::Silent { .. } => {
+                engine.look_closer(container, port, &settings.health.path).await
+            }
+            _ => Clues::default(),
+        }
+    };
+    let (pages, (processes, inside), clues) = futures::join!(pages, inside, clues);
+    Look { processes, inside, clues, pages: pages.into_iter().collect() }
 }

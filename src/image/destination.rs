@@ -1,4 +1,7 @@
 //! Where a layout is written: beside its place first, and into it when it is whole.
+//!
+//! Every folder that is made here is marked as ours, by a .gitignore that leaves it out of the
+//! repository. Only what is marked, or is a layout and nothing else, is ever replaced.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::digest::Digest;
 use crate::docker::unique;
 use crate::error::{Cannot, Error, Result};
 use crate::layout::Layout;
@@ -19,18 +23,55 @@ const EARLIER: &str = "earlier";
 pub const BUILDX: &str = "buildx";
 pub const SAVED: &str = "saved.tar";
 pub const IDENTIFIER: &str = "identifier";
+pub const STAGED: &str = "staged";
 /// In buildx's state: a file for each builder, by which it can be ended; and what we keep of it, as
 /// buildx forgets a builder also when it cannot remove it.
 pub const INSTANCES: &str = "instances";
 pub const KEPT: &str = "kept";
-const PARTS: [&str; 5] = [LAYOUT, EARLIER, BUILDX, SAVED, IDENTIFIER];
+const PARTS: [&str; 7] = [LAYOUT, EARLIER, BUILDX, SAVED, IDENTIFIER, STAGED, MARK];
+
+/// The file that marks a folder as ours, and what is in it. Git leaves out the whole folder.
+/// <https://git-scm.com/docs/gitignore>
+const MARK: &str = ".gitignore";
+const MARK_TEXT: &str = "# cicd made this folder and replaces it as a whole.\n*\n";
+
+/// What lies at the top of a layout or of a local cache, and may be replaced with it.
+/// <https://github.com/opencontainers/image-spec/blob/main/image-layout.md#content>
+const CONTENT: [&str; 7] =
+    ["oci-layout", "index.json", "blobs", "ingest", "manifest.json", "index.json.lock", MARK];
+
+/// Marks a folder as ours.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn mark_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::write(folder.join(MARK), MARK_TEXT)
+}
+
+/// Whether a folder, and no link to one, is marked as ours.
+pub fn is_marked(folder: &Path) -> bool {
+    let mark = folder.join(MARK);
+    let is_file = |meta: std::fs::Metadata| meta.is_file() && meta.len() == MARK_TEXT.len() as u64;
+    std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir())
+        && std::fs::symlink_metadata(&mark).is_ok_and(is_file)
+        && std::fs::read_to_string(&mark).is_ok_and(|text| text == MARK_TEXT)
+}
+
+/// The first entry of a folder that is no part of a layout or of a cache. `None` if there is none.
+pub fn find_foreign_entry(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.into_iter().find(|name| !CONTENT.contains(&name.as_str()))
+}
 
 /// What was built, or taken in.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Built {
     pub layout: String,
-    pub digest: String,
+    pub digest: Digest,
     /// Of every blob together, as they are pushed, in bytes.
     pub size: u64,
     pub platforms: Vec<String>,
@@ -55,20 +96,27 @@ impl Destination {
         let destination = Destination { shown, layout };
         let Ok(mut entries) = std::fs::read_dir(&destination.layout) else {
             return match destination.layout.exists() {
-                true => Err(Error::input(format!("{} is not a folder", destination.shown))
-                    .fix("name another one: --layout DIR")),
+                true => Err(Error::input(format!(
+                    "cannot replace {}: it is no folder",
+                    destination.shown
+                ))
+                .fix("name another one: --layout DIR")),
                 false => Ok(destination),
             };
         };
-        if entries.next().is_some() && !destination.layout.join("oci-layout").is_file() {
-            return Err(Error::input(format!(
-                "{} is no OCI layout, and not empty",
-                destination.shown
-            ))
-            .why("the layout takes the place of the whole folder")
-            .fix("name a folder of its own: --layout target/image"));
+        if entries.next().is_none() {
+            return Ok(destination);
         }
-        Ok(destination)
+        let foreign = match destination.layout.join("oci-layout").is_file() {
+            true => find_foreign_entry(&destination.layout).map(|name| format!("it holds {name}")),
+            false => Some("it is no OCI layout, and not empty".to_string()),
+        };
+        match foreign {
+            None => Ok(destination),
+            Some(why) => Err(Error::input(format!("cannot replace {}", destination.shown))
+                .why(format!("{why}; the layout takes the place of the whole folder"))
+                .fix("name a folder of its own: --layout target/image")),
+        }
     }
 
     /// The absolute path.
@@ -82,7 +130,7 @@ impl Destination {
     /// Bad input when the folder can have no neighbour.
     pub fn fresh(&self) -> Result<Fresh> {
         let prefix = self.prefix().ok_or_else(|| {
-            Error::input(format!("{} is no folder that can be replaced", self.shown))
+            Error::input(format!("cannot replace {}: it has no name", self.shown))
                 .fix("name one: --layout target/image")
         })?;
         let parent = self.parent();
@@ -95,10 +143,11 @@ impl Destination {
             // Where the file system has no locks, nobody sweeps either.
             let _ = lock.lock();
             if scratch.is_dir() {
+                mark_folder(&scratch).map_err(|error| unwritable(&scratch, &error))?;
                 return Ok(Fresh { scratch, destination: self.clone(), _lock: lock });
             }
         }
-        Err(Error::unexpected(format!("folders that are made in {} vanish", parent.display())))
+        Err(Error::unexpected(format!("cannot make a folder in {}: it vanishes", parent.display())))
     }
 
     /// Removes what runs left beside the layout that were killed in the middle, when `ended` says
@@ -214,9 +263,10 @@ impl Fresh {
     pub fn finish(self) -> Result<Built> {
         let built = Layout::open(&self.folder())?;
         self.sweep(&built)?;
+        mark_folder(&self.folder()).map_err(|error| unwritable(&self.folder(), &error))?;
         let built = Built {
             layout: self.destination.shown.clone(),
-            digest: built.root().digest.to_string(),
+            digest: built.root().digest.clone(),
             size: built.size(),
             platforms: built.platforms(),
         };
@@ -291,17 +341,17 @@ pub fn unwritable(path: &Path, error: &std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(folder).why(error),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            Error::refused(format!("{} cannot be written", path.display()))
+            Error::refused(format!("cannot write {}", path.display()))
                 .why(error)
                 .fix("name a folder that this user may write to: --layout DIR")
         }
-        _ => Error::unexpected(format!("writing {}", path.display())).why(error),
+        _ => Error::unexpected(format!("cannot write {}", path.display())).why(error),
     }
 }
 
 /// The disk that the layout is written to has no room for it.
 pub fn full(folder: &Path) -> Error {
-    Error::refused(format!("the disk of {} is full", folder.display()))
+    Error::refused(format!("cannot write: the disk of {} is full", folder.display()))
         .fix("make room on it, or name a folder on another disk: --layout DIR")
 }
 
@@ -418,13 +468,33 @@ mod tests {
         assert_eq!(Destination::of(at).expect_err("sources").kind.exit_code(), 2);
         assert_eq!(Destination::of(&at.join("main.py")).expect_err("a file").kind.exit_code(), 2);
         std::fs::write(at.join("oci-layout"), "{}").expect("written");
+        let error = Destination::of(at).expect_err("sources beside a layout");
+        assert!(error.to_string().contains("it holds main.py"), "{error}");
+        std::fs::remove_file(at.join("main.py")).expect("removed");
         Destination::of(at).expect("a layout");
+    }
+
+    #[test]
+    fn a_folder_of_ours_is_known_by_its_mark_alone() {
+        let around = tempfile::tempdir().expect("a folder");
+        let folder = around.path().join("one");
+        std::fs::create_dir(&folder).expect("a folder");
+        assert!(!is_marked(&folder), "nothing is there");
+        std::fs::write(folder.join(MARK), "*\n").expect("written");
+        assert!(!is_marked(&folder), "somebody else's");
+        mark_folder(&folder).expect("marked");
+        assert!(is_marked(&folder));
+        std::os::unix::fs::symlink(&folder, around.path().join("link")).expect("a link");
+        assert!(!is_marked(&around.path().join("link")), "a link may lead anywhere");
+        assert_eq!(find_foreign_entry(&folder), None);
+        std::fs::write(folder.join("thesis.txt"), "").expect("written");
+        assert_eq!(find_foreign_entry(&folder).as_deref(), Some("thesis.txt"));
     }
 
     #[test]
     fn a_full_disk_is_not_this_programs_fault() {
         let told = |kind: ErrorKind| unwritable(Path::new("/x/y"), &kind.into());
-        assert_eq!(told(ErrorKind::StorageFull).message, "the disk of /x is full");
+        assert_eq!(told(ErrorKind::StorageFull).message, "cannot write: the disk of /x is full");
         let cases =
             [(ErrorKind::StorageFull, 3), (ErrorKind::PermissionDenied, 3), (ErrorKind::Other, 1)];
         for (kind, code) in cases {

@@ -41,8 +41,8 @@ pub async fn import(from: &Path, layout: &Path, report: &Report) -> Result<Built
     work::run(move |stop| {
         let source = Source::open(&from)?;
         let folder = fresh.folder();
-        take(&source, &folder, &report, stop)?;
-        fresh.finish().map_err(|error| named(error, &folder, &from))
+        take_image(&source, &folder, &report, stop)?;
+        fresh.finish().map_err(|error| rename_error(error, &folder, &from))
     })
     .await
 }
@@ -67,13 +67,13 @@ pub async fn pack(
         let saved = docker::Saved::parse(&manifest).map_err(|why| source.broken(why))?;
         let blobs = folder.join(BLOBS);
         std::fs::create_dir_all(&blobs).map_err(|error| unwritable(&blobs, &error))?;
-        docker::write(&source, &saved, &annotations, &folder, &report, stop)
+        docker::write_layout(&source, &saved, &annotations, &folder, &report, stop)
     })
     .await
 }
 
 /// Writes a layout of the image in `source` into `folder`.
-fn take(source: &Source, folder: &Path, report: &Report, stop: &Stop) -> Result<()> {
+fn take_image(source: &Source, folder: &Path, report: &Report, stop: &Stop) -> Result<()> {
     let blobs = folder.join(BLOBS);
     std::fs::create_dir_all(&blobs).map_err(|error| unwritable(&blobs, &error))?;
     let saved = match source.json("manifest.json")? {
@@ -85,16 +85,24 @@ fn take(source: &Source, folder: &Path, report: &Report, stop: &Stop) -> Result<
         // What the containerd store saves is the layout as it was pushed and pulled: its digests
         // are kept.
         Some(saved) if !is_layout || docker::has_plain_layer(source, &saved)? => {
-            docker::write(source, &saved, &[], folder, report, stop)
+            docker::write_layout(source, &saved, &[], folder, report, stop)
         }
-        saved if is_layout => copy(source, folder, saved.is_some(), report, stop),
-        _ => Err(source
-            .broken("it has neither a manifest.json, as docker save writes it, nor an index.json and an oci-layout")),
+        saved if is_layout => copy_layout(source, folder, saved.is_some(), report, stop),
+        _ => Err(source.broken(
+            "it has neither a manifest.json, as docker save writes it, nor an index.json \
+                     and an oci-layout",
+        )),
     }
 }
 
 /// Copies a layout, every blob compared with its name.
-fn copy(source: &Source, folder: &Path, saved: bool, report: &Report, stop: &Stop) -> Result<()> {
+fn copy_layout(
+    source: &Source,
+    folder: &Path,
+    saved: bool,
+    report: &Report,
+    stop: &Stop,
+) -> Result<()> {
     let mut blobs = Vec::new();
     for name in source.blobs()? {
         let Some((size, reader)) = source.file(&name)? else { continue };
@@ -105,7 +113,7 @@ fn copy(source: &Source, folder: &Path, saved: bool, report: &Report, stop: &Sto
         .bytes("taking it in", blobs.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size)));
     for (name, _) in &blobs {
         let Some((_, mut reader)) = source.file(name)? else { continue };
-        let found = save(&mut reader, &folder.join(name), &bar, stop)
+        let found = save_blob(&mut reader, &folder.join(name), &bar, stop)
             .map_err(|error| error.of(source, name))?;
         if name.strip_prefix(BLOBS).map(|hex| &hex[1..]) != Some(found.hex()) {
             return Err(source.broken(format!("the bytes of {name} have the digest {found}")));
@@ -113,7 +121,7 @@ fn copy(source: &Source, folder: &Path, saved: bool, report: &Report, stop: &Sto
     }
     bar.finish();
     let index = source.json("index.json")?.unwrap_or_default();
-    let index = if saved { docker::only_whole(source, &index)?.unwrap_or(index) } else { index };
+    let index = if saved { docker::keep_whole(source, &index)?.unwrap_or(index) } else { index };
     let header = source.json("oci-layout")?.unwrap_or_default();
     for (name, bytes) in [("index.json", index), ("oci-layout", header)] {
         let path = folder.join(name);
@@ -123,7 +131,7 @@ fn copy(source: &Source, folder: &Path, saved: bool, report: &Report, stop: &Sto
 }
 
 /// An error of a layout that nobody has seen, in words of the file that it came from.
-fn named(error: Error, folder: &Path, from: &Path) -> Error {
+fn rename_error(error: Error, folder: &Path, from: &Path) -> Error {
     let name =
         |text: String| text.replace(&folder.display().to_string(), &from.display().to_string());
     let place = error.place.clone().map(|mut place| {
@@ -165,17 +173,19 @@ impl Source {
     /// Bad input when it is neither, or a tar that cannot be trusted.
     pub fn open(from: &Path) -> Result<Source> {
         let meta = std::fs::metadata(from).map_err(|error| {
-            Error::input(format!("there is no {}", from.display())).why(error).fix(
-                "name what `docker save` wrote, an OCI archive, or the folder of an OCI layout: --from FILE-OR-FOLDER",
+            Error::input(format!("cannot read {}", from.display())).why(error).fix(
+                "name what `docker save` wrote, an OCI archive, or the folder of an OCI layout: \
+                 --from FILE-OR-FOLDER",
             )
         })?;
         match meta.is_dir() {
             true => Ok(Source::Folder(from.to_path_buf())),
             false if meta.is_file() => Archive::open(from).map(Source::Archive),
-            false => {
-                Err(Error::input(format!("{} is neither a file nor a folder", from.display()))
-                    .fix("write what it gives into a file first, and name that one"))
-            }
+            false => Err(Error::input(format!(
+                "cannot read {}: it is neither a file nor a folder",
+                from.display()
+            ))
+            .fix("write what it gives into a file first, and name that one")),
         }
     }
 
@@ -260,7 +270,7 @@ impl Source {
         match self {
             Source::Archive(archive) => archive.broken(why),
             Source::Folder(folder) => {
-                Error::input(format!("{} is no image that can be read", folder.display()))
+                Error::input(format!("cannot read an image from {}", folder.display()))
                     .why(why)
                     .fix(archive::AGAIN)
             }
@@ -284,7 +294,7 @@ impl Failure {
 }
 
 /// Writes all of `reader` to a new file, and gives the digest of what was written.
-fn save(reader: &mut impl Read, to: &Path, bar: &Bar, stop: &Stop) -> Result<Digest, Failure> {
+fn save_blob(reader: &mut impl Read, to: &Path, bar: &Bar, stop: &Stop) -> Result<Digest, Failure> {
     use std::io::Write;
     let write = |error| Failure::Write(to.to_path_buf(), error);
     let mut file = File::create_new(to).map_err(write)?;

@@ -70,7 +70,12 @@ pub async fn run<T: Send + 'static>(
         let _ = result.send(work(&stop));
         drop(running);
     });
-    finished.await.unwrap_or_else(|_| Err(Error::unexpected("a thread ended without a result")))
+    finished.await.unwrap_or_else(|_| {
+        Err(Error::unexpected(
+            "cannot end the work: its thread ended \
+        without a result",
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// What one instruction did to the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct HistoryStep {
     /// The instruction, as whoever built wrote it down; empty when nobody did.
     pub created_by: String,
     /// Whether it made no layer.
@@ -17,7 +17,7 @@ pub struct Step {
 ///
 /// # Errors
 /// When it is no configuration.
-pub fn read(config: &[u8]) -> serde_json::Result<Vec<Step>> {
+pub fn read_history(config: &[u8]) -> serde_json::Result<Vec<HistoryStep>> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Config {
@@ -29,7 +29,7 @@ pub fn read(config: &[u8]) -> serde_json::Result<Vec<Step>> {
         created_by: Option<String>,
         empty_layer: Option<bool>,
     }
-    let step = |Written { created_by, empty_layer }| Step {
+    let step = |Written { created_by, empty_layer }| HistoryStep {
         created_by: created_by.unwrap_or_default(),
         empty_layer: empty_layer.unwrap_or_default(),
     };
@@ -39,7 +39,7 @@ pub fn read(config: &[u8]) -> serde_json::Result<Vec<Step>> {
 
 /// Which step made each of the layers, the lowest first. None, when the steps tell of more or fewer
 /// layers than there are: then they tell nothing of any.
-pub fn of_layers(steps: &[Step], layers: usize) -> Vec<usize> {
+pub fn match_layers(steps: &[HistoryStep], layers: usize) -> Vec<usize> {
     let made: Vec<usize> = (0..steps.len()).filter(|at| !steps[*at].empty_layer).collect();
     if made.len() == layers { made } else { Vec::new() }
 }
@@ -51,17 +51,17 @@ mod tests {
     #[test]
     fn each_layer_has_its_step_or_none_has() {
         let text = br#"{"history": [{"created_by": "COPY . ."}, {"created_by": "ENV A=1", "empty_layer": true}, {"created_by": null}]}"#;
-        let steps = read(text).expect("a configuration");
+        let steps = read_history(text).expect("a configuration");
         let created_by: Vec<&str> = steps.iter().map(|step| step.created_by.as_str()).collect();
         assert_eq!(created_by, ["COPY . .", "ENV A=1", ""]);
         for (layers, expected) in [(2, &[0, 2][..]), (1, &[]), (3, &[]), (0, &[])] {
-            assert_eq!(of_layers(&steps, layers), expected, "{layers}");
+            assert_eq!(match_layers(&steps, layers), expected, "{layers}");
         }
         for nothing in ["{}", r#"{"history": null}"#] {
-            assert_eq!(read(nothing.as_bytes()).expect("a configuration"), []);
+            assert_eq!(read_history(nothing.as_bytes()).expect("a configuration"), []);
         }
         for odd in ["", "7", r#"{"history": 7}"#] {
-            read(odd.as_bytes()).expect_err(odd);
+            read_history(odd.as_bytes()).expect_err(odd);
         }
     }
 }

@@ -64,6 +64,12 @@ impl Row {
         assert_ne!(server, self.server, "{}", self.what);
         Row { server, ..self }
     }
+    /// With code that answers, or not, before the server's own does.
+    fn instead(self, code: &str) -> Row {
+        let begins = "known = self.path in";
+        self.replacing(begins, &format!("{code}\n        {begins}"))
+            .saying("health: {startup: 6s}\n")
+    }
     /// With more lines in its Dockerfile, before the server is copied.
     fn with(self, lines: &str) -> Row {
         Row { dockerfile: format!("{HEAD}{lines}\n{TAIL}"), ..self }
@@ -183,9 +189,40 @@ fn listens_and_health() -> Vec<Row> {
             "fail",
             BOTH,
             "it answers 503",
-            "has to answer 2xx",
+            "with 2xx as soon as",
         ),
         Row::good("is well at its root").saying("health: {path: /}\n"),
+        Row::good("answers the hosts that it knows")
+            .instead(
+                "if self.headers.get('host', '').split(':')[0] not in ('localhost', '127.0.0.1'):\n            \
+                 self.send_error(400); return",
+            )
+            .breaks(
+                "health",
+                "fail",
+                BOTH,
+                "it refuses its own address as Host",
+                "ALLOWED_HOSTS",
+            ),
+        Row::good("sends everybody to HTTPS")
+            .instead(
+                "self.send_response(301); self.send_header('Location', 'https://x' + self.path)\n        \
+                 self.end_headers(); return",
+            )
+            .breaks("health", "fail", BOTH, "it redirects plain HTTP to HTTPS", "by plain HTTP"),
+        Row::good("asks who somebody is")
+            .instead("self.send_error(401); return")
+            .breaks("health", "fail", BOTH, "it wants to know who asks", "authentication"),
+        Row::good("listens for IPv6 only")
+            .before(
+                "import socket\nclass Six(http.server.ThreadingHTTPServer):\n    address_family = socket.AF_INET6\n    \
+                 def server_bind(self):\n        \
+                 self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)\n        \
+                 super().server_bind()\n",
+            )
+            .replacing("http.server.ThreadingHTTPServer(('0.0.0.0'", "Six(('::'")
+            .saying("health: {startup: 6s}\n")
+            .breaks("listens", "fail", BOTH, "[::]:8000 for IPv6 only", "IPV6_V6ONLY"),
     ]
 }
 

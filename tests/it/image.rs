@@ -5,6 +5,7 @@ mod beside;
 mod cache;
 mod classic;
 mod container;
+mod context;
 mod engine;
 mod settings;
 mod tools;
@@ -256,7 +257,7 @@ fn what_cannot_be_built_is_told_apart() {
             "FROM python:3.13-slim\nRUMM x\n",
             &[],
             2,
-            "Dockerfile:2:1: Dockerfile does not build",
+            "Dockerfile:2:1: cannot build Dockerfile",
             "correct",
         ),
         (
@@ -264,7 +265,7 @@ fn what_cannot_be_built_is_told_apart() {
             "FROM python:3.13-slim\nCOPY nope /\n",
             &[],
             2,
-            "Dockerfile:2:1: Dockerfile does not build",
+            "Dockerfile:2:1: cannot build Dockerfile",
             "build context",
         ),
         ("", "FROM localhost:1/nope:1\n", &[], 3, "a base image cannot be pulled", "registry"),
@@ -273,7 +274,7 @@ fn what_cannot_be_built_is_told_apart() {
             DOCKERFILE,
             &[],
             3,
-            "`id=npm,env=NPM_TOKEN` has no value",
+            "`id=npm,env=NPM_TOKEN`: it has no value",
             "export NPM_TOKEN=",
         ),
         ("", DOCKERFILE, elsewhere, 3, "no Docker engine", "DOCKER_HOST"),
@@ -311,15 +312,6 @@ fn the_layout_never_takes_the_place_of_sources() {
     let ended = build(&repository, &["--skip-contract", "--layout", "."]).ended(2);
     assert!(ended.stderr.contains("is no OCI layout"), "{ended}");
     assert!(repository.path().join("server.py").exists());
-}
-
-#[test]
-fn a_layout_that_the_next_build_would_copy_is_warned_of() {
-    let repository = service(&unique("ignore"), &server("", EVERYWHERE), "");
-    assert!(!build(&repository, &["--skip-contract"]).ended(0).stderr.contains(".dockerignore"));
-    repository.write(".dockerignore", ".git\n");
-    let ended = build(&repository, &["--skip-contract"]).ended(0);
-    assert!(ended.stderr.contains("add `target/` to .dockerignore"), "{ended}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const ABOUT: &str = "vnd.docker.reference.digest";
 ///
 /// # Errors
 /// Unexpected, when the layout is not as BuildKit writes them; refused when the disk is full.
-pub fn take_out(folder: &Path) -> Result<()> {
+pub fn move_attestations(folder: &Path) -> Result<()> {
     let read = |path: &Path| -> Result<Value> {
         let bytes = std::fs::read(path).cannot(|| format!("read {}", path.display()))?;
         serde_json::from_slice(&bytes).cannot(|| format!("read {}", path.display()))
@@ -55,7 +55,7 @@ pub fn take_out(folder: &Path) -> Result<()> {
     if manifests.is_empty() {
         return Ok(());
     }
-    let apart = apart(&written, &manifests)?;
+    let apart = take_apart(&written, &manifests)?;
     for text in &apart.documents {
         put(text)?;
     }
@@ -78,21 +78,26 @@ struct Apart {
 }
 
 /// Takes an index of BuildKit apart. `manifests`: those of its attestations, by their digests.
-fn apart(index: &Value, manifests: &BTreeMap<String, Value>) -> Result<Apart> {
+fn take_apart(index: &Value, manifests: &BTreeMap<String, Value>) -> Result<Apart> {
     let children = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
     let (attestations, images): (Vec<&Value>, Vec<&Value>) =
         children.iter().partition(|child| is_attestation(child));
     let mut documents = Vec::new();
     let mut entries = Vec::new();
     match images.as_slice() {
-        [] => return Err(Error::unexpected("buildx wrote attestations, and no image")),
+        [] => {
+            return Err(Error::unexpected(
+                "cannot read what buildx wrote: attestations, and no \
+                                            image",
+            ));
+        }
         // As it would be without attestations.
         [image] => entries.push((*image).clone()),
         _ => {
             let mut index = index.clone();
             index["manifests"] = images.iter().copied().cloned().collect();
             let text = serde_json::to_string_pretty(&index).cannot(|| "write an index".into())?;
-            entries.push(descriptor(INDEX, &text));
+            entries.push(describe_blob(INDEX, &text));
             documents.push(text);
         }
     }
@@ -102,7 +107,8 @@ fn apart(index: &Value, manifests: &BTreeMap<String, Value>) -> Result<Apart> {
         let subject = images.iter().find(|image| image["digest"] == *about);
         let subject = subject.ok_or_else(|| {
             Error::unexpected(format!(
-                "buildx wrote an attestation of {about}, which is not in the layout"
+                "cannot read what buildx wrote: an attestation of {about}, which is not in the \
+                 layout"
             ))
         })?;
         let subject = json!({
@@ -114,13 +120,13 @@ fn apart(index: &Value, manifests: &BTreeMap<String, Value>) -> Result<Apart> {
                 "schemaVersion": 2,
                 "mediaType": MANIFEST,
                 "artifactType": STATEMENT,
-                "config": descriptor(EMPTY, "{}"),
+                "config": describe_blob(EMPTY, "{}"),
                 "layers": [statement],
                 "subject": subject,
                 "annotations": { PREDICATE: statement["annotations"][PREDICATE] },
             })
             .to_string();
-            let mut entry = descriptor(MANIFEST, &text);
+            let mut entry = describe_blob(MANIFEST, &text);
             entry["artifactType"] = STATEMENT.into();
             entries.push(entry);
             documents.push(text);
@@ -129,7 +135,7 @@ fn apart(index: &Value, manifests: &BTreeMap<String, Value>) -> Result<Apart> {
     Ok(Apart { entries, documents })
 }
 
-fn descriptor(media_type: &str, text: &str) -> Value {
+fn describe_blob(media_type: &str, text: &str) -> Value {
     json!({ "mediaType": media_type, "digest": Digest::of(text.as_bytes()).as_str(), "size": text.len() })
 }
 
@@ -172,7 +178,7 @@ mod tests {
         let image = draft.manifest(&[b"one"], "amd64");
         let attestation = attestation(&draft, &image, &[SLSA, SPDX]);
         draft.root(&draft.index(&[image.clone(), attestation]));
-        take_out(draft.folder()).expect("taken out");
+        move_attestations(draft.folder()).expect("taken out");
         let layout = opened(&draft);
         assert_eq!(image["digest"], layout.root().digest.as_str());
         assert_eq!(layout.documents().len(), 1, "nothing but the image is in the image");
@@ -198,7 +204,7 @@ mod tests {
         let attestations: Vec<Value> =
             images.iter().map(|image| attestation(&draft, image, &[SLSA])).collect();
         draft.root(&draft.index(&[&images[..], &attestations[..]].concat()));
-        take_out(draft.folder()).expect("taken out");
+        move_attestations(draft.folder()).expect("taken out");
         let layout = opened(&draft);
         assert_eq!(layout.platforms(), ["linux/amd64", "linux/arm64"]);
         let subjects: Vec<&str> =
@@ -218,7 +224,7 @@ mod tests {
         for root in [&index, &images[0]] {
             draft.root(root);
             let before = std::fs::read(draft.folder().join("index.json")).expect("read");
-            take_out(draft.folder()).expect("nothing to do");
+            move_attestations(draft.folder()).expect("nothing to do");
             assert_eq!(std::fs::read(draft.folder().join("index.json")).expect("read"), before);
         }
     }
@@ -229,9 +235,9 @@ mod tests {
         let image = draft.manifest(&[b"one"], "amd64");
         let other = json!({ "digest": format!("sha256:{}", "0".repeat(64)) });
         draft.root(&draft.index(&[image, attestation(&draft, &other, &[SLSA])]));
-        let error = take_out(draft.folder()).expect_err("of something else");
+        let error = move_attestations(draft.folder()).expect_err("of something else");
         assert!(error.message.contains("which is not in the layout"), "{error}");
         draft.root(&draft.index(&[attestation(&draft, &other, &[SLSA])]));
-        take_out(draft.folder()).expect_err("no image");
+        move_attestations(draft.folder()).expect_err("no image");
     }
 }

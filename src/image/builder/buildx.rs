@@ -9,10 +9,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::plan::{self, Backend, Way};
 use super::progress::{Progress, Said};
-use super::{GHA, Request, tidy};
+use super::request::{BuildRequest, tidy};
 use crate::cli::Environ;
 use crate::error::{Cannot, Error, Place, Result};
 use crate::report::Report;
+use crate::spawn::{self, Tool};
 
 /// A line of buildx that is longer is cut: commands may write anything.
 const LINE: u64 = 1024 * 1024;
@@ -24,38 +25,15 @@ const POLL: Duration = Duration::from_millis(20);
 /// What buildx sees of our environment: what it needs to find the engine, proxies and certificates,
 /// the build secrets, and only for GitHub's cache the token for that. Never AWS credentials,
 /// GitHub's other tokens or the action's inputs.
-pub fn environment(
-    request: &Request,
+pub fn list_environment(
+    request: &BuildRequest,
     environ: &Environ,
     way: &Way,
     secrets: &[(String, String)],
 ) -> Vec<(String, String)> {
-    let names = [
-        "PATH",
-        "HOME",
-        "TMPDIR",
-        "XDG_CONFIG_HOME",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "all_proxy",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-    ];
     let (gha, ssh) = (way.cache == Some(Backend::Gha), !request.image.ssh.is_empty());
-    let needed = |name: &str| {
-        names.contains(&name)
-            || gha && GHA.contains(&name)
-            || ssh && name == "SSH_AUTH_SOCK"
-            || ["DOCKER_", "BUILDX_", "BUILDKIT_"].iter().any(|prefix| name.starts_with(prefix))
-    };
-    let passed =
-        environ.iter().filter(|(name, _)| needed(name) && !name.starts_with("BUILDX_GIT_"));
-    let passed = passed.map(|(name, value)| (name.to_string(), value.to_string()));
+    let tool = Tool::Buildx { github_cache: gha, agent: ssh };
+    let passed = spawn::select_environment(environ, tool).into_iter();
     // What it would ask git is told it by our labels; the action image has no git.
     let no_git = [("BUILDX_GIT_INFO".to_string(), "false".to_string())];
     // By the environment: arguments are seen by everybody on the machine.
@@ -82,9 +60,15 @@ fn find_buildx(environ: &Environ) -> Result<PathBuf> {
     let programs = std::env::split_paths(path)
         .flat_map(|folder| [folder.join("docker-buildx"), folder.join("buildx")]);
     plugins.chain(programs).find(|file| file.is_file()).ok_or_else(|| {
-        Error::refused("there is no buildx")
-            .why("images are built by Docker's own docker-buildx; it is in no folder of Docker's plugins, and not in PATH")
-            .fix("install it: `sudo apt-get install docker-buildx-plugin` (Debian's own package is docker-buildx), or Docker Desktop")
+        Error::refused("cannot build: there is no buildx")
+            .why(
+                "images are built by Docker's own docker-buildx; it is in no folder of Docker's \
+                  plugins, and not in PATH",
+            )
+            .fix(
+                "install it: `sudo apt-get install docker-buildx-plugin` (Debian's own package is \
+                  docker-buildx), or Docker Desktop",
+            )
     })
 }
 
@@ -118,16 +102,11 @@ pub struct Remover {
 impl Remover {
     /// Removes a builder with its container and its volume; whether that went well, and within a
     /// minute. `state` is what buildx knows it by.
-    #[expect(clippy::disallowed_methods, reason = "buildx starts the builder, so it ends it")]
     pub fn remove(&self, state: &Path, name: &str) -> bool {
-        let mut command = std::process::Command::new(&self.program);
+        let mut command = spawn::prepare_blocking_command(&self.program, &self.environment);
         command
             .args(["rm", name])
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
             .env("BUILDX_CONFIG", state)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         // Ctrl-C on a terminal is for us: interrupted, buildx forgets the builder and leaves it.
@@ -178,7 +157,7 @@ impl<'a> Buildx<'a> {
     pub async fn run(
         &self,
         arguments: &[String],
-        request: &Request,
+        request: &BuildRequest,
     ) -> Result<(Progress, ExitStatus)> {
         self.listen(&mut self.begin(arguments, request)?, "docker buildx build", request).await
     }
@@ -187,28 +166,23 @@ impl<'a> Buildx<'a> {
     ///
     /// # Errors
     /// Refused, when it cannot be run.
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
-    pub fn begin(&self, arguments: &[String], request: &Request) -> Result<Running> {
+    pub fn begin(&self, arguments: &[String], request: &BuildRequest) -> Result<Running> {
         let buildx = &self.program;
         self.report.trace(format!("{} {}", buildx.display(), arguments.join(" ")));
-        let mut child = tokio::process::Command::new(buildx)
+        let mut child = spawn::prepare_command(buildx, &self.environment)
             .args(arguments)
             .current_dir(&request.folder)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .process_group(0)
             .spawn()
             .map_err(|error| {
-                Error::refused(format!("{} cannot be run", buildx.display()))
+                Error::refused(format!("cannot run {}", buildx.display()))
                     .why(error)
                     .fix("install it again")
             })?;
         let stderr =
-            child.stderr.take().ok_or_else(|| Error::unexpected("buildx has no stderr"))?;
+            child.stderr.take().ok_or_else(|| Error::unexpected("cannot read what buildx says"))?;
         Ok(Running { child, stderr: BufReader::new(stderr) })
     }
 
@@ -220,10 +194,10 @@ impl<'a> Buildx<'a> {
         &self,
         running: &mut Running,
         activity: &'static str,
-        request: &Request,
+        request: &BuildRequest,
     ) -> Result<(Progress, ExitStatus)> {
         let report = self.report;
-        let dockerfile = tidy(&request.folder.join(plan::dockerfile(request)));
+        let dockerfile = tidy(&request.folder.join(plan::locate_dockerfile(request)));
         let mut progress = Progress::default();
         let activity = report.activity(activity);
         loop {
@@ -297,8 +271,8 @@ mod tests {
             "NPM_TOKEN",
         ];
         let environ = Environ::new(all.map(|name| (name.to_string(), "x".to_string())));
-        let seen = |request: &Request, way: &Way| {
-            let seen = environment(
+        let seen = |request: &BuildRequest, way: &Way| {
+            let seen = list_environment(
                 request,
                 &environ,
                 way,

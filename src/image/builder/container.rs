@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::buildx::{Buildx, Remover, Running};
-use super::{Request, diagnosis, plan};
+use super::request::BuildRequest;
+use super::{diagnosis, plan};
 use crate::cli::Environ;
 use crate::docker::unique;
 use crate::image::destination::{BUILDX, Destination, INSTANCES, KEPT, builders};
@@ -54,12 +55,12 @@ impl<'a> Container<'a> {
         buildx: &Buildx<'a>,
         image: &str,
         state: &Path,
-        request: &Request,
+        request: &BuildRequest,
         environ: &Environ,
         report: &Report,
     ) -> Result<Container<'a>, String> {
         let name = unique("cicd").map_err(|error| error.to_string())?;
-        let settings = settings(environ).filter(|file| file.is_file());
+        let settings = find_settings(environ).filter(|file| file.is_file());
         let mut container = Container {
             buildx: buildx.with_state(state),
             name,
@@ -68,7 +69,8 @@ impl<'a> Container<'a> {
             ending: None,
             has_ended: false,
         };
-        let arguments = plan::create(&container.name, image, settings.as_deref(), environ);
+        let arguments =
+            plan::create_arguments(&container.name, image, settings.as_deref(), environ);
         report.detail(format!(
             "this engine keeps images in its older store: builds in a container of {image}"
         ));
@@ -85,7 +87,7 @@ impl<'a> Container<'a> {
         match status.success() {
             true => Ok(container),
             false => {
-                let why = diagnosis::last_error(&progress)
+                let why = diagnosis::find_last_error(&progress)
                     .map_or_else(|| format!("buildx ended with {status}"), str::to_string);
                 Err(format!("no builder of {image} starts: {why}"))
             }
@@ -109,7 +111,8 @@ impl Container<'_> {
         self.has_ended = ended.is_ok();
         if ended != Ok(true) {
             report.warn(format!(
-                "the builder {} could not be removed: the next build with this --layout tries again",
+                "the builder {} could not be removed: the next build with this --layout tries \
+                 again",
                 self.name
             ));
         }
@@ -134,7 +137,7 @@ impl Container<'_> {
                     waited += POLL;
                 }
             }
-            let _ = done.send(remove(&remover, &state, &name));
+            let _ = done.send(remove_builder(&remover, &state, &name));
         });
     }
 }
@@ -150,7 +153,7 @@ impl Drop for Container<'_> {
 }
 
 /// Removes a builder; whether it is gone. One that is not stays known.
-fn remove(remover: &Remover, state: &Path, name: &str) -> bool {
+fn remove_builder(remover: &Remover, state: &Path, name: &str) -> bool {
     let (instance, kept) = (state.join(INSTANCES).join(name), state.join(KEPT).join(name));
     let _ = match instance.is_file() {
         true => {
@@ -167,13 +170,13 @@ fn remove(remover: &Remover, state: &Path, name: &str) -> bool {
 
 /// Ends what earlier runs left beside the layout that were killed, with their builders. One that
 /// cannot be ended is left to the next run.
-pub async fn sweep(destination: &Destination, buildx: &Buildx<'_>, report: &Report) {
+pub async fn remove_leftovers(destination: &Destination, buildx: &Buildx<'_>, report: &Report) {
     let (destination, remover) = (destination.clone(), buildx.remover());
     let (done, mut swept) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         destination.sweep(|left| {
             let state = left.part(BUILDX);
-            builders(&state).iter().all(|name| remove(&remover, &state, name))
+            builders(&state).iter().all(|name| remove_builder(&remover, &state, name))
         });
         let _ = done.send(());
     });
@@ -185,7 +188,7 @@ pub async fn sweep(destination: &Destination, buildx: &Buildx<'_>, report: &Repo
 
 /// What the user says of builders in containers: mirrors, certificates. buildx reads it by itself
 /// only from its usual state.
-fn settings(environ: &Environ) -> Option<PathBuf> {
+fn find_settings(environ: &Environ) -> Option<PathBuf> {
     let folder = environ.get("BUILDX_CONFIG").map(PathBuf::from).or_else(|| {
         let docker = environ.get("DOCKER_CONFIG").map(PathBuf::from);
         Some(

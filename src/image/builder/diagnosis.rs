@@ -11,8 +11,11 @@ use crate::error::{Cause, Error, Kind, Place};
 const NO_LAYOUT: &str = "is not supported for the docker driver";
 
 /// What can do all of it.
-pub const OTHER_BUILDER: &str = "name an image of BuildKit that this engine can pull, `--builder-image HOST/NAME@sha256:…`; or switch on the \
-     containerd image store, in /etc/docker/daemon.json {\"features\": {\"containerd-snapshotter\": true}}, then \
+pub const OTHER_BUILDER: &str = "name an image of BuildKit that this engine can pull, \
+                                 `--builder-image HOST/NAME@sha256:…`; or switch on the \
+     containerd image store, in /etc/docker/daemon.json {\"features\": \
+                                                           {\"containerd-snapshotter\": true}}, \
+                                                           then \
      `sudo systemctl restart docker`: it is the default of a fresh Docker Engine 29";
 
 /// The API of Docker Engine 20.10: earlier ones build without BuildKit, and buildx would start
@@ -21,19 +24,20 @@ const OLDEST_API: (u32, u32) = (1, 41);
 
 /// The refusal of an engine that is too old to build. What has a version that nobody can read is
 /// not judged.
-pub fn too_old(found: &Version) -> Option<Error> {
+pub fn refuse_old_engine(found: &Version) -> Option<Error> {
     let (major, minor) = found.api.split_once('.')?;
     ((major.parse().ok()?, minor.parse().ok()?) < OLDEST_API).then(|| {
-        old_engine(format!(
+        describe_old_engine(format!(
             "this is Docker Engine {} with API {}; it takes 20.10 with API 1.41",
             found.engine, found.api
         ))
     })
 }
 
-fn old_engine(why: impl std::fmt::Display) -> Error {
-    Error::refused("this Docker engine is too old").why(why).fix(
-        "install a current one: https://docs.docker.com/engine/install; in GitHub Actions: `runs-on: ubuntu-24.04`",
+fn describe_old_engine(why: impl std::fmt::Display) -> Error {
+    Error::refused("cannot build: this Docker engine is too old").why(why).fix(
+        "install a current one: https://docs.docker.com/engine/install; in GitHub Actions: \
+         `runs-on: ubuntu-24.04`",
     )
 }
 
@@ -52,17 +56,17 @@ const NOT_PULLED: [&str; 5] = [
 ];
 
 /// Whether an image that the build needs could not be pulled.
-pub fn not_pulled(progress: &Progress) -> bool {
-    last_error(progress).is_some_and(|line| NOT_PULLED.iter().any(|text| line.contains(text)))
+pub fn is_not_pulled(progress: &Progress) -> bool {
+    find_last_error(progress).is_some_and(|line| NOT_PULLED.iter().any(|text| line.contains(text)))
 }
 
 /// The last thing that went wrong, in buildx's words.
-pub fn last_error(progress: &Progress) -> Option<&str> {
+pub fn find_last_error(progress: &Progress) -> Option<&str> {
     progress.text.iter().rev().find_map(|line| line.strip_prefix("ERROR: "))
 }
 
 /// Whether some disk was full.
-pub fn disk_full(progress: &Progress) -> bool {
+pub fn is_disk_full(progress: &Progress) -> bool {
     progress
         .text
         .iter()
@@ -71,7 +75,7 @@ pub fn disk_full(progress: &Progress) -> bool {
 
 /// Why a cache could not even be looked at, when the build failed for that: BuildKit lets no other
 /// failure of a cache stop it.
-pub fn cache_refused(progress: &Progress) -> Option<&str> {
+pub fn find_cache_refusal(progress: &Progress) -> Option<&str> {
     let line = progress.text.iter().rev().find(|line| line.starts_with("ERROR:"))?;
     let of_cache = ["cache exporter", "cache importer"].iter().any(|what| line.contains(what));
     (of_cache && line.contains("failed to configure"))
@@ -80,7 +84,12 @@ pub fn cache_refused(progress: &Progress) -> Option<&str> {
 
 /// The error for a build that failed. `dockerfile` is its path as people know it, `exit` how buildx
 /// ended.
-pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, exit: &str) -> Error {
+pub fn explain_failure(
+    progress: &Progress,
+    dockerfile: &Path,
+    target: Option<&str>,
+    exit: &str,
+) -> Error {
     let last = progress.text.iter().rposition(|line| line.starts_with("ERROR:"));
     // What follows the last ERROR: are its further lines.
     let said = last.map(|last| progress.text[last..].join("\n")).unwrap_or_default();
@@ -89,7 +98,7 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
         .trim_start_matches("failed to build: ")
         .trim_start_matches("failed to solve: ");
     let has = |texts: &[&str]| texts.iter().any(|text| why.contains(text));
-    let line = place(&progress.text, dockerfile);
+    let line = find_line(&progress.text, dockerfile);
     let with_place = |error: Error| match line {
         Some(line) => error.at(Place { file: dockerfile.to_path_buf(), line, column: 1 }),
         None => error,
@@ -100,48 +109,58 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
         "failed to connect to the docker API",
         "permission denied while trying to connect",
     ]) {
-        return Error::refused("no Docker engine builds here").why(why).fix(
-            "start Docker (`sudo systemctl start docker`, or Docker Desktop), or name its socket in DOCKER_HOST; in GitHub \
+        return Error::refused("cannot build: no Docker engine answers").why(why).fix(
+            "start Docker (`sudo systemctl start docker`, or Docker Desktop), or name its socket \
+             in DOCKER_HOST; in GitHub \
              Actions use a Linux runner: `runs-on: ubuntu-24.04`",
         );
     }
     if has(&[NO_LAYOUT]) {
         return Error::refused(
-            "this Docker engine keeps images in its older store, which cannot do that",
+            "cannot build: this Docker engine keeps images in its older store, which cannot do \
+             that",
         )
         .why(why)
         .fix(OTHER_BUILDER);
     }
     if has(&["is too new. Maximum supported API version"]) {
-        return old_engine(why);
+        return describe_old_engine(why);
     }
     if has(&["unknown flag", "unknown output type"]) {
-        return Error::refused("this buildx is too old")
+        return Error::refused("cannot build: this buildx is too old")
             .why(why)
             .fix("update the package docker-buildx-plugin to 0.13 or later");
     }
     if has(&["failed to read dockerfile"]) {
-        return Error::input(format!("there is no {}", dockerfile.display())).why(why).fix(
-            "add it, or say where it is: `image: {context: ., dockerfile: Dockerfile}` in service.yaml, relative to the context",
-        );
+        return Error::input(format!("cannot build: there is no {}", dockerfile.display()))
+            .why(why)
+            .fix(
+                "add it, or say where it is: `image: {context: ., dockerfile: Dockerfile}` in \
+             service.yaml, relative to the context",
+            );
     }
     if let Some(target) = target
         && has(&["target stage"])
     {
-        return Error::input(format!("{} has no stage `{target}`", dockerfile.display()))
-            .why(why)
-            .fix(format!(
-                "name a stage: `FROM … AS {target}`, or change `image.target` in service.yaml"
-            ));
+        return Error::input(format!(
+            "cannot build: {} has no stage `{target}`",
+            dockerfile.display()
+        ))
+        .why(why)
+        .fix(format!(
+            "name a stage: `FROM … AS {target}`, or change `image.target` in service.yaml"
+        ));
     }
     if has(&["no space left on device"]) {
-        return Error::refused("the disk of the Docker engine is full")
+        return Error::refused("cannot build: the disk of the Docker engine is full")
             .why(why)
-            .fix("docker system prune");
+            .fix("make room: `docker system prune`");
     }
     if has(&["exec format error"]) {
-        return with_place(Error::refused("this machine cannot run programs of one of image.platforms").why(why).fix(
-            "build on a runner of that platform, or let it emulate: docker run --privileged --rm tonistiigi/binfmt --install all",
+        return with_place(Error::refused("cannot build: this machine runs no programs of one of \
+                                          image.platforms").why(why).fix(
+            "build on a runner of that platform, or let it emulate: docker run --privileged --rm \
+             tonistiigi/binfmt --install all",
         ));
     }
     if has(&NOT_PULLED) {
@@ -152,25 +171,29 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
             "403 Forbidden",
             "not found",
         ]) {
-            "see that the name and tag in FROM are right, and log in to its registry first: `docker login HOST`"
+            "see that the name and tag in FROM are right, and log in to its registry first: \
+             `docker login HOST`"
         } else if has(&["toomanyrequests", "429"]) {
-            "log in (`docker login`), or take the image from a mirror: public.ecr.aws/docker/library/…"
+            "log in (`docker login`), or take the image from a mirror: \
+             public.ecr.aws/docker/library/…"
         } else {
             "see that this machine reaches the registry, then run it again"
         };
-        return with_place(Error::refused("a base image cannot be pulled").why(why).fix(fix));
+        return with_place(
+            Error::refused("cannot build: a base image cannot be pulled").why(why).fix(fix),
+        );
     }
 
     let Some(failed) = &progress.failed else {
         if line.is_some() || said.contains("failed to solve") || said.contains("failed to build") {
-            let error = Error::input(format!("{} does not build", dockerfile.display())).why(why);
+            let error = Error::input(format!("cannot build {}", dockerfile.display())).why(why);
             return with_place(
                 error.fix("correct what it names; `docker buildx build` says the same"),
             );
         }
         let tail = progress.text.join("\n");
         let why = if tail.is_empty() { exit.to_string() } else { format!("{exit}\n{tail}") };
-        return Error::new(Kind::Unexpected, "buildx failed").why(why);
+        return Error::new(Kind::Unexpected, "cannot build: buildx failed").why(why);
     };
     let exit_code =
         failed.error.rsplit_once("exit code: ").and_then(|(_, code)| code.trim().parse().ok());
@@ -187,13 +210,13 @@ pub fn diagnose(progress: &Progress, dockerfile: &Path, target: Option<&str>, ex
         log_tail: failed.log_tail.clone(),
         fix: None,
     };
-    let error = Error::input(format!("{} does not build: {}", dockerfile.display(), failed.step))
+    let error = Error::input(format!("cannot build {}: {}", dockerfile.display(), failed.step))
         .causes(vec![cause]);
     with_place(error.fix(fix))
 }
 
 /// The line that buildx names: `Dockerfile:12`, alone on a line.
-fn place(text: &[String], dockerfile: &Path) -> Option<u64> {
+fn find_line(text: &[String], dockerfile: &Path) -> Option<u64> {
     let name = dockerfile.file_name()?.to_str()?;
     text.iter().find_map(|line| {
         let (file, number) = line.trim().rsplit_once(':')?;
@@ -210,62 +233,78 @@ mod tests {
         for line in lines {
             progress.line(line);
         }
-        diagnose(&progress, Path::new("service/Dockerfile"), Some("runtime"), "exit status: 1")
+        explain_failure(
+            &progress,
+            Path::new("service/Dockerfile"),
+            Some("runtime"),
+            "exit status: 1",
+        )
     }
 
     #[test]
     fn what_buildx_says_is_told_apart() {
         let cases: &[(&str, u8, &str, &str)] = &[
             (
-                "ERROR: Cannot connect to the Docker daemon at unix:///nope. Is the docker daemon running?",
+                "ERROR: Cannot connect to the Docker daemon at unix:///nope. Is the docker daemon \
+                 running?",
                 3,
                 "no Docker engine",
                 "systemctl start docker",
             ),
             (
-                "ERROR: failed to build: OCI exporter is not supported for the docker driver.\nSwitch to a different driver",
+                "ERROR: failed to build: OCI exporter is not supported for the docker \
+                 driver.\nSwitch to a different driver",
                 3,
                 "older store",
                 "containerd-snapshotter",
             ),
             (
-                "ERROR: failed to build: failed to solve: failed to read dockerfile: open Dockerfile: no such file or directory",
+                "ERROR: failed to build: failed to solve: failed to read dockerfile: open \
+                 Dockerfile: no such file or directory",
                 2,
                 "there is no service/Dockerfile",
                 "dockerfile: Dockerfile",
             ),
             (
-                "ERROR: failed to build: failed to solve: target stage \"runtime\" could not be found",
+                "ERROR: failed to build: failed to solve: target stage \"runtime\" could not be \
+                 found",
                 2,
                 "no stage `runtime`",
                 "FROM … AS runtime",
             ),
             (
-                "ERROR: failed to build: failed to solve: x.invalid/y:1: failed to resolve source metadata for x.invalid/y:1: failed to do request: Head \"https://x.invalid/v2/\": dial tcp: lookup x.invalid: no such host",
+                "ERROR: failed to build: failed to solve: x.invalid/y:1: failed to resolve source \
+                 metadata for x.invalid/y:1: failed to do request: Head \"https://x.invalid/v2/\": \
+                 dial tcp: lookup x.invalid: no such host",
                 3,
                 "base image",
                 "reaches the registry",
             ),
             (
-                "ERROR: failed to build: failed to solve: nope: failed to resolve source metadata for docker.io/library/nope:latest: pull access denied, repository does not exist or may require authorization",
+                "ERROR: failed to build: failed to solve: nope: failed to resolve source metadata \
+                 for docker.io/library/nope:latest: pull access denied, repository does not exist \
+                 or may require authorization",
                 3,
                 "base image",
                 "docker login",
             ),
             (
-                "ERROR: failed to build: failed to solve: python:3: failed to resolve source metadata: toomanyrequests: You have reached your pull rate limit",
+                "ERROR: failed to build: failed to solve: python:3: failed to resolve source \
+                 metadata: toomanyrequests: You have reached your pull rate limit",
                 3,
                 "base image",
                 "mirror",
             ),
             (
-                "ERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUMM (did you mean RUN?)",
+                "ERROR: failed to build: failed to solve: dockerfile parse error on line 2: \
+                 unknown instruction: RUMM (did you mean RUN?)",
                 2,
-                "does not build",
+                "cannot build service/Dockerfile",
                 "correct",
             ),
             (
-                "ERROR: failed to build: Error response from daemon: client version 1.52 is too new. Maximum supported API version is 1.43",
+                "ERROR: failed to build: Error response from daemon: client version 1.52 is too \
+                 new. Maximum supported API version is 1.43",
                 3,
                 "engine is too old",
                 "install a current one",
@@ -280,7 +319,7 @@ mod tests {
             (
                 "ERROR: failed to build: failed to solve: secret npm: not found",
                 2,
-                "does not build",
+                "cannot build service/Dockerfile",
                 "correct",
             ),
             ("", 1, "buildx failed", ""),
@@ -307,7 +346,7 @@ mod tests {
         ];
         for (api, old) in cases {
             let found = Version { engine: "19.03.15".into(), api: api.into() };
-            let error = too_old(&found);
+            let error = refuse_old_engine(&found);
             assert_eq!(error.is_some(), old, "{api}");
             assert!(error.is_none_or(
                 |error| error.kind.exit_code() == 3 && error.to_string().contains("19.03.15")
@@ -325,14 +364,18 @@ mod tests {
             "--------------------",
             "   5 | >>> RUN false",
             "--------------------",
-            "ERROR: failed to build: failed to solve: process \"/bin/sh -c false\" did not complete successfully: exit code: 7",
+            "ERROR: failed to build: failed to solve: process \"/bin/sh -c false\" did not \
+             complete successfully: exit code: 7",
         ]);
         assert_eq!(error.kind, Kind::Input);
         assert_eq!(
             error.place.as_ref().map(Place::to_string).as_deref(),
             Some("service/Dockerfile:5:1")
         );
-        assert!(error.message.ends_with("does not build: [2/2] RUN false"), "{error}");
+        assert!(
+            error.message.ends_with("cannot build service/Dockerfile: [2/2] RUN false"),
+            "{error}"
+        );
         assert_eq!(error.causes[0].exit_code, Some(7));
         assert_eq!(error.causes[0].log_tail, ["one", "two"]);
     }
@@ -342,7 +385,7 @@ mod tests {
         let refused = |text: &str| {
             let mut progress = Progress::default();
             text.lines().for_each(|line| drop(progress.line(line)));
-            cache_refused(&progress).map(str::to_string)
+            find_cache_refusal(&progress).map(str::to_string)
         };
         let why = "failed to configure gha cache exporter: invalid token without expiration time";
         assert_eq!(

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Request;
+use super::request::BuildRequest;
 use crate::cli::Environ;
 use crate::config::service::{Image, Provenance, Pull};
 use crate::config::values::Cache;
@@ -20,8 +20,8 @@ const ANNOTATION: &str = "org.opencontainers.image";
 ///
 /// # Errors
 /// Bad input when the commit has no time that can be written.
-pub fn plan(request: &Request, way: &Way) -> Result<Vec<String>> {
-    arguments(request, &request.layout, way)
+pub fn plan(request: &BuildRequest, way: &Way) -> Result<Vec<String>> {
+    list_arguments(request, &Sources::as_written(request), &request.layout, way)
 }
 
 /// How this build is done, from what the engine and the environment are.
@@ -55,7 +55,7 @@ pub enum Backend {
 }
 
 /// Which cache is used. `has_gha`: GitHub's runner said where its cache is, and gave a token.
-pub fn backend(cache: &Cache, has_gha: bool) -> Option<Backend> {
+pub fn choose_backend(cache: &Cache, has_gha: bool) -> Option<Backend> {
     match cache {
         Cache::Auto | Cache::Gha if has_gha => Some(Backend::Gha),
         Cache::Auto | Cache::Gha | Cache::Off => None,
@@ -66,10 +66,48 @@ pub fn backend(cache: &Cache, has_gha: bool) -> Option<Backend> {
     }
 }
 
-/// [`plan`], writing to `output`.
-pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<String>> {
-    let Request { image, head, .. } = request;
-    let labels = annotations(request)?;
+/// Where buildx finds what it builds, relative to the folder of service.yaml or absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    pub context: PathBuf,
+    pub dockerfile: PathBuf,
+    /// Folders of `image.contexts`, by their names there.
+    pub contexts: BTreeMap<String, PathBuf>,
+}
+
+impl Sources {
+    /// Returns the sources as service.yaml names them.
+    pub fn as_written(request: &BuildRequest) -> Sources {
+        Sources {
+            context: anchor_path(&request.image.context),
+            dockerfile: locate_dockerfile(request),
+            contexts: local_contexts(request)
+                .map(|(name, path)| (name.to_string(), anchor_path(path)))
+                .collect(),
+        }
+    }
+}
+
+/// Lists the named contexts that are folders.
+pub fn local_contexts(request: &BuildRequest) -> impl Iterator<Item = (&str, &Path)> {
+    let contexts = request.image.contexts.iter();
+    contexts
+        .filter(|(_, context)| !context.as_str().contains("://"))
+        .map(|(name, context)| (name.as_str(), Path::new(context.as_str())))
+}
+
+/// Lists the arguments of [`plan`] for these sources, writing to `output`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn list_arguments(
+    request: &BuildRequest,
+    sources: &Sources,
+    output: &Path,
+    way: &Way,
+) -> Result<Vec<String>> {
+    let BuildRequest { image, head, .. } = request;
+    let labels = list_annotations(request)?;
     let mut arguments = vec!["build".to_string(), "--progress".into(), "rawjson".into()];
     let mut add = |flag: &str, value: String| arguments.extend([flag.to_string(), value]);
     if let Some(builder) = &way.builder {
@@ -85,10 +123,10 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
                 "--output",
                 format!(
                     "type=oci,tar=false,rewrite-timestamp=true,name={name},{}",
-                    field("dest", output)
+                    csv_field("dest", output)
                 ),
             );
-            add("--provenance", provenance(image.provenance).into());
+            add("--provenance", provenance_value(image.provenance).into());
             match &image.sbom {
                 Some(generator) => add("--attest", format!("type=sbom,generator={generator}")),
                 None => add("--sbom", "false".into()),
@@ -96,7 +134,7 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
         }
         Some(Engine { tag, identifier }) => {
             add("--output", format!("type=docker,name={tag}"));
-            add("--iidfile", text(identifier));
+            add("--iidfile", path_text(identifier));
             add("--provenance", "false".into());
             add("--sbom", "false".into());
         }
@@ -130,11 +168,9 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
         add("--ssh", ssh.clone());
     }
     for (name, context) in &image.contexts {
-        let context = context.as_str();
-        let context = if context.contains("://") {
-            context.to_string()
-        } else {
-            text(&here(Path::new(context)))
+        let context = match sources.contexts.get(name.as_str()) {
+            Some(folder) => path_text(folder),
+            None => context.as_str().to_string(),
         };
         add("--build-context", format!("{name}={context}"));
     }
@@ -142,7 +178,7 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
         add("--add-host", format!("{host}={address}"));
     }
     if let Some(backend) = &way.cache {
-        let (from, to) = cache(backend, &request.name);
+        let (from, to) = cache_values(backend, &request.name);
         add("--cache-from", from);
         add("--cache-to", to);
     }
@@ -152,14 +188,23 @@ pub fn arguments(request: &Request, output: &Path, way: &Way) -> Result<Vec<Stri
     if request.no_cache {
         arguments.push("--no-cache".into());
     }
-    arguments.extend(["--file".into(), text(&dockerfile(request)), text(&here(&image.context))]);
+    arguments.extend([
+        "--file".into(),
+        path_text(&sources.dockerfile),
+        path_text(&sources.context),
+    ]);
     Ok(arguments)
 }
 
 /// The arguments that start a builder in a container. `settings` is a file for its daemon.
 ///
 /// <https://docs.docker.com/reference/cli/docker/buildx/create/>
-pub fn create(name: &str, image: &str, settings: Option<&Path>, environ: &Environ) -> Vec<String> {
+pub fn create_arguments(
+    name: &str,
+    image: &str,
+    settings: Option<&Path>,
+    environ: &Environ,
+) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["create", "--bootstrap", "--name", name, "--driver", "docker-container"]
             .map(str::to_string)
@@ -170,18 +215,18 @@ pub fn create(name: &str, image: &str, settings: Option<&Path>, environ: &Enviro
     {
         // Arguments are seen by everybody on the machine: none with a password.
         if let Some(value) = environ.get(proxy).filter(|value| !value.contains('@')) {
-            add("--driver-opt", quoted(format!("env.{proxy}={value}")));
+            add("--driver-opt", quote_field(format!("env.{proxy}={value}")));
         }
     }
     if let Some(settings) = settings {
-        add("--buildkitd-config", text(settings));
+        add("--buildkitd-config", path_text(settings));
     }
     arguments
 }
 
 /// What an engine with an older store cannot do of what service.yaml asks for, when it builds the
 /// image itself.
-pub fn impossible(image: &Image) -> Vec<&'static str> {
+pub fn list_impossible(image: &Image) -> Vec<&'static str> {
     let asked = [
         ("image.platforms (more than one)", image.platforms.len() > 1),
         ("image.provenance", image.provenance != Provenance::Off),
@@ -192,18 +237,18 @@ pub fn impossible(image: &Image) -> Vec<&'static str> {
 
 /// Whether such an engine does all that service.yaml asks for by itself.
 pub fn needs_nothing(image: &Image) -> bool {
-    impossible(image).is_empty() && matches!(image.cache, Cache::Auto | Cache::Off)
+    list_impossible(image).is_empty() && matches!(image.cache, Cache::Auto | Cache::Off)
 }
 
 /// What is left out of a build by such an engine that is done all the same.
-pub fn left_out(image: &Image, way: &Way) -> Vec<String> {
+pub fn list_left_out(image: &Image, way: &Way) -> Vec<String> {
     let cache =
         way.cache.is_some().then(|| format!("image.cache ({})", String::from(image.cache.clone())));
     let digest = "one digest for one commit (a build from scratch has another one)".to_string();
     cache.into_iter().chain([digest]).collect()
 }
 
-fn provenance(provenance: Provenance) -> &'static str {
+fn provenance_value(provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Off => "false",
         Provenance::Min => "mode=min",
@@ -215,23 +260,26 @@ fn provenance(provenance: Provenance) -> &'static str {
 ///
 /// # Errors
 /// As [`plan`].
-pub fn annotations(request: &Request) -> Result<Vec<(String, String)>> {
-    Ok(labels(request, &created(request)?))
+pub fn list_annotations(request: &BuildRequest) -> Result<Vec<(String, String)>> {
+    Ok(list_labels(request, &read_creation_time(request)?))
 }
 
-fn created(request: &Request) -> Result<String> {
+fn read_creation_time(request: &BuildRequest) -> Result<String> {
     let head = &request.head;
     let created = jiff::Timestamp::from_second(head.time).map_err(|error| {
-        Error::input(format!("commit {} has the time {}", head.revision, head.time)).why(error).fix(
-            "the image is labelled with its commit's time: commit again with a clock that is right",
-        )
+        Error::input(format!(
+            "cannot label the image: commit {} has the time {}",
+            head.revision, head.time
+        ))
+        .why(error)
+        .fix("commit again with a clock that is right: its time is a label of the image")
     })?;
     Ok(created.to_string())
 }
 
 /// What every image says of itself, and what the service adds; where both have a name, the
 /// service's value.
-fn labels(request: &Request, created: &str) -> Vec<(String, String)> {
+fn list_labels(request: &BuildRequest, created: &str) -> Vec<(String, String)> {
     let head = &request.head;
     let own = [
         ("title", Some(request.name.clone())),
@@ -249,7 +297,7 @@ fn labels(request: &Request, created: &str) -> Vec<(String, String)> {
 }
 
 /// Where steps are looked for, and where they are kept. What cannot be kept fails no build.
-fn cache(backend: &Backend, name: &str) -> (String, String) {
+fn cache_values(backend: &Backend, name: &str) -> (String, String) {
     match backend {
         // Services of one repository do not write over each other's.
         Backend::Gha => (
@@ -263,35 +311,35 @@ fn cache(backend: &Backend, name: &str) -> (String, String) {
             ),
         ),
         Backend::Local { from, to } => (
-            format!("type=local,{}", field("src", from)),
-            format!("type=local,{},mode=max,ignore-error=true", field("dest", to)),
+            format!("type=local,{}", csv_field("src", from)),
+            format!("type=local,{},mode=max,ignore-error=true", csv_field("dest", to)),
         ),
     }
 }
 
 /// The Dockerfile, relative to the folder of service.yaml.
-pub fn dockerfile(request: &Request) -> PathBuf {
-    here(&request.image.context.join(&request.image.dockerfile))
+pub fn locate_dockerfile(request: &BuildRequest) -> PathBuf {
+    anchor_path(&request.image.context.join(&request.image.dockerfile))
 }
 
 /// A relative path that nothing takes for a flag or for the address of a repository.
-fn here(path: &Path) -> PathBuf {
+pub fn anchor_path(path: &Path) -> PathBuf {
     match path {
         path if path.is_absolute() || path == Path::new(".") => path.to_path_buf(),
         path => Path::new(".").join(path.strip_prefix(".").unwrap_or(path)),
     }
 }
 
-fn text(path: &Path) -> String {
+fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
 /// `key=value` as one field of a flag that is read as CSV.
-fn field(key: &str, path: &Path) -> String {
-    quoted(format!("{key}={}", text(path)))
+fn csv_field(key: &str, path: &Path) -> String {
+    quote_field(format!("{key}={}", path_text(path)))
 }
 
-fn quoted(field: String) -> String {
+fn quote_field(field: String) -> String {
     if field.contains([',', '"']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
 }
 
@@ -307,10 +355,11 @@ pub enum SecretSource {
 ///
 /// # Errors
 /// Bad input when it has no id, or not exactly one source.
-pub fn secret(entry: &str) -> Result<SecretSource> {
+pub fn read_secret_source(entry: &str) -> Result<SecretSource> {
     let wrong = |why: &str| {
-        Error::input(format!("image.build-secrets has `{entry}`")).why(why).fix(
-            "write `id=npm,env=NPM_TOKEN` or `id=npm,src=FILE`, and in the Dockerfile `RUN --mount=type=secret,id=npm …`",
+        Error::input(format!("cannot read `{entry}` of image.build-secrets")).why(why).fix(
+            "write `id=npm,env=NPM_TOKEN` or `id=npm,src=FILE`, and in the Dockerfile `RUN \
+             --mount=type=secret,id=npm …`",
         )
     };
     let (mut id, mut sources) = (None, Vec::new());
@@ -337,7 +386,7 @@ pub fn secret(entry: &str) -> Result<SecretSource> {
 ///
 /// # Errors
 /// Bad input with the number of a line that is none; never with what stands there.
-pub fn handed_over(text: &str) -> Result<Vec<(&str, &str)>> {
+pub fn read_handed_over(text: &str) -> Result<Vec<(&str, &str)>> {
     let mut secrets = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let is_name = |name: &str| {
@@ -346,8 +395,13 @@ pub fn handed_over(text: &str) -> Result<Vec<(&str, &str)>> {
         };
         let secret = line.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
         let (name, value) = secret.filter(|(name, _)| is_name(name)).ok_or_else(|| {
-            Error::input(format!("line {number} of the secret build-secrets is not NAME=VALUE"))
-                .fix("write a line for each: NPM_TOKEN=${{ secrets.NPM_TOKEN }}; a value of several lines as base64")
+            Error::input(format!(
+                "cannot read line {number} of the secret build-secrets: it is not NAME=VALUE"
+            ))
+            .fix(
+                "write a line for each: NPM_TOKEN=${{ secrets.NPM_TOKEN }}; a value of \
+                      several lines as base64",
+            )
         })?;
         if !value.is_empty() {
             secrets.push((name, value));
@@ -361,11 +415,14 @@ pub(super) mod tests {
     use super::*;
     use crate::git::Head;
 
-    pub fn request(image: Image) -> Request {
-        Request {
+    pub fn request(image: Image) -> BuildRequest {
+        BuildRequest {
             name: "patients".into(),
+            file: "service/service.yaml".into(),
             folder: "service".into(),
             image,
+            has_own_cache: false,
+            frontends: Vec::new(),
             head: Head {
                 revision: "4f1c".repeat(10),
                 time: 1_793_534_400,
@@ -373,6 +430,7 @@ pub(super) mod tests {
                 source: Some("https://github.com/clinicult/patients".into()),
                 root: "/".into(),
             },
+            tree: crate::git::WorkTree::default(),
             version: "1.4.0".into(),
             layout: "target/image".into(),
             no_cache: false,
@@ -420,7 +478,7 @@ pub(super) mod tests {
             "labels": { "org.example.team": "a b", "org.opencontainers.image.title": "mine" },
         }))
         .expect("an image");
-        let request = Request { no_cache: true, layout: "a,\"b".into(), ..request(image) };
+        let request = BuildRequest { no_cache: true, layout: "a,\"b".into(), ..request(image) };
         let planned = plan(&request, &Way::default()).expect("a plan");
         let parts: &[&[&str]] = &[
             &["--platform", "linux/amd64,linux/arm64"],
@@ -498,7 +556,7 @@ pub(super) mod tests {
         ];
         for (text, has_gha, expected) in cases {
             let cache = Cache::try_from(text.to_string()).expect("a cache");
-            let backend = backend(&cache, has_gha);
+            let backend = choose_backend(&cache, has_gha);
             assert_eq!(backend, expected, "{text}");
             let planned =
                 plan(&request(Image::default()), &Way { cache: backend, ..Way::default() })
@@ -530,9 +588,14 @@ pub(super) mod tests {
         ];
         let environ =
             Environ::new(proxies.map(|(name, value)| (name.to_string(), value.to_string())));
-        let created =
-            create("cicd-1", "h/buildkit@sha256:0", Some(Path::new("/x/buildkitd.toml")), &environ);
-        let expected = "create --bootstrap --name cicd-1 --driver docker-container --driver-opt image=h/buildkit@sha256:0 \
+        let created = create_arguments(
+            "cicd-1",
+            "h/buildkit@sha256:0",
+            Some(Path::new("/x/buildkitd.toml")),
+            &environ,
+        );
+        let expected = "create --bootstrap --name cicd-1 --driver docker-container --driver-opt \
+                        image=h/buildkit@sha256:0 \
             --driver-opt \"env.NO_PROXY=a,b\" --driver-opt env.https_proxy=http://proxy:3128 \
             --buildkitd-config /x/buildkitd.toml";
         assert_eq!(created.join(" "), expected);
@@ -567,8 +630,8 @@ pub(super) mod tests {
         ];
         for (image, cache, refused, left) in cases {
             let image: Image = serde_json::from_value(image).expect("an image");
-            assert_eq!(impossible(&image), refused, "{image:?}");
-            assert_eq!(left_out(&image, &Way { cache, ..Way::default() }), left, "{image:?}");
+            assert_eq!(list_impossible(&image), refused, "{image:?}");
+            assert_eq!(list_left_out(&image, &Way { cache, ..Way::default() }), left, "{image:?}");
         }
     }
 
@@ -591,12 +654,15 @@ pub(super) mod tests {
             ("1A=hunter2", Err(1)),
         ];
         for (text, expected) in cases {
-            match (handed_over(text), expected) {
+            match (read_handed_over(text), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text:?}"),
                 (Err(error), Err(line)) => {
                     assert_eq!(
                         error.message,
-                        format!("line {line} of the secret build-secrets is not NAME=VALUE")
+                        format!(
+                            "cannot read line {line} of the secret build-secrets: it is not \
+                             NAME=VALUE"
+                        )
                     );
                     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
                 }
@@ -623,7 +689,7 @@ pub(super) mod tests {
             ("", Err("`` is not key=value")),
         ];
         for (entry, expected) in cases {
-            let read = secret(entry).map_err(|error| error.why.unwrap_or_default());
+            let read = read_secret_source(entry).map_err(|error| error.why.unwrap_or_default());
             assert_eq!(read, expected.map_err(str::to_string), "{entry}");
         }
     }

@@ -48,6 +48,9 @@ pub struct Failed {
 /// How many log lines of a step are kept, and how many lines of text.
 const KEPT: usize = 40;
 
+/// As much of a kept line as is shown, in characters.
+const SHOWN: usize = 2000;
+
 #[derive(Deserialize)]
 struct Status {
     #[serde(default)]
@@ -102,7 +105,7 @@ impl Progress {
         match serde_json::from_str::<Status>(line) {
             Ok(status) if line.starts_with('{') => self.status(status),
             _ => {
-                keep(&mut self.text, line.to_string());
+                keep_line(&mut self.text, line.to_string());
                 vec![Said::Log(line.to_string())]
             }
         }
@@ -117,7 +120,7 @@ impl Progress {
                 .map(str::trim_end)
                 .filter(|line| !line.is_empty())
             {
-                keep(self.logs.entry(vertex.clone()).or_default(), line.to_string());
+                keep_line(self.logs.entry(vertex.clone()).or_default(), line.to_string());
                 said.push(Said::Log(line.to_string()));
             }
         }
@@ -189,11 +192,14 @@ fn is_of_cache(step: &str) -> bool {
     step.starts_with("importing cache manifest from ") || step.starts_with("exporting cache to ")
 }
 
-fn keep(lines: &mut Vec<String>, line: String) {
+fn keep_line(lines: &mut Vec<String>, line: String) {
     if lines.len() == KEPT {
         lines.remove(0);
     }
-    lines.push(line);
+    lines.push(match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => line[..end].to_string(),
+        None => line,
+    });
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use serde::Deserialize;
 
 use super::layers::Layer;
 use crate::docker::diagnosis::Socket;
-use crate::docker::inside::{Inside, Processes};
-use crate::docker::{Answer, Page, Stopped};
+use crate::docker::processes::{Inside, Processes};
+use crate::docker::{Answer, Clues, Page, Stopped};
 use crate::error::{Error, Result};
 use crate::layout::steps;
 
 /// Everything.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ContractFacts {
     pub production: Run,
     pub debug: Run,
     /// Without the values of `secrets`; none when there are no secrets, or production ran without
@@ -56,6 +56,8 @@ pub enum Outcome {
 pub struct Look {
     pub processes: Option<Processes>,
     pub inside: Inside,
+    /// What further requests showed, when it did not answer its health path well.
+    pub clues: Clues,
     /// Path → what it answers.
     pub pages: BTreeMap<String, Option<Page>>,
 }
@@ -118,14 +120,12 @@ impl Image {
     /// Bad input when it is no configuration.
     pub fn read(config: &[u8], layers: Vec<(u64, Layer)>) -> Result<Image> {
         let unreadable = |error: serde_json::Error| {
-            Error::input("the image's configuration cannot be read")
-                .why(error)
-                .fix("build it again")
+            Error::input("cannot read the image's configuration").why(error).fix("build it again")
         };
-        let steps = steps::read(config).map_err(unreadable)?;
+        let steps = steps::read_history(config).map_err(unreadable)?;
         let config: Config = serde_json::from_slice(config).map_err(unreadable)?;
         let execution = config.config.unwrap_or_default();
-        let made = steps::of_layers(&steps, layers.len());
+        let made = steps::match_layers(&steps, layers.len());
         let layers = layers.into_iter().enumerate().map(|(at, (size, content))| Stored {
             size,
             created_by: made

@@ -2,7 +2,7 @@
 //! names the place and the kind, never the value.
 
 use super::facts::Image;
-use super::rules::{Ruling, Said};
+use super::ruling::{Breach, Ruling};
 use super::secrets;
 use crate::check::rules::{is_secret_name, is_stand_in};
 
@@ -10,12 +10,12 @@ use crate::check::rules::{is_secret_name, is_stand_in};
 const STEP: usize = 60;
 
 /// `secret-files`
-pub fn files(images: &[Image]) -> Ruling {
-    let mut said: Vec<Said> = Vec::new();
+pub fn judge_files(images: &[Image]) -> Ruling {
+    let mut said: Vec<Breach> = Vec::new();
     let mut say = |evidence: String, fix: String| {
         // The images of several platforms have much in common.
         if said.iter().all(|said| said.evidence != evidence) {
-            said.push(Said { evidence, fix, ..Said::default() });
+            said.push(Breach { evidence, fix, ..Breach::default() });
         }
     };
     for image in images {
@@ -36,14 +36,21 @@ pub fn files(images: &[Image]) -> Ruling {
                     ""
                 };
                 say(
-                    format!("/{} is {} ({}){still}", found.path, found.kind, place(image, at)),
-                    fix(&found.path, found.kind),
+                    format!(
+                        "/{} is {} ({}){still}",
+                        found.path,
+                        found.kind,
+                        describe_layer(image, at)
+                    ),
+                    explain_fix(&found.path, found.kind),
                 );
             }
             if let Some(why) = &layer.content.cut {
                 say(
-                    format!("{} could not be looked at whole: {why}", place(image, at)),
-                    "build fewer or smaller files into one layer; if it has to be so: `contract: {rules: {secret-files: warn}}`".into(),
+                    format!("{} could not be looked at whole: {why}", describe_layer(image, at)),
+                    "build fewer or smaller files into one layer; if it has to be so: `contract: \
+                     {rules: {secret-files: warn}}`"
+                        .into(),
                 );
             }
         }
@@ -51,19 +58,20 @@ pub fn files(images: &[Image]) -> Ruling {
     Ruling::by(said)
 }
 
-fn fix(path: &str, kind: &str) -> String {
+fn explain_fix(path: &str, kind: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or(path);
     if kind == secrets::REPOSITORY {
         return "add `.git` to .dockerignore; VERSION and REVISION are build arguments".into();
     }
     format!(
-        "add `**/{name}` to .dockerignore, and replace the secret: who has the image has it; a build takes one by `RUN --mount=type=secret,id=…`, a \
+        "add `**/{name}` to .dockerignore, and replace the secret: who has the image has it; a \
+         build takes one by `RUN --mount=type=secret,id=…`, a \
          running service by `secrets` in service.yaml"
     )
 }
 
 /// A layer in words: `layer 3 of 7, COPY . .`.
-pub fn place(image: &Image, at: usize) -> String {
+pub fn describe_layer(image: &Image, at: usize) -> String {
     let step = image.layers.get(at).map_or("", |layer| layer.created_by.as_str());
     let step = step.split("# buildkit").next().unwrap_or(step).trim();
     let keyword = step.split_whitespace().next().unwrap_or_default();
@@ -80,24 +88,25 @@ pub fn place(image: &Image, at: usize) -> String {
 }
 
 /// `secret-variables`
-pub fn variables(images: &[Image]) -> Ruling {
-    let mut said: Vec<Said> = Vec::new();
+pub fn judge_variables(images: &[Image]) -> Ruling {
+    let mut said: Vec<Breach> = Vec::new();
     let mut say = |evidence: String, name: &str| {
         if said.iter().all(|said| said.evidence != evidence) {
             let fix = format!(
-                "remove it and replace the secret: who has the image has it; for the build `build-secrets: ['id={0},env={1}']` in service.yaml and \
+                "remove it and replace the secret: who has the image has it; for the build \
+                 `build-secrets: ['id={0},env={1}']` in service.yaml and \
                  `RUN --mount=type=secret,id={0} …`, for the running service `secrets: {{{1}: …}}`",
                 name.to_lowercase(),
                 name
             );
-            said.push(Said { evidence, fix, ..Said::default() });
+            said.push(Breach { evidence, fix, ..Breach::default() });
         }
     };
     for image in images {
         let mut known: Vec<&str> = Vec::new();
         for (place, pairs) in [("ENV", &image.env), ("LABEL", &image.labels)] {
             for (name, value) in pairs {
-                if let Some(kind) = secret_in(name, value) {
+                if let Some(kind) = find_secret(name, value) {
                     known.push(name);
                     say(format!("{place} {name} holds {kind}"), name);
                 }
@@ -105,10 +114,10 @@ pub fn variables(images: &[Image]) -> Ruling {
         }
         for step in &image.history {
             let keyword = step.split_whitespace().next().unwrap_or_default();
-            let pairs = assignments(step);
+            let pairs = list_assignments(step);
             let named: Vec<_> = pairs
                 .iter()
-                .filter_map(|(name, value)| Some((*name, secret_in(name, value)?)))
+                .filter_map(|(name, value)| Some((*name, find_secret(name, value)?)))
                 .collect();
             for (name, kind) in named.iter().filter(|(name, _)| !known.contains(name)) {
                 say(format!("the history shows {name} of a build step, which holds {kind}"), name);
@@ -130,7 +139,7 @@ pub fn variables(images: &[Image]) -> Ruling {
 }
 
 /// The secret that a variable holds, by its name and its value.
-fn secret_in(name: &str, value: &str) -> Option<&'static str> {
+fn find_secret(name: &str, value: &str) -> Option<&'static str> {
     // `$(cat /run/secrets/x)` and `${TOKEN}` are no values.
     if value.is_empty() || value.starts_with(['$', '`']) {
         return None;
@@ -156,7 +165,7 @@ fn has_password(value: &str) -> bool {
 
 /// The assignments in a step of the history: of ARG, ENV and LABEL all, of what a shell runs only
 /// those in capitals, as the rest is code in any language.
-fn assignments(step: &str) -> Vec<(&str, &str)> {
+fn list_assignments(step: &str) -> Vec<(&str, &str)> {
     let declares =
         ["ARG", "ENV", "LABEL"].iter().any(|keyword| step.trim_start().starts_with(keyword));
     step.split_whitespace()
@@ -279,7 +288,7 @@ mod tests {
             ),
         ];
         for (image, expected) in cases {
-            let ruling = variables(std::slice::from_ref(image));
+            let ruling = judge_variables(std::slice::from_ref(image));
             assert_eq!(evidence(&ruling), *expected, "{image:?}");
             assert!(!format!("{ruling:?}").contains("hunter2"));
         }
@@ -298,15 +307,15 @@ mod tests {
         };
         let deletes = Layer { deleted: ["app".to_string()].into(), ..Layer::default() };
         let cut = Layer { cut: Some("it has too much".into()), ..Layer::default() };
-        let of = |layers: Vec<Stored>| evidence(&files(&[Image { layers, ..Image::default() }]));
+        let of =
+            |layers: Vec<Stored>| evidence(&judge_files(&[Image { layers, ..Image::default() }]));
         assert_eq!(
             of(vec![
                 stored("COPY . /app # buildkit", found.clone()),
                 stored("RUN /bin/sh -c x", deletes.clone())
             ]),
-            [
-                "/app/.env is an environment file (layer 1 of 2, COPY . /app); a later layer deletes it, and it stays readable in this one"
-            ]
+            ["/app/.env is an environment file (layer 1 of 2, COPY . /app); a later layer \
+                 deletes it, and it stays readable in this one"]
         );
         assert_eq!(
             of(vec![stored("", deletes), stored("RUN /bin/sh -c TOKEN=x y", found)]),
@@ -316,6 +325,6 @@ mod tests {
             of(vec![stored("", cut)]),
             ["layer 1 of 1 could not be looked at whole: it has too much"]
         );
-        assert_eq!(files(&[Image::default()]), Ruling::Kept);
+        assert_eq!(judge_files(&[Image::default()]), Ruling::Kept);
     }
 }

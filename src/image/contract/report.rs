@@ -4,21 +4,21 @@
 use super::rules::{Finding, Verdict};
 use crate::config::contract::{Level, Rule};
 use crate::error::{Cause, Code, Error, Kind};
-use crate::report::markdown;
+use crate::report::Markdown;
 
 /// What a finding is about: `production and debug`, or the image itself.
-fn object(finding: &Finding) -> String {
+fn name_object(finding: &Finding) -> String {
     if finding.modes.is_empty() { "image".to_string() } else { finding.modes.join(" and ") }
 }
 
 /// A finding on one line, with its fix.
-pub fn line(finding: &Finding) -> String {
+pub fn write_line(finding: &Finding) -> String {
     let Finding { rule, evidence, fix, .. } = finding;
-    format!("contract rule `{rule}` ({}): {evidence}; fix: {fix}", object(finding))
+    format!("contract rule `{rule}` ({}): {evidence}; fix: {fix}", name_object(finding))
 }
 
 /// One line for the whole check.
-pub fn in_words(verdict: &Verdict) -> String {
+pub fn write_words(verdict: &Verdict) -> String {
     let kept = format!("{} of {} rules kept", verdict.kept.len(), Rule::ALL.len());
     let warned = verdict.findings.iter().filter(|finding| finding.level == Level::Warn).count();
     let parts = [
@@ -33,7 +33,7 @@ pub fn in_words(verdict: &Verdict) -> String {
 }
 
 /// The error that stops the image; none when nothing at level fail was found.
-pub fn refusal(verdict: &Verdict) -> Option<Error> {
+pub fn write_refusal(verdict: &Verdict) -> Option<Error> {
     let failed: Vec<&Finding> =
         verdict.findings.iter().filter(|finding| finding.level == Level::Fail).collect();
     let mut rules: Vec<&str> = failed.iter().map(|finding| finding.rule.name()).collect();
@@ -41,46 +41,53 @@ pub fn refusal(verdict: &Verdict) -> Option<Error> {
     let first = rules.first()?;
     let causes = failed.iter().map(|finding| Cause {
         code: Some(Code::ContractBroken),
-        object: object(finding),
+        object: name_object(finding),
         reason: format!("{}: {}", finding.rule, finding.evidence),
         exit_code: finding.exit_code,
         log_tail: finding.log_tail.clone(),
         fix: Some(finding.fix.clone()),
     });
-    let error = Error::new(Kind::Gate, format!("the image does not keep the contract: {}", rules.join(", ")))
-        .fix(format!("docs/contract.md tells each rule; one that is not for this service: `contract: {{rules: {{{first}: warn}}}}`"))
-        .causes(causes.collect());
+    let error = Error::new(
+        Kind::Gate,
+        format!("the image does not keep the contract: {}", rules.join(", ")),
+    )
+    .fix(format!(
+        "docs/contract.md tells each rule; one that is not for this service: \
+                      `contract: {{rules: {{{first}: warn}}}}`"
+    ))
+    .causes(causes.collect());
     Some(error)
 }
 
 /// The check in the job summary.
-pub fn summary(verdict: &Verdict) -> String {
-    let mut text = format!("**Contract** {}\n", in_words(verdict));
+pub fn write_summary(verdict: &Verdict) -> Markdown {
+    let mut text = Markdown::default().own("**Contract** ").text(&write_words(verdict)).own("\n");
     if !verdict.findings.is_empty() {
-        text += "\n| rule | level | where | found | fix |\n|---|---|---|---|---|\n";
+        text = text.own("\n| rule | level | where | found | fix |\n|---|---|---|---|---|\n");
         for finding in &verdict.findings {
             let level = if finding.level == Level::Fail { "fail" } else { "warn" };
-            let cells = [&finding.evidence, &finding.fix].map(|text| markdown::text(text));
-            text += &format!(
-                "| `{}` | {level} | {} | {} | {} |\n",
-                finding.rule,
-                object(finding),
-                cells[0],
-                cells[1]
-            );
+            text = text.own("| ").code(&finding.rule.to_string()).own(" | ").own(level);
+            for cell in [&name_object(finding), &finding.evidence, &finding.fix] {
+                text = text.own(" | ").text(cell);
+            }
+            text = text.own(" |\n");
         }
     }
-    let list = |rules: &[Rule]| {
-        rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ")
+    let list = |title: &'static str, rules: &[Rule]| {
+        let mut text = Markdown::default().own(title);
+        for (number, rule) in rules.iter().enumerate() {
+            text = text.own(if number == 0 { "" } else { ", " }).code(&rule.to_string());
+        }
+        text.own(".\n")
     };
     if !verdict.kept.is_empty() {
-        text += &format!("\nKept: {}.\n", list(&verdict.kept));
+        text = text.markdown(&list("\nKept: ", &verdict.kept));
     }
     for (rule, why) in &verdict.unjudged {
-        text += &format!("\nNot judged: `{rule}`, {}.\n", markdown::text(why));
+        text = text.own("\nNot judged: ").code(&rule.to_string()).own(", ").text(why).own(".\n");
     }
     if !verdict.off.is_empty() {
-        text += &format!("\nOff: {}.\n", list(&verdict.off));
+        text = text.markdown(&list("\nOff: ", &verdict.off));
     }
     text
 }
@@ -89,7 +96,7 @@ pub fn summary(verdict: &Verdict) -> String {
 mod tests {
     use super::*;
 
-    fn finding(rule: Rule, level: Level) -> Finding {
+    fn make_finding(rule: Rule, level: Level) -> Finding {
         Finding {
             rule,
             level,
@@ -103,15 +110,17 @@ mod tests {
 
     #[test]
     fn only_what_fails_stops() {
-        let mut verdict =
-            Verdict { findings: vec![finding(Rule::ReadOnly, Level::Warn)], ..Verdict::default() };
-        assert!(refusal(&verdict).is_none());
+        let mut verdict = Verdict {
+            findings: vec![make_finding(Rule::ReadOnly, Level::Warn)],
+            ..Verdict::default()
+        };
+        assert!(write_refusal(&verdict).is_none());
         assert_eq!(
-            in_words(&verdict),
+            write_words(&verdict),
             format!("0 of {} rules kept, 1 to look at", Rule::ALL.len())
         );
-        verdict.findings.push(finding(Rule::Stops, Level::Fail));
-        let error = refusal(&verdict).expect("a refusal");
+        verdict.findings.push(make_finding(Rule::Stops, Level::Fail));
+        let error = write_refusal(&verdict).expect("a refusal");
         assert_eq!((error.kind.exit_code(), error.causes.len()), (8, 1));
         assert_eq!(error.message, "the image does not keep the contract: stops");
         assert_eq!(error.causes[0].object, "production and debug");
@@ -122,14 +131,18 @@ mod tests {
     #[test]
     fn a_summary_is_a_table_that_no_image_can_break() {
         let verdict = Verdict {
-            findings: vec![finding(Rule::ReadOnly, Level::Warn)],
+            findings: vec![make_finding(Rule::ReadOnly, Level::Warn)],
             kept: vec![Rule::Stops],
             unjudged: vec![(Rule::Mode, "no `cat`".into())],
             off: vec![Rule::Size],
         };
-        let text = summary(&verdict);
+        let summary = write_summary(&verdict);
+        let text = summary.as_str();
         assert!(
-            text.contains("| `read-only` | warn | production and debug | it writes /a\\|b &lt;c> | do \\`x\\` |\n"),
+            text.contains(
+                "| `read-only` | warn | production and debug | it writes /a\\|b &lt;c> | \
+                           do \\`x\\` |\n"
+            ),
             "{text}"
         );
         assert!(

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::facts::{Facts, Outcome, Run};
+use super::facts::{ContractFacts, Outcome, Run};
 use super::leaks;
+use super::ruling::{Breach, Ruling};
 use crate::config::contract::{Level, Levels, Rule};
-use crate::docker::diagnosis::{self, Expected, Socket};
-use crate::docker::inside::Process;
-use crate::docker::{Answer, KILLED, LOG_TAIL, Page};
-use crate::error::Cause;
+use crate::docker::diagnosis::{self, Expected, Hindrance};
+use crate::docker::processes::Process;
+use crate::docker::{KILLED, LOG_TAIL, Page};
 
 /// The two modes, and what a container without its secrets is called.
 pub const PRODUCTION: &str = "production";
@@ -68,55 +68,8 @@ pub struct Verdict {
     pub off: Vec<Rule>,
 }
 
-/// What one rule says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ruling {
-    Kept,
-    Unjudged(String),
-    Broken(Vec<Said>),
-}
-
-/// What breaks a rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    pub modes: Vec<&'static str>,
-    pub evidence: String,
-    pub fix: String,
-    pub exit_code: Option<i64>,
-    pub log_tail: Vec<String>,
-}
-
-impl Said {
-    fn of(mode: &'static str, cause: Cause) -> Said {
-        let fix = cause.fix.unwrap_or_else(|| "see its last log lines".into());
-        Said {
-            modes: vec![mode],
-            evidence: cause.reason,
-            fix,
-            exit_code: cause.exit_code,
-            log_tail: cause.log_tail,
-        }
-    }
-
-    fn plain(modes: &[&'static str], evidence: impl Into<String>, fix: impl Into<String>) -> Said {
-        Said {
-            modes: modes.to_vec(),
-            evidence: evidence.into(),
-            fix: fix.into(),
-            ..Said::default()
-        }
-    }
-}
-
-impl Ruling {
-    /// Broken by what is said; kept when nothing is.
-    pub fn by(said: Vec<Said>) -> Ruling {
-        if said.is_empty() { Ruling::Kept } else { Ruling::Broken(said) }
-    }
-}
-
 /// Judges every rule. What breaks one in both modes in the same way is one finding.
-pub fn judge(facts: &Facts, measures: &Measures<'_>) -> Verdict {
+pub fn judge(facts: &ContractFacts, measures: &Measures<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     for rule in Rule::ALL.iter().copied() {
         let level = measures.levels.of(rule);
@@ -124,12 +77,12 @@ pub fn judge(facts: &Facts, measures: &Measures<'_>) -> Verdict {
             verdict.off.push(rule);
             continue;
         }
-        match ruling(rule, facts, measures) {
+        match judge_rule(rule, facts, measures) {
             Ruling::Kept => verdict.kept.push(rule),
             Ruling::Unjudged(why) => verdict.unjudged.push((rule, why)),
             Ruling::Broken(said) => {
                 let findings = said.into_iter().map(|said| {
-                    let Said { modes, evidence, fix, exit_code, log_tail } = said;
+                    let Breach { modes, evidence, fix, exit_code, log_tail } = said;
                     Finding { rule, level, modes, evidence, fix, exit_code, log_tail }
                 });
                 for finding in findings {
@@ -149,38 +102,38 @@ pub fn judge(facts: &Facts, measures: &Measures<'_>) -> Verdict {
     verdict
 }
 
-fn ruling(rule: Rule, facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_rule(rule: Rule, facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     match rule {
-        Rule::Starts => starts(facts, measures),
-        Rule::Listens | Rule::Health => silent(rule, facts, measures),
-        Rule::Mode => mode(facts, measures),
-        Rule::ModeDiffers => mode_differs(facts, measures),
-        Rule::RequiredVariables => required_variables(facts, measures),
-        Rule::NonRoot => non_root(facts),
-        Rule::ReadOnly => read_only(facts),
-        Rule::Stops => stops(facts, measures),
-        Rule::ExecForm => exec_form(facts, measures),
-        Rule::SecretFiles => leaks::files(&facts.images),
-        Rule::SecretVariables => leaks::variables(&facts.images),
-        Rule::Size => size(facts, measures),
+        Rule::Starts => judge_start(facts, measures),
+        Rule::Listens | Rule::Health => judge_answer(rule, facts, measures),
+        Rule::Mode => judge_mode(facts, measures),
+        Rule::ModeDiffers => judge_mode_difference(facts, measures),
+        Rule::RequiredVariables => judge_required_variables(facts, measures),
+        Rule::NonRoot => judge_user(facts),
+        Rule::ReadOnly => judge_writes(facts),
+        Rule::Stops => judge_stop(facts, measures),
+        Rule::ExecForm => judge_exec_form(facts, measures),
+        Rule::SecretFiles => leaks::judge_files(&facts.images),
+        Rule::SecretVariables => leaks::judge_variables(&facts.images),
+        Rule::Size => judge_size(facts, measures),
     }
 }
 
-fn modes(facts: &Facts) -> [(&'static str, &Run); 2] {
+fn list_modes(facts: &ContractFacts) -> [(&'static str, &Run); 2] {
     [(PRODUCTION, &facts.production), (DEBUG, &facts.debug)]
 }
 
-fn starts(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_start(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     let mut said = Vec::new();
     // A busy engine may miss in one mode what it saw in the other.
-    let memory = modes(facts)
+    let memory = list_modes(facts)
         .into_iter()
         .any(|(_, run)| matches!(run.outcome, Outcome::Ended { out_of_memory: true, .. }));
-    for (mode, run) in modes(facts) {
+    for (mode, run) in list_modes(facts) {
         let Outcome::Ended { exit_code, out_of_memory, error } = &run.outcome else { continue };
-        let log = tail(run);
+        let log = read_tail(run);
         let out_of_memory = &(*out_of_memory || memory && *exit_code == KILLED);
-        let cause = diagnosis::ended(
+        let cause = diagnosis::explain_end(
             mode,
             *exit_code,
             *out_of_memory,
@@ -188,12 +141,13 @@ fn starts(facts: &Facts, measures: &Measures<'_>) -> Ruling {
             log,
             &measures.expected,
         );
-        let mut one = Said::of(mode, cause);
+        let mut one = Breach::of(mode, cause);
         if !measures.without_value.is_empty() && !out_of_memory && error.is_none() {
             let stand_ins: Vec<String> =
                 measures.without_value.iter().map(|name| format!("{name}: …")).collect();
             one.fix = format!(
-                "if it needs its secrets to start: they had no value here; give stand-ins in service.yaml, \
+                "if it needs its secrets to start: they had no value here; give stand-ins in \
+                 service.yaml, \
                  `contract: {{env: {{{}}}}}`, or the environment variables of these names",
                 stand_ins.join(", ")
             );
@@ -204,79 +158,90 @@ fn starts(facts: &Facts, measures: &Measures<'_>) -> Ruling {
 }
 
 /// Which rule a container that does not answer well breaks.
-fn broken_by_silence(answer: &Answer, listening: Option<&[Socket]>, port: u16) -> Rule {
-    let on_port = |socket: &Socket| socket.port() == port && !socket.ip().is_loopback();
-    match (answer, listening) {
-        (Answer::Status(_), _) => Rule::Health,
-        (Answer::Silence(_), Some(sockets)) if sockets.iter().any(on_port) => Rule::Health,
+fn choose_broken_rule(hindrance: &Hindrance) -> Rule {
+    match hindrance {
         // Somebody took the connection.
-        (Answer::Silence(why), None) if why.starts_with("no answer within") => Rule::Health,
-        (Answer::Silence(_), _) => Rule::Listens,
+        Hindrance::Unreachable(why) if why.starts_with("no answer within") => Rule::Health,
+        Hindrance::ListensNowhere
+        | Hindrance::ListensElsewhere
+        | Hindrance::LoopbackOnly
+        | Hindrance::Ipv6Only
+        | Hindrance::Unreachable(_) => Rule::Listens,
+        Hindrance::KnownHostsOnly
+        | Hindrance::RedirectsToHttps
+        | Hindrance::SpeaksTls
+        | Hindrance::WantsCredentials
+        | Hindrance::NoSuchPath
+        | Hindrance::Unhealthy(_)
+        | Hindrance::NoAnswer(_) => Rule::Health,
     }
 }
 
-fn silent(rule: Rule, facts: &Facts, measures: &Measures<'_>) -> Ruling {
-    let mut said = Vec::new();
+fn judge_answer(rule: Rule, facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
+    let mut breaches = Vec::new();
     let mut unjudged = None;
-    for (mode, run) in modes(facts) {
-        match &run.outcome {
-            Outcome::Answers => {}
+    for (mode, run) in list_modes(facts) {
+        let answer = match &run.outcome {
+            Outcome::Answers => continue,
             Outcome::Ended { .. } => {
-                unjudged = Some(format!("in {mode} mode it does not keep running"))
+                unjudged = Some(format!("in {mode} mode it does not keep running"));
+                continue;
             }
-            Outcome::Silent { answer } => {
-                let broken = broken_by_silence(answer, run.listening(), measures.expected.port);
-                if broken == rule {
-                    let cause = diagnosis::silent(
-                        mode,
-                        answer,
-                        run.listening(),
-                        tail(run),
-                        &measures.expected,
-                    );
-                    let mut one = Said::of(mode, cause);
-                    one.evidence = format!(
-                        "{} (after {} s, health.startup)",
-                        one.evidence,
-                        measures.startup.as_secs_f64()
-                    );
-                    if rule == Rule::Health
-                        && matches!((answer, run.listening()), (Answer::Silence(_), None))
-                    {
-                        let path = measures.expected.path;
-                        one.fix = format!(
-                            "answer GET {path} with 2xx at once, whatever else the service is doing"
-                        );
-                    }
-                    said.push(one);
-                } else if rule == Rule::Health {
-                    unjudged = Some(format!("in {mode} mode it does not listen"));
-                }
+            Outcome::Silent { answer } => answer,
+        };
+        let clues = run.look.as_ref().map(|look| look.clues.clone()).unwrap_or_default();
+        let (listening, port) = (run.listening(), measures.expected.port);
+        let hindrance = diagnosis::find_hindrance(answer, &clues, listening, &run.log, port);
+        let broken = choose_broken_rule(&hindrance);
+        if broken == rule {
+            let cause = diagnosis::explain_hindrance(
+                mode,
+                &hindrance,
+                &clues,
+                listening,
+                read_tail(run),
+                &measures.expected,
+            );
+            let mut one = Breach::of(mode, cause);
+            one.evidence = format!(
+                "{} (after {} s, health.startup)",
+                one.evidence,
+                measures.startup.as_secs_f64()
+            );
+            if rule == Rule::Health && matches!(hindrance, Hindrance::Unreachable(_)) {
+                let path = measures.expected.path;
+                one.fix = format!(
+                    "answer GET {path} with 2xx at once, whatever else the service is doing"
+                );
             }
+            breaches.push(one);
+        } else if rule == Rule::Health {
+            unjudged = Some(format!("in {mode} mode it does not listen"));
         }
     }
     match unjudged {
-        Some(why) if said.is_empty() => Ruling::Unjudged(why),
-        _ => Ruling::by(said),
+        Some(why) if breaches.is_empty() => Ruling::Unjudged(why),
+        _ => Ruling::by(breaches),
     }
 }
 
-fn mode(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_mode(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     let (variable, production, debug) = measures.mode;
     let mut said = Vec::new();
     let mut unseen = false;
-    for ((mode, run), value) in modes(facts).into_iter().zip([production, debug]) {
+    for ((mode, run), value) in list_modes(facts).into_iter().zip([production, debug]) {
         let environment = run.look.as_ref().and_then(|look| look.inside.environment.as_ref());
         let Some(environment) = environment else {
             unseen = true;
             continue;
         };
         let fix = format!(
-            "hand the container's environment on to the service: no `env -i`, no `export {variable}=…` in the entrypoint"
+            "hand the container's environment on to the service: no `env -i`, no `export \
+             {variable}=…` in the entrypoint"
         );
         match environment.get(variable) {
             Some(found) if found == value => {}
-            Some(found) => said.push(Said::plain(
+            Some(found) => said.push(Breach::plain(
                 &[mode],
                 format!(
                     "PID 1 has {variable}={} where the container was given {value}",
@@ -284,10 +249,10 @@ fn mode(facts: &Facts, measures: &Measures<'_>) -> Ruling {
                 ),
                 fix,
             )),
-            None => said.push(Said::plain(&[mode], format!("PID 1 has no {variable}"), fix)),
+            None => said.push(Breach::plain(&[mode], format!("PID 1 has no {variable}"), fix)),
         }
     }
-    match said.is_empty() && unseen && differing(facts).is_none_or(|differs| !differs) {
+    match said.is_empty() && unseen && compare_modes(facts).is_none_or(|differs| !differs) {
         true => Ruling::Unjudged(
             "the environment of PID 1 cannot be read: the image has no `cat`, or it ended".into(),
         ),
@@ -296,34 +261,36 @@ fn mode(facts: &Facts, measures: &Measures<'_>) -> Ruling {
 }
 
 /// Whether the two modes can be told apart from outside. None when one of them does not answer.
-fn differing(facts: &Facts) -> Option<bool> {
-    let both = modes(facts).map(|(_, run)| (run.outcome == Outcome::Answers).then_some(run));
+fn compare_modes(facts: &ContractFacts) -> Option<bool> {
+    let both = list_modes(facts).map(|(_, run)| (run.outcome == Outcome::Answers).then_some(run));
     let [Some(production), Some(debug)] = both else { return None };
     let (one, other) = (production.look.as_ref()?, debug.look.as_ref()?);
     let pages = one.pages.iter().any(|(path, page)| {
         match (page, other.pages.get(path).and_then(Option::as_ref)) {
             (Some(page), Some(other)) => {
-                page.status != other.status || steady(&page.body) != steady(&other.body)
+                page.status != other.status
+                    || strip_changing(&page.body) != strip_changing(&other.body)
             }
             // No answer at all says nothing of the mode.
             _ => false,
         }
     });
-    let lines = |run: &Run| run.log.iter().map(|line| steady(line)).collect::<BTreeSet<_>>();
+    let lines =
+        |run: &Run| run.log.iter().map(|line| strip_changing(line)).collect::<BTreeSet<_>>();
     Some(pages || lines(production) != lines(debug))
 }
 
 /// A page that was asked for twice in one mode. None, when it is another one each time: then it
 /// tells nothing of the mode.
-pub fn settled(first: Option<Page>, second: Option<Page>) -> Option<Page> {
+pub fn keep_settled(first: Option<Page>, second: Option<Page>) -> Option<Page> {
     let same = |page: &Page, other: &Page| {
-        page.status == other.status && steady(&page.body) == steady(&other.body)
+        page.status == other.status && strip_changing(&page.body) == strip_changing(&other.body)
     };
     first.zip(second).filter(|(first, second)| same(first, second)).map(|(first, _)| first)
 }
 
 /// A text without what differs from one run to the next: numbers, times, identifiers.
-fn steady(text: &str) -> String {
+fn strip_changing(text: &str) -> String {
     let mut steady = String::new();
     let mut word = String::new();
     for character in text.chars().chain(std::iter::once(' ')) {
@@ -353,32 +320,33 @@ fn is_identifier(word: &str) -> bool {
     }
 }
 
-fn mode_differs(facts: &Facts, measures: &Measures<'_>) -> Ruling {
-    if matches!(mode(facts, measures), Ruling::Broken(_)) {
+fn judge_mode_difference(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
+    if matches!(judge_mode(facts, measures), Ruling::Broken(_)) {
         return Ruling::Unjudged("the mode variable does not arrive".into());
     }
-    match differing(facts) {
+    match compare_modes(facts) {
         None => Ruling::Unjudged("it does not answer in both modes".into()),
         Some(true) => Ruling::Kept,
         Some(false) => {
             let asked = facts.production.look.iter().flat_map(|look| look.pages.keys());
             let asked: Vec<&str> = asked.map(String::as_str).collect();
             let variable = measures.mode.0;
-            Ruling::by(vec![Said::plain(
+            Ruling::by(vec![Breach::plain(
                 &[PRODUCTION, DEBUG],
                 format!(
                     "its log and its answers to GET {} are the same in both modes",
                     asked.join(", ")
                 ),
                 format!(
-                    "have it read {variable}: more log lines, `/docs`, or `\"mode\": …` in an answer in debug mode only"
+                    "have it read {variable}: more log lines, `/docs`, or `\"mode\": …` in an \
+                     answer in debug mode only"
                 ),
             )])
         }
     }
 }
 
-fn required_variables(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_required_variables(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     if measures.secrets.is_empty() {
         return Ruling::Kept;
     }
@@ -391,17 +359,18 @@ fn required_variables(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     let mode = if own.is_some() { WITHOUT } else { PRODUCTION };
     let names = measures.secrets.join(", ");
     let fix = format!(
-        "read `secrets` at the start, and end with `{} is not set` on stderr and an exit code that is not 0; a variable that may \
+        "read `secrets` at the start, and end with `{} is not set` on stderr and an exit code that \
+         is not 0; a variable that may \
          be missing is no secret that the service needs: `contract: {{rules: {{required-variables: off}}}}`",
         measures.secrets.first().copied().unwrap_or_default()
     );
     let say = |evidence: String, exit_code| {
-        Ruling::by(vec![Said {
+        Ruling::by(vec![Breach {
             modes: vec![mode],
             evidence,
             fix: fix.clone(),
             exit_code,
-            log_tail: tail(run),
+            log_tail: read_tail(run),
         }])
     };
     match &run.outcome {
@@ -441,14 +410,14 @@ fn required_variables(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     }
 }
 
-fn non_root(facts: &Facts) -> Ruling {
+fn judge_user(facts: &ContractFacts) -> Ruling {
     let user = facts.images.first().map_or("", |image| image.user.as_str());
     let name = user.split(':').next().unwrap_or_default();
-    let looks = || modes(facts).into_iter().filter_map(|(_, run)| run.look.as_ref());
+    let looks = || list_modes(facts).into_iter().filter_map(|(_, run)| run.look.as_ref());
     let inside = looks().find_map(|look| look.inside.uid);
     let rooted = looks().filter_map(|look| look.processes.as_ref()).find_map(|processes| {
         let root = processes.all.iter().find(|process| process.uid == 0)?;
-        Some(short(&root.command))
+        Some(shorten_command(&root.command))
     });
     let seen = looks()
         .any(|look| look.processes.as_ref().is_some_and(|processes| !processes.all.is_empty()));
@@ -465,11 +434,11 @@ fn non_root(facts: &Facts) -> Ruling {
         }
         (None, None) => return Ruling::Unjudged(format!("nothing ran that shows who `{name}` is")),
     };
-    Ruling::by(vec![Said::plain(&[], evidence, "USER 10001:10001 in the Dockerfile, before CMD")])
+    Ruling::by(vec![Breach::plain(&[], evidence, "USER 10001:10001 in the Dockerfile, before CMD")])
 }
 
-fn read_only(facts: &Facts) -> Ruling {
-    let seen: Vec<(&'static str, &Vec<String>)> = modes(facts)
+fn judge_writes(facts: &ContractFacts) -> Ruling {
+    let seen: Vec<(&'static str, &Vec<String>)> = list_modes(facts)
         .into_iter()
         .filter_map(|(mode, run)| Some((mode, run.changes.as_ref()?)))
         .collect();
@@ -486,17 +455,18 @@ fn read_only(facts: &Facts) -> Ruling {
                 "ENV PYTHONDONTWRITEBYTECODE=1, and compile in the build: `python -m compileall`"
             }
             false => {
-                "keep what has to last in a bucket (`storage`) or a database, log to stdout, and write scratch files to memory or a VOLUME: \
+                "keep what has to last in a bucket (`storage`) or a database, log to stdout, and \
+                 write scratch files to memory or a VOLUME: \
                  what a container writes is gone with it, and no target mounts a /tmp"
             }
         };
-        said.push(Said::plain(&[mode], format!("it writes {}{more}", told.join(", ")), fix));
+        said.push(Breach::plain(&[mode], format!("it writes {}{more}", told.join(", ")), fix));
     }
     Ruling::by(said)
 }
 
 /// The shell that is PID 1 with the service below it, and the service.
-fn shell_before(run: &Run) -> Option<(&Process, &Process)> {
+fn find_shell(run: &Run) -> Option<(&Process, &Process)> {
     let processes = run.look.as_ref()?.processes.as_ref()?;
     let first = processes.first()?;
     let program = first.command.split_whitespace().next()?.trim_start_matches('-');
@@ -506,12 +476,13 @@ fn shell_before(run: &Run) -> Option<(&Process, &Process)> {
 }
 
 /// CMD and ENTRYPOINT as they should be.
-const EXEC: &str = "CMD [\"program\", \"argument\"] in the Dockerfile; a script that has to come first ends with `exec \"$@\"`";
+const EXEC: &str = "CMD [\"program\", \"argument\"] in the Dockerfile; a script that has to come \
+                    first ends with `exec \"$@\"`";
 
-fn stops(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_stop(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     let signal =
         facts.images.first().and_then(|image| image.stop_signal.as_deref()).unwrap_or("SIGTERM");
-    let seen: Vec<_> = modes(facts)
+    let seen: Vec<_> = list_modes(facts)
         .into_iter()
         .filter_map(|(mode, run)| Some((mode, run, run.stopped?)))
         .collect();
@@ -520,53 +491,59 @@ fn stops(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     }
     let said = seen.into_iter().filter(|(_, _, stopped)| stopped.killed).map(|(mode, run, _)| {
         let seconds = measures.stop.as_secs_f64();
-        let still = format!("{seconds} s after {signal} (contract.stop) it still ran, and was killed");
-        let (evidence, fix) = match shell_before(run) {
+        let still = format!(
+            "{seconds} s after {signal} (contract.stop) it still ran, and was \
+                             killed"
+        );
+        let (evidence, fix) = match find_shell(run) {
             Some((shell, service)) => (
                 format!(
                     "{still}: PID 1 is `{}`, which does not hand it to `{}`",
-                    short(&shell.command),
-                    short(&service.command)
+                    shorten_command(&shell.command),
+                    shorten_command(&service.command)
                 ),
                 EXEC.to_string(),
             ),
             None => (
                 format!("{still}; requests in flight are lost, and each deploy waits for it"),
-                format!("handle {signal}: finish the requests in flight and end; PID 1 has no default action for it"),
+                format!(
+                    "handle {signal}: finish the requests in flight and end; PID 1 has no \
+                         default action for it"
+                ),
             ),
         };
-        Said { modes: vec![mode], evidence, fix, exit_code: None, log_tail: tail(run) }
+        Breach { modes: vec![mode], evidence, fix, exit_code: None, log_tail: read_tail(run) }
     });
     Ruling::by(said.collect())
 }
 
-fn exec_form(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_exec_form(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     let killed = |run: &Run| run.stopped.is_some_and(|stopped| stopped.killed);
-    let seen = modes(facts).into_iter().any(|(_, run)| {
+    let seen = list_modes(facts).into_iter().any(|(_, run)| {
         run.look
             .as_ref()
             .is_some_and(|look| look.processes.as_ref().is_some_and(|all| all.first().is_some()))
     });
     let mut said = Vec::new();
-    for (mode, run) in modes(facts) {
-        let Some((shell, service)) = shell_before(run) else { continue };
+    for (mode, run) in list_modes(facts) {
+        let Some((shell, service)) = find_shell(run) else { continue };
         if killed(run) && measures.levels.of(Rule::Stops) > Level::Off {
             return Ruling::Unjudged("a shell is PID 1: `stops` tells it".into());
         }
         let evidence = format!(
             "PID 1 is `{}`, and the service its child `{}`",
-            short(&shell.command),
-            short(&service.command)
+            shorten_command(&shell.command),
+            shorten_command(&service.command)
         );
-        said.push(Said::plain(&[mode], evidence, EXEC));
+        said.push(Breach::plain(&[mode], evidence, EXEC));
     }
     let command = facts.images.first().map(|image| image.command.as_slice()).unwrap_or_default();
     match (seen, command) {
         (true, _) => Ruling::by(said),
         (false, [shell, option, ..]) if shell == "/bin/sh" && option == "-c" => {
-            Ruling::by(vec![Said::plain(
+            Ruling::by(vec![Breach::plain(
                 &[],
-                format!("its command is `{}`", short(&command.join(" "))),
+                format!("its command is `{}`", shorten_command(&command.join(" "))),
                 EXEC,
             )])
         }
@@ -574,7 +551,7 @@ fn exec_form(facts: &Facts, measures: &Measures<'_>) -> Ruling {
     }
 }
 
-fn size(facts: &Facts, measures: &Measures<'_>) -> Ruling {
+fn judge_size(facts: &ContractFacts, measures: &Measures<'_>) -> Ruling {
     const MEBIBYTE: f64 = 1024.0 * 1024.0;
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MEBIBYTE);
     let budget = u64::from(measures.size) * 1024 * 1024;
@@ -587,22 +564,26 @@ fn size(facts: &Facts, measures: &Measures<'_>) -> Ruling {
         measures.size
     );
     if let Some((at, layer)) = image.layers.iter().enumerate().max_by_key(|(_, layer)| layer.size) {
-        evidence +=
-            &format!("; the largest is {}, {}", leaks::place(image, at), mebibytes(layer.size));
+        evidence += &format!(
+            "; the largest is {}, {}",
+            leaks::describe_layer(image, at),
+            mebibytes(layer.size)
+        );
     }
-    Ruling::by(vec![Said::plain(
+    Ruling::by(vec![Breach::plain(
         &[],
         evidence,
-        "build in one stage and copy only what runs into a slim one, leave caches in `RUN --mount=type=cache`, or raise `contract: {size: …}`",
+        "build in one stage and copy only what runs into a slim one, leave caches in `RUN \
+         --mount=type=cache`, or raise `contract: {size: …}`",
     )])
 }
 
-fn tail(run: &Run) -> Vec<String> {
+fn read_tail(run: &Run) -> Vec<String> {
     run.log[run.log.len().saturating_sub(LOG_TAIL)..].to_vec()
 }
 
 /// A command as it fits in a line.
-fn short(command: &str) -> String {
+fn shorten_command(command: &str) -> String {
     const MOST: usize = 60;
     match command.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &command[..end]),

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex::bytes::{Regex, RegexSet};
 
 use crate::check::rules::is_secret_file;
+use crate::redact::SHAPES;
 
 /// Files up to this size are looked into; secrets that people forget in images are small. In bytes.
 pub const LOOKED_INTO: u64 = 256 * 1024;
@@ -49,29 +50,6 @@ const TESTS: [&str; 12] = [
 
 /// What a `.git` folder is: its configuration and its history hold what nobody meant to ship.
 pub const REPOSITORY: &str = "a git repository";
-
-/// Kinds of secrets that are told by their own shape, and the shape.
-const SHAPES: [(&str, &str); 13] = [
-    (
-        "a private key",
-        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\r|\\n|[A-Za-z-]+: [^\n]*\n)+[A-Za-z0-9+/=]{32}",
-    ),
-    ("an AWS access key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("a GitHub token", r"\bgh[pousr]_[A-Za-z0-9]{36}"),
-    ("a GitHub token", r"\bgithub_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
-    ("a GitLab token", r"\bglpat-[A-Za-z0-9_-]{20}"),
-    ("an npm token", r"\bnpm_[A-Za-z0-9]{36}\b"),
-    ("a PyPI token", r"\bpypi-AgE[A-Za-z0-9_-]{50}"),
-    ("a Slack token", r"\bxox[abprs]-[0-9]{8,}-[A-Za-z0-9-]{20}"),
-    (
-        "a Slack webhook",
-        r"\bhooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20}",
-    ),
-    ("a Stripe key", r"\b[rs]k_live_[A-Za-z0-9]{20}"),
-    ("a model provider's key", r"\bsk-(?:ant|proj)-[A-Za-z0-9_-]{32}"),
-    ("an Azure storage key", r"\bAccountKey=[A-Za-z0-9+/]{86}=="),
-    ("a Vault token", r"\bhvs\.[A-Za-z0-9_-]{24}"),
-];
 
 /// Files that are a matter of what they say, by the end of their path: what is in them, and its
 /// shape.

@@ -47,7 +47,7 @@ impl Archive {
     /// Bad input for what is no tar, is truncated or compressed, has a name twice or one that leads
     /// out of it, or has more entries than an image needs.
     pub fn open(path: &Path) -> Result<Archive> {
-        let no_file = |error| Error::input(format!("{} cannot be read", path.display())).why(error);
+        let no_file = |error| Error::input(format!("cannot read {}", path.display())).why(error);
         let file = File::open(path).map_err(no_file)?;
         let length = file.metadata().map_err(no_file)?.len();
         let mut archive = Archive { path: path.to_path_buf(), file, entries: BTreeMap::new() };
@@ -263,10 +263,11 @@ fn sums_up(header: &Header) -> bool {
 }
 
 fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::input(format!("{} is no image that can be read", path.display())).why(why).fix(AGAIN)
+    Error::input(format!("cannot read an image from {}", path.display())).why(why).fix(AGAIN)
 }
 
-pub const AGAIN: &str = "write it again: `docker save NAME -o FILE`, `skopeo copy … oci-archive:FILE`, or `docker buildx build \
+pub const AGAIN: &str = "write it again: `docker save NAME -o FILE`, `skopeo copy … \
+                         oci-archive:FILE`, or `docker buildx build \
                          --output type=oci,dest=FILE`; where it came from another job, see that all of it arrived";
 
 /// The bytes of one file in the tar.

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BLOBS, Source, save};
+use super::{BLOBS, Source, save_blob};
 use crate::error::Result;
 use crate::image::destination::unwritable;
 use crate::image::pack::{self, Packed, Packing};
@@ -63,7 +63,7 @@ impl Saved {
     }
 }
 
-fn packing(source: &Source, name: &str) -> Result<Packing> {
+fn read_packing(source: &Source, name: &str) -> Result<Packing> {
     let (_, reader) =
         source.file(name)?.ok_or_else(|| source.broken(format!("it has no {name}")))?;
     let mut beginning = Vec::new();
@@ -81,7 +81,7 @@ fn packing(source: &Source, name: &str) -> Result<Packing> {
 pub fn has_plain_layer(source: &Source, saved: &Saved) -> Result<bool> {
     let mut plain = false;
     for name in &saved.layers {
-        plain |= packing(source, name)? == Packing::No;
+        plain |= read_packing(source, name)? == Packing::No;
     }
     Ok(plain)
 }
@@ -92,7 +92,7 @@ pub fn has_plain_layer(source: &Source, saved: &Saved) -> Result<bool> {
 /// # Errors
 /// Bad input when its parts do not fit together: a layer is not there, or is another one than the
 /// configuration says.
-pub fn write(
+pub fn write_layout(
     source: &Source,
     saved: &Saved,
     annotations: &[(String, String)],
@@ -138,14 +138,14 @@ pub fn write(
         // A layer that stands in an image twice is one blob.
         let descriptor = match layers.get(diff_id) {
             Some(descriptor) => descriptor.clone(),
-            None => self::layer(source, layer, diff_id, folder, &bar, stop)?,
+            None => write_layer(source, layer, diff_id, folder, &bar, stop)?,
         };
         layers.insert(diff_id, descriptor.clone());
         stack.push(descriptor);
     }
     bar.finish();
 
-    let config = put(folder, CONFIG, &config)?;
+    let config = write_blob(folder, CONFIG, &config)?;
     let mut manifest =
         json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": stack });
     if !annotations.is_empty() {
@@ -153,7 +153,7 @@ pub fn write(
             annotations.iter().map(|(name, value)| (&**name, &**value)).collect();
         manifest["annotations"] = json!(sorted);
     }
-    let manifest = put(folder, MANIFEST, manifest.to_string().as_bytes())?;
+    let manifest = write_blob(folder, MANIFEST, manifest.to_string().as_bytes())?;
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
     let header = json!({ "imageLayoutVersion": "1.0.0" });
     for (name, value) in [("index.json", index), ("oci-layout", header)] {
@@ -164,7 +164,7 @@ pub fn write(
 }
 
 /// Writes one layer, packed, and gives its descriptor.
-fn layer(
+fn write_layer(
     source: &Source,
     name: &str,
     diff_id: &str,
@@ -172,7 +172,7 @@ fn layer(
     bar: &Bar,
     stop: &Stop,
 ) -> Result<Value> {
-    let packing = packing(source, name)?;
+    let packing = read_packing(source, name)?;
     let (size, mut reader) =
         source.file(name)?.ok_or_else(|| source.broken(format!("it has no {name}")))?;
     let writing = folder.join(BLOBS).join("layer");
@@ -187,8 +187,8 @@ fn layer(
         }
         // Unpacking is for who runs it, and compares it then.
         Packing::Gzip | Packing::Zstd => {
-            let digest =
-                save(&mut reader, &writing, bar, stop).map_err(|error| error.of(source, name))?;
+            let digest = save_blob(&mut reader, &writing, bar, stop)
+                .map_err(|error| error.of(source, name))?;
             let ending = if packing == Packing::Gzip { "+gzip" } else { "+zstd" };
             (
                 Packed {
@@ -215,7 +215,7 @@ fn layer(
 }
 
 /// Writes a blob, and gives its descriptor.
-fn put(folder: &Path, media_type: &str, bytes: &[u8]) -> Result<Value> {
+fn write_blob(folder: &Path, media_type: &str, bytes: &[u8]) -> Result<Value> {
     let digest = Digest::of(bytes);
     let path = folder.join(BLOBS).join(digest.hex());
     std::fs::write(&path, bytes).map_err(|error| unwritable(&path, &error))?;
@@ -241,7 +241,7 @@ impl<R: Read> Read for Counted<'_, R> {
 ///
 /// # Errors
 /// Bad input when index.json is none.
-pub fn only_whole(source: &Source, index: &[u8]) -> Result<Option<Vec<u8>>> {
+pub fn keep_whole(source: &Source, index: &[u8]) -> Result<Option<Vec<u8>>> {
     let index: Value = serde_json::from_slice(index)
         .map_err(|error| source.broken(format!("index.json: {error}")))?;
     let entries = index["manifests"].as_array().cloned().unwrap_or_default();

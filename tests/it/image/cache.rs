@@ -22,6 +22,8 @@ fn random(name: &str, cache: &str) -> Repository {
         "Dockerfile",
         "FROM debian:trixie-slim\nRUN head -c 32 /dev/urandom | sha256sum >/random\n",
     );
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: another one each time");
     repository
 }
 
@@ -39,10 +41,10 @@ fn a_builder_that_forgot_all_takes_the_steps_from_the_cache() {
     let mut engine = Engine::start(Store::Containerd);
     let host = engine.host();
     engine.registry();
-    for cache in ["registry:127.0.0.1:5000/cache/patients:main", "local:../cache"] {
+    for cache in ["registry:127.0.0.1:5000/cache/patients:main", "local:CACHE"] {
         let parent = tempfile::tempdir().expect("a folder");
-        let repository = random(&unique("cached"), cache);
-        let cache = cache.replace("../cache", &parent.path().join("cache").display().to_string());
+        let repository = random(&unique("cached"), "off");
+        let cache = cache.replace("CACHE", &parent.path().join("cache").display().to_string());
         let forget =
             || run(engine.docker().args(["builder", "prune", "--all", "--force"])).ended(0);
         let first = build(&repository, Some(&host), &["--cache", &cache]).ended(0);

@@ -95,6 +95,8 @@ const RANDOM: &str = "FROM debian:trixie-slim\nRUN head -c 32 /dev/urandom | sha
 fn committed(name: &str, dockerfile: &str, more: &str) -> Repository {
     let repository = service(name, &server("", EVERYWHERE), more);
     repository.write("Dockerfile", dockerfile);
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: another image");
     repository
 }
 

@@ -3,8 +3,8 @@
 use super::super::facts::{Image, Look, Stored};
 use super::super::layers::{Found, Layer};
 use super::*;
-use crate::docker::Stopped;
-use crate::docker::inside::{Inside, Processes};
+use crate::docker::processes::{Inside, Processes};
+use crate::docker::{Answer, Clues, Stopped};
 
 const SERVER: &str = "python3 /server.py";
 
@@ -22,6 +22,7 @@ fn good(mode: &str) -> Run {
                 uid: Some(10001),
                 listening: Some(vec!["0.0.0.0:8000".parse().expect("a socket")]),
             },
+            clues: Clues::default(),
             pages: [("/".to_string(), Some(page))].into(),
         }),
         stopped: Some(Stopped { after: Duration::from_millis(80), killed: false }),
@@ -29,14 +30,14 @@ fn good(mode: &str) -> Run {
     }
 }
 
-fn facts() -> Facts {
+fn facts() -> ContractFacts {
     let image = Image {
         user: "10001".into(),
         command: vec!["python3".into(), "/server.py".into()],
         layers: vec![Stored { size: 3 << 20, created_by: "COPY . .".into(), ..Stored::default() }],
         ..Image::default()
     };
-    Facts {
+    ContractFacts {
         production: good("production"),
         debug: good("debug"),
         without: None,
@@ -45,7 +46,7 @@ fn facts() -> Facts {
 }
 
 fn judged(
-    facts: &Facts,
+    facts: &ContractFacts,
     secrets: &[&'static str],
     without_value: &[&'static str],
     levels: &Levels,
@@ -74,13 +75,13 @@ fn ended(exit_code: i64, log: &str) -> Run {
 }
 
 /// Changes the look of both containers.
-fn both(facts: &mut Facts, change: impl Fn(&mut Look)) {
+fn both(facts: &mut ContractFacts, change: impl Fn(&mut Look)) {
     for run in [&mut facts.production, &mut facts.debug] {
         change(run.look.as_mut().expect("it runs"));
     }
 }
 
-fn before(facts: &mut Facts, command: &str) {
+fn before(facts: &mut ContractFacts, command: &str) {
     both(facts, |look| {
         let processes = look.processes.as_mut().expect("processes");
         processes.all[0].parent = 49;
@@ -89,13 +90,13 @@ fn before(facts: &mut Facts, command: &str) {
     });
 }
 
-fn kill(facts: &mut Facts) {
+fn kill(facts: &mut ContractFacts) {
     for run in [&mut facts.production, &mut facts.debug] {
         run.stopped = Some(Stopped { after: Duration::from_secs(2), killed: true });
     }
 }
 
-fn silent(facts: &mut Facts, answer: &Answer, listening: Option<&str>) {
+fn judge_answer(facts: &mut ContractFacts, answer: &Answer, listening: Option<&str>) {
     for run in [&mut facts.production, &mut facts.debug] {
         run.outcome = Outcome::Silent { answer: answer.clone() };
     }
@@ -114,7 +115,7 @@ fn an_image_that_does_all_it_should_keeps_every_rule() {
 #[test]
 fn each_rule_is_broken_by_what_is_seen() {
     let refused = Answer::Silence("connection refused".into());
-    type Change<'a> = Box<dyn Fn(&mut Facts) + 'a>;
+    type Change<'a> = Box<dyn Fn(&mut ContractFacts) + 'a>;
     // what changes → the rule, in which containers, the evidence, the fix
     let cases: Vec<(Change<'_>, Rule, &[&str], &str, &str)> = vec![
         (
@@ -125,42 +126,44 @@ fn each_rule_is_broken_by_what_is_seen() {
             "last log lines",
         ),
         (
-            Box::new(|facts| silent(facts, &refused, Some("127.0.0.1:8000"))),
+            Box::new(|facts| judge_answer(facts, &refused, Some("127.0.0.1:8000"))),
             Rule::Listens,
             &[PRODUCTION, DEBUG],
             "127.0.0.1:8000 only",
             "0.0.0.0:8000",
         ),
         (
-            Box::new(|facts| silent(facts, &refused, Some("0.0.0.0:9000"))),
+            Box::new(|facts| judge_answer(facts, &refused, Some("0.0.0.0:9000"))),
             Rule::Listens,
             &[PRODUCTION, DEBUG],
             "listens on 0.0.0.0:9000",
             "port:",
         ),
         (
-            Box::new(|facts| silent(facts, &refused, None)),
+            Box::new(|facts| judge_answer(facts, &refused, None)),
             Rule::Listens,
             &[PRODUCTION, DEBUG],
             "connection refused",
             "0.0.0.0:8000",
         ),
         (
-            Box::new(|facts| silent(facts, &Answer::Status(404), None)),
+            Box::new(|facts| judge_answer(facts, &Answer::Status(404), None)),
             Rule::Health,
             &[PRODUCTION, DEBUG],
             "answers 404",
             "add a route",
         ),
         (
-            Box::new(|facts| silent(facts, &refused, Some("0.0.0.0:8000"))),
+            Box::new(|facts| judge_answer(facts, &refused, Some("0.0.0.0:8000"))),
             Rule::Health,
             &[PRODUCTION, DEBUG],
             "refused",
             "2xx",
         ),
         (
-            Box::new(|facts| silent(facts, &Answer::Silence("no answer within 3 s".into()), None)),
+            Box::new(|facts| {
+                judge_answer(facts, &Answer::Silence("no answer within 3 s".into()), None)
+            }),
             Rule::Health,
             &[PRODUCTION, DEBUG],
             "no answer",
@@ -318,7 +321,7 @@ fn each_rule_is_broken_by_what_is_seen() {
 
 #[test]
 fn what_cannot_be_seen_is_not_judged() {
-    type Case = (fn(&mut Facts), &'static [Rule]);
+    type Case = (fn(&mut ContractFacts), &'static [Rule]);
     let cases: [Case; 5] = [
         // A static binary alone in its image: nothing in it can read /proc. That answers differ
         // shows the mode arrives.
@@ -387,7 +390,8 @@ fn a_service_without_its_secrets_says_so_and_ends() {
         ),
     ];
     for (without, evidence) in cases {
-        let verdict = judged(&Facts { without, ..facts() }, &["TOKEN"], &[], &Levels::default());
+        let verdict =
+            judged(&ContractFacts { without, ..facts() }, &["TOKEN"], &[], &Levels::default());
         match (evidence, verdict.findings.as_slice()) {
             ("", []) => {}
             (evidence, [finding]) if finding.rule == Rule::RequiredVariables => {
@@ -450,17 +454,17 @@ fn what_differs_from_run_to_run_is_no_difference() {
         ("docs on", "docs off", false),
     ];
     for (one, other, same) in cases {
-        assert_eq!(steady(one) == steady(other), same, "{one} | {other}");
+        assert_eq!(strip_changing(one) == strip_changing(other), same, "{one} | {other}");
     }
     let page = |status: u16, body: &str| Some(Page { status, body: body.into() });
-    assert_eq!(settled(page(200, "hit 1"), page(200, "hit 2")), page(200, "hit 1"));
+    assert_eq!(keep_settled(page(200, "hit 1"), page(200, "hit 2")), page(200, "hit 1"));
     for (first, second) in [
         (page(200, "quote: be kind"), page(200, "quote: carry on")),
         (page(200, ""), page(503, "")),
         (page(200, ""), None),
         (None, None),
     ] {
-        assert_eq!(settled(first, second), None);
+        assert_eq!(keep_settled(first, second), None);
     }
 }
 
@@ -475,7 +479,8 @@ fn what_was_killed_in_both_modes_is_one_finding_also_when_the_engine_saw_why_in_
         (true, true, "was killed: it needed more than its 512 MiB"),
         (false, false, "was killed, most often because"),
     ] {
-        let facts = Facts { production: killed(production), debug: killed(debug), ..facts() };
+        let facts =
+            ContractFacts { production: killed(production), debug: killed(debug), ..facts() };
         let verdict = judged(&facts, &[], &[], &Levels::default());
         let [finding] = &verdict.findings[..] else { panic!("{verdict:?}") };
         assert!(finding.evidence.starts_with(evidence), "{finding:?}");

@@ -75,7 +75,7 @@ impl Inside {
             text.rsplit_once('\0').map_or((None, text), |(before, rest)| (Some(before), rest));
         let pairs = |text: &str| {
             let pairs: BTreeMap<_, _> =
-                text.split('\0').filter_map(|pair| pair.split_once('=')).map(owned).collect();
+                text.split('\0').filter_map(|pair| pair.split_once('=')).map(own_pair).collect();
             // Who writes a title over it, as nginx does, leaves nothing that can be read.
             Some(pairs).filter(|pairs| !pairs.is_empty())
         };
@@ -84,12 +84,12 @@ impl Inside {
             environment: environment.and_then(pairs),
             uid: uids.and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok()),
             // Without its heading it is the words of a shell that has no `cat`.
-            listening: rest.contains("local_address").then(|| diagnosis::listening(rest)),
+            listening: rest.contains("local_address").then(|| diagnosis::read_listening(rest)),
         }
     }
 }
 
-fn owned((name, value): (&str, &str)) -> (String, String) {
+fn own_pair((name, value): (&str, &str)) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 

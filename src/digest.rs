@@ -1,0 +1,125 @@
+//! A digest: the one name of a blob, a manifest or an image that cannot be moved. Pure.
+//!
+//! <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What stands before the hexadecimal digits; no other algorithm is taken.
+const ALGORITHM: &str = "sha256:";
+
+/// `sha256:` and 64 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// Reads a digest as it is written.
+    ///
+    /// # Errors
+    /// Bad input for anything but `sha256:` and 64 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Digest> {
+        let hex = text.strip_prefix(ALGORITHM).unwrap_or_default();
+        if hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(Digest(text.to_string()));
+        }
+        Err(Error::input(format!("cannot read digest `{}`", text.escape_default()))
+            .why("a digest is `sha256:` and 64 digits of 0-9 and a-f")
+            .fix("write it as build-image printed it"))
+    }
+
+    /// Returns the digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest::from_sha256(digest(&SHA256, bytes).as_ref())
+    }
+
+    /// Returns the digest with these 32 bytes of SHA-256.
+    pub fn from_sha256(hash: &[u8]) -> Digest {
+        use fmt::Write;
+        let mut text = String::from(ALGORITHM);
+        for byte in hash {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Digest(text)
+    }
+
+    /// Returns it as it is written: `sha256:…`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the 64 hexadecimal digits, which are also the name of the blob's file.
+    pub fn hex(&self) -> &str {
+        &self.0[ALGORITHM.len()..]
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Digest> {
+        Digest::parse(&text)
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Digest> {
+        Digest::parse(text)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_sha256_is_a_digest() {
+        let hex = "0123456789abcdef".repeat(4);
+        let whole = format!("sha256:{hex}");
+        let digest = Digest::parse(&whole).expect("a digest");
+        assert_eq!((digest.as_str(), digest.hex()), (whole.as_str(), hex.as_str()));
+        let upper = format!("sha256:{}", hex.to_uppercase());
+        let wrong = [
+            "",
+            "sha256:",
+            &hex,
+            &format!("sha256:{}", &hex[1..]),
+            &format!("{whole}0"),
+            &upper,
+            &format!("sha512:{hex}"),
+            &format!(" {whole}"),
+            &format!("sha256:sha256:{}", &hex[7..]),
+        ];
+        for text in wrong {
+            let error = Digest::parse(text).expect_err(text);
+            assert_eq!(error.kind.exit_code(), 2, "{text}");
+            assert!(serde_json::from_value::<Digest>(serde_json::json!(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_a_text_to_machines() {
+        let empty = Digest::of(b"");
+        let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(empty.to_string(), text);
+        assert_eq!(serde_json::json!({ "digest": empty }), serde_json::json!({ "digest": text }));
+        assert_eq!(serde_json::from_value::<Digest>(serde_json::json!(text)).expect("read"), empty);
+    }
+}
