@@ -24,9 +24,12 @@ impl Environ {
         Environ(variables.into_iter().collect())
     }
 
-    /// A variable's value; an empty one is none, as GitHub's runner passes them.
+    /// A variable's value; an empty one is none, as GitHub's runner passes them. White space around
+    /// an input is none of it: YAML's block scalars end with a line end, and all actions trim it.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        let value = self.0.get(name)?.as_str();
+        let value = if name.starts_with("INPUT_") { value.trim() } else { value };
+        Some(value).filter(|value| !value.is_empty())
     }
 
     /// Every variable and its value, by name.
@@ -63,6 +66,10 @@ pub struct Shared {
     /// The environment of the platform, or `local` for the Docker engine of this machine
     #[arg(long, global = true, value_name = "NAME")]
     pub environment: Option<String>,
+    /// Read this file or folder too, although it is outside the repository, where service.yaml or a
+    /// link asks for it; may be given several times
+    #[arg(long, global = true, value_name = "PATH")]
+    pub allow_read: Vec<PathBuf>,
     /// Show what would change, and change nothing
     #[arg(long, global = true, alias = "dry-run")]
     pub plan: bool,
@@ -91,15 +98,25 @@ pub enum Command {
     Release(ReleaseArgs),
     /// All steps in order, the way the workflow does
     Run(RunArgs),
-    /// What runs in an environment
+    /// Deploy the stored state of an earlier record again, configuration included
+    Rollback(RollbackArgs),
+    /// Deploy to one environment what runs healthy in another, by digest, without a build
+    Promote(PromoteArgs),
+    /// What runs in an environment, what the ledger says of it, and who holds its lock
     Status,
+    /// Who deployed what, when, why and with which result
+    History(HistoryArgs),
+    /// Freeze an environment of the service: deploys to it are refused until the end
+    Lock(LockArgs),
+    /// End a freeze
+    Unlock(UnlockArgs),
     /// The manifests or the task definition that deploy would apply
     Render(RenderArgs),
     /// Write service.yaml, Dockerfile, .dockerignore and the workflow for the repository it stands
     /// in
     Init(InitArgs),
     /// Check service.yaml, platform.yaml, the Dockerfile and the calling workflows, offline
-    Check,
+    Check(CheckArgs),
     /// Print a generated file of this repository
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -143,6 +160,10 @@ pub struct BuildImageArgs {
     /// moby/buildkit, or off to pack what the engine itself builds
     #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
     pub builder_image: BuilderImage,
+    /// BuildKit frontend that a Dockerfile may ask for besides Docker's own; may be given several
+    /// times
+    #[arg(long, value_name = "IMAGE")]
+    pub allow_frontend: Vec<String>,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "60m")]
     pub timeout: Span,
@@ -194,6 +215,67 @@ pub struct DeployArgs {
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,
+    /// Why: it stands in the history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// What to deploy again: a version, a digest, the number of a record, or `previous`; for
+    /// promote, the environment to deploy to
+    #[arg(long, value_name = "VERSION|DIGEST|RECORD|previous")]
+    pub to: String,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
+    pub timeout: Span,
+    /// Why: it stands in the history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PromoteArgs {
+    /// The environment whose healthy version is taken
+    #[arg(long, value_name = "NAME")]
+    pub from: String,
+    /// What to deploy again: a version, a digest, the number of a record, or `previous`; for
+    /// promote, the environment to deploy to
+    #[arg(long, value_name = "NAME")]
+    pub to: String,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
+    pub timeout: Span,
+    /// Why: it stands in the history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// How many records to show, newest first
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub limit: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    /// Why: it stands in the history
+    #[arg(long, value_name = "TEXT", required = true)]
+    pub reason: Option<String>,
+    /// How long deploys are refused
+    #[arg(long = "for", value_name = "TIME", value_parser = span, default_value = "24h")]
+    pub duration: Span,
+    /// Freeze the environment for every service
+    #[arg(long)]
+    pub all_services: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct UnlockArgs {
+    /// Freeze the environment for every service
+    #[arg(long)]
+    pub all_services: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -232,6 +314,10 @@ pub struct RunArgs {
     /// moby/buildkit, or off to pack what the engine itself builds
     #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
     pub builder_image: BuilderImage,
+    /// BuildKit frontend that a Dockerfile may ask for besides Docker's own; may be given several
+    /// times
+    #[arg(long, value_name = "IMAGE")]
+    pub allow_frontend: Vec<String>,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,
@@ -257,9 +343,14 @@ pub struct InitArgs {
     /// registry.example.org/python:3.13-slim
     #[arg(long, value_name = "IMAGE", value_parser = image)]
     pub base: Option<ImageName>,
-    /// Ask nothing; init never does, so this changes nothing
-    #[arg(long)]
-    pub yes: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// BuildKit frontend that a Dockerfile may ask for besides Docker's own; may be given several
+    /// times
+    #[arg(long, value_name = "IMAGE")]
+    pub allow_frontend: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -412,9 +503,10 @@ fn given(arguments: &[OsString], name: &str) -> bool {
 
 fn as_flags(flag: &Arg, name: &str, value: &str) -> Result<Vec<OsString>> {
     let flags = match flag.get_action() {
+        // As YAML 1.2's core schema has them (https://yaml.org/spec/1.2.2/#103-core-schema).
         ArgAction::SetTrue => match value {
-            "true" => vec![format!("--{name}")],
-            "false" => vec![],
+            "true" | "True" | "TRUE" => vec![format!("--{name}")],
+            "false" | "False" | "FALSE" => vec![],
             _ => {
                 return Err(Error::input(format!("input `{name}` is `{value}`"))
                     .fix("write `true` or `false`"));
@@ -470,6 +562,15 @@ mod tests {
             (&["build-image"], &[("INPUT_NO-CACHE", "false")], "build-image"),
             (&["build-image"], &[("INPUT_NO-CACHE", "")], "build-image"),
             (&["build-image"], &[("INPUT_NO-CACHE", "yes")], "input `no-cache` is `yes`"),
+            (&["build-image"], &[("INPUT_NO-CACHE", "True\n")], "build-image --no-cache"),
+            (&["build-image"], &[("INPUT_NO-CACHE", " FALSE ")], "build-image"),
+            (&["build-image"], &[("INPUT_NO-CACHE", " \n")], "build-image"),
+            (&[], &[("INPUT_COMMAND", "version\n")], "version"),
+            (
+                &["deploy"],
+                &[("INPUT_ENVIRONMENT", "staging\r\n"), ("INPUT_SERVICE", "\ta b.yaml\n")],
+                "deploy --service=a b.yaml --environment=staging",
+            ),
             // `explain` is no flag of deploy.
             (
                 &["deploy"],

@@ -19,7 +19,7 @@ pub const FILES: [&str; 5] = [
 ];
 
 /// What the commands give to machines: the action's outputs, and the keys of `--output json`.
-pub const OUTPUTS: [(&str, &str); 28] = [
+pub const OUTPUTS: [(&str, &str); 41] = [
     ("version", "The version: 1.4.0, or a snapshot 1.3.3-main.4, or a preview 1.4.0-pr.12.7"),
     ("tag", "The version's git tag"),
     ("docker-tag", "The version as a Docker tag"),
@@ -40,13 +40,27 @@ pub const OUTPUTS: [(&str, &str); 28] = [
     ("skipped-bytes", "Bytes that the registry had already"),
     (
         "status",
-        "deployed, released, unchanged, planned, written, rolled-back, failed, superseded or interrupted",
+        "deployed, released, unchanged, planned, written, locked, unlocked, rolled-back, failed, \
+         superseded or interrupted",
     ),
     ("target", "eks, ecs or local"),
     ("url", "Where the service answers, or the page of the release"),
     ("revision", "The revision that runs now"),
     ("previous-revision", "The revision that ran before"),
     ("changed", "What was changed, as a JSON list: objects of a deploy, refs and releases"),
+    ("record", "The number of the ledger's record of the deploy"),
+    ("phases", "The phases of the deploy and the seconds they took, as a JSON list"),
+    ("records", "The records of an environment, newest first, as a JSON list"),
+    ("good-record", "The number of the last record whose deploy ended well"),
+    ("result", "How the last deploy ended"),
+    ("drift", "The objects that differ from the last good record, as a JSON list"),
+    ("lock", "Who holds the lock of the environment, as JSON"),
+    ("freeze", "Who froze the environment, why and until when, as JSON"),
+    ("holder", "Who froze the environment"),
+    ("until", "When the freeze ends"),
+    ("state", "ready, progressing, failed or absent"),
+    ("ready", "How many copies are ready"),
+    ("wanted", "How many copies are wanted"),
     ("seconds", "How long the deploy took"),
     ("error", "What went wrong, as JSON: kind, message, fix and causes"),
     ("findings", "What check found, as a JSON list: file, line, rule, level, message and fix"),

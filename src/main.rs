@@ -7,17 +7,27 @@ mod cli;
 mod command;
 mod config;
 mod deploy;
+mod digest;
 mod docker;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 mod git;
 mod github;
+mod http;
 mod image;
+mod inside;
+mod interrupt;
 mod layout;
-mod patience;
+mod ledger;
+mod redact;
 mod registry;
 mod release;
 mod report;
+mod retry;
+mod spawn;
+mod untrusted;
 mod version;
 
 use std::ffi::OsString;
@@ -25,7 +35,8 @@ use std::process::ExitCode;
 
 use cli::{Cli, Environ, Parsed};
 use error::{Error, Kind, Result};
-use report::{Format, Outputs, Report, Verbosity, human};
+use interrupt::{GRACE, Interrupt, Signal};
+use report::{Format, Markdown, Outputs, Report, Verbosity, human};
 
 fn main() -> ExitCode {
     let environ = environment();
@@ -73,15 +84,15 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
         environ,
         report: report.clone(),
         outputs: Default::default(),
+        interrupt: Interrupt::default(),
     };
-    let result = interruptible(command::run_command(&cli.command, &context));
+    let result =
+        run_interruptible(command::run_command(&cli.command, &context), &context.interrupt);
     let mut outputs = context.outputs.take();
     if let Err(error) = &result {
         outputs.append(&mut failure(error));
-        // Indented, so that whatever a log says stays text.
-        let words: String =
-            human::explain(error).lines().map(|line| format!("    {line}\n")).collect();
-        report.summarise(format!("**Failed**\n\n{words}"));
+        let failed = Markdown::default().own("\n**Failed**\n\n");
+        report.summarise(failed.block(&human::explain(error)));
     }
     let outputs = report.masked(outputs);
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());
@@ -96,19 +107,32 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
 }
 
 /// Runs a command until it ends or a signal comes. GitHub's runner sends SIGINT, 7.5 s later
-/// SIGTERM, 2.5 s later KILL; dropping the command stops its writes at once.
-fn interruptible(command: impl Future<Output = Result<()>>) -> Result<()> {
+/// SIGTERM, 2.5 s later KILL. Dropping a command stops its writes at once; one that holds a lock is
+/// given a moment to record where it stopped.
+fn run_interruptible(
+    command: impl Future<Output = Result<()>>,
+    interrupt: &Interrupt,
+) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unexpected("cannot start").why(error))?;
     let result = runtime.block_on(async {
-        let listen = |kind| signal(kind).map_err(|error| Error::unexpected("cannot listen for signals").why(error));
-        let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        tokio::select! {
-            result = command => result,
-            _ = interrupt.recv() => Err(Error::new(Kind::Interrupted, "interrupted by SIGINT").fix("what was written until then stays: `cicd status` shows it, and running again goes on from there")),
-            _ = terminate.recv() => Err(Error::new(Kind::Terminated, "interrupted by SIGTERM").fix("what was written until then stays: `cicd status` shows it, and running again goes on from there")),
-        }
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::unexpected("cannot listen for signals").why(error))
+        };
+        let mut interrupts = listen(SignalKind::interrupt())?;
+        let mut terminations = listen(SignalKind::terminate())?;
+        let mut command = std::pin::pin!(command);
+        let signal = tokio::select! {
+            result = &mut command => return result,
+            _ = interrupts.recv() => Signal::Interrupt,
+            _ = terminations.recv() => Signal::Terminate,
+        };
+        let ended = match interrupt.send(signal) {
+            true => tokio::time::timeout(GRACE, command).await.ok(),
+            false => None,
+        };
+        ended.unwrap_or_else(|| Err(signal.error()))
     });
     runtime.shutdown_background();
     result

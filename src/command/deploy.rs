@@ -5,66 +5,97 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Context;
-use crate::aws::Session;
+use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
 use crate::config::settings::{self, Destination, Settings, Target};
-use crate::deploy::{self, Image, Order, Outcome, ecs::Ecs, eks::Eks, local::Local};
+use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
 use crate::error::{Error, Result};
+use crate::ledger::RecordKind;
+use crate::report::Markdown;
 use crate::{registry, version};
 
 pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<()> {
-    let service = context.service()?;
     let environment = context.environment()?;
-    let settings = settings::resolve(&service, environment)?;
-    let platform = context.platform().await?;
-    let destination = settings::destination(platform.as_ref(), environment)?;
     let step = context.report.step("deploy");
-    let image = find_image(context, &settings, &destination, arguments).await?;
+    let (settings, destination) = resolve_environment(context, environment).await?;
+    let wanted = WantedImage {
+        digest: arguments.digest.as_deref(),
+        version: arguments.version.as_deref(),
+        layout: &arguments.layout,
+    };
+    let image = find_image(context, &settings, &destination, &wanted).await?;
     // Said before the deploy, so that a failed one says what it was about.
-    context.give(&json!({ "target": destination.target.name(), "version": image.version, "digest": image.digest }));
-    let order = Order { settings, destination, image, timeout: arguments.timeout.0 };
-    let outcome = deploy_to(context, &order, &arguments.layout).await?;
-    let words = outcome.in_words();
-    step.done(&words);
-    context.report.summarise(format!(
-        "**{}** {} → {environment}: {words}",
-        order.settings.name, order.image.version
-    ));
-    if let Some(url) = &outcome.url {
-        context.report.print(url, &mut std::io::stdout());
-    }
-    context.give(&outcome);
+    context.give(&json!({
+        "target": destination.target.name(), "version": image.version, "digest": image.digest
+    }));
+    let site = open_site(context, environment, Some(&arguments.layout)).await?;
+    let facts = read_run_facts(context);
+    let intent =
+        make_intent(context, &facts, RecordKind::Deploy, &arguments.reason, arguments.timeout);
+    let outcome = site.deploy_image(image, intent).await?;
+    conclude_deploy(context, &site, step, &outcome);
     Ok(())
 }
 
-pub async fn deploy_to(context: &Context, order: &Order, layout: &Path) -> Result<Outcome> {
-    let (plan_only, report) = (context.shared.plan, &context.report);
-    match &order.destination.target {
-        Target::Local => {
-            let local = Local::open(order, Some(layout), &context.environ, report).await?;
-            deploy::run(&local, order, plan_only, report).await
-        }
-        Target::Eks(cluster) => {
-            let session = environment_session(context, &order.destination).await?;
-            let eks = Eks::open(order, cluster, &context.folder(), &session).await?;
-            deploy::run(&eks, order, plan_only, report).await
-        }
-        Target::Ecs { ecs, api_gateway } => {
-            let session = environment_session(context, &order.destination).await?;
-            let ecs = Ecs::open(order, ecs, api_gateway.as_ref(), &session).await?;
-            deploy::run(&ecs, order, plan_only, report).await
-        }
+/// Says how a deploy ended, to people and to machines.
+pub fn conclude_deploy(
+    context: &Context,
+    site: &Site,
+    step: crate::report::Step,
+    outcome: &Outcome,
+) {
+    let words = outcome.in_words();
+    step.done(&words);
+    let (service, environment) = (&site.settings.name, &site.settings.environment);
+    let headline = Markdown::default().own("**").text(service).own("** ");
+    let headline = headline.text(&outcome.version).own(" → ").text(environment);
+    context.report.summarise(headline.own(": ").text(&words));
+    if let Some(url) = &outcome.url {
+        context.report.print(url, &mut std::io::stdout());
     }
+    context.give(outcome);
 }
 
-pub async fn environment_session(context: &Context, destination: &Destination) -> Result<Session> {
-    Session::open(
-        &destination.region,
-        destination.role.as_deref(),
-        &context.environ,
-        &context.report,
-    )
+/// What the two files say of an environment.
+pub async fn resolve_environment(
+    context: &Context,
+    environment: &str,
+) -> Result<(Settings, Destination)> {
+    let settings = settings::resolve(&context.service()?, environment)?;
+    let destination = settings::destination(context.platform().await?.as_ref(), environment)?;
+    Ok((settings, destination))
+}
+
+/// Opens an environment: its target and its ledger.
+pub async fn open_site(
+    context: &Context,
+    environment: &str,
+    layout: Option<&Path>,
+) -> Result<Site> {
+    let (settings, destination) = resolve_environment(context, environment).await?;
+    let platform = context.platform().await?;
+    let session = match destination.target {
+        Target::Local => None,
+        _ => Some(context.session_of(&destination, &destination.region).await?),
+    };
+    Site::open(SiteOptions {
+        settings,
+        destination,
+        session,
+        records: platform.as_ref().and_then(|platform| platform.records.as_ref()),
+        sources: context.sources(),
+        layout: layout.map(Path::to_path_buf),
+        environ: &context.environ,
+        report: &context.report,
+    })
     .await
+}
+
+/// What to deploy, as it was asked for.
+pub struct WantedImage<'a> {
+    pub digest: Option<&'a str>,
+    pub version: Option<&'a str>,
+    pub layout: &'a Path,
 }
 
 /// The image to deploy: by digest, else by version in ECR, else (local) what the layout holds.
@@ -72,51 +103,42 @@ pub async fn find_image(
     context: &Context,
     settings: &Settings,
     destination: &Destination,
-    arguments: &DeployArgs,
+    wanted: &WantedImage<'_>,
 ) -> Result<Image> {
+    let repository = site::image_repository(settings, destination);
     let Some(registry) = &destination.registry else {
-        let layout = crate::layout::Layout::open(&arguments.layout)?;
+        let layout = crate::layout::Layout::open(wanted.layout)?;
         let digest = layout.root().digest.to_string();
-        if let Some(wanted) = &arguments.digest
-            && *wanted != digest
+        if let Some(expected) = wanted.digest
+            && *expected != digest
         {
-            return Err(Error::input(format!(
-                "{} holds {digest}, not {wanted}",
-                arguments.layout.display()
-            ))
-            .fix("build it again, or leave out --digest"));
+            let layout = wanted.layout.display();
+            return Err(Error::input(format!("{layout} holds {digest}, not {expected}"))
+                .fix("build it again, or leave out --digest"));
         }
-        let version = arguments.version.clone().unwrap_or_else(|| short_digest(&digest));
-        return Ok(Image { repository: settings.name.clone(), digest, version });
+        let version = wanted.version.map_or_else(|| short_digest(&digest), str::to_string);
+        return Ok(Image { repository, digest, version });
     };
     let name = settings::repository(registry, &settings.name);
-    let repository = format!("{}/{name}", registry.host());
-    let wanted = match (&arguments.digest, &arguments.version) {
+    let looked_for = match (wanted.digest, wanted.version) {
         // A pull request plans an image that it never pushes; whoever deploys must find it there.
         (Some(digest), Some(version)) if context.shared.plan => {
-            return Ok(Image {
-                repository,
-                digest: digest.clone(),
-                version: version::docker_tag(version),
-            });
+            let version = version::docker_tag(version);
+            return Ok(Image { repository, digest: digest.to_string(), version });
         }
-        (Some(digest), _) => registry::Wanted::Digest(digest.clone()),
+        (Some(digest), _) => registry::Wanted::Digest(digest.to_string()),
         (None, Some(version)) => registry::Wanted::Tag(version::docker_tag(version)),
         (None, None) => {
             return Err(Error::input("neither --digest nor --version says what to deploy")
                 .fix("give --digest sha256:…, as push-ecr printed it, or --version V"));
         }
     };
-    // With the environment's role: the registry's trusts the job that pushes, not the one that deploys.
-    let session = Session::open(
-        &registry.region,
-        destination.role.as_deref(),
-        &context.environ,
-        &context.report,
-    )
-    .await?;
-    let found = registry::find(&session, registry, &name, &wanted, &context.report).await?;
-    let given = arguments.version.as_deref().map(version::docker_tag);
+    // With the environment's role: the registry's trusts the job that pushes, not the one that
+    // deploys.
+    let session = context.session_of(destination, &registry.region).await?;
+    let found =
+        registry::find_image(&session, registry, &name, &looked_for, &context.report).await?;
+    let given = wanted.version.map(version::docker_tag);
     let version = given.or(found.tag).unwrap_or_else(|| short_digest(&found.digest));
     Ok(Image { repository, digest: found.digest, version })
 }

@@ -6,8 +6,8 @@ use super::Context;
 use crate::cli::RenderArgs;
 use crate::config::platform::Platform;
 use crate::config::service::Service;
-use crate::config::settings::{self, Target};
-use crate::deploy::{self, Image, Order};
+use crate::config::settings;
+use crate::deploy::{self, Image, Order, site};
 use crate::error::Result;
 use crate::version;
 
@@ -31,19 +31,10 @@ pub fn render_settings(
 ) -> Result<String> {
     let settings = settings::resolve(service, environment)?;
     let destination = settings::destination(platform, environment)?;
-    let repository = match &destination.registry {
-        Some(registry) => {
-            format!("{}/{}", registry.host(), settings::repository(registry, &settings.name))
-        }
-        None => settings.name.clone(),
+    let image = Image {
+        repository: site::image_repository(&settings, &destination),
+        digest: arguments.digest.clone().unwrap_or_else(|| format!("sha256:{}", "0".repeat(64))),
+        version: version::docker_tag(arguments.version.as_deref().unwrap_or("0.0.0")),
     };
-    let digest = arguments.digest.clone().unwrap_or_else(|| format!("sha256:{}", "0".repeat(64)));
-    let version = version::docker_tag(arguments.version.as_deref().unwrap_or("0.0.0"));
-    let image = Image { repository, digest, version };
-    let order = Order { settings, destination, image, timeout: std::time::Duration::ZERO };
-    match &order.destination.target {
-        Target::Local => deploy::local::render(&order),
-        Target::Eks(_) => deploy::eks::render(&order, &context.folder()),
-        Target::Ecs { ecs, .. } => deploy::ecs::render(&order, ecs),
-    }
+    deploy::render_offline(&Order { settings, destination, image }, &context.sources())
 }

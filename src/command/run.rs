@@ -35,6 +35,7 @@ pub async fn run_all_steps(context: &Context, arguments: &RunArgs) -> Result<()>
         no_cache: arguments.no_cache,
         cache: None,
         builder_image: arguments.builder_image.clone(),
+        allow_frontend: arguments.allow_frontend.clone(),
         timeout: BUILD_TIMEOUT,
     };
     let digest = build_image(context, &build).await?;
@@ -62,6 +63,7 @@ pub async fn run_all_steps(context: &Context, arguments: &RunArgs) -> Result<()>
         version: Some(tag),
         layout: arguments.layout.clone(),
         timeout: arguments.timeout,
+        reason: None,
     };
     deploy_image(context, &deploy).await
 }

@@ -1,34 +1,62 @@
-//! `status`: what runs in an environment.
+//! `status`: what runs in an environment, what the ledger says of it, and who holds its lock.
+
+use serde_json::json;
 
 use super::Context;
-use super::deploy::environment_session;
-use crate::config::settings::{self, Target};
-use crate::deploy::{Image, Order, ecs::Ecs, eks::Eks, local::Local};
+use super::deploy::open_site;
 use crate::error::Result;
 
 pub async fn show_status(context: &Context) -> Result<()> {
-    let service = context.service()?;
     let environment = context.environment()?;
-    let settings = settings::resolve(&service, environment)?;
-    let destination = settings::destination(context.platform().await?.as_ref(), environment)?;
-    let image = Image { repository: String::new(), digest: String::new(), version: String::new() };
-    let order = Order { settings, destination, image, timeout: std::time::Duration::from_secs(60) };
-    let running = match &order.destination.target {
-        Target::Local => {
-            Local::open(&order, None, &context.environ, &context.report).await?.running().await?
-        }
-        Target::Eks(cluster) => {
-            let session = environment_session(context, &order.destination).await?;
-            Eks::open(&order, cluster, &context.folder(), &session).await?.running().await?
-        }
-        Target::Ecs { ecs, api_gateway } => {
-            let session = environment_session(context, &order.destination).await?;
-            Ecs::open(&order, ecs, api_gateway.as_ref(), &session).await?.running().await?
-        }
-    };
-    context
-        .report
-        .print(&running.in_words(&order.settings.name, environment), &mut std::io::stdout());
+    let site = open_site(context, environment, None).await?;
+    let running = site.read_running().await?;
+    let mut lines = vec![running.in_words(&site.settings.name, environment)];
     context.give(&running);
+    // Without a ledger (platform.yaml names none yet) what runs is all there is to say.
+    if let Ok(ledger) = site.ledger() {
+        let head = ledger.read_head().await?;
+        if let Some(last) = &head.last {
+            lines.push(format!(
+                "record {}: {} {}, by {}",
+                last.number,
+                last.result.word(),
+                last.run.version,
+                last.run.who
+            ));
+            context.give(&json!({ "record": last.number, "result": last.result }));
+        }
+        if let Some(good) = &head.good {
+            context.give(&json!({ "good-record": good.number }));
+            match site.read_drift(good).await {
+                Ok(drift) => {
+                    if !drift.is_empty() {
+                        lines.push(format!(
+                            "differs from record {}: {}",
+                            good.number,
+                            drift.join(", ")
+                        ));
+                    }
+                    context.give(&json!({ "drift": drift }));
+                }
+                Err(error) => context.report.trace(format!("cannot tell the drift: {error}")),
+            }
+        }
+        if let Some(holder) = ledger.read_lock().await?.and_then(|lock| lock.holder) {
+            lines.push(format!(
+                "locked by {}, in phase {}",
+                holder.describe(),
+                holder.phase.word()
+            ));
+            context.give(&json!({ "lock": holder }));
+        }
+        if let Some(freeze) = ledger.read_freeze().await? {
+            lines.push(format!(
+                "frozen by {} until {}: {}",
+                freeze.who, freeze.until, freeze.reason
+            ));
+            context.give(&json!({ "freeze": freeze }));
+        }
+    }
+    context.report.print(&lines.join("\n"), &mut std::io::stdout());
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! [`render`] says what a service is in Kubernetes' words; a server-side dry run says what would
 //! differ; [`plan`] makes that the plan; `apply` writes it, `watch` collects what happens and
-//! [`verdict`] judges it; `rollback` knows the last good state. [`auth`] is the only part that
-//! calls AWS, [`api`] the only one that calls the API server.
+//! [`verdict`] judges it; `rollback` goes back to the last good state. [`auth`] is the only part
+//! that calls AWS, [`api`] the only one that calls the API server.
 
 mod api;
 mod apply;
@@ -14,56 +14,111 @@ mod plan;
 mod refusal;
 mod render;
 mod rollback;
-mod snapshot;
 mod verdict;
 mod watch;
 
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::future::{join, try_join_all};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::api::{Api, as_ours};
 use self::auth::Minter;
 use self::object::{Key, Object, list, number, read_manifest, text, to_yaml};
-use self::plan::{EksPlan, Facts, Observed};
+use self::plan::{EksFacts, EksPlan, ObservedObject};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
 use self::rollback::image_of;
-use self::snapshot::Snapshot;
-use self::verdict::Seen;
-use self::watch::Memory;
+use self::verdict::RolloutVerdict;
+use self::watch::{Memory, count_restarts};
 use crate::aws::Session;
 use crate::config::platform;
+use crate::config::settings::Settings;
 use crate::config::values::SecretRef;
-use crate::deploy::{Backend, Order, Restored, Running, Verdict, storage};
-use crate::error::{Error, Kind, Result};
+use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
+use crate::deploy::{Order, Running, Sources, storage};
+use crate::error::{Code, Error, Kind, Result};
 
-/// Between two looks at a rollout.
-const INTERVAL: Duration = Duration::from_millis(500);
-/// Requests to a service that is ready, until one is answered with 2xx.
-const PROOFS: u32 = 10;
+/// Requests of the smoke check to a service that is healthy, until one is answered with 2xx.
+const SMOKE_CHECKS: u32 = 10;
 
-/// See the module.
+/// One namespace of a cluster. See the module.
 pub struct Eks {
-    order: Order,
     session: Session,
     api: Api,
     caller: Caller,
-    /// What is to stand in the cluster.
-    objects: Vec<Object>,
-    memory: Mutex<Memory>,
-    done: Mutex<Done>,
+    cluster: platform::Eks,
+    /// Where the `manifests` of service.yaml are.
+    sources: Sources,
+    /// The account that the service's buckets have to be of.
+    account: Option<String>,
+}
+
+/// What a service is in the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EksDocuments {
+    pub objects: Vec<Object>,
+    /// Secrets that are among the manifests. The ledger keeps no value of theirs, only
+    /// `secret_keys`.
+    #[serde(skip)]
+    pub secrets: Vec<Object>,
+    pub secret_keys: Vec<Key>,
+    /// Keys of Secrets that have to be there before.
+    pub needs: Vec<SecretNeed>,
+    pub buckets: Vec<String>,
+    /// The path below which an Ingress hands requests on.
+    pub expose: Option<String>,
+}
+
+/// A variable that the key of a Secret gives its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SecretNeed {
+    pub variable: String,
+    pub secret: String,
+    pub key: String,
+}
+
+impl EksDocuments {
+    fn new(settings: &Settings, objects: Vec<Object>, buckets: Vec<String>) -> EksDocuments {
+        let (secrets, objects): (Vec<Object>, Vec<Object>) =
+            objects.into_iter().partition(Object::is_secret);
+        let needs = settings.secrets.iter().filter_map(|(variable, reference)| match reference {
+            SecretRef::Kubernetes { secret, key } => Some(SecretNeed {
+                variable: variable.clone(),
+                secret: secret.clone(),
+                key: key.clone(),
+            }),
+            SecretRef::SecretsManager { .. } | SecretRef::Ssm { .. } => None,
+        });
+        EksDocuments {
+            secret_keys: secrets.iter().map(Object::key).collect(),
+            secrets,
+            objects,
+            needs: needs.collect(),
+            buckets,
+            expose: settings.expose.as_ref().map(|expose| expose.path.as_str().to_string()),
+        }
+    }
+
+    /// Everything to apply: of a stored state, all but its Secrets.
+    pub fn all_objects(&self) -> impl Iterator<Item = &Object> {
+        self.objects.iter().chain(&self.secrets)
+    }
+
+    /// The keys of everything, Secrets included.
+    pub fn keys(&self) -> Vec<Key> {
+        let objects = self.objects.iter().map(Object::key);
+        objects.chain(self.secret_keys.iter().cloned()).collect()
+    }
 }
 
 /// What this run has done to the cluster so far.
 #[derive(Debug, Default)]
-struct Done {
+pub struct EksWritten {
     wrote: bool,
-    /// The objects that the plan creates, by kind and name.
-    creating: Vec<String>,
-    /// Those that were created, with their uid.
+    /// Objects that were created, with their uid.
     created: Vec<(Key, String)>,
     /// The Deployment's generation after our apply.
     generation: Option<i64>,
@@ -71,20 +126,26 @@ struct Done {
     deployed: Option<(String, String)>,
 }
 
+impl Written for EksWritten {
+    fn any(&self) -> bool {
+        self.wrote
+    }
+}
+
 impl Eks {
-    /// Opens the cluster of `cluster`. `folder` is where service.yaml stands.
+    /// Opens the namespace of `cluster`.
     ///
     /// # Errors
-    /// Bad input for what this target cannot serve, and for manifests that are none. Refused when
-    /// the cluster or the namespace is not there, or does not let us in.
+    /// Refused when the cluster or the namespace is not there, or does not let us in.
     pub async fn open(
-        order: &Order,
+        region: &str,
+        role: Option<&str>,
+        account: Option<&str>,
         cluster: &platform::Eks,
-        folder: &Path,
+        sources: &Sources,
         session: &Session,
     ) -> Result<Eks> {
-        let objects = all_objects(order, cluster, folder)?;
-        let found = auth::find_cluster(session, &order.destination.region, cluster).await?;
+        let found = auth::find_cluster(session, region, cluster).await?;
         let namespace = cluster.namespace.as_str();
         let caller = Caller {
             cluster: found.name.clone(),
@@ -95,17 +156,20 @@ impl Eks {
             principal: None,
         };
         let api = Api::new(&found, Minter::new(session, &found), namespace)?;
-        let (memory, done) = (Mutex::default(), Mutex::default());
-        let session = session.clone();
-        let mut eks =
-            Eks { order: order.clone(), session, api, caller, objects: Vec::new(), memory, done };
-        eks.enter().await?;
-        eks.objects = eks.place(objects).await?;
+        let mut eks = Eks {
+            session: session.clone(),
+            api,
+            caller,
+            cluster: cluster.clone(),
+            sources: sources.clone(),
+            account: account.map(str::to_string),
+        };
+        eks.enter_cluster(role).await?;
         Ok(eks)
     }
 
     /// The first request: whether the API server answers, knows us, and has the namespace.
-    async fn enter(&mut self) -> Result<()> {
+    async fn enter_cluster(&mut self, role: Option<&str>) -> Result<()> {
         let namespace =
             Key { namespace: None, ..Key::new("v1", "Namespace", "", &self.caller.namespace) };
         match self.api.get(&namespace).await {
@@ -116,7 +180,7 @@ impl Eks {
             Err(failure) if failure.code() == Some(403) => Ok(()),
             Err(failure) => {
                 if failure.code() == Some(401) {
-                    let role = self.order.destination.role.clone();
+                    let role = role.map(str::to_string);
                     self.caller.principal = self.session.principal().await.or(role);
                 }
                 Err(self.explain(&failure, "enter the cluster"))
@@ -125,7 +189,7 @@ impl Eks {
     }
 
     /// Manifests that name no namespace go into ours, unless they are objects of the whole cluster.
-    async fn place(&self, objects: Vec<Object>) -> Result<Vec<Object>> {
+    async fn place_objects(&self, objects: Vec<Object>) -> Result<Vec<Object>> {
         let placed = objects.into_iter().map(|object| async move {
             let namespaced = self.api.is_namespaced(&object).await;
             let namespaced = namespaced.map_err(|failure| {
@@ -136,53 +200,20 @@ impl Eks {
         try_join_all(placed).await
     }
 
-    /// What runs, for `status`.
-    ///
-    /// # Errors
-    /// As the API server refuses.
-    pub async fn running(&self) -> Result<Running> {
-        let absent = Running { target: "eks", state: "absent".into(), ..Running::default() };
-        let live = self.api.get(&self.deployment_key()).await;
-        let Some(live) = live.map_err(|failure| self.explain(&failure, "read the Deployment"))?
-        else {
-            return Ok(absent);
-        };
-        let state = match self.see(number(&live, "/metadata/generation")).await? {
-            Seen::Ready { .. } => "ready",
-            Seen::Progressing(_) => "progressing",
-            Seen::Failed(_) => "failed",
-        };
-        let known = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
-        Ok(Running {
-            target: "eks",
-            state: state.into(),
-            version: known(text(&live, "/metadata/labels/app.kubernetes.io~1version")),
-            digest: image_of(&live).split_once('@').and_then(|(_, digest)| known(digest)),
-            revision: known(&plan::revision(&live)),
-            url: Some(self.url().await?),
-            ready: u32::try_from(number(&live, "/status/readyReplicas")).unwrap_or_default(),
-            wanted: u32::try_from(number(&live, "/spec/replicas")).unwrap_or_default(),
-        })
-    }
-
-    fn deployment_key(&self) -> Key {
-        Key::new("apps/v1", "Deployment", &self.caller.namespace, &self.order.settings.name)
+    fn deployment_key(&self, service: &str) -> Key {
+        Key::new("apps/v1", "Deployment", &self.caller.namespace, service)
     }
 
     fn explain(&self, failure: &Failure, attempt: &str) -> Error {
         explain(failure, attempt, &self.caller)
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn done(&self) -> MutexGuard<'_, Done> {
-        self.done.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// One object as it is and as it would be. `autoscaler_goes`: its count is ours from now on.
-    async fn observe_one(&self, object: &Object, autoscaler_goes: bool) -> Result<Observed> {
+    async fn observe_object(
+        &self,
+        object: &Object,
+        autoscaler_goes: bool,
+    ) -> Result<ObservedObject> {
         let dry = |force| async move { self.api.apply(object, as_ours(true, force)).await };
         let (live, answer) = join(self.api.get(&object.key()), dry(false)).await;
         let live =
@@ -200,36 +231,29 @@ impl Eks {
         let answer = if force { dry(true).await } else { answer };
         let dry_run =
             answer.map_err(|failure| self.explain(&failure, &format!("check {}", object.id())))?;
-        Ok(Observed { object: object.clone(), live, dry_run, force })
-    }
-
-    /// The last good state. An answer that is none of ours is as good as none.
-    async fn snapshot(&self) -> Result<Option<Snapshot>> {
-        let key = Snapshot::key_for(&self.order.settings.name, &self.caller.namespace);
-        let secret = self.api.get(&key).await;
-        let secret =
-            secret.map_err(|failure| self.explain(&failure, &format!("read {}", key.id())))?;
-        Ok(secret.as_ref().and_then(Snapshot::from_secret))
+        Ok(ObservedObject { object: object.clone(), live, dry_run, force })
     }
 
     /// A Secret that a container needs has to be there before the container. Who may not look goes
     /// without this check.
-    async fn refuse_missing_secrets(&self) -> Result<()> {
-        for (variable, reference) in &self.order.settings.secrets {
-            let SecretRef::Kubernetes { secret, key } = reference else { continue };
+    async fn refuse_missing_secrets(&self, documents: &EksDocuments) -> Result<()> {
+        for SecretNeed { variable, secret, key } in &documents.needs {
             let namespace = &self.caller.namespace;
             let at = Key::new("v1", "Secret", namespace, secret);
             // One of the manifests may be it.
-            if self.objects.iter().any(|object| object.key() == at) {
+            if documents.secret_keys.contains(&at) {
                 continue;
             }
             match self.api.exists(&at).await {
                 Ok(false) => {
                     return Err(Error::refused(format!(
-                        "`secrets.{variable}` names the Secret {secret}, which is not in the namespace {namespace}"
+                        "`secrets.{variable}` names the Secret {secret}, which is not in the \
+                         namespace {namespace}"
                     ))
+                    .code(Code::SecretUnavailable)
                     .fix(format!(
-                        "create it: kubectl -n {namespace} create secret generic {secret} --from-literal={key}=…"
+                        "create it: kubectl -n {namespace} create secret generic {secret} \
+                         --from-literal={key}=…"
                     )));
                 }
                 Err(failure) if failure.code() != Some(403) => {
@@ -242,14 +266,10 @@ impl Eks {
     }
 
     /// The live objects of the last good state that are no longer wanted.
-    async fn leftovers(&self, snapshot: Option<&Snapshot>) -> Result<Vec<Value>> {
-        let wanted: Vec<Key> = self.objects.iter().map(Object::key).collect();
-        let old = snapshot
-            .map(|snapshot| snapshot.objects.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .map(Object::key);
-        let gone = old.filter(|key| !wanted.contains(key)).map(|key| async move {
+    async fn read_leftovers(&self, goal: &Goal<EksDocuments>) -> Result<Vec<Value>> {
+        let wanted = goal.wanted.documents.keys();
+        let old = goal.good.as_ref().map(|good| good.state.documents.keys()).unwrap_or_default();
+        let gone = old.into_iter().filter(|key| !wanted.contains(key)).map(|key| async move {
             let live = self.api.get(&key).await;
             live.map_err(|failure| self.explain(&failure, &format!("read {}", key.id())))
         });
@@ -258,25 +278,30 @@ impl Eks {
 
     /// Where users reach the service: the Ingress's address once it has one, else through the API
     /// server.
-    async fn url(&self) -> Result<String> {
-        let settings = &self.order.settings;
-        if let Some(expose) = &settings.expose {
-            let key =
-                Key::new("networking.k8s.io/v1", "Ingress", &self.caller.namespace, &settings.name);
+    async fn url_of(&self, state: &State<EksDocuments>) -> Result<String> {
+        let (service, namespace) = (&state.service, &self.caller.namespace);
+        if let Some(path) = &state.documents.expose {
+            let key = Key::new("networking.k8s.io/v1", "Ingress", namespace, service);
             let ingress = self
                 .api
                 .get(&key)
                 .await
                 .map_err(|failure| self.explain(&failure, "read the Ingress"))?;
             if let Some(address) = ingress.as_ref().and_then(address_of) {
-                return Ok(format!("{address}{}", expose.path));
+                return Ok(format!("{address}{path}"));
             }
         }
         let endpoint = self.caller.endpoint.trim_end_matches('/');
-        Ok(format!(
-            "{endpoint}{}",
-            api::service_path(&self.caller.namespace, &settings.name, settings.port, "/")
-        ))
+        let path = api::service_path(namespace, service, state.port, "/");
+        Ok(format!("{endpoint}{path}"))
+    }
+
+    async fn write_failures(&self, verdict: RolloutVerdict) -> Result<Verdict> {
+        Ok(match verdict {
+            RolloutVerdict::Progressing(what) => Verdict::Progressing(what),
+            RolloutVerdict::Healthy { revision } => Verdict::Healthy { revision },
+            RolloutVerdict::Failed(troubles) => Verdict::Failed(self.causes(troubles).await?),
+        })
     }
 }
 
@@ -290,105 +315,162 @@ fn address_of(ingress: &Value) -> Option<String> {
     (!host.is_empty()).then(|| format!("{scheme}://{host}"))
 }
 
-impl Backend for Eks {
-    type Facts = Facts;
+impl Target for Eks {
+    type Documents = EksDocuments;
+    type Facts = EksFacts;
     type Plan = EksPlan;
+    type Written = EksWritten;
+    type Memory = Memory;
 
-    async fn observe(&self) -> Result<Facts> {
-        let settings = &self.order.settings;
-        let (name, namespace) = (&settings.name, &self.caller.namespace);
-        self.refuse_missing_secrets().await?;
-        let snapshot = self.snapshot().await?;
-        let wanted = Snapshot {
-            version: self.order.image.version.clone(),
-            digest: self.order.image.digest.clone(),
-            objects: self.objects.clone(),
-        };
-        // Recording comes last in a deploy; that it is not permitted has to be known first.
-        let record = wanted.to_secret(name, namespace)?;
-        let recorded = self.api.apply(&record, as_ours(true, true)).await;
-        recorded.map_err(|failure| self.explain(&failure, &format!("check {}", record.id())))?;
+    const NAME: &'static str = "eks";
+    const INTERVAL: Duration = Duration::from_millis(500);
 
+    async fn render(&self, order: &Order) -> Result<State<EksDocuments>> {
+        let objects = collect_objects(order, &self.cluster, &self.sources)?;
+        let objects = self.place_objects(objects).await?;
+        let buckets = storage::bucket_names(order);
+        Ok(State::new("eks", order, EksDocuments::new(&order.settings, objects, buckets)))
+    }
+
+    async fn observe(&self, goal: &Goal<EksDocuments>) -> Result<EksFacts> {
+        let documents = &goal.wanted.documents;
+        let name = &goal.wanted.service;
+        self.refuse_missing_secrets(documents).await?;
         let is_autoscaler =
             |object: &Object| object.kind() == "HorizontalPodAutoscaler" && object.name() == name;
-        let had =
-            snapshot.as_ref().is_some_and(|snapshot| snapshot.objects.iter().any(is_autoscaler));
-        let autoscaler_goes = had && !self.objects.iter().any(is_autoscaler);
-        let observed = self.objects.iter().map(|object| self.observe_one(object, autoscaler_goes));
+        let good = goal.good.as_ref().map(|good| &good.state.documents.objects);
+        let had = good.is_some_and(|objects| objects.iter().any(is_autoscaler));
+        let autoscaler_goes = had && !documents.objects.iter().any(is_autoscaler);
+        let observed =
+            documents.all_objects().map(|object| self.observe_object(object, autoscaler_goes));
         let objects = try_join_all(observed).await?;
-        let leftovers = self.leftovers(snapshot.as_ref()).await?;
-        self.remember_pods().await.map_err(|failure| self.explain(&failure, "read the pods"))?;
-        let buckets = storage::observe(&self.order, &self.session).await?;
-        Ok(Facts { name: name.clone(), objects, snapshot, wanted, leftovers, buckets })
+        let leftovers = self.read_leftovers(goal).await?;
+        let pods = self.pods_of(name).await;
+        let pods = pods.map_err(|failure| self.explain(&failure, "read the pods"))?;
+        let account = self.account.as_deref();
+        let buckets = storage::observe(&documents.buckets, account, &self.session).await?;
+        Ok(EksFacts { objects, leftovers, buckets, restarts_before: count_restarts(&pods) })
     }
 
-    fn plan(&self, facts: Facts) -> Result<EksPlan> {
-        Ok(plan::plan(facts))
+    fn plan(&self, goal: &Goal<EksDocuments>, facts: EksFacts) -> Result<EksPlan> {
+        Ok(plan::make_plan(goal, facts))
     }
 
-    async fn apply(&self, plan: &EksPlan) -> Result<()> {
-        self.write(plan).await
+    /// `before-deploy` is refused by [`render`].
+    async fn migrate(&self, _plan: &EksPlan, _permit: Permit<'_>) -> Result<()> {
+        Ok(())
     }
 
-    fn wrote(&self) -> bool {
-        self.done().wrote
+    async fn apply(
+        &self,
+        plan: &EksPlan,
+        written: &mut EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        self.write_plan(plan, written, permit).await
     }
 
-    async fn look(&self, plan: &EksPlan) -> Result<Verdict> {
-        let generation = self.done().generation.unwrap_or(plan.generation);
-        Ok(match self.see(generation).await? {
-            Seen::Progressing(what) => Verdict::Progressing(what),
-            Seen::Ready { revision } => Verdict::Ready { revision },
-            Seen::Failed(troubles) => Verdict::Failed(self.causes(troubles).await?),
-        })
+    async fn check_rollout(
+        &self,
+        plan: &EksPlan,
+        written: &mut EksWritten,
+        memory: &mut Memory,
+    ) -> Result<Verdict> {
+        let generation = written.generation.unwrap_or(plan.generation);
+        let service = &plan.wanted.service;
+        let verdict =
+            self.judge_rollout(service, generation, &plan.restarts_before, memory).await?;
+        self.write_failures(verdict).await
     }
 
-    async fn roll_back(&self, plan: &EksPlan) -> Result<Restored> {
-        self.restore(plan).await
-    }
-
-    async fn prove(&self, _plan: &EksPlan) -> Result<Option<String>> {
-        let settings = &self.order.settings;
-        let (name, path) = (&settings.name, &settings.health.path);
-        if settings.replicas == crate::config::settings::Replicas::Fixed(0) {
+    async fn verify(&self, plan: &EksPlan, _written: &EksWritten) -> Result<Option<String>> {
+        let state = &plan.wanted;
+        let (name, path) = (&state.service, &state.health.path);
+        if plan.runs_nothing() {
             return Ok(None);
         }
         let mut said = String::new();
-        for _ in 0..PROOFS {
-            match self.api.ask_service(name, settings.port, path).await {
-                Ok(200..=299) => return self.url().await.map(Some),
+        for _ in 0..SMOKE_CHECKS {
+            match self.api.ask_service(name, state.port, path).await {
+                Ok(200..=299) => return self.url_of(state).await.map(Some),
                 Ok(status) => said = format!("it answers {status}"),
                 // Readiness probes have asked the same path already; who may not use the proxy goes
-                // without a second proof.
+                // without a second request.
                 Err(failure) if failure.code() == Some(403) => return Ok(None),
                 Err(failure) => said = self.explain(&failure, "ask it").to_string(),
             }
-            tokio::time::sleep(INTERVAL * 2).await;
+            tokio::time::sleep(Self::INTERVAL * 2).await;
         }
-        Err(Error::new(Kind::Broken, format!("{name} is ready, and does not answer 2xx on {path} through its Service"))
-            .why(said)
-            .fix("see that `port` and `health.path` in service.yaml are those of the container, and that no NetworkPolicy shuts the API server out"))
+        let headline =
+            format!("{name} is ready, and does not answer 2xx on {path} through its Service");
+        Err(Error::new(Kind::Broken, headline).code(Code::SmokeCheckFailed).why(said).fix(
+            "see that `port` and `health.path` in service.yaml are those of the container, and \
+             that no NetworkPolicy shuts the API server out",
+        ))
     }
 
-    async fn settle(&self, plan: &EksPlan) -> Result<()> {
-        self.finish(plan).await
+    async fn roll_back(
+        &self,
+        plan: &EksPlan,
+        written: &mut EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<RolledBack> {
+        self.roll_back_to_good(plan, written, permit).await
     }
 
-    fn interval(&self) -> Duration {
-        INTERVAL
+    async fn clean_up(&self, plan: &EksPlan, permit: Permit<'_>) -> Result<()> {
+        for removal in plan.removals.iter().filter(|removal| !removal.first) {
+            permit.check()?;
+            self.remove_object(&removal.key, &removal.uid).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_running(&self, state: &State<EksDocuments>) -> Result<Running> {
+        let absent = Running { target: "eks", state: "absent".into(), ..Running::default() };
+        let live = self.api.get(&self.deployment_key(&state.service)).await;
+        let Some(live) = live.map_err(|failure| self.explain(&failure, "read the Deployment"))?
+        else {
+            return Ok(absent);
+        };
+        let generation = number(&live, "/metadata/generation");
+        let mut memory = Memory::default();
+        let before = watch::Restarts::new();
+        let verdict = self.judge_rollout(&state.service, generation, &before, &mut memory).await?;
+        let known = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
+        Ok(Running {
+            target: "eks",
+            state: match verdict {
+                RolloutVerdict::Healthy { .. } => "ready",
+                RolloutVerdict::Progressing(_) => "progressing",
+                RolloutVerdict::Failed(_) => "failed",
+            }
+            .into(),
+            version: known(text(&live, "/metadata/labels/app.kubernetes.io~1version")),
+            digest: image_of(&live).split_once('@').and_then(|(_, digest)| known(digest)),
+            revision: known(&object::revision_of(&live)),
+            url: Some(self.url_of(state).await?),
+            ready: u32::try_from(number(&live, "/status/readyReplicas")).unwrap_or_default(),
+            wanted: u32::try_from(number(&live, "/spec/replicas")).unwrap_or_default(),
+        })
     }
 }
 
 /// The service's own objects and those of its manifests.
-fn all_objects(order: &Order, cluster: &platform::Eks, folder: &Path) -> Result<Vec<Object>> {
+fn collect_objects(
+    order: &Order,
+    cluster: &platform::Eks,
+    sources: &Sources,
+) -> Result<Vec<Object>> {
     let mut objects =
         render::objects(order, cluster, |storage| Some(storage::bucket_name(order, storage)))?;
     for manifest in &order.settings.manifests {
-        let file = folder.join(manifest);
-        let content = std::fs::read_to_string(&file).map_err(|error| {
-            Error::input(format!("cannot read {}", file.display()))
-                .why(error)
-                .fix("`manifests` in service.yaml names YAML files, relative to service.yaml")
+        let file = sources.folder.join(manifest);
+        let content = sources.tree.read(&file).map_err(|denied| match denied.is_missing() {
+            true => Error::input(format!("cannot read {}", file.display()))
+                .why(denied)
+                .fix("name YAML files, relative to service.yaml, in its `manifests`"),
+            false => denied.into_error("read", &file),
         })?;
         for object in read_manifest(&content, &file)? {
             let same =
@@ -408,15 +490,15 @@ fn all_objects(order: &Order, cluster: &platform::Eks, folder: &Path) -> Result<
     Ok(objects)
 }
 
-/// The manifests that deploy would apply, as YAML documents. Pure but for reading `manifests` below
-/// `folder`.
+/// The manifests that deploy would apply, as YAML documents. Pure but for reading `manifests`.
 ///
 /// # Errors
 /// Bad input as in a deploy.
-pub fn render(order: &Order, folder: &Path) -> Result<String> {
-    let crate::config::settings::Target::Eks(cluster) = &order.destination.target else {
-        return Err(Error::unexpected("an environment that is not on eks"));
-    };
+pub fn render_manifests(
+    order: &Order,
+    cluster: &platform::Eks,
+    sources: &Sources,
+) -> Result<String> {
     let placed = |object: Object| {
         if api::is_of_the_cluster(object.kind()) {
             object
@@ -425,7 +507,7 @@ pub fn render(order: &Order, folder: &Path) -> Result<String> {
         }
     };
     let mut objects: Vec<Object> =
-        all_objects(order, cluster, folder)?.into_iter().map(placed).collect();
+        collect_objects(order, cluster, sources)?.into_iter().map(placed).collect();
     objects.sort_by_key(|object| plan::order_of(object.kind()));
     to_yaml(&objects)
 }

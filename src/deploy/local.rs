@@ -12,128 +12,111 @@ mod tests;
 mod verdict;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::cli::Environ;
-use crate::deploy::{Backend, Order, Restored, Running, Verdict};
+use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
+use crate::deploy::{Order, Running};
 use crate::docker::diagnosis::Expected;
-use crate::docker::{Answer, Container, Engine, GRACE, LOG_TAIL, State, unique};
+use crate::docker::{self, Answer, Container, Engine, GRACE, LOG_TAIL, unique};
 use crate::error::{Cause, Code, Error, Kind, Result};
 use crate::layout::Layout;
 use crate::report::Report;
-pub use plan::LocalPlan;
-use plan::{Facts, Seen};
-use render::Secrets;
-use verdict::Look;
-
-/// Time between two looks.
-const INTERVAL: Duration = Duration::from_millis(200);
+use plan::{ContainerSeen, LocalFacts, LocalPlan};
+pub use render::{LocalDocuments, render_compose, render_state};
+use render::{SecretValues, SecretVariables};
+use verdict::{Look, judge_look};
 
 /// See the module.
 pub struct Local {
-    order: Order,
     layout: Option<PathBuf>,
     engine: Engine,
-    secrets: Secrets,
-    /// Secrets without a value.
-    missing: Vec<String>,
-    first_look: OnceLock<Instant>,
+    /// The variables that secrets may have their values from.
+    variables: SecretVariables,
     report: Report,
 }
 
+/// What this run started.
+#[derive(Debug, Default)]
+pub struct LocalWritten {
+    started: bool,
+}
+
+impl Written for LocalWritten {
+    fn any(&self) -> bool {
+        self.started
+    }
+}
+
+/// When the container was first looked at.
+#[derive(Debug, Default)]
+pub struct LocalMemory {
+    first_look: Option<Instant>,
+}
+
 impl Local {
-    /// Connects to the engine. `layout` is where the order's image is, when it is to be deployed.
+    /// Connects to the engine. `layout` is where an image that is to be deployed is.
     ///
     /// # Errors
     /// Refused without an engine.
-    pub async fn open(
-        order: &Order,
-        layout: Option<&Path>,
-        environ: &Environ,
-        report: &Report,
-    ) -> Result<Local> {
-        let engine = Engine::connect(environ.get("DOCKER_HOST")).await?;
-        let (mut secrets, mut missing) = (Secrets::new(), Vec::new());
-        for name in order.settings.secrets.keys() {
-            match environ.get(name) {
-                Some(value) => {
-                    report.mask(value);
-                    secrets.insert(name.clone(), value.to_string());
-                }
-                None => missing.push(name.clone()),
-            }
-        }
+    pub async fn open(layout: Option<&Path>, environ: &Environ, report: &Report) -> Result<Local> {
         Ok(Local {
-            order: order.clone(),
             layout: layout.map(Path::to_path_buf),
-            engine,
-            secrets,
-            missing,
-            first_look: OnceLock::new(),
+            engine: Engine::connect(environ.get("DOCKER_HOST")).await?,
+            variables: SecretVariables::new(environ),
             report: report.clone(),
         })
     }
 
-    /// What runs now.
-    ///
-    /// # Errors
-    /// Unexpected, when the engine does not answer.
-    pub async fn running(&self) -> Result<Running> {
-        let seen = self.seen().await?;
-        let newest =
-            |seen: &&Seen| (seen.well, seen.container.state == State::Running, seen.revision());
-        let absent = Running { target: "local", state: "absent".into(), ..Running::default() };
-        let Some(newest) = seen.iter().max_by_key(newest) else { return Ok(absent) };
-        let state = match (newest.well, &newest.container.state) {
-            (true, _) => "ready",
-            (_, State::Running | State::Created) => "progressing",
-            (_, State::Ended { .. }) => "failed",
-        };
-        let label = |label: &str| newest.label(label).map(str::to_string);
-        Ok(Running {
-            target: "local",
-            state: state.into(),
-            version: label(render::VERSION),
-            digest: label(render::DIGEST),
-            revision: label(render::REVISION),
-            url: url(&newest.container),
-            ready: u32::from(newest.well),
-            wanted: 1,
-        })
+    /// The values of a state's secrets. They are masked from here on.
+    fn secret_values(&self, state: &State<LocalDocuments>) -> Result<SecretValues> {
+        let values = self.variables.values_of(&state.documents.secrets)?;
+        values.values().for_each(|value| self.report.mask(value));
+        Ok(values)
     }
 
-    /// Every container of this service in this environment, and whether it is well.
-    async fn seen(&self) -> Result<Vec<Seen>> {
-        let settings = &self.order.settings;
+    /// Every container of this service in this environment, and whether it is healthy.
+    async fn read_containers(&self, state: &State<LocalDocuments>) -> Result<Vec<ContainerSeen>> {
         let labels = [
-            (render::SERVICE, settings.name.as_str()),
-            (render::ENVIRONMENT, settings.environment.as_str()),
+            (render::SERVICE, state.service.as_str()),
+            (render::ENVIRONMENT, state.environment.as_str()),
         ];
         let mut seen = Vec::new();
         for container in self.engine.list(&labels).await? {
-            let well = self.answer(&container).await.is_well();
-            seen.push(Seen { container, well });
+            let healthy = self.ask_container(&container, state).await.is_well();
+            seen.push(ContainerSeen { container, healthy });
         }
         Ok(seen)
     }
 
-    async fn answer(&self, container: &Container) -> Answer {
+    async fn ask_container(&self, container: &Container, state: &State<LocalDocuments>) -> Answer {
         match container.state {
-            State::Running => {
-                let settings = &self.order.settings;
-                let path = container.labels.get(render::HEALTH).unwrap_or(&settings.health.path);
-                self.engine.ask(container, settings.port, path).await
+            docker::State::Running => {
+                // Each version is asked where it was made to answer.
+                let label = container.labels.get(render::HEALTH);
+                let path = label.map_or(state.health.path.as_str(), String::as_str);
+                self.engine.ask(container, state.port, path).await
             }
             _ => Answer::Silence("it does not run".into()),
         }
     }
 
-    async fn load(&self) -> Result<String> {
-        let folder =
-            self.layout.as_deref().ok_or_else(|| Error::unexpected("a deploy without a layout"))?;
+    /// The engine's identifier of a state's image: from the layout, or from an earlier deploy.
+    async fn load_image(&self, state: &State<LocalDocuments>) -> Result<String> {
+        let (service, wanted) = (&state.service, &state.image.digest);
+        if let Some(known) = self.engine.kept_image(service, wanted).await? {
+            return Ok(known);
+        }
+        let Some(folder) = self.layout.as_deref() else {
+            return Err(Error::refused(format!(
+                "cannot deploy {} {}: this engine does not have its image any more",
+                service, state.image.version
+            ))
+            .code(Code::ImageNotFound)
+            .fix(format!("build that version again and deploy it: {wanted}")));
+        };
         let layout = Layout::open(folder)?;
-        let (found, wanted) = (layout.root().digest.to_string(), &self.order.image.digest);
+        let found = layout.root().digest.to_string();
         if found != *wanted {
             return Err(Error::refused(format!(
                 "{} now holds {found}, not {wanted}",
@@ -142,33 +125,38 @@ impl Local {
             .why("another build replaced it")
             .fix("run it again"));
         }
-        self.engine.load(&layout, &self.order.settings.name).await
+        let image = self.engine.load(&layout, service).await?;
+        self.engine.keep_image(&image, service, wanted).await?;
+        Ok(image)
     }
 
     /// Runs the before-deploy command to its end.
-    async fn before_deploy(&self, command: &[String], image: &str) -> Result<()> {
-        let name = unique(&format!("{}-before-deploy", self.order.settings.name))?;
+    async fn run_before_deploy(&self, plan: &LocalPlan, permit: Permit<'_>) -> Result<()> {
+        let state = &plan.wanted;
+        let Some(command) = state.documents.before_deploy.as_ref() else { return Ok(()) };
+        let image = self.load_image(state).await?;
+        let name = unique(&format!("{}-before-deploy", state.service))?;
         let _removal = self.engine.removal(vec![name.clone()]);
-        self.engine
-            .start(&render::before_deploy(&self.order, &self.secrets, command, &name, image))
-            .await?;
-        let ended = tokio::time::timeout(self.order.timeout, self.end_of(&name)).await;
+        permit.check()?;
+        let secrets = self.secret_values(state)?;
+        self.engine.start(&render::render_task(state, &secrets, command, &name, &image)).await?;
+        let ended = tokio::time::timeout(permit.time_left(), self.wait_for_end(&name)).await;
         let log_tail = self.engine.log_tail(&name, LOG_TAIL).await;
         let unchanged = "nothing was changed: what ran before still runs";
         let cause = |exit_code, reason: String, log_tail| Cause {
             code: Some(Code::MigrationFailed),
-            object: format!("Task/{}-before-deploy", self.order.settings.name),
+            object: format!("Task/{}-before-deploy", state.service),
             reason,
             exit_code,
             log_tail,
             fix: None,
         };
         match ended {
-            Ok(Ok(State::Ended { exit_code: 0, .. })) => {
+            Ok(Ok(docker::State::Ended { exit_code: 0, .. })) => {
                 log_tail.iter().for_each(|line| self.report.log(line));
                 Ok(())
             }
-            Ok(Ok(State::Ended { exit_code, out_of_memory, error })) => {
+            Ok(Ok(docker::State::Ended { exit_code, out_of_memory, error })) => {
                 let reason = match error {
                     Some(error) => format!("`{}` cannot be started: {error}", command.join(" ")),
                     None if out_of_memory => {
@@ -177,110 +165,117 @@ impl Local {
                     None => format!("`{}` failed", command.join(" ")),
                 };
                 Err(Error::new(Kind::Gate, format!("before-deploy failed; {unchanged}"))
+                    .code(Code::MigrationFailed)
                     .causes(vec![cause(Some(exit_code), reason, log_tail)])
                     .fix("correct before-deploy.command of service.yaml, or what it runs"))
             }
-            Ok(Ok(State::Created | State::Running)) => {
+            Ok(Ok(docker::State::Created | docker::State::Running)) => {
                 Err(Error::unexpected("before-deploy has no end"))
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let after = format!("after {} s", self.order.timeout.as_secs());
-                Err(Error::new(
-                    Kind::TimedOut,
-                    format!("before-deploy has not ended {after}; {unchanged}"),
-                )
-                .causes(vec![cause(None, format!("`{}` still ran", command.join(" ")), log_tail)])
-                .fix("give it longer with --timeout"))
+                let still = format!("`{}` still ran", command.join(" "));
+                let headline = format!("before-deploy has not ended in time; {unchanged}");
+                Err(Error::new(Kind::TimedOut, headline)
+                    .code(Code::DeadlineExceeded)
+                    .causes(vec![cause(None, still, log_tail)])
+                    .fix("give it longer with --timeout"))
             }
         }
     }
 
-    async fn end_of(&self, name: &str) -> Result<State> {
+    async fn wait_for_end(&self, name: &str) -> Result<docker::State> {
         loop {
             match self.engine.inspect(name).await?.map(|container| container.state) {
-                Some(ended @ State::Ended { .. }) => return Ok(ended),
-                Some(_) => tokio::time::sleep(INTERVAL).await,
+                Some(ended @ docker::State::Ended { .. }) => return Ok(ended),
+                Some(_) => tokio::time::sleep(Self::INTERVAL).await,
                 None => {
                     return Err(Error::unexpected(format!("somebody removed container {name}")));
                 }
             }
         }
     }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how long a start may take is counted from the first look"
-    )]
-    fn waited(&self) -> Duration {
-        self.first_look.get_or_init(Instant::now).elapsed()
-    }
 }
 
-impl Backend for Local {
-    type Facts = Facts;
+impl Target for Local {
+    type Documents = LocalDocuments;
+    type Facts = LocalFacts;
     type Plan = LocalPlan;
+    type Written = LocalWritten;
+    type Memory = LocalMemory;
 
-    async fn observe(&self) -> Result<Facts> {
-        if !self.missing.is_empty() {
-            let set: Vec<String> =
-                self.missing.iter().map(|name| format!("export {name}=…")).collect();
-            return Err(Error::refused(format!("secrets without a value: {}", self.missing.join(", ")))
-                .why("in the environment `local` a secret has the value of the environment variable of the same name")
-                .fix(set.join("\n")));
+    const NAME: &'static str = "local";
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    async fn render(&self, order: &Order) -> Result<State<LocalDocuments>> {
+        Ok(render_state(order))
+    }
+
+    async fn observe(&self, goal: &Goal<LocalDocuments>) -> Result<LocalFacts> {
+        let secrets = self.secret_values(&goal.wanted)?;
+        Ok(LocalFacts {
+            seen: self.read_containers(&goal.wanted).await?,
+            settings_hash: render::hash_settings(&goal.wanted, &secrets),
+            fresh_name: unique(&goal.wanted.service)?,
+        })
+    }
+
+    fn plan(&self, goal: &Goal<LocalDocuments>, facts: LocalFacts) -> Result<LocalPlan> {
+        Ok(plan::make_plan(goal, facts))
+    }
+
+    async fn migrate(&self, plan: &LocalPlan, permit: Permit<'_>) -> Result<()> {
+        match plan.migrates {
+            true => self.run_before_deploy(plan, permit).await,
+            false => Ok(()),
         }
-        let settings = render::settings_hash(&self.order, &self.secrets);
-        Ok(Facts { seen: self.seen().await?, settings, fresh: unique(&self.order.settings.name)? })
     }
 
-    fn plan(&self, facts: Facts) -> Result<LocalPlan> {
-        Ok(plan::plan(&self.order, facts))
-    }
-
-    async fn apply(&self, plan: &LocalPlan) -> Result<()> {
+    async fn apply(
+        &self,
+        plan: &LocalPlan,
+        written: &mut LocalWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
         if !plan.create {
             return Ok(());
         }
-        let image = self.load().await?;
-        if let Some(command) = &self.order.settings.before_deploy {
-            self.before_deploy(command, &image).await?;
-        }
-        self.engine
-            .start(&render::service(
-                &self.order,
-                &self.secrets,
-                &plan.current,
-                &image,
-                plan.revision,
-            ))
-            .await
+        let image = self.load_image(&plan.wanted).await?;
+        let secrets = self.secret_values(&plan.wanted)?;
+        permit.check()?;
+        // What a start without an answer leaves behind is removed by its name.
+        written.started = true;
+        let spec =
+            render::render_service(&plan.wanted, &secrets, &plan.current, &image, plan.revision);
+        let started = self.engine.start(&spec).await;
+        written.started = started.is_ok() || self.engine.inspect(&plan.current).await?.is_some();
+        started
     }
 
-    /// What ran before is touched by settle only, after success.
-    fn wrote(&self) -> bool {
-        false
-    }
-
-    async fn look(&self, plan: &LocalPlan) -> Result<Verdict> {
-        let settings = &self.order.settings;
+    async fn check_rollout(
+        &self,
+        plan: &LocalPlan,
+        _written: &mut LocalWritten,
+        memory: &mut LocalMemory,
+    ) -> Result<Verdict> {
+        let state = &plan.wanted;
         let container = self.engine.inspect(&plan.current).await?;
         let answer = match &container {
-            Some(container) => self.answer(container).await,
+            Some(container) => self.ask_container(container, state).await,
             None => Answer::Silence("it is gone".into()),
-        };
-        let expected = Expected {
-            port: settings.port,
-            path: &settings.health.path,
-            memory: settings.memory.mebibytes,
         };
         let mut look = Look {
             name: &plan.current,
             revision: plan.revision,
             state: container.map(|container| container.state),
             answer,
-            waited: self.waited(),
-            startup: settings.health.startup,
-            expected,
+            waited: memory.waited(),
+            startup: state.health.startup(),
+            expected: Expected {
+                port: state.port,
+                path: &state.health.path,
+                memory: state.documents.memory,
+            },
             log_tail: Vec::new(),
             listening: None,
         };
@@ -288,75 +283,101 @@ impl Backend for Local {
             look.log_tail = self.engine.log_tail(&plan.current, LOG_TAIL).await;
             look.listening = self.engine.listening(&plan.current).await;
         }
-        Ok(verdict::verdict(look))
+        Ok(judge_look(look))
     }
 
-    async fn roll_back(&self, plan: &LocalPlan) -> Result<Restored> {
+    async fn verify(&self, plan: &LocalPlan, _written: &LocalWritten) -> Result<Option<String>> {
+        let path = &plan.wanted.health.path;
+        let container = self.engine.inspect(&plan.current).await?;
+        let container = container
+            .ok_or_else(|| Error::unexpected(format!("somebody removed {}", plan.current)))?;
+        match self.ask_container(&container, &plan.wanted).await {
+            answer if answer.is_well() => Ok(url_of(&container)),
+            answer => Err(Error::unexpected(format!("GET {path} answered, and then did not"))
+                .code(Code::SmokeCheckFailed)
+                .why(match answer {
+                    Answer::Status(status) => status.to_string(),
+                    Answer::Silence(why) => why,
+                })),
+        }
+    }
+
+    async fn roll_back(
+        &self,
+        plan: &LocalPlan,
+        _written: &mut LocalWritten,
+        _permit: Permit<'_>,
+    ) -> Result<RolledBack> {
         if plan.create {
             self.engine.stop(&plan.current, GRACE).await?;
         }
         // What an interrupted deploy left behind serves nobody; the last good one stays.
         let last_good = plan.last_good.as_ref().map(|(name, _)| name.as_str());
-        for leftover in
-            plan.leftovers.iter().filter(|leftover| Some(leftover.name.as_str()) != last_good)
-        {
-            self.engine.stop(&leftover.name, GRACE).await?;
+        let others = plan.leftovers.iter().map(|leftover| leftover.name.as_str());
+        for leftover in others.filter(|name| Some(*name) != last_good) {
+            self.engine.stop(leftover, GRACE).await?;
         }
         let Some((name, revision)) = &plan.last_good else {
-            return Ok(Restored::Nothing("what was started is removed again".into()));
+            return Ok(RolledBack::ToNothing("what was started is removed again".into()));
         };
         match self.engine.inspect(name).await? {
-            Some(container) if self.answer(&container).await.is_well() => {
-                Ok(Restored::LastGood(revision.to_string()))
+            Some(container) if self.ask_container(&container, &plan.wanted).await.is_well() => {
+                Ok(RolledBack::ToGood(revision.to_string()))
             }
             _ => Err(Error::unexpected(format!(
                 "revision {revision} ({name}) does not answer any more"
             ))
-            .fix(format!("docker logs {name}"))),
+            .fix(format!("read its log: docker logs {name}"))),
         }
     }
 
-    async fn prove(&self, plan: &LocalPlan) -> Result<Option<String>> {
-        let path = &self.order.settings.health.path;
-        let container = self.engine.inspect(&plan.current).await?;
-        let container = container
-            .ok_or_else(|| Error::unexpected(format!("somebody removed {}", plan.current)))?;
-        match self.answer(&container).await {
-            answer if answer.is_well() => Ok(url(&container)),
-            answer => Err(Error::unexpected(format!("GET {path} answered, and then did not")).why(
-                match answer {
-                    Answer::Status(status) => status.to_string(),
-                    Answer::Silence(why) => why,
-                },
-            )),
-        }
-    }
-
-    async fn settle(&self, plan: &LocalPlan) -> Result<()> {
+    async fn clean_up(&self, plan: &LocalPlan, permit: Permit<'_>) -> Result<()> {
+        permit.check()?;
         let stops = plan.leftovers.iter().map(|left| self.engine.stop(&left.name, GRACE));
         futures::future::try_join_all(stops).await?;
-        // The engine keeps an image that anything still uses.
-        futures::future::join_all(
-            plan.leftovers.iter().map(|left| self.engine.remove_image(&left.image)),
-        )
-        .await;
-        Ok(())
+        let kept: Vec<&str> = std::iter::once(plan.wanted.image.digest.as_str())
+            .chain(plan.previous_digest.as_deref())
+            .collect();
+        self.engine.forget_images(&plan.wanted.service, &kept).await
     }
 
-    fn interval(&self) -> Duration {
-        INTERVAL
+    async fn read_running(&self, state: &State<LocalDocuments>) -> Result<Running> {
+        let seen = self.read_containers(state).await?;
+        let newest = |seen: &&ContainerSeen| {
+            (seen.healthy, seen.container.state == docker::State::Running, seen.revision())
+        };
+        let absent = Running { target: "local", state: "absent".into(), ..Running::default() };
+        let Some(newest) = seen.iter().max_by_key(newest) else { return Ok(absent) };
+        let state = match (newest.healthy, &newest.container.state) {
+            (true, _) => "ready",
+            (_, docker::State::Running | docker::State::Created) => "progressing",
+            (_, docker::State::Ended { .. }) => "failed",
+        };
+        let label = |label: &str| newest.label(label).map(str::to_string);
+        Ok(Running {
+            target: "local",
+            state: state.into(),
+            version: label(render::VERSION),
+            digest: label(render::DIGEST),
+            revision: label(render::REVISION),
+            url: url_of(&newest.container),
+            ready: u32::from(newest.healthy),
+            wanted: 1,
+        })
+    }
+}
+
+impl LocalMemory {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a start may take is counted from the first look"
+    )]
+    fn waited(&mut self) -> Duration {
+        self.first_look.get_or_insert_with(Instant::now).elapsed()
     }
 }
 
 /// Where users of this machine reach it.
-fn url(container: &Container) -> Option<String> {
+fn url_of(container: &Container) -> Option<String> {
     container.published.map(|port| format!("http://127.0.0.1:{port}"))
-}
-
-/// The container that deploy would run, as a compose file. Pure.
-///
-/// # Errors
-/// Unexpected, when it cannot be written as YAML.
-pub fn render(order: &Order) -> Result<String> {
-    render::compose(order)
 }

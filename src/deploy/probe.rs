@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::error::{Cannot, Error, Kind, Result, chain};
+use crate::http;
 
 /// Time between two requests.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,9 +31,7 @@ pub async fn answers(url: &str, within: Duration) -> Result<()> {
 /// Names below `.localhost` are this machine by definition (RFC 6761, section 6.3), and not every
 /// resolver knows.
 fn client(url: &str) -> Result<reqwest::Client> {
-    let mut builder = reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
-        .redirect(reqwest::redirect::Policy::none());
+    let mut builder = http::start_client().timeout(Duration::from_secs(10));
     let parsed = url::Url::parse(url).cannot(|| format!("read {url}"))?;
     if let Some(host) = parsed.host_str().filter(|host| host.ends_with(".localhost")) {
         let port = parsed.port_or_known_default().unwrap_or(80);

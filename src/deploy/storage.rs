@@ -1,16 +1,8 @@
 //! The S3 buckets a service writes to. Made when missing, with safe settings; never deleted, and an
 //! existing one is left as it is.
 
-use aws_sdk_s3::error::ProvideErrorMetadata;
-use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, ObjectOwnership,
-    OwnershipControls, OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption,
-    ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
-    VersioningConfiguration,
-};
-
 use super::{Action, Change, Order};
-use crate::aws::{Session, refusal};
+use crate::aws::{Session, bucket, refusal};
 use crate::config::service::Storage;
 use crate::error::{Error, Result};
 
@@ -36,20 +28,27 @@ pub fn bucket_name(order: &Order, storage: &Storage) -> String {
     super::short_name(&whole, 63)
 }
 
-/// Looks which of the service's buckets are there.
+/// The names of the service's buckets, as a state keeps them.
+pub fn bucket_names(order: &Order) -> Vec<String> {
+    order.settings.storage.iter().map(|storage| bucket_name(order, storage)).collect()
+}
+
+/// Looks which of the service's buckets are there. `account` is the one that has to own them.
 ///
 /// # Errors
 /// Refused when a bucket belongs to someone else or may not be looked at: S3 answers 403 to both.
-pub async fn observe(order: &Order, session: &Session) -> Result<Vec<Bucket>> {
-    let client = client(session);
-    let account = order.destination.registry.as_ref().map(|registry| registry.account.to_string());
+pub async fn observe(
+    names: &[String],
+    account: Option<&str>,
+    session: &Session,
+) -> Result<Vec<Bucket>> {
+    let client = bucket::open_client(session, None);
     let mut buckets = Vec::new();
-    for storage in &order.settings.storage {
-        let name = bucket_name(order, storage);
+    for name in names {
         let answer = client
             .head_bucket()
-            .bucket(&name)
-            .set_expected_bucket_owner(account.clone())
+            .bucket(name)
+            .set_expected_bucket_owner(account.map(str::to_string))
             .send()
             .await;
         let exists = match answer {
@@ -68,7 +67,7 @@ pub async fn observe(order: &Order, session: &Session) -> Result<Vec<Bucket>> {
                 }
             },
         };
-        buckets.push(Bucket { name, exists });
+        buckets.push(Bucket { name: name.clone(), exists });
     }
     Ok(buckets)
 }
@@ -91,29 +90,11 @@ pub fn plan(buckets: &[Bucket]) -> Vec<Change> {
 /// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays, and is
 /// not touched again: the error says how to remove it.
 pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
-    let client = client(session);
+    let client = bucket::open_client(session, None);
     let region = session.config().region().map(ToString::to_string).unwrap_or_default();
     for bucket in buckets.iter().filter(|bucket| !bucket.exists) {
-        create(&client, &bucket.name, &region).await?;
+        bucket::create_bucket(&client, &bucket.name, &region).await?;
         secure(&client, &bucket.name).await.map_err(|error| half_made(&bucket.name, error))?;
-    }
-    Ok(())
-}
-
-async fn create(client: &aws_sdk_s3::Client, name: &str, region: &str) -> Result<()> {
-    // us-east-1 is the one region that may not be named.
-    let location = (region != "us-east-1").then(|| {
-        CreateBucketConfiguration::builder()
-            .location_constraint(BucketLocationConstraint::from(region))
-            .build()
-    });
-    let created =
-        client.create_bucket().bucket(name).set_create_bucket_configuration(location).send().await;
-    if let Err(error) = created
-        // Another run was quicker: what follows is the same.
-        && error.code() != Some("BucketAlreadyOwnedByYou")
-    {
-        return Err(refusal(format!("create bucket {name}"), "s3:CreateBucket", &error));
     }
     Ok(())
 }
@@ -128,72 +109,9 @@ fn half_made(name: &str, error: Error) -> Error {
 }
 
 async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
-    let block = PublicAccessBlockConfiguration::builder()
-        .block_public_acls(true)
-        .block_public_policy(true)
-        .ignore_public_acls(true)
-        .restrict_public_buckets(true)
-        .build();
-    let what = |part: &str| format!("set {part} of bucket {name}");
-    client
-        .put_public_access_block()
-        .bucket(name)
-        .public_access_block_configuration(block)
-        .send()
-        .await
-        .map_err(|error| {
-            refusal(what("the public access block"), "s3:PutBucketPublicAccessBlock", &error)
-        })?;
-    let rule = OwnershipControlsRule::builder()
-        .object_ownership(ObjectOwnership::BucketOwnerEnforced)
-        .build();
-    let ownership = rule.and_then(|rule| OwnershipControls::builder().rules(rule).build());
-    let ownership = ownership.map_err(|error| Error::unexpected(what("ownership")).why(error))?;
-    client
-        .put_bucket_ownership_controls()
-        .bucket(name)
-        .ownership_controls(ownership)
-        .send()
-        .await
-        .map_err(|error| refusal(what("ownership"), "s3:PutBucketOwnershipControls", &error))?;
-    let by_default = ServerSideEncryptionByDefault::builder()
-        .sse_algorithm(ServerSideEncryption::AwsKms)
-        .build();
-    let by_default =
-        by_default.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
-    let rule = ServerSideEncryptionRule::builder()
-        .apply_server_side_encryption_by_default(by_default)
-        .bucket_key_enabled(true)
-        .build();
-    let encryption = ServerSideEncryptionConfiguration::builder().rules(rule).build();
-    let encryption =
-        encryption.map_err(|error| Error::unexpected(what("encryption")).why(error))?;
-    client
-        .put_bucket_encryption()
-        .bucket(name)
-        .server_side_encryption_configuration(encryption)
-        .send()
-        .await
-        .map_err(|error| refusal(what("encryption"), "s3:PutEncryptionConfiguration", &error))?;
-    let versioning =
-        VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    client
-        .put_bucket_versioning()
-        .bucket(name)
-        .versioning_configuration(versioning)
-        .send()
-        .await
-        .map_err(|error| refusal(what("versioning"), "s3:PutBucketVersioning", &error))?;
-    Ok(())
-}
-
-/// A client that addresses buckets by path where an endpoint is given: an emulator on loopback has
-/// no host per bucket.
-fn client(session: &Session) -> aws_sdk_s3::Client {
-    let own_endpoint = session.config().endpoint_url().is_some();
-    let config =
-        aws_sdk_s3::config::Builder::from(session.config()).force_path_style(own_endpoint).build();
-    aws_sdk_s3::Client::from_conf(config)
+    bucket::make_private(client, name).await?;
+    bucket::encrypt_by_kms(client, name).await?;
+    bucket::keep_versions(client, name).await
 }
 
 #[cfg(test)]
@@ -218,7 +136,6 @@ mod tests {
                     digest: "d".into(),
                     version: "1".into(),
                 },
-                timeout: std::time::Duration::ZERO,
             }
         };
         let name = |service: &str| {

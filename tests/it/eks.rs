@@ -15,9 +15,9 @@ const SERVICE: &str = "probe";
 const CLUSTER: &str = "clinicult-staging";
 
 /// A namespace of the test's own, and a folder with a service in it. The namespace goes with it.
-struct Place {
+pub struct Place {
     namespace: String,
-    repository: Repository,
+    pub repository: Repository,
 }
 
 impl Drop for Place {
@@ -29,7 +29,7 @@ impl Drop for Place {
 }
 
 impl Place {
-    fn new(test: &str) -> Place {
+    pub fn new(test: &str) -> Place {
         let place = Place::without_namespace(test);
         place.kubectl_cluster(&["create", "namespace", &place.namespace]);
         // A pod can only be made where its service account exists, and the controller makes that a
@@ -51,16 +51,16 @@ impl Place {
     }
 
     /// Writes service.yaml: `text` after name, port and small resources.
-    fn service(&self, text: &str) {
+    pub fn service(&self, text: &str) {
         let head = format!("name: {SERVICE}\nport: 8000\nresources: {{cpu: 10m, memory: 64Mi}}\n");
         self.repository.write("service.yaml", &format!("{head}{text}"));
     }
 
-    fn deploy(&self, version: &str) -> Run {
+    pub fn deploy(&self, version: &str) -> Run {
         run(&mut self.command(version, digest_of(version)))
     }
 
-    fn command(&self, version: &str, digest: &str) -> Command {
+    pub fn command(&self, version: &str, digest: &str) -> Command {
         let mut command = cicd(self.repository.path());
         command.args([
             "deploy",
@@ -355,11 +355,13 @@ fn who_may_not_enter_is_told_what_to_add() {
     assert!(fix_of(&refused).contains(&entry), "{refused}");
     assert!(fix_of(&refused).contains(&format!("namespaces={}", place.namespace)), "{refused}");
 
-    let guest = User::new(user("guest"), r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#);
+    let may = r#"["ecr:DescribeImages", "eks:DescribeCluster", "s3:GetObject", "s3:PutObject"]"#;
+    let guest = User::new(user("guest"), may);
     guest.enters("guests");
     let refused = deploy_as(&guest, &place, "1.0.0").ended(3);
     assert!(
-        fix_of(&refused).contains("- {apiGroups: [\"\"], resources: [secrets], verbs: [get]}"),
+        fix_of(&refused)
+            .contains("- {apiGroups: [\"\"], resources: [serviceaccounts], verbs: [get]}"),
         "{refused}"
     );
     assert!(place.writes().is_empty(), "{:?}", place.writes());
@@ -380,7 +382,7 @@ fn the_role_in_the_documentation_is_enough() {
     place.kubectl(&["create", "rolebinding", "cicd", "--role=cicd", &format!("--group={group}")]);
     let user = User::new(
         format!("deployer-{}", place.namespace),
-        r#"["ecr:DescribeImages", "eks:DescribeCluster"]"#,
+        r#"["ecr:DescribeImages", "eks:DescribeCluster", "s3:GetObject", "s3:PutObject"]"#,
     );
     user.enters(&group);
 

@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::image::{EVERYWHERE, build, docker, interrupted, server, service};
 use crate::support::{Removal, Repository, Run, cicd, http_get, run, unique};
 
-fn deploy(repository: &Repository, arguments: &[&str]) -> Run {
+pub fn deploy(repository: &Repository, arguments: &[&str]) -> Run {
     run(cicd(repository.path())
         .args(["deploy", "--environment", "local", "--output", "json"])
         .args(arguments))
 }
 
 /// Builds what is in the folder as `version` and deploys it.
-fn release(repository: &Repository, version: &str) -> Run {
+pub fn release(repository: &Repository, version: &str) -> Run {
     build(repository, &["--skip-contract", "--version", version]).ended(0);
     deploy(repository, &["--version", version])
 }
@@ -24,11 +24,11 @@ fn containers(name: &str) -> Vec<String> {
     docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("name=^{name}-")])
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_string()
 }
 
-fn answer(url: &Value) -> Value {
+pub fn answer(url: &Value) -> Value {
     serde_json::from_str(&http_get(&format!("{}/", text(url)))).expect("JSON")
 }
 
@@ -37,7 +37,7 @@ fn cause(ended: &Run) -> Value {
     ended.json()["error"]["causes"][0].clone()
 }
 
-fn status(repository: &Repository) -> Value {
+pub fn status(repository: &Repository) -> Value {
     run(cicd(repository.path()).args(["status", "--environment", "local", "--output", "json"]))
         .ended(0)
         .json()
@@ -90,28 +90,24 @@ fn a_first_the_same_and_another_version() {
     );
     assert_eq!(text(&answer(&second["url"])["version"]), "1.1.0");
     assert_eq!(containers(&name).len(), 1, "the old one is gone");
-    let images = docker(&[
-        "images",
-        "-q",
-        "--no-trunc",
-        "--filter",
-        &format!("reference=cicd.local/{name}"),
-    ]);
-    assert_eq!(images, [text(&second["digest"])], "and its image too");
+    let kept = |digest: &Value| {
+        let reference = format!("cicd.local/{name}:{}", text(digest).replace(':', "-"));
+        docker(&["images", "-q", "--no-trunc", &reference]).len()
+    };
     assert_eq!(
-        docker(&["images", "-q", "--no-trunc"])
-            .iter()
-            .filter(|id| **id == text(&first["digest"]))
-            .count(),
-        0
+        (kept(&first["digest"]), kept(&second["digest"])),
+        (1, 1),
+        "the image of the version before stays for a rollback"
     );
+    release(&repository, "1.2.0").ended(0);
+    assert_eq!((kept(&first["digest"]), kept(&second["digest"])), (0, 1), "an older one goes");
+    deploy(&repository, &["--plan", "--version", "1.2.0"]).ended(0);
 
     let status = status(&repository);
     assert_eq!(
         (text(&status["state"]), text(&status["version"])),
-        ("ready".into(), "1.1.0".into())
+        ("ready".into(), "1.2.0".into())
     );
-    assert_eq!((&status["digest"], &status["url"]), (&second["digest"], &second["url"]));
     assert_eq!((&status["ready"], &status["wanted"]), (&1.into(), &1.into()));
 }
 

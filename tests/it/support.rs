@@ -127,6 +127,8 @@ impl std::fmt::Display for Run {
 pub fn cicd(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cicd"));
     command.current_dir(folder);
+    // The ledger of `local`: a folder that goes with the build's.
+    command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     for (name, _) in std::env::vars() {
         let scrub = name == "CI"
             || ["GITHUB_", "ACTIONS_", "RUNNER_", "INPUT_"]

@@ -20,7 +20,8 @@ build_action_image() {
 # buildx_build FOLDER OUTPUT
 buildx_build() {
   docker buildx build --progress plain --provenance=false --tag "$ACTION_IMAGE" \
-    --build-context "compile=$1/compile" --build-context "buildx=$1/buildx" --output "$2" .
+    --build-context "compile=$1/compile" --build-context "buildx=$1/buildx" \
+    --build-context "base=docker-image://debian:trixie-slim" --output "$2" .
 }
 
 buildx_path() { docker info --format '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}{{end}}{{end}}'; }

@@ -82,8 +82,8 @@ def make_roles(oidc_url):
 
     tasks = {"Service": "ecs-tasks.amazonaws.com"}
     return {
-        "staging": for_github("cicd-staging", documented_actions("push-ecr", "deploy, eks", "storage")),
-        "production": for_github("cicd-production", documented_actions("push-ecr", "deploy, ecs", "exposed", "storage")),
+        "staging": for_github("cicd-staging", documented_actions("push-ecr", "records", "deploy, eks", "storage")),
+        "production": for_github("cicd-production", documented_actions("push-ecr", "records", "deploy, ecs", "exposed", "storage")),
         "execution": make_role("ecs-execution", tasks),
         "task": make_role("patients-task", tasks),
     }
@@ -156,6 +156,7 @@ def platform_yaml(args, network, roles, listener):
     return f"""\
 # Written by tests/stack/infrastructure.py for the stack "{args.stack}".
 registry: {{account: "{args.account}", region: {args.region}, prefix: {args.name}/, endpoint: "{os.environ["AWS_ENDPOINT_URL"]}"}}
+records: {{bucket: {args.name}-cicd-records, region: {args.region}}}
 environments:
   staging:
     target: eks

@@ -2,16 +2,18 @@
 
 use std::time::SystemTime;
 
+use aws_sdk_ecs::error::ProvideErrorMetadata;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture,
     DeploymentCircuitBreaker, DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType,
     LoadBalancer, LogConfiguration, LogDriver, NetworkConfiguration, NetworkMode, OsFamily,
     PortMapping, RuntimePlatform, Secret, ServiceField, Tag, TaskDefinitionField,
+    TaskDefinitionStatus,
 };
 
-use super::plan::Service;
-use super::task_definition::TaskDefinition;
-use super::verdict::{Snapshot, Stopped, last_part};
+use super::plan::LiveService;
+use super::task_definition::{TaskDefinition, last_part};
+use super::verdict::{Ownership, ServiceLook, StoppedTask};
 use crate::aws::{Session, refusal};
 use crate::config::platform::Ecs as Platform;
 use crate::error::{Error, Result};
@@ -56,7 +58,7 @@ impl Api {
     }
 
     /// Refuses a cluster that is not there.
-    pub async fn cluster(&self) -> Result<()> {
+    pub async fn find_cluster(&self) -> Result<()> {
         let name = &self.platform.cluster;
         let answer = self.ecs.describe_clusters().clusters(name).send().await;
         let answer = answer.map_err(|error| {
@@ -71,7 +73,7 @@ impl Api {
     }
 
     /// The service and what it is told to run; none when there is none, or a deleted one.
-    pub async fn service(&self, name: &str) -> Result<Option<Service>> {
+    pub async fn find_service(&self, name: &str) -> Result<Option<LiveService>> {
         let request = self.ecs.describe_services().cluster(&self.platform.cluster).services(name);
         let answer = request.include(ServiceField::Tags).send().await;
         let answer = answer.map_err(|error| {
@@ -85,8 +87,13 @@ impl Api {
         let definition_arn = service.task_definition().unwrap_or_default().to_string();
         let network =
             service.network_configuration().and_then(|network| network.awsvpc_configuration());
-        let (definition, version) = self.definition(&definition_arn).await?;
-        Ok(Some(Service {
+        let (definition, version) = self.read_definition(&definition_arn).await?;
+        Ok(Some(LiveService {
+            deployments: service
+                .deployments()
+                .iter()
+                .filter_map(|deployment| deployment.id().map(str::to_string))
+                .collect(),
             definition,
             definition_arn,
             version,
@@ -100,8 +107,27 @@ impl Api {
         }))
     }
 
+    /// An active task definition by `FAMILY:REVISION`, with its ARN; `None` when there is none.
+    pub async fn find_definition(&self, name: &str) -> Result<Option<(String, TaskDefinition)>> {
+        let answer = self.ecs.describe_task_definition().task_definition(name).send().await;
+        let found = match answer {
+            Ok(answer) => answer.task_definition().cloned(),
+            // ECS says of a missing one only that the request is bad.
+            Err(error) if error.code() == Some("ClientException") => None,
+            Err(error) => {
+                let attempt = format!("read task definition {name}");
+                return Err(refusal(attempt, "ecs:DescribeTaskDefinition", &error));
+            }
+        };
+        let active = found.filter(|found| found.status() == Some(&TaskDefinitionStatus::Active));
+        Ok(active.map(|found| {
+            let arn = found.task_definition_arn().unwrap_or_default().to_string();
+            (arn, convert_definition(&found))
+        }))
+    }
+
     /// A task definition, and the version that its tag names.
-    async fn definition(&self, arn: &str) -> Result<(TaskDefinition, Option<String>)> {
+    async fn read_definition(&self, arn: &str) -> Result<(TaskDefinition, Option<String>)> {
         let request = self
             .ecs
             .describe_task_definition()
@@ -114,52 +140,7 @@ impl Api {
         let Some(task) = answer.task_definition() else {
             return Ok((TaskDefinition::default(), None));
         };
-        let container = task.container_definitions().first();
-        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let pairs = container.map(|container| container.environment()).unwrap_or_default();
-        let secrets = container.map(|container| container.secrets()).unwrap_or_default();
-        let log = container
-            .and_then(|container| container.log_configuration())
-            .and_then(|log| log.options());
-        let version = tag(answer.tags(), VERSION_TAG);
-        let definition = TaskDefinition {
-            family: task.family().unwrap_or_default().into(),
-            image: container.and_then(|container| container.image()).unwrap_or_default().into(),
-            port: container
-                .and_then(|container| container.port_mappings().first())
-                .and_then(|port| port.container_port())
-                .and_then(|port| u16::try_from(port).ok())
-                .unwrap_or(0),
-            cpu: number(task.cpu()),
-            memory: number(task.memory()),
-            launch: task
-                .requires_compatibilities()
-                .first()
-                .map(|one| one.as_str().to_string())
-                .unwrap_or_default(),
-            architecture: task
-                .runtime_platform()
-                .and_then(|platform| platform.cpu_architecture())
-                .map_or_else(|| "X86_64".into(), |one| one.as_str().to_string()),
-            execution_role: task.execution_role_arn().unwrap_or_default().into(),
-            task_role: task.task_role_arn().unwrap_or_default().into(),
-            env: pairs
-                .iter()
-                .map(|pair| {
-                    (
-                        pair.name().unwrap_or_default().to_string(),
-                        pair.value().unwrap_or_default().to_string(),
-                    )
-                })
-                .collect(),
-            secrets: secrets
-                .iter()
-                .map(|secret| (secret.name().to_string(), secret.value_from().to_string()))
-                .collect(),
-            log_group: log.and_then(|options| options.get("awslogs-group").cloned()),
-            stop_timeout: container.and_then(|container| container.stop_timeout()).unwrap_or(0),
-        };
-        Ok((definition, version))
+        Ok((convert_definition(task), tag(answer.tags(), VERSION_TAG)))
     }
 
     /// Registers a revision that people know as `version`; gives its ARN.
@@ -234,8 +215,8 @@ impl Api {
         arn.map(str::to_string).ok_or_else(|| Error::unexpected(what()).why("ECS gave no ARN"))
     }
 
-    /// Creates the service.
-    pub async fn create(&self, rollout: &Rollout<'_>) -> Result<()> {
+    /// Creates the service; returns the id of its deployment.
+    pub async fn create(&self, rollout: &Rollout<'_>) -> Result<Option<String>> {
         let mut request = self
             .ecs
             .create_service()
@@ -260,14 +241,15 @@ impl Api {
                 request.load_balancers(balancer).health_check_grace_period_seconds(rollout.grace);
         }
         let answer = request.send().await;
-        answer.map_err(|error| {
+        let answer = answer.map_err(|error| {
             refusal(format!("create ECS service {}", rollout.service), "ecs:CreateService", &error)
         })?;
-        Ok(())
+        Ok(primary_id(answer.service()))
     }
 
-    /// Has the service run another revision, or another number of tasks.
-    pub async fn update(&self, rollout: &Rollout<'_>) -> Result<()> {
+    /// Has the service run another revision, or another number of tasks; returns the id of the
+    /// deployment that this begins.
+    pub async fn update(&self, rollout: &Rollout<'_>) -> Result<Option<String>> {
         let answer = self
             .ecs
             .update_service()
@@ -279,8 +261,18 @@ impl Api {
             .deployment_configuration(deployment())
             .send()
             .await;
-        answer.map_err(|error| {
+        let answer = answer.map_err(|error| {
             refusal(format!("update ECS service {}", rollout.service), "ecs:UpdateService", &error)
+        })?;
+        Ok(primary_id(answer.service()))
+    }
+
+    /// Has the service run no tasks.
+    pub async fn stop_tasks(&self, name: &str) -> Result<()> {
+        let update = self.ecs.update_service().cluster(&self.platform.cluster).service(name);
+        let answer = update.desired_count(0).send().await;
+        answer.map_err(|error| {
+            refusal(format!("stop the tasks of ECS service {name}"), "ecs:UpdateService", &error)
         })?;
         Ok(())
     }
@@ -301,7 +293,7 @@ impl Api {
         name: &str,
         ours: &str,
         since: Option<SystemTime>,
-    ) -> Result<Snapshot> {
+    ) -> Result<ServiceLook> {
         let answer = self
             .ecs
             .describe_services()
@@ -312,7 +304,7 @@ impl Api {
         let answer = answer.map_err(|error| {
             refusal(format!("watch ECS service {name}"), "ecs:DescribeServices", &error)
         })?;
-        let Some(service) = answer.services().first() else { return Ok(Snapshot::default()) };
+        let Some(service) = answer.services().first() else { return Ok(ServiceLook::default()) };
         let primary =
             service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"));
         let is_new = |at: Option<&aws_sdk_ecs::primitives::DateTime>| {
@@ -332,7 +324,7 @@ impl Api {
             .collect();
         // ECS gives the newest first.
         events.reverse();
-        Ok(Snapshot {
+        Ok(ServiceLook {
             primary: primary
                 .and_then(|primary| primary.task_definition())
                 .unwrap_or_default()
@@ -343,8 +335,8 @@ impl Api {
             rollout_reason: primary
                 .and_then(|primary| primary.rollout_state_reason())
                 .map(str::to_string),
-            seen: false,
-            before: String::new(),
+            primary_id: primary.and_then(|primary| primary.id()).map(str::to_string),
+            ownership: Ownership::Ours,
             desired: count(service.desired_count()),
             running: primary.map_or(0, |primary| count(primary.running_count())),
             healthy_targets: None,
@@ -359,7 +351,7 @@ impl Api {
         name: &str,
         ours: &str,
         since: Option<SystemTime>,
-    ) -> Result<Vec<Stopped>> {
+    ) -> Result<Vec<StoppedTask>> {
         let cluster = &self.platform.cluster;
         let list = self
             .ecs
@@ -397,7 +389,7 @@ impl Api {
                 // What never ran has said nothing.
                 None => Vec::new(),
             };
-            stopped.push(Stopped {
+            stopped.push(StoppedTask {
                 task: id,
                 code: task.stop_code().map(|code| code.as_str().to_string()).unwrap_or_default(),
                 reason: task.stopped_reason().unwrap_or_default().to_string(),
@@ -445,6 +437,60 @@ impl Api {
             }
         }
     }
+}
+
+/// A task definition of ECS in our own terms.
+fn convert_definition(task: &aws_sdk_ecs::types::TaskDefinition) -> TaskDefinition {
+    let container = task.container_definitions().first();
+    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let pairs = container.map(|container| container.environment()).unwrap_or_default();
+    let secrets = container.map(|container| container.secrets()).unwrap_or_default();
+    let log =
+        container.and_then(|container| container.log_configuration()).and_then(|log| log.options());
+    TaskDefinition {
+        family: task.family().unwrap_or_default().into(),
+        image: container.and_then(|container| container.image()).unwrap_or_default().into(),
+        port: container
+            .and_then(|container| container.port_mappings().first())
+            .and_then(|port| port.container_port())
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(0),
+        cpu: number(task.cpu()),
+        memory: number(task.memory()),
+        launch: task
+            .requires_compatibilities()
+            .first()
+            .map(|one| one.as_str().to_string())
+            .unwrap_or_default(),
+        architecture: task
+            .runtime_platform()
+            .and_then(|platform| platform.cpu_architecture())
+            .map_or_else(|| "X86_64".into(), |one| one.as_str().to_string()),
+        execution_role: task.execution_role_arn().unwrap_or_default().into(),
+        task_role: task.task_role_arn().unwrap_or_default().into(),
+        env: pairs
+            .iter()
+            .map(|pair| {
+                (
+                    pair.name().unwrap_or_default().to_string(),
+                    pair.value().unwrap_or_default().to_string(),
+                )
+            })
+            .collect(),
+        secrets: secrets
+            .iter()
+            .map(|secret| (secret.name().to_string(), secret.value_from().to_string()))
+            .collect(),
+        log_group: log.and_then(|options| options.get("awslogs-group").cloned()),
+        stop_timeout: container.and_then(|container| container.stop_timeout()).unwrap_or(0),
+    }
+}
+
+/// The id of the deployment that a write began: the PRIMARY one of its answer.
+fn primary_id(service: Option<&aws_sdk_ecs::types::Service>) -> Option<String> {
+    let deployments = service.map(|service| service.deployments()).unwrap_or_default();
+    let primary = deployments.iter().find(|deployment| deployment.status() == Some("PRIMARY"))?;
+    primary.id().map(str::to_string)
 }
 
 /// New tasks before old ones go; ECS goes back by itself when nobody is left to watch.

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::platform::{ApiGateway, Ecs};
 use crate::deploy::{Order, short_name};
 use crate::error::{Error, Result};
@@ -14,8 +16,9 @@ use crate::error::{Error, Result};
 pub const OWNER_TAG: &str = "cicd.clinicult.io/owner";
 
 /// What an exposed service needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EdgeWanted {
     /// The load balancer's listener.
     pub listener: String,
     pub target_group: String,
@@ -27,7 +30,8 @@ pub struct Wanted {
     pub gateway: Option<WantedGateway>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct WantedGateway {
     pub api: String,
     /// A link is what its subnets and security groups are, which cannot be changed: its name says
@@ -41,7 +45,7 @@ pub struct WantedGateway {
 
 /// What is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct EdgeFound {
     /// The network of the load balancer, which its target groups belong to.
     pub vpc: String,
     pub target_group: Option<TargetGroup>,
@@ -57,7 +61,8 @@ pub struct TargetGroup {
 }
 
 /// How a load balancer finds out whether a target is well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct HealthCheck {
     pub path: String,
     /// The statuses that say so, as ELB writes them: `200-299`.
@@ -91,9 +96,9 @@ pub struct FoundGateway {
     pub stage: bool,
 }
 
-/// What is to be done, in this order. Each says what it is in [`Step::object`].
+/// What is to be done, in this order. Each says what it is in [`EdgeStep::object`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum EdgeStep {
     CreateTargetGroup,
     /// Targets are to be asked differently.
     UpdateTargetGroup {
@@ -123,11 +128,11 @@ pub enum Step {
 ///
 /// # Errors
 /// Bad input when the platform does not say which load balancer.
-pub fn wanted(
+pub fn render_edge(
     order: &Order,
     ecs: &Ecs,
     api_gateway: Option<&ApiGateway>,
-) -> Result<Option<Wanted>> {
+) -> Result<Option<EdgeWanted>> {
     let settings = &order.settings;
     let Some(expose) = &settings.expose else { return Ok(None) };
     let listener = ecs.listener.clone().ok_or_else(|| {
@@ -171,7 +176,7 @@ pub fn wanted(
         routes,
         path,
     });
-    Ok(Some(Wanted {
+    Ok(Some(EdgeWanted {
         listener,
         target_group: short_name(&format!("{}-{}", settings.name, settings.environment), 32),
         port: settings.port,
@@ -186,16 +191,16 @@ pub fn wanted(
 /// # Errors
 /// Refused when somebody else answers on the path already, or the target group is of another port,
 /// which cannot be changed.
-pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
+pub fn plan_edge(wanted: &EdgeWanted, found: &EdgeFound) -> Result<Vec<EdgeStep>> {
     let mut steps = Vec::new();
     match &found.target_group {
-        None => steps.push(Step::CreateTargetGroup),
+        None => steps.push(EdgeStep::CreateTargetGroup),
         Some(group) if group.port != wanted.port => {
             return Err(Error::refused(format!("target group {} is for port {}, the service listens on {}", wanted.target_group, group.port, wanted.port))
                 .fix("a target group's port cannot be changed: delete the service's rule and target group, then deploy again"));
         }
         Some(group) if group.health != wanted.health => {
-            steps.push(Step::UpdateTargetGroup {
+            steps.push(EdgeStep::UpdateTargetGroup {
                 arn: group.arn.clone(),
                 before: group.health.clone(),
             });
@@ -214,7 +219,7 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
             .why(format!("rule {} sends it to {}", rule.priority, rule.target_group))
             .fix("choose another `expose.path`, or remove that rule"));
         }
-        None => steps.push(Step::CreateRule { priority: free_priority(&found.rules, wanted)? }),
+        None => steps.push(EdgeStep::CreateRule { priority: free_priority(&found.rules, wanted)? }),
     }
     if let Some(gateway) = &wanted.gateway {
         steps.extend(plan_gateway(gateway, &found.gateway)?);
@@ -222,25 +227,25 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Step>> {
+fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<EdgeStep>> {
     let mut steps = Vec::new();
     if found.api.is_none() {
-        steps.push(Step::CreateApi);
+        steps.push(EdgeStep::CreateApi);
     }
     let link_stays = match &found.link {
         Some((id, status)) if status == "FAILED" => {
-            steps.extend([Step::DeleteLink { id: id.clone() }, Step::CreateLink]);
+            steps.extend([EdgeStep::DeleteLink { id: id.clone() }, EdgeStep::CreateLink]);
             false
         }
         Some(_) => true,
         None => {
-            steps.push(Step::CreateLink);
+            steps.push(EdgeStep::CreateLink);
             false
         }
     };
     let integration = found.integration.as_ref().filter(|_| link_stays);
     if integration.is_none() {
-        steps.push(Step::CreateIntegration);
+        steps.push(EdgeStep::CreateIntegration);
     }
     for key in &wanted.routes {
         let elsewhere = found.routes.get(key).and_then(|(_, target)| {
@@ -254,13 +259,13 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Step
         match (found.routes.get(key), integration) {
             (Some((_, target)), Some(id)) if *target == format!("integrations/{id}") => {}
             (Some((id, _)), _) => {
-                steps.push(Step::UpdateRoute { key: key.clone(), id: id.clone() })
+                steps.push(EdgeStep::UpdateRoute { key: key.clone(), id: id.clone() })
             }
-            (None, _) => steps.push(Step::CreateRoute { key: key.clone() }),
+            (None, _) => steps.push(EdgeStep::CreateRoute { key: key.clone() }),
         }
     }
     if !found.stage {
-        steps.push(Step::CreateStage);
+        steps.push(EdgeStep::CreateStage);
     }
     Ok(steps)
 }
@@ -276,7 +281,7 @@ fn same(a: &[String], b: &[String]) -> bool {
 
 /// The lowest free priority among those for paths of this length: longer paths come first, so that
 /// `/a/b` is not caught by `/a`. Priorities are 1 to 50000 and unique on a listener.
-pub fn free_priority(rules: &[Rule], wanted: &Wanted) -> Result<u32> {
+pub fn free_priority(rules: &[Rule], wanted: &EdgeWanted) -> Result<u32> {
     let longest = wanted.patterns.iter().map(String::len).max().unwrap_or(0).min(400);
     let from = 50_000 - (longest as u32) * 100;
     let taken: Vec<u32> = rules.iter().map(|rule| rule.priority).collect();
@@ -286,26 +291,38 @@ pub fn free_priority(rules: &[Rule], wanted: &Wanted) -> Result<u32> {
     })
 }
 
-impl Step {
+impl EdgeStep {
+    /// Whether the service needs it when it is made.
+    pub fn comes_before_service(&self) -> bool {
+        matches!(
+            self,
+            EdgeStep::CreateTargetGroup
+                | EdgeStep::UpdateTargetGroup { .. }
+                | EdgeStep::CreateRule { .. }
+        )
+    }
+
     /// What it changes, as plans and outcomes name it.
-    pub fn object(&self, wanted: &Wanted) -> String {
+    pub fn object(&self, wanted: &EdgeWanted) -> String {
         let gateway = wanted.gateway.as_ref();
         match self {
-            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } => {
+            EdgeStep::CreateTargetGroup | EdgeStep::UpdateTargetGroup { .. } => {
                 format!("TargetGroup/{}", wanted.target_group)
             }
-            Step::CreateRule { .. } => {
+            EdgeStep::CreateRule { .. } => {
                 format!("ListenerRule{}", wanted.patterns.first().map_or("", String::as_str))
             }
-            Step::CreateApi => {
+            EdgeStep::CreateApi => {
                 format!("Api/{}", gateway.map_or("", |gateway| gateway.api.as_str()))
             }
-            Step::CreateLink | Step::DeleteLink { .. } => {
+            EdgeStep::CreateLink | EdgeStep::DeleteLink { .. } => {
                 format!("VpcLink/{}", gateway.map_or("", |gateway| gateway.link.as_str()))
             }
-            Step::CreateIntegration => format!("Integration/{}", wanted.target_group),
-            Step::CreateRoute { key } | Step::UpdateRoute { key, .. } => format!("Route/{key}"),
-            Step::CreateStage => "Stage/$default".into(),
+            EdgeStep::CreateIntegration => format!("Integration/{}", wanted.target_group),
+            EdgeStep::CreateRoute { key } | EdgeStep::UpdateRoute { key, .. } => {
+                format!("Route/{key}")
+            }
+            EdgeStep::CreateStage => "Stage/$default".into(),
         }
     }
 }
@@ -318,8 +335,8 @@ mod tests {
         HealthCheck { path: "/healthz".into(), codes: "200-299".into() }
     }
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn wanted() -> EdgeWanted {
+        EdgeWanted {
             listener: "listener".into(),
             target_group: "patients-production".into(),
             port: 8000,
@@ -336,9 +353,9 @@ mod tests {
         }
     }
 
-    fn complete() -> Found {
+    fn complete() -> EdgeFound {
         let route = |id: &str| (id.to_string(), "integrations/i".to_string());
-        Found {
+        EdgeFound {
             vpc: "vpc".into(),
             target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health: health() }),
             rules: vec![Rule {
@@ -361,8 +378,8 @@ mod tests {
         }
     }
 
-    fn objects(found: &Found) -> String {
-        match plan(&wanted(), found) {
+    fn objects(found: &EdgeFound) -> String {
+        match plan_edge(&wanted(), found) {
             Ok(steps) => steps
                 .iter()
                 .map(|step| {
@@ -376,11 +393,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_planned_and_nothing_else() {
-        type Edit = fn(&mut Found);
+        type Edit = fn(&mut EdgeFound);
         let cases: &[(Edit, &str)] = &[
             (|_| (), ""),
             (
-                |found| *found = Found::default(),
+                |found| *found = EdgeFound::default(),
                 "CreateTargetGroup CreateRule CreateApi CreateLink CreateIntegration CreateRoute CreateRoute CreateStage",
             ),
             (
@@ -440,7 +457,7 @@ mod tests {
         assert_eq!(first, 50_000 - 1_100, "/patients/* has eleven characters");
         found.rules[0].priority = first;
         assert_eq!(free_priority(&found.rules, &wanted()).expect("one"), first + 1);
-        let longer = Wanted { patterns: vec!["/patients/archive/*".into()], ..wanted() };
+        let longer = EdgeWanted { patterns: vec!["/patients/archive/*".into()], ..wanted() };
         assert!(free_priority(&found.rules, &longer).expect("one") < first);
     }
 }

@@ -10,8 +10,8 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use super::edge::{
-    Found, FoundGateway, HealthCheck, OWNER_TAG, Rule, Step, TargetGroup, Wanted, WantedGateway,
-    free_priority,
+    EdgeFound, EdgeStep, EdgeWanted, FoundGateway, HealthCheck, OWNER_TAG, Rule, TargetGroup,
+    WantedGateway, free_priority,
 };
 use crate::aws::{Session, refusal};
 use crate::error::{Error, Kind, Result};
@@ -33,17 +33,17 @@ pub struct EdgeApi {
 
 /// The ids that exist by now: those found, and those made since.
 #[derive(Clone, Debug, Default)]
-pub struct Made {
+pub struct EdgeIds {
     pub target_group: Option<String>,
     pub api: Option<(String, String)>,
     pub link: Option<String>,
     pub integration: Option<String>,
 }
 
-impl Made {
+impl EdgeIds {
     /// What was there before anything was made.
-    pub fn from(found: &Found) -> Made {
-        Made {
+    pub fn from(found: &EdgeFound) -> EdgeIds {
+        EdgeIds {
             target_group: found.target_group.as_ref().map(|group| group.arn.clone()),
             api: found.gateway.api.clone(),
             link: found.gateway.link.as_ref().map(|(id, _)| id.clone()),
@@ -61,12 +61,12 @@ impl EdgeApi {
     }
 
     /// Looks for everything an exposed service needs.
-    pub async fn find(&self, wanted: &Wanted) -> Result<Found> {
+    pub async fn find(&self, wanted: &EdgeWanted) -> Result<EdgeFound> {
         let gateway = match &wanted.gateway {
             Some(gateway) => self.find_gateway(gateway, &wanted.listener).await?,
             None => FoundGateway::default(),
         };
-        Ok(Found {
+        Ok(EdgeFound {
             vpc: self.vpc(&wanted.listener).await?,
             target_group: self.target_group(&wanted.target_group).await?,
             rules: self.rules(&wanted.listener).await?,
@@ -332,19 +332,21 @@ impl EdgeApi {
     /// Does one step.
     pub async fn apply(
         &self,
-        step: &Step,
-        wanted: &Wanted,
+        step: &EdgeStep,
+        wanted: &EdgeWanted,
         vpc: &str,
-        made: &mut Made,
+        made: &mut EdgeIds,
     ) -> Result<()> {
         match (step, &wanted.gateway) {
-            (Step::CreateTargetGroup, _) => {
+            (EdgeStep::CreateTargetGroup, _) => {
                 made.target_group = Some(self.create_target_group(wanted, vpc).await?)
             }
-            (Step::UpdateTargetGroup { arn, .. }, _) => {
+            (EdgeStep::UpdateTargetGroup { arn, .. }, _) => {
                 self.set_health(arn, &wanted.health).await?
             }
-            (Step::CreateRule { priority }, _) => self.create_rule(wanted, *priority, made).await?,
+            (EdgeStep::CreateRule { priority }, _) => {
+                self.create_rule(wanted, *priority, made).await?
+            }
             (step, Some(gateway)) => {
                 self.apply_gateway(step, gateway, &wanted.listener, made).await?
             }
@@ -355,9 +357,9 @@ impl EdgeApi {
 
     /// Puts back what the old version needs of what `steps` changed: else the load balancer asks it
     /// as the new one.
-    pub async fn restore(&self, steps: &[Step]) -> Result<()> {
+    pub async fn restore_health_checks(&self, steps: &[EdgeStep]) -> Result<()> {
         for step in steps {
-            if let Step::UpdateTargetGroup { arn, before } = step {
+            if let EdgeStep::UpdateTargetGroup { arn, before } = step {
                 self.set_health(arn, before).await?;
             }
         }
@@ -377,7 +379,7 @@ impl EdgeApi {
         Ok(())
     }
 
-    async fn create_target_group(&self, wanted: &Wanted, vpc: &str) -> Result<String> {
+    async fn create_target_group(&self, wanted: &EdgeWanted, vpc: &str) -> Result<String> {
         let name = &wanted.target_group;
         let answer = self
             .balancer
@@ -406,7 +408,7 @@ impl EdgeApi {
             .ok_or_else(|| Error::unexpected(format!("target group {name} has no ARN")))
     }
 
-    async fn create_rule(&self, wanted: &Wanted, priority: u32, made: &Made) -> Result<()> {
+    async fn create_rule(&self, wanted: &EdgeWanted, priority: u32, made: &EdgeIds) -> Result<()> {
         let patterns =
             PathPatternConditionConfig::builder().set_values(Some(wanted.patterns.clone())).build();
         let condition =
@@ -449,15 +451,15 @@ impl EdgeApi {
 
     async fn apply_gateway(
         &self,
-        step: &Step,
+        step: &EdgeStep,
         wanted: &WantedGateway,
         listener: &str,
-        made: &mut Made,
+        made: &mut EdgeIds,
     ) -> Result<()> {
         let api = || made.api.as_ref().map(|(id, _)| id.clone()).unwrap_or_default();
         let target = || made.integration.as_ref().map(|id| format!("integrations/{id}"));
         match step {
-            Step::CreateApi => {
+            EdgeStep::CreateApi => {
                 let create = self
                     .gateway
                     .create_api()
@@ -483,13 +485,13 @@ impl EdgeApi {
                 }
                 made.api = Some(winner);
             }
-            Step::DeleteLink { id } => {
+            EdgeStep::DeleteLink { id } => {
                 let answer = self.gateway.delete_vpc_link().vpc_link_id(id).send().await;
                 answer.map_err(|error| {
                     refusal(format!("delete VPC link {id}"), "apigateway:DELETE", &error)
                 })?;
             }
-            Step::CreateLink => {
+            EdgeStep::CreateLink => {
                 let answer = self
                     .gateway
                     .create_vpc_link()
@@ -517,7 +519,7 @@ impl EdgeApi {
                 }
                 made.link = Some(winner);
             }
-            Step::CreateIntegration => {
+            EdgeStep::CreateIntegration => {
                 let answer = self
                     .gateway
                     .create_integration()
@@ -539,7 +541,7 @@ impl EdgeApi {
                     })?;
                 made.integration = answer.integration_id().map(str::to_string);
             }
-            Step::CreateRoute { key } => {
+            EdgeStep::CreateRoute { key } => {
                 let answer = self
                     .gateway
                     .create_route()
@@ -561,7 +563,7 @@ impl EdgeApi {
                     }
                 }
             }
-            Step::UpdateRoute { key, id } => {
+            EdgeStep::UpdateRoute { key, id } => {
                 let answer = self
                     .gateway
                     .update_route()
@@ -574,7 +576,7 @@ impl EdgeApi {
                     refusal(format!("update route {key}"), "apigateway:PATCH", &error)
                 })?;
             }
-            Step::CreateStage => {
+            EdgeStep::CreateStage => {
                 let answer = self
                     .gateway
                     .create_stage()
@@ -593,13 +595,15 @@ impl EdgeApi {
                     }
                 }
             }
-            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } | Step::CreateRule { .. } => {}
+            EdgeStep::CreateTargetGroup
+            | EdgeStep::UpdateTargetGroup { .. }
+            | EdgeStep::CreateRule { .. } => {}
         }
         Ok(())
     }
 
     /// Waits until the VPC link carries traffic.
-    pub async fn link_available(&self, id: &str) -> Result<()> {
+    pub async fn wait_for_link(&self, id: &str) -> Result<()> {
         for _ in 0..LINK_LOOKS {
             let answer = self.gateway.get_vpc_link().vpc_link_id(id).send().await;
             let answer = answer.map_err(|error| {
@@ -622,7 +626,7 @@ impl EdgeApi {
     }
 
     /// How many targets of a group are healthy, and what is said of one that is not.
-    pub async fn health(&self, target_group: &str) -> Result<(u32, Option<String>)> {
+    pub async fn target_health(&self, target_group: &str) -> Result<(u32, Option<String>)> {
         let answer =
             self.balancer.describe_target_health().target_group_arn(target_group).send().await;
         let answer = answer.map_err(|error| {

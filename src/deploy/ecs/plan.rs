@@ -1,29 +1,30 @@
 //! Facts about an ECS service → what a deploy will do. Pure.
 
+use super::documents::EcsDocuments;
+use super::edge::{self, EdgeFound, EdgeStep, EdgeWanted};
+use super::task_definition::{TaskDefinition, differences, revision_of};
 use crate::config::platform::Ecs as Platform;
-use crate::config::settings::{Replicas, Settings};
 use crate::deploy::storage::{self, Bucket};
-use crate::deploy::{Action, Change, Plan};
+use crate::deploy::target::{Goal, Good, Plan, State};
+use crate::deploy::{Action, Change};
 use crate::error::{Error, Result};
-
-use super::edge::{self, Step, Wanted};
-use super::task_definition::{self, TaskDefinition, differences};
-use super::verdict::revision;
 
 /// What stands there now.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
-    pub service: Option<Service>,
+pub struct EcsFacts {
+    pub service: Option<LiveService>,
     pub buckets: Vec<Bucket>,
-    pub edge: Option<edge::Found>,
+    pub edge: Option<EdgeFound>,
 }
 
 /// The ECS service as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
+pub struct LiveService {
     /// The task definition it is told to run, by ARN.
     pub definition_arn: String,
     pub definition: TaskDefinition,
+    /// The ids of its deployments at this moment.
+    pub deployments: Vec<String>,
     /// The version by which the task definition was registered, by its tag.
     pub version: Option<String>,
     pub desired: u32,
@@ -38,14 +39,16 @@ pub struct Service {
 /// What apply will do.
 #[derive(Clone, Debug)]
 pub struct EcsPlan {
-    pub facts: Facts,
-    pub definition: TaskDefinition,
+    pub wanted: State<EcsDocuments>,
+    /// The way back.
+    pub good: Option<Good<EcsDocuments>>,
+    /// Without a recorded way back, what runs now is one.
+    pub adopts: bool,
+    pub facts: EcsFacts,
     /// Register a new revision; else the service's own is kept.
     pub register: bool,
     pub service: Option<Action>,
-    pub desired: u32,
-    pub edge: Vec<Step>,
-    pub wanted: Option<Wanted>,
+    pub edge_steps: Vec<EdgeStep>,
     changes: Vec<Change>,
 }
 
@@ -54,31 +57,7 @@ impl Plan for EcsPlan {
         &self.changes
     }
     fn previous_revision(&self) -> Option<String> {
-        self.facts.service.as_ref().map(|service| revision(&service.definition_arn))
-    }
-}
-
-/// Refuses what ECS cannot be told yet, so that nothing of service.yaml is ignored.
-///
-/// # Errors
-/// Bad input that names the key.
-pub fn desired_count(settings: &Settings) -> Result<u32> {
-    let refuse = |key: &str| {
-        Err(Error::input(format!(
-            "`{key}` is not supported on ECS yet, and environment {} is on ECS",
-            settings.environment
-        ))
-        .fix(format!("remove `{key}`, or deploy this environment to EKS")))
-    };
-    if settings.before_deploy.is_some() {
-        return refuse("before-deploy");
-    }
-    if !settings.manifests.is_empty() {
-        return refuse("manifests");
-    }
-    match settings.replicas {
-        Replicas::Fixed(count) => Ok(count),
-        Replicas::Auto(_) => refuse("autoscale"),
+        self.facts.service.as_ref().map(|service| revision_of(&service.definition_arn))
     }
 }
 
@@ -86,87 +65,77 @@ pub fn desired_count(settings: &Settings) -> Result<u32> {
 ///
 /// # Errors
 /// Bad input for what ECS cannot be told, refused for what cannot be changed.
-pub fn plan(
-    facts: Facts,
-    definition: TaskDefinition,
-    wanted: Option<Wanted>,
-    settings: &Settings,
+pub fn make_plan(
+    goal: &Goal<EcsDocuments>,
+    facts: EcsFacts,
     platform: &Platform,
 ) -> Result<EcsPlan> {
-    let desired = desired_count(settings)?;
-    if platform.subnets.is_empty() {
+    let EcsDocuments { task_definition: definition, service, edge: wanted, .. } =
+        &goal.wanted.documents;
+    let environment = &goal.wanted.environment;
+    if service.subnets.is_empty() {
         return Err(Error::input(format!(
-            "environment {} has no subnets to run tasks in",
-            settings.environment
+            "environment {environment} has no subnets to run tasks in"
         ))
-        .fix(format!("set environments.{}.ecs.subnets in platform.yaml", settings.environment)));
+        .fix(format!("set environments.{environment}.ecs.subnets in platform.yaml")));
     }
     if let Some(other) = facts.service.as_ref().and_then(|service| service.environment.as_ref())
-        && *other != settings.environment
+        && other != environment
     {
         return Err(Error::refused(format!(
-            "service {} in cluster {} is the one of environment {other}, not of {}",
-            definition.family, platform.cluster, settings.environment
+            "service {} in cluster {} is the one of environment {other}, not of {environment}",
+            service.name, platform.cluster
         ))
         .fix(format!(
-            "give environment {} an ECS cluster of its own in platform.yaml",
-            settings.environment
+            "give environment {environment} an ECS cluster of its own in platform.yaml"
         )));
     }
     let mut changes = storage::plan(&facts.buckets);
-    let steps = match (&wanted, &facts.edge) {
-        (Some(wanted), Some(found)) => edge::plan(wanted, found)?,
+    let edge_steps = match (wanted, &facts.edge) {
+        (Some(wanted), Some(found)) => edge::plan_edge(wanted, found)?,
         _ => Vec::new(),
     };
     // A service can only be attached to a target group that a listener knows; the API comes last,
     // when there is something to reach.
-    let (before, after): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| {
-        matches!(
-            step,
-            Step::CreateTargetGroup | Step::UpdateTargetGroup { .. } | Step::CreateRule { .. }
-        )
-    });
+    let (before, after): (Vec<&EdgeStep>, Vec<&EdgeStep>) =
+        edge_steps.iter().partition(|step| step.comes_before_service());
     changes.extend(before.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
 
     let mut differ = match &facts.service {
-        Some(service) => differences(&service.definition, &definition),
+        Some(service) => differences(&service.definition, definition),
         None => vec![format!("image: {}", definition.image)],
     };
     let register = !differ.is_empty();
     if register {
-        differ.extend(task_definition::rounding(settings, &definition));
+        differ.extend(goal.wanted.documents.rounding.clone());
         let action = if facts.service.is_some() { Action::Update } else { Action::Create };
-        changes.push(Change {
-            action,
-            object: format!("TaskDefinition/{}", definition.family),
-            details: differ,
-        });
+        let object = format!("TaskDefinition/{}", definition.family);
+        changes.push(Change { action, object, details: differ });
     }
-    let service =
-        service_change(&facts, &definition, register, desired, wanted.is_some(), platform)?;
+    let service = service_change(&facts, &goal.wanted.documents, register, platform)?;
     let action = service.as_ref().map(|change| change.action);
     changes.extend(service);
     changes.extend(after.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
     Ok(EcsPlan {
+        wanted: goal.wanted.clone(),
+        good: goal.good.clone(),
+        adopts: goal.adopts,
         facts,
-        definition,
         register,
         service: action,
-        desired,
-        edge: steps,
-        wanted,
+        edge_steps,
         changes,
     })
 }
 
 fn service_change(
-    facts: &Facts,
-    definition: &TaskDefinition,
+    facts: &EcsFacts,
+    documents: &EcsDocuments,
     register: bool,
-    desired: u32,
-    balanced: bool,
     platform: &Platform,
 ) -> Result<Option<Change>> {
+    let EcsDocuments { task_definition: definition, service: wanted, .. } = documents;
+    let (desired, balanced) = (wanted.desired, documents.edge.is_some());
     let object = format!("Service/{}", definition.family);
     let Some(service) = &facts.service else {
         return Ok(Some(Change {
@@ -191,8 +160,8 @@ fn service_change(
         details.push(format!("tasks: {} → {desired}", service.desired));
     }
     for (name, before, after) in [
-        ("subnets", &service.subnets, &platform.subnets),
-        ("security-groups", &service.security_groups, &platform.security_groups),
+        ("subnets", &service.subnets, &wanted.subnets),
+        ("security-groups", &service.security_groups, &wanted.security_groups),
     ] {
         let sorted = |list: &[String]| {
             let mut list = list.to_vec();
@@ -209,10 +178,10 @@ fn service_change(
     Ok((!details.is_empty()).then_some(Change { action: Action::Update, object, details }))
 }
 
-fn edge_change(step: &Step, wanted: Option<&Wanted>) -> Option<Change> {
+fn edge_change(step: &EdgeStep, wanted: Option<&EdgeWanted>) -> Option<Change> {
     let wanted = wanted?;
     let (action, details) = match step {
-        Step::UpdateTargetGroup { before, .. } => {
+        EdgeStep::UpdateTargetGroup { before, .. } => {
             let after = &wanted.health;
             (
                 Action::Update,
@@ -222,9 +191,11 @@ fn edge_change(step: &Step, wanted: Option<&Wanted>) -> Option<Change> {
                 )],
             )
         }
-        Step::UpdateRoute { .. } => (Action::Update, vec!["leads to this load balancer".into()]),
-        Step::DeleteLink { .. } => (Action::Delete, vec!["it has failed".into()]),
-        Step::CreateRule { priority } => {
+        EdgeStep::UpdateRoute { .. } => {
+            (Action::Update, vec!["leads to this load balancer".into()])
+        }
+        EdgeStep::DeleteLink { .. } => (Action::Delete, vec!["it has failed".into()]),
+        EdgeStep::CreateRule { priority } => {
             (Action::Create, vec![format!("priority {priority}: {}", wanted.patterns.join(", "))])
         }
         _ => (Action::Create, vec![]),
@@ -236,7 +207,9 @@ fn edge_change(step: &Step, wanted: Option<&Wanted>) -> Option<Change> {
 mod tests {
     use super::*;
     use crate::config::platform::Launch;
-    use crate::config::service::Autoscale;
+    use crate::deploy::Image;
+    use crate::deploy::ecs::documents::ServiceDocument;
+    use crate::deploy::target::HealthCheck;
 
     fn platform() -> Platform {
         Platform {
@@ -250,12 +223,6 @@ mod tests {
         }
     }
 
-    fn settings(extra: &str) -> Settings {
-        let text = format!("name: patients\nport: 8000\nreplicas: 2\n{extra}");
-        let service = serde_saphyr::from_str(&text).expect("a service");
-        crate::config::settings::resolve(&service, "production").expect("settings")
-    }
-
     fn definition(image: &str) -> TaskDefinition {
         TaskDefinition {
             family: "patients".into(),
@@ -264,8 +231,9 @@ mod tests {
         }
     }
 
-    fn running(image: &str) -> Facts {
-        let service = Service {
+    fn running(image: &str) -> EcsFacts {
+        let service = LiveService {
+            deployments: vec![],
             definition_arn: "arn:…/patients:6".into(),
             definition: definition(image),
             version: None,
@@ -275,11 +243,39 @@ mod tests {
             balanced: false,
             environment: None,
         };
-        Facts { service: Some(service), ..Facts::default() }
+        EcsFacts { service: Some(service), ..EcsFacts::default() }
     }
 
-    fn planned(facts: Facts) -> Result<EcsPlan> {
-        plan(facts, definition("a@1"), None, &settings(""), &platform())
+    fn planned(facts: EcsFacts) -> Result<EcsPlan> {
+        planned_in(facts, &["s1", "s2"])
+    }
+
+    fn planned_in(facts: EcsFacts, subnets: &[&str]) -> Result<EcsPlan> {
+        let documents = EcsDocuments {
+            task_definition: definition("a@1"),
+            service: ServiceDocument {
+                name: "patients".into(),
+                desired: 2,
+                subnets: subnets.iter().map(ToString::to_string).collect(),
+                security_groups: vec!["g".into()],
+                grace: 60,
+            },
+            edge: None,
+            buckets: vec![],
+            rounding: None,
+        };
+        let wanted = State {
+            format: 1,
+            target: "ecs".into(),
+            service: "patients".into(),
+            environment: "production".into(),
+            image: Image { repository: "a".into(), digest: "1".into(), version: "1".into() },
+            port: 8000,
+            health: HealthCheck { path: "/healthz".into(), startup: 60_000 },
+            documents,
+        };
+        let goal = Goal { wanted, good: None, adopts: true, migrates: true };
+        make_plan(&goal, facts, &platform())
     }
 
     fn changes(plan: &EcsPlan) -> Vec<String> {
@@ -302,7 +298,7 @@ mod tests {
             ["Update TaskDefinition/patients", "Update Service/patients"]
         );
         assert_eq!(
-            changes(&planned(Facts::default()).expect("a plan")),
+            changes(&planned(EcsFacts::default()).expect("a plan")),
             ["Create TaskDefinition/patients", "Create Service/patients"]
         );
         let mut scaled = running("a@1");
@@ -319,24 +315,6 @@ mod tests {
         let mut other = running("a@1");
         other.service.as_mut().expect("a service").environment = Some("staging".into());
         assert!(planned(other).expect_err("of staging").message.contains("environment staging"));
-        let nowhere = Platform { subnets: vec![], ..platform() };
-        assert!(
-            super::plan(Facts::default(), definition("a@1"), None, &settings(""), &nowhere)
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn what_ecs_cannot_be_told_is_refused() {
-        for (extra, key) in [
-            ("before-deploy: {command: [a]}\n", "before-deploy"),
-            ("manifests: [a.yaml]\n", "manifests"),
-        ] {
-            let error = desired_count(&settings(extra)).expect_err(key);
-            assert!(error.message.contains(key), "{error}");
-        }
-        let mut auto = settings("");
-        auto.replicas = Replicas::Auto(Autoscale { min: 1, max: 2, cpu: 50 });
-        assert!(desired_count(&auto).is_err());
+        assert!(planned_in(EcsFacts::default(), &[]).is_err());
     }
 }

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::platform::{Ecs, Launch};
 use crate::config::settings::Settings;
 use crate::config::values::SecretRef;
+use crate::deploy::diff::compare_documents;
 use crate::deploy::{Order, short_name, storage};
 use crate::error::{Error, Result};
 
@@ -37,7 +38,7 @@ const FARGATE_CPU: [u32; 7] = [256, 512, 1024, 2048, 4096, 8192, 16384];
 
 /// What one version of the service is, in ECS's terms. Only what we set: two that are equal run the
 /// same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskDefinition {
     pub family: String,
@@ -69,7 +70,7 @@ pub fn service_name(order: &Order) -> String {
 /// # Errors
 /// Bad input for what ECS cannot run: a size that Fargate does not have, a Kubernetes secret, two
 /// architectures.
-pub fn render(order: &Order, ecs: &Ecs) -> Result<TaskDefinition> {
+pub fn render_definition(order: &Order, ecs: &Ecs) -> Result<TaskDefinition> {
     let settings = &order.settings;
     let (cpu, memory) = match ecs.launch {
         Launch::Fargate => fargate_size(settings.cpu.millicores, settings.memory.mebibytes)?,
@@ -128,12 +129,13 @@ fn fargate_size(millicores: u32, mebibytes: u32) -> Result<(u32, u32)> {
 }
 
 /// What is said when a task gets more than service.yaml asks for.
-pub fn rounding(settings: &Settings, definition: &TaskDefinition) -> Option<String> {
+pub fn describe_rounding(settings: &Settings, definition: &TaskDefinition) -> Option<String> {
     let (cpu, memory) = (settings.cpu.millicores, settings.memory.mebibytes);
     let more = definition.cpu > units(cpu) || definition.memory > memory;
     more.then(|| {
         format!(
-            "{cpu}m and {memory}Mi are rounded up to a size that Fargate has: {} CPU units and {} MiB",
+            "{cpu}m and {memory}Mi are rounded up to a size that Fargate has: {} CPU units and {} \
+             MiB",
             definition.cpu, definition.memory
         )
     })
@@ -185,46 +187,18 @@ fn secret_arn(order: &Order, variable: &str, secret: &SecretRef) -> Result<Strin
 
 /// What differs, a line each, with values shown only where they are no secret.
 pub fn differences(before: &TaskDefinition, after: &TaskDefinition) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut field = |name: &str, before: &dyn std::fmt::Display, after: &dyn std::fmt::Display| {
-        let (before, after) = (before.to_string(), after.to_string());
-        if before != after {
-            lines.push(format!("{name}: {before} → {after}"));
-        }
-    };
-    let none = "none".to_string();
-    field("image", &before.image, &after.image);
-    field("port", &before.port, &after.port);
-    field("cpu", &before.cpu, &after.cpu);
-    field("memory", &before.memory, &after.memory);
-    field("launch", &before.launch, &after.launch);
-    field("architecture", &before.architecture, &after.architecture);
-    field("execution-role", &before.execution_role, &after.execution_role);
-    field("task-role", &before.task_role, &after.task_role);
-    field(
-        "log-group",
-        before.log_group.as_ref().unwrap_or(&none),
-        after.log_group.as_ref().unwrap_or(&none),
-    );
-    field("stop-timeout", &before.stop_timeout, &after.stop_timeout);
-    for (title, before, after) in
-        [("env", &before.env, &after.env), ("secrets", &before.secrets, &after.secrets)]
-    {
-        let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
-        names.sort();
-        names.dedup();
-        for name in names {
-            match (before.get(name), after.get(name)) {
-                (Some(old), Some(new)) if old != new => {
-                    lines.push(format!("{title}.{name}: {old} → {new}"))
-                }
-                (None, Some(new)) => lines.push(format!("{title}.{name}: {new}")),
-                (Some(_), None) => lines.push(format!("{title}.{name}: removed")),
-                _ => {}
-            }
-        }
-    }
-    lines
+    let document = |definition| serde_json::to_value(definition).unwrap_or_default();
+    compare_documents(&document(before), &document(after), &[])
+}
+
+/// What stands behind the last slash of an ARN.
+pub fn last_part(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+/// The revision at the end of a task definition's ARN.
+pub fn revision_of(arn: &str) -> String {
+    arn.rsplit(':').next().unwrap_or(arn).to_string()
 }
 
 #[cfg(test)]
@@ -298,7 +272,7 @@ mod tests {
             };
             let settings = settings(secret);
             let found = settings.secrets["S"].clone();
-            let order = Order { settings, destination, image, timeout: std::time::Duration::ZERO };
+            let order = Order { settings, destination, image };
             assert_eq!(
                 secret_arn(&order, "S", &found).ok().as_deref(),
                 expected,
@@ -319,6 +293,16 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_shows_no_secret() {
+        let definition = |value: &str| TaskDefinition {
+            env: [("API_TOKEN".to_string(), value.to_string())].into(),
+            ..TaskDefinition::default()
+        };
+        let lines = differences(&definition("old-token"), &definition("new-token"));
+        assert_eq!(lines, ["env.API_TOKEN: *** → ***"]);
+    }
+
+    #[test]
     fn only_what_differs_is_said() {
         let before = TaskDefinition {
             image: "a@sha256:1".into(),
@@ -333,7 +317,24 @@ mod tests {
         after.env.remove("B");
         assert_eq!(
             differences(&before, &after),
-            ["image: a@sha256:1 → a@sha256:2", "env.A: 1 → 2", "env.B: removed", "env.C: 3"]
+            [
+                "image: a@sha256:1 → a@sha256:2",
+                "env.A: 1 → 2",
+                "env.B: \"\" → none",
+                "env.C: none → 3"
+            ]
+        );
+    }
+
+    #[test]
+    fn arns_have_ends() {
+        assert_eq!(
+            revision_of("arn:aws:ecs:eu-west-1:111122223333:task-definition/patients:7"),
+            "7"
+        );
+        assert_eq!(
+            last_part("arn:aws:ecs:eu-west-1:111122223333:task-definition/patients:7"),
+            "patients:7"
         );
     }
 }

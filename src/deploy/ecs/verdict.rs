@@ -3,22 +3,23 @@
 //! A rollout is done only when the PRIMARY deployment is ours and all of it runs: the SDK's own
 //! waiter also passes after a rollback and for a service with no tasks.
 
-use crate::deploy::Verdict;
+use super::plan::LiveService;
+use super::task_definition::{last_part, revision_of};
+use crate::deploy::target::Verdict;
 use crate::error::Cause;
 
 /// What was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct ServiceLook {
     /// The task definition's ARN of the PRIMARY deployment.
     pub primary: String,
     /// `IN_PROGRESS`, `COMPLETED`, `FAILED`; none where the service has no circuit breaker.
     pub rollout: Option<String>,
     pub rollout_reason: Option<String>,
-    /// Whether ours was the primary one before, in this look or an earlier one: until then a read
-    /// may be older than our write.
-    pub seen: bool,
-    /// The task definition that ran before this deploy; empty when there was none.
-    pub before: String,
+    /// The id of the PRIMARY deployment.
+    pub primary_id: Option<String>,
+    /// Whose the PRIMARY deployment is.
+    pub ownership: Ownership,
     /// Tasks that are to run, by the plan: the service's own count may have been changed by
     /// somebody else meanwhile.
     pub desired: u32,
@@ -28,14 +29,14 @@ pub struct Snapshot {
     /// The load balancer's words for one that is not.
     pub unhealthy: Option<String>,
     /// Tasks of our task definition that ended since the deploy began, oldest first.
-    pub stopped: Vec<Stopped>,
+    pub stopped: Vec<StoppedTask>,
     /// The service's events since the deploy began, oldest first.
     pub events: Vec<String>,
 }
 
 /// A task that ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stopped {
+pub struct StoppedTask {
     /// The last part of its ARN.
     pub task: String,
     /// `EssentialContainerExited`, `TaskFailedToStart`, `ServiceSchedulerInitiated`…
@@ -48,56 +49,88 @@ pub struct Stopped {
     pub log_tail: Vec<String>,
 }
 
-/// The verdict on the deploy of task definition `ours`, which is revision `revision`.
-pub fn judge(snapshot: &Snapshot, ours: &str, revision: &str) -> Verdict {
+/// Whose deployment is PRIMARY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// The one that this run began, or the one that it found and kept.
+    #[default]
+    Ours,
+    /// One that was there before this run wrote: the read is older than our write.
+    Stale,
+    /// A later one of what ran before: ECS went back by itself.
+    RolledBackByEcs,
+    /// A later one of something else: somebody deployed after us.
+    Others,
+}
+
+/// Whose the PRIMARY deployment of a look is. `deployment` is the id that our write was answered
+/// with, `before` is the service as it was found.
+pub fn owner_of_primary(
+    look: &ServiceLook,
+    deployment: Option<&str>,
+    before: Option<&LiveService>,
+) -> Ownership {
+    let Some(primary) = look.primary_id.as_deref() else { return Ownership::Ours };
+    let was_there =
+        before.is_some_and(|before| before.deployments.iter().any(|known| known == primary));
+    let is_definition_of_before =
+        before.is_some_and(|before| before.definition_arn == look.primary);
+    match deployment {
+        Some(ours) if primary == ours => Ownership::Ours,
+        Some(_) if was_there => Ownership::Stale,
+        Some(_) if is_definition_of_before => Ownership::RolledBackByEcs,
+        // This run kept what it found.
+        None if was_there || is_definition_of_before || before.is_none() => Ownership::Ours,
+        Some(_) | None => Ownership::Others,
+    }
+}
+
+impl ServiceLook {
+    /// Whether `definition_arn` is what runs, all of it.
+    pub fn is_complete(&self, definition_arn: &str) -> bool {
+        let done = self.rollout.as_deref().is_none_or(|state| state == "COMPLETED");
+        let healthy = self.healthy_targets.is_none_or(|healthy| healthy >= self.desired);
+        self.primary == definition_arn && done && healthy && self.running >= self.desired
+    }
+}
+
+/// The verdict on the deploy of task definition `ours`.
+pub fn judge_look(look: &ServiceLook, ours: &str) -> Verdict {
     let causes: Vec<Cause> =
-        distinct(snapshot.stopped.iter().filter(|stopped| is_failure(stopped, &snapshot.stopped)));
+        distinct(look.stopped.iter().filter(|stopped| is_failure(stopped, &look.stopped)));
     if !causes.is_empty() {
         return Verdict::Failed(causes);
     }
-    if let Some(cause) = refused_by_scheduler(&snapshot.events) {
+    if let Some(cause) = refused_by_scheduler(&look.events) {
         return Verdict::Failed(vec![cause]);
     }
-    if snapshot.primary != ours {
-        if !snapshot.seen {
-            return Verdict::Progressing(format!("waiting for ECS to take {}", last_part(ours)));
-        }
+    if look.ownership == Ownership::RolledBackByEcs {
         return Verdict::Failed(vec![Cause {
             object: "Service".into(),
-            reason: format!("ECS went back to {} by itself", last_part(&snapshot.primary)),
+            reason: format!("ECS went back to {} by itself", last_part(&look.primary)),
             ..Cause::default()
         }]);
     }
-    if snapshot.rollout.as_deref() == Some("FAILED") {
-        let reason = snapshot.rollout_reason.clone().unwrap_or_else(|| "the rollout failed".into());
+    if look.ownership == Ownership::Stale || look.primary != ours {
+        return Verdict::Progressing(format!("waiting for ECS to take {}", last_part(ours)));
+    }
+    if look.rollout.as_deref() == Some("FAILED") {
+        let reason = look.rollout_reason.clone().unwrap_or_else(|| "the rollout failed".into());
         return Verdict::Failed(vec![Cause {
             object: "Service".into(),
             reason,
             ..Cause::default()
         }]);
     }
-    let done = snapshot.rollout.as_deref().is_none_or(|state| state == "COMPLETED");
-    let healthy = snapshot.healthy_targets.is_none_or(|healthy| healthy >= snapshot.desired);
-    if done && healthy && snapshot.running >= snapshot.desired {
-        return Verdict::Ready { revision: revision.to_string() };
+    if look.is_complete(ours) {
+        return Verdict::Healthy { revision: revision_of(ours) };
     }
-    let targets = snapshot
+    let targets = look
         .healthy_targets
         .map(|healthy| format!(", {healthy} healthy in the load balancer"))
         .unwrap_or_default();
-    let why = snapshot.unhealthy.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    Verdict::Progressing(format!(
-        "{} of {} tasks run{targets}{why}",
-        snapshot.running, snapshot.desired
-    ))
-}
-
-/// Who runs instead of us, when somebody deployed after us: not ours, and not what ran before,
-/// which ECS goes back to by itself.
-pub fn superseded_by<'a>(snapshot: &'a Snapshot, ours: &str) -> Option<&'a str> {
-    let other = snapshot.primary.as_str();
-    (snapshot.seen && !other.is_empty() && other != ours && other != snapshot.before)
-        .then_some(other)
+    let why = look.unhealthy.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Verdict::Progressing(format!("{} of {} tasks run{targets}{why}", look.running, look.desired))
 }
 
 /// What ECS says when it cannot even make a task.
@@ -129,7 +162,7 @@ fn refused_by_scheduler(events: &[String]) -> Option<Cause> {
 /// Whether a task ended because the version is bad. One exit is enough: a service has no reason to
 /// exit. What ECS could not start may have been bad luck once, and is not when the next task fails
 /// in the same way.
-fn is_failure(stopped: &Stopped, all: &[Stopped]) -> bool {
+fn is_failure(stopped: &StoppedTask, all: &[StoppedTask]) -> bool {
     match stopped.code.as_str() {
         // The scheduler also stops what is not healthy. A first one may have been slow to start.
         "ServiceSchedulerInitiated" if unhealthy(stopped) => {
@@ -149,7 +182,7 @@ fn is_failure(stopped: &Stopped, all: &[Stopped]) -> bool {
     }
 }
 
-fn unhealthy(stopped: &Stopped) -> bool {
+fn unhealthy(stopped: &StoppedTask) -> bool {
     stopped.reason.contains("health checks")
 }
 
@@ -167,7 +200,7 @@ fn is_final(reason: &str) -> bool {
 }
 
 /// One cause for each way in which tasks failed, the first seen of each.
-fn distinct<'a>(stopped: impl Iterator<Item = &'a Stopped>) -> Vec<Cause> {
+fn distinct<'a>(stopped: impl Iterator<Item = &'a StoppedTask>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = Vec::new();
     for stopped in stopped {
         let reason = match (&stopped.container_reason, stopped.reason.as_str()) {
@@ -222,49 +255,38 @@ fn fix(reason: &str, exit_code: Option<i64>) -> Option<String> {
     Some(text.to_string())
 }
 
-/// What stands behind the last slash of an ARN.
-pub fn last_part(arn: &str) -> &str {
-    arn.rsplit('/').next().unwrap_or(arn)
-}
-
-/// The revision at the end of a task definition's ARN.
-pub fn revision(arn: &str) -> String {
-    arn.rsplit(':').next().unwrap_or(arn).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const OURS: &str = "arn:aws:ecs:eu-west-1:111122223333:task-definition/patients:7";
 
-    fn snapshot() -> Snapshot {
-        Snapshot {
+    fn look() -> ServiceLook {
+        ServiceLook {
             primary: OURS.into(),
             rollout: Some("COMPLETED".into()),
-            seen: true,
-            before: "arn:…/patients:6".into(),
+            primary_id: Some("ecs-svc/2".into()),
             desired: 2,
             running: 2,
             healthy_targets: Some(2),
-            ..Snapshot::default()
+            ..ServiceLook::default()
         }
     }
 
-    fn stopped(code: &str, reason: &str, exit_code: Option<i64>) -> Stopped {
-        Stopped {
+    fn stopped(code: &str, reason: &str, exit_code: Option<i64>) -> StoppedTask {
+        StoppedTask {
             task: "t".into(),
             code: code.into(),
             reason: reason.into(),
             container: "patients".into(),
             exit_code,
-            ..Stopped::default()
+            ..StoppedTask::default()
         }
     }
 
     fn short(verdict: &Verdict) -> &'static str {
         match verdict {
-            Verdict::Ready { .. } => "ready",
+            Verdict::Healthy { .. } => "healthy",
             Verdict::Progressing(_) => "progressing",
             Verdict::Failed(_) => "failed",
         }
@@ -282,192 +304,200 @@ mod tests {
                 Some(143),
             )
         };
-        type Case<'a> = (&'a str, Snapshot, &'a str);
+        type Case<'a> = (&'a str, ServiceLook, &'a str);
         let cases: Vec<Case<'_>> = vec![
-            ("all of it runs", snapshot(), "ready"),
-            ("no load balancer", Snapshot { healthy_targets: None, ..snapshot() }, "ready"),
+            ("all of it runs", look(), "healthy"),
+            ("no load balancer", ServiceLook { healthy_targets: None, ..look() }, "healthy"),
             (
                 "no circuit breaker says nothing of the rollout",
-                Snapshot { rollout: None, ..snapshot() },
-                "ready",
+                ServiceLook { rollout: None, ..look() },
+                "healthy",
             ),
             (
                 "scaled to nothing",
-                Snapshot { desired: 0, running: 0, healthy_targets: Some(0), ..snapshot() },
-                "ready",
+                ServiceLook { desired: 0, running: 0, healthy_targets: Some(0), ..look() },
+                "healthy",
             ),
             (
                 "still rolling",
-                Snapshot { rollout: Some("IN_PROGRESS".into()), ..snapshot() },
+                ServiceLook { rollout: Some("IN_PROGRESS".into()), ..look() },
                 "progressing",
             ),
             (
                 "said to be complete with nothing running",
-                Snapshot { running: 0, ..snapshot() },
+                ServiceLook { running: 0, ..look() },
                 "progressing",
             ),
             (
                 "a target is not healthy yet",
-                Snapshot { healthy_targets: Some(1), ..snapshot() },
+                ServiceLook { healthy_targets: Some(1), ..look() },
                 "progressing",
             ),
             (
                 "ECS went back",
-                Snapshot { primary: "arn:…/patients:6".into(), ..snapshot() },
+                ServiceLook {
+                    primary: "arn:…/patients:6".into(),
+                    ownership: Ownership::RolledBackByEcs,
+                    ..look()
+                },
                 "failed",
             ),
             (
                 "a read older than our write",
-                Snapshot { primary: "arn:…/patients:6".into(), seen: false, ..snapshot() },
+                ServiceLook {
+                    primary: "arn:…/patients:6".into(),
+                    ownership: Ownership::Stale,
+                    ..look()
+                },
                 "progressing",
             ),
             (
                 "one that was slow to get healthy",
-                Snapshot { running: 1, stopped: vec![unhealthy()], ..snapshot() },
+                ServiceLook { running: 1, stopped: vec![unhealthy()], ..look() },
                 "progressing",
             ),
             (
                 "two that never got healthy",
-                Snapshot { stopped: vec![unhealthy(), unhealthy()], ..snapshot() },
+                ServiceLook { stopped: vec![unhealthy(), unhealthy()], ..look() },
                 "failed",
             ),
             (
                 "a role that cannot be taken",
-                Snapshot {
+                ServiceLook {
                     events: vec!["ECS was unable to assume the role 'r'".into()],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "one launch that failed",
-                Snapshot {
+                ServiceLook {
                     running: 1,
                     events: vec!["failed to launch a task with (error Capacity)".into()],
-                    ..snapshot()
+                    ..look()
                 },
                 "progressing",
             ),
             (
                 "two launches that failed",
-                Snapshot {
+                ServiceLook {
                     events: vec!["failed to launch a task with (error Capacity)".into(); 2],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "the rollout failed",
-                Snapshot { rollout: Some("FAILED".into()), ..snapshot() },
+                ServiceLook { rollout: Some("FAILED".into()), ..look() },
                 "failed",
             ),
-            ("one exit", Snapshot { stopped: vec![exited()], ..snapshot() }, "failed"),
+            ("one exit", ServiceLook { stopped: vec![exited()], ..look() }, "failed"),
             (
                 "an exit with 0 is an exit",
-                Snapshot {
+                ServiceLook {
                     stopped: vec![stopped("EssentialContainerExited", "x", Some(0))],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "an exit nobody knows the code of",
-                Snapshot {
+                ServiceLook {
                     stopped: vec![stopped("EssentialContainerExited", "x", None)],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "stopped by the scheduler",
-                Snapshot {
+                ServiceLook {
                     stopped: vec![stopped("ServiceSchedulerInitiated", "scaling", Some(143))],
-                    ..snapshot()
+                    ..look()
                 },
-                "ready",
+                "healthy",
             ),
             (
                 "stopped by a person",
-                Snapshot { stopped: vec![stopped("UserInitiated", "x", Some(143))], ..snapshot() },
-                "ready",
+                ServiceLook { stopped: vec![stopped("UserInitiated", "x", Some(143))], ..look() },
+                "healthy",
             ),
             (
                 "one pull that may go through",
-                Snapshot {
+                ServiceLook {
                     running: 1,
                     stopped: vec![pull("CannotPullContainerError: timeout")],
-                    ..snapshot()
+                    ..look()
                 },
                 "progressing",
             ),
             (
                 "two pulls",
-                Snapshot {
+                ServiceLook {
                     stopped: vec![
                         pull("CannotPullContainerError: timeout"),
                         pull("CannotPullContainerError: reset"),
                     ],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "one pull of what is not there",
-                Snapshot {
+                ServiceLook {
                     stopped: vec![pull("CannotPullContainerError: manifest unknown")],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "two different bad lucks",
-                Snapshot {
+                ServiceLook {
                     running: 1,
                     stopped: vec![
                         pull("CannotPullContainerError: timeout"),
                         pull("ResourceInitializationError: timeout"),
                     ],
-                    ..snapshot()
+                    ..look()
                 },
                 "progressing",
             ),
             (
                 "a role that may not",
-                Snapshot {
+                ServiceLook {
                     stopped: vec![pull("ResourceInitializationError: AccessDenied")],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "no room",
-                Snapshot {
+                ServiceLook {
                     running: 0,
                     events: vec!["(service p) was unable to place a task because …".into()],
-                    ..snapshot()
+                    ..look()
                 },
                 "failed",
             ),
             (
                 "other events",
-                Snapshot { events: vec!["(service p) has started 1 tasks".into()], ..snapshot() },
-                "ready",
+                ServiceLook { events: vec!["(service p) has started 1 tasks".into()], ..look() },
+                "healthy",
             ),
         ];
-        for (name, snapshot, expected) in cases {
-            assert_eq!(short(&judge(&snapshot, OURS, "7")), expected, "{name}");
+        for (name, look, expected) in cases {
+            assert_eq!(short(&judge_look(&look, OURS)), expected, "{name}");
         }
     }
 
     #[test]
     fn a_way_of_failing_is_said_once_with_its_fix() {
-        let oom = Stopped {
+        let oom = StoppedTask {
             container_reason: Some("OutOfMemoryError: Container killed due to memory usage".into()),
             log_tail: vec!["last words".into()],
             ..stopped("EssentialContainerExited", "Essential container in task exited", Some(137))
         };
         let Verdict::Failed(causes) =
-            judge(&Snapshot { stopped: vec![oom.clone(), oom], ..snapshot() }, OURS, "7")
+            judge_look(&ServiceLook { stopped: vec![oom.clone(), oom], ..look() }, OURS)
         else {
             panic!("it failed");
         };
@@ -481,23 +511,40 @@ mod tests {
     }
 
     #[test]
-    fn a_later_deploy_is_not_a_failure_of_ours() {
-        let with = |primary: &str, seen| Snapshot { primary: primary.into(), seen, ..snapshot() };
-        let cases = [
-            (with(OURS, true), None),
-            (with("arn:…/patients:6", true), None),
-            (with("arn:…/patients:8", true), Some("arn:…/patients:8")),
-            (with("arn:…/patients:8", false), None),
-            (with("", true), None),
-        ];
-        for (snapshot, expected) in cases {
-            assert_eq!(superseded_by(&snapshot, OURS), expected, "{snapshot:?}");
+    fn the_primary_deployment_is_told_by_its_id() {
+        let before = LiveService {
+            definition_arn: "arn:…/patients:6".into(),
+            deployments: vec!["ecs-svc/1".into()],
+            ..LiveService::default()
+        };
+        struct Case {
+            name: &'static str,
+            /// What our write was answered with.
+            deployment: Option<&'static str>,
+            primary: &'static str,
+            id: Option<&'static str>,
+            owner: Ownership,
         }
-    }
-
-    #[test]
-    fn arns_have_ends() {
-        assert_eq!(revision(OURS), "7");
-        assert_eq!(last_part(OURS), "patients:7");
+        let (six, eight) = ("arn:…/patients:6", "arn:…/patients:8");
+        let ours = Some("ecs-svc/2");
+        #[rustfmt::skip]
+        let cases = [
+            Case { name: "ours", deployment: ours, primary: OURS, id: ours, owner: Ownership::Ours },
+            Case { name: "an old read", deployment: ours, primary: six, id: Some("ecs-svc/1"), owner: Ownership::Stale },
+            Case { name: "the breaker", deployment: ours, primary: six, id: Some("ecs-svc/3"), owner: Ownership::RolledBackByEcs },
+            Case { name: "a later deploy", deployment: ours, primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "a later deploy of the same", deployment: ours, primary: OURS, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "kept", deployment: None, primary: six, id: Some("ecs-svc/1"), owner: Ownership::Ours },
+            Case { name: "kept, and replaced", deployment: None, primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "no id", deployment: ours, primary: OURS, id: None, owner: Ownership::Ours },
+        ];
+        for Case { name, deployment, primary, id, owner } in cases {
+            let look = ServiceLook {
+                primary: primary.into(),
+                primary_id: id.map(str::to_string),
+                ..look()
+            };
+            assert_eq!(owner_of_primary(&look, deployment, Some(&before)), owner, "{name}");
+        }
     }
 }

@@ -5,8 +5,8 @@
 //! untouched, each request carries a token that is fresh, and timeouts and retries are bounded by
 //! us.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use kube::client::Body;
@@ -56,10 +56,10 @@ pub struct Api {
     minter: Minter,
     namespace: String,
     /// Kinds that were looked up at the API server, by apiVersion and kind.
-    found: Mutex<HashMap<(String, String), Resource>>,
+    found: RefCell<HashMap<(String, String), Resource>>,
 }
 
-struct Request<'a> {
+struct ApiRequest<'a> {
     method: http::Method,
     path: &'a str,
     content_type: &'static str,
@@ -93,7 +93,7 @@ impl Api {
                 .why(chain(&error))
                 .fix("correct `eks: {endpoint, ca, proxy}` in platform.yaml")
         })?;
-        Ok(Api { client, minter, namespace: namespace.to_string(), found: Mutex::default() })
+        Ok(Api { client, minter, namespace: namespace.to_string(), found: RefCell::default() })
     }
 
     /// One object, or none.
@@ -129,7 +129,7 @@ impl Api {
         );
         // Every JSON text is a YAML text.
         let body = object.value().to_string().into_bytes();
-        let request = Request {
+        let request = ApiRequest {
             method: http::Method::PATCH,
             path: &path,
             content_type: "application/apply-patch+yaml",
@@ -148,7 +148,7 @@ impl Api {
         let body = value.to_string().into_bytes();
         parse(
             &self
-                .send(&Request {
+                .send(&ApiRequest {
                     method: http::Method::PUT,
                     path: &path,
                     content_type: "application/json",
@@ -163,7 +163,7 @@ impl Api {
     pub async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
         let path = self.path(key).await?;
         let body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, "propagationPolicy": "Background"});
-        let request = Request {
+        let request = ApiRequest {
             method: http::Method::DELETE,
             path: &path,
             content_type: "application/json",
@@ -180,7 +180,7 @@ impl Api {
     /// our business.
     pub async fn exists(&self, key: &Key) -> Result<bool, Failure> {
         let path = self.path(key).await?;
-        let request = Request {
+        let request = ApiRequest {
             method: http::Method::GET,
             path: &path,
             content_type: "metadata",
@@ -229,7 +229,7 @@ impl Api {
     }
 
     async fn json(&self, method: http::Method, path: &str) -> Result<Value, Failure> {
-        parse(&self.send(&Request { method, ..get(path) }).await?)
+        parse(&self.send(&ApiRequest { method, ..get(path) }).await?)
     }
 
     async fn path(&self, key: &Key) -> Result<String, Failure> {
@@ -262,7 +262,7 @@ impl Api {
             return Ok(resource);
         }
         let key = (api_version.to_string(), kind.to_string());
-        if let Some(resource) = self.found().get(&key) {
+        if let Some(resource) = self.found.borrow().get(&key) {
             return Ok(resource.clone());
         }
         let unknown = || {
@@ -282,17 +282,13 @@ impl Api {
         let found = found.ok_or_else(unknown)?;
         let namespaced = found.get("namespaced").and_then(Value::as_bool).unwrap_or(true);
         let resource = Resource { plural: text(found, "/name").to_string(), namespaced };
-        self.found().insert(key, resource.clone());
+        self.found.borrow_mut().insert(key, resource.clone());
         Ok(resource)
-    }
-
-    fn found(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Resource>> {
-        self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// One request, asked again a bounded number of times where that may help. Every request here
     /// can be repeated: applying twice, or deleting one uid twice, is applying and deleting once.
-    async fn send(&self, request: &Request<'_>) -> Result<String, Failure> {
+    async fn send(&self, request: &ApiRequest<'_>) -> Result<String, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut renewed = false;
         let mut attempt = 1;
@@ -304,7 +300,7 @@ impl Api {
             if failure.code() == Some(401) && !renewed {
                 // The credentials behind the token may have ended before the token did.
                 renewed = true;
-                self.minter.forget().await;
+                self.minter.forget();
                 continue;
             }
             if attempt == ATTEMPTS || !failure.is_passing() {
@@ -316,7 +312,7 @@ impl Api {
         }
     }
 
-    async fn once(&self, request: &Request<'_>) -> Result<String, Failure> {
+    async fn once(&self, request: &ApiRequest<'_>) -> Result<String, Failure> {
         let request = self.build(request).await?;
         match tokio::time::timeout(REQUEST, self.client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
@@ -329,7 +325,7 @@ impl Api {
         }
     }
 
-    async fn raw(&self, request: &Request<'_>) -> Result<http::Response<Body>, Failure> {
+    async fn raw(&self, request: &ApiRequest<'_>) -> Result<http::Response<Body>, Failure> {
         let request = self.build(request).await?.map(Body::from);
         match tokio::time::timeout(REQUEST, self.client.send(request)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -338,7 +334,7 @@ impl Api {
         }
     }
 
-    async fn build(&self, request: &Request<'_>) -> Result<http::Request<Vec<u8>>, Failure> {
+    async fn build(&self, request: &ApiRequest<'_>) -> Result<http::Request<Vec<u8>>, Failure> {
         let unasked = |error: Error| Failure::Unasked(Box::new(error));
         let token = self.minter.token().await.map_err(unasked)?;
         let mut bearer = http::HeaderValue::from_str(&token.bearer())
@@ -364,8 +360,8 @@ impl Api {
     }
 }
 
-fn get(path: &str) -> Request<'_> {
-    Request { method: http::Method::GET, path, content_type: "", body: Vec::new() }
+fn get(path: &str) -> ApiRequest<'_> {
+    ApiRequest { method: http::Method::GET, path, content_type: "", body: Vec::new() }
 }
 
 fn too_long() -> String {

@@ -1,6 +1,7 @@
 //! Into the cluster: what EKS says of it, and the bearer token that its API server takes. The only
 //! file here that calls AWS.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use crate::aws::Session;
 use crate::config::platform;
 use crate::error::{Error, Result, chain};
+use crate::inside;
 
 /// EKS takes a token for 15 minutes after its signing, whatever the URL in it says.
 const REFRESH_AFTER: Duration = Duration::from_secs(10 * 60);
@@ -55,9 +57,9 @@ pub async fn find_cluster(
     wanted: &platform::Eks,
 ) -> Result<Cluster> {
     let ca = match &wanted.ca {
-        Some(file) => Some(std::fs::read(file).map_err(|error| {
-            Error::input(format!("cannot read {}", file.display()))
-                .why(error)
+        Some(file) => Some(inside::read_named(file).map(String::into_bytes).map_err(|denied| {
+            denied
+                .into_error("read", file)
                 .fix("`eks.ca` in platform.yaml names the API server's CA, a PEM file")
         })?),
         None => None,
@@ -78,7 +80,7 @@ pub async fn find_cluster(
                 return Ok(Cluster {
                     name: wanted.cluster.clone(),
                     region: region.to_string(),
-                    endpoint: endpoint.clone(),
+                    endpoint: endpoint.to_string(),
                     ca: ca.clone(),
                     server_name: None,
                     proxy: wanted.proxy.clone(),
@@ -108,7 +110,8 @@ pub async fn find_cluster(
             )));
     }
     let described = cluster.endpoint().unwrap_or_default().to_string();
-    let endpoint = wanted.endpoint.clone().unwrap_or_else(|| described.clone());
+    let endpoint = wanted.endpoint.as_ref().map_or(described.clone(), ToString::to_string);
+    crate::http::parse_safe("the API server's endpoint", &endpoint)?;
     let ca = match ca {
         Some(ca) => ca,
         None => {
@@ -196,7 +199,7 @@ pub struct Minter {
     config: SdkConfig,
     region: String,
     cluster: String,
-    kept: tokio::sync::Mutex<Option<(SystemTime, Token)>>,
+    kept: RefCell<Option<(SystemTime, Token)>>,
 }
 
 impl Minter {
@@ -205,7 +208,7 @@ impl Minter {
             config: session.config().clone(),
             region: cluster.region.clone(),
             cluster: cluster.name.clone(),
-            kept: tokio::sync::Mutex::new(None),
+            kept: RefCell::default(),
         }
     }
 
@@ -215,10 +218,10 @@ impl Minter {
     /// Refused when the session has no credentials.
     pub async fn token(&self) -> Result<Token> {
         let now = now();
-        let mut kept = self.kept.lock().await;
-        if let Some((signed, token)) = &*kept
-            && now.duration_since(*signed).is_ok_and(|age| age < REFRESH_AFTER)
-        {
+        let fresh = |(signed, _): &(SystemTime, Token)| {
+            now.duration_since(*signed).is_ok_and(|age| age < REFRESH_AFTER)
+        };
+        if let Some((_, token)) = self.kept.borrow().as_ref().filter(|kept| fresh(kept)) {
             return Ok(token.clone());
         }
         let provider = self
@@ -228,13 +231,13 @@ impl Minter {
         let credentials =
             provider.provide_credentials().await.map_err(|error| no_credentials(&chain(&error)))?;
         let token = signed(credentials, &self.region, &self.cluster, now)?;
-        *kept = Some((now, token.clone()));
+        self.kept.replace(Some((now, token.clone())));
         Ok(token)
     }
 
     /// After the API server refused a token: the next one is a new one.
-    pub async fn forget(&self) {
-        *self.kept.lock().await = None;
+    pub fn forget(&self) {
+        self.kept.replace(None);
     }
 }
 

@@ -16,7 +16,8 @@ use crate::error::{Error, Place, Result};
 pub struct Object(Value);
 
 /// What tells an object from every other one in the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Key {
     pub api_version: String,
     pub kind: String,
@@ -90,6 +91,11 @@ impl Object {
         self.key().id()
     }
 
+    /// Whether its values must not be kept.
+    pub fn is_secret(&self) -> bool {
+        self.kind() == "Secret" && text(&self.0, "/apiVersion") == "v1"
+    }
+
     /// The object in `namespace`, when it names none itself.
     #[must_use]
     pub fn placed(mut self, namespace: &str) -> Object {
@@ -127,6 +133,11 @@ pub fn number(value: &Value, pointer: &str) -> i64 {
 /// The elements of the list at `pointer`.
 pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The revision that the deployment controller counts.
+pub fn revision_of(deployment: &Value) -> String {
+    text(deployment, "/metadata/annotations/deployment.kubernetes.io~1revision").to_string()
 }
 
 /// Takes out of an object what only the API server writes.

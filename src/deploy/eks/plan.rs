@@ -2,32 +2,31 @@
 
 use serde_json::Value;
 
+use super::EksDocuments;
 use super::diff;
-use super::object::{Key, Object, list, number, text};
+use super::object::{Key, Object, list, number, revision_of, text};
 use super::render::MANAGER;
-use super::snapshot::Snapshot;
+use super::watch::Restarts;
 use crate::deploy::storage::{self, Bucket};
-use crate::deploy::{Action, Change, Plan};
+use crate::deploy::target::{Goal, Plan, State};
+use crate::deploy::{Action, Change};
 
 /// What the plan is made from.
 #[derive(Clone, Debug)]
-pub struct Facts {
-    pub name: String,
+pub struct EksFacts {
     /// What is to stand there, each with what stands there now.
-    pub objects: Vec<Observed>,
-    /// The last state that was good.
-    pub snapshot: Option<Snapshot>,
-    /// The state this deploy is about, as it will be recorded when it is good.
-    pub wanted: Snapshot,
+    pub objects: Vec<ObservedObject>,
     /// Objects of the last good state, as they are now, that are no longer wanted.
     pub leftovers: Vec<Value>,
     /// The service's buckets.
     pub buckets: Vec<Bucket>,
+    /// Restarts of containers before anything is changed.
+    pub restarts_before: Restarts,
 }
 
 /// One wanted object.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct ObservedObject {
     pub object: Object,
     /// As it is.
     pub live: Option<Value>,
@@ -41,19 +40,19 @@ pub struct Observed {
 pub struct EksPlan {
     changes: Vec<Change>,
     previous_revision: Option<String>,
+    pub wanted: State<EksDocuments>,
     /// In order.
-    pub writes: Vec<Write>,
+    pub writes: Vec<ObjectWrite>,
     pub removals: Vec<Removal>,
     pub buckets: Vec<Bucket>,
-    /// What settle writes down; none when it stands there already.
-    pub record: Option<Snapshot>,
-    pub undo: Undo,
+    pub way_back: WayBack,
     /// The Deployment's generation before the change.
     pub generation: i64,
+    pub restarts_before: Restarts,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Write {
+pub struct ObjectWrite {
     pub object: Object,
     pub action: Action,
     pub force: bool,
@@ -73,13 +72,13 @@ pub struct Removal {
 
 /// Where a failed deploy goes back to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Undo {
-    /// The last state this program deployed and saw to be good.
-    To(Vec<Object>),
-    /// What something else deployed, as it was, and was well.
-    Found(Vec<Object>),
+pub enum WayBack {
+    /// The last state that a deploy saw through to the end.
+    ToGood(Vec<Object>),
+    /// What something else deployed, as it was, and was healthy.
+    ToFound(Vec<Object>),
     /// Nothing good is known.
-    Nothing,
+    Nowhere,
 }
 
 impl Plan for EksPlan {
@@ -91,10 +90,26 @@ impl Plan for EksPlan {
     }
 }
 
+impl EksPlan {
+    /// Whether `object` was not there before.
+    pub fn creates(&self, object: &Object) -> bool {
+        let creates = |write: &&ObjectWrite| write.action == Action::Create;
+        self.writes.iter().filter(creates).any(|write| write.object.key() == object.key())
+    }
+
+    /// Whether the service is told to have no copies.
+    pub fn runs_nothing(&self) -> bool {
+        let mut objects = self.wanted.documents.objects.iter();
+        let own = objects
+            .find(|object| object.kind() == "Deployment" && object.name() == self.wanted.service);
+        own.and_then(|own| own.value().pointer("/spec/replicas")?.as_i64()) == Some(0)
+    }
+}
+
 /// Makes the plan.
-pub fn plan(mut facts: Facts) -> EksPlan {
+pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
     facts.objects.sort_by_key(|observed| order_of(observed.object.kind()));
-    let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
+    let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal_of).collect();
     // The other way round: what refers to others goes before them.
     removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
     let deletion = |removal: &Removal| Change {
@@ -106,56 +121,40 @@ pub fn plan(mut facts: Facts) -> EksPlan {
     changes.extend(removals.iter().filter(|removal| removal.first).map(deletion));
     let mut writes = Vec::new();
     for observed in &facts.objects {
-        if let Some((write, details)) = write(observed) {
+        if let Some((write, details)) = write_of(observed) {
             changes.push(Change { action: write.action, object: write.object.id(), details });
             writes.push(write);
         }
     }
     changes.extend(removals.iter().filter(|removal| !removal.first).map(deletion));
-
-    let known = facts.snapshot.as_ref().map(|snapshot| &snapshot.objects);
-    let record = (known != Some(&facts.wanted.objects)).then(|| facts.wanted.clone());
-    if changes.is_empty() && record.is_some() {
-        // A run ended between applying and recording: the state is there, and not yet known to be
-        // good.
-        changes.push(Change {
-            action: if facts.snapshot.is_some() { Action::Update } else { Action::Create },
-            object: format!("Secret/{}", Snapshot::name_for(&facts.name)),
-            details: vec!["what runs is not recorded as the last good state yet".into()],
-        });
-    }
-    let deployment = facts.deployment();
+    let deployment = facts.deployment(&goal.wanted.service);
     EksPlan {
-        previous_revision: deployment.map(revision).filter(|revision| !revision.is_empty()),
+        previous_revision: deployment.map(revision_of).filter(|revision| !revision.is_empty()),
         generation: deployment.map(|live| number(live, "/metadata/generation")).unwrap_or_default(),
-        undo: undo(&facts),
+        way_back: find_way_back(goal, &facts),
+        wanted: goal.wanted.clone(),
         buckets: facts.buckets,
         changes,
         writes,
         removals,
-        record,
+        restarts_before: facts.restarts_before,
     }
 }
 
-impl Facts {
+impl EksFacts {
     /// The service's own Deployment, as it is.
-    fn deployment(&self) -> Option<&Value> {
-        let own = |observed: &&Observed| {
-            observed.object.kind() == "Deployment" && observed.object.name() == self.name
+    fn deployment(&self, service: &str) -> Option<&Value> {
+        let own = |observed: &&ObservedObject| {
+            observed.object.kind() == "Deployment" && observed.object.name() == service
         };
         self.objects.iter().find(own)?.live.as_ref()
     }
 }
 
-/// The revision that the deployment controller counts.
-pub fn revision(deployment: &Value) -> String {
-    text(deployment, "/metadata/annotations/deployment.kubernetes.io~1revision").to_string()
-}
-
 /// What is to be written of one object, and what differs; nothing when it is as wanted.
-fn write(observed: &Observed) -> Option<(Write, Vec<String>)> {
-    let Observed { object, live, dry_run, force } = observed;
-    let write = |action, hand_over_replicas| Write {
+fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
+    let ObservedObject { object, live, dry_run, force } = observed;
+    let write = |action, hand_over_replicas| ObjectWrite {
         object: object.clone(),
         action,
         force: *force,
@@ -185,7 +184,7 @@ fn replicas_to_hand_over(object: &Object, live: &Value) -> Option<i64> {
 }
 
 /// An object is removed when we made it, it is wanted no more, and no data goes with it.
-fn removal(live: &Value) -> Option<Removal> {
+fn removal_of(live: &Value) -> Option<Removal> {
     const KEPT: [&str; 4] =
         ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
     let object = Object::new(live.clone()).ok()?;
@@ -201,20 +200,21 @@ fn removal(live: &Value) -> Option<Removal> {
     })
 }
 
-/// The recorded last good state; else, for a service that something else deployed before us, what
-/// runs and is well.
-fn undo(facts: &Facts) -> Undo {
-    if let Some(snapshot) = &facts.snapshot {
-        return Undo::To(snapshot.objects.clone());
+/// The last good state; else, for a service that something else deployed before us, what runs and is
+/// healthy.
+fn find_way_back(goal: &Goal<EksDocuments>, facts: &EksFacts) -> WayBack {
+    if let Some(good) = &goal.good {
+        return WayBack::ToGood(good.state.documents.objects.clone());
     }
-    if !facts.deployment().is_some_and(is_well) {
-        return Undo::Nothing;
+    let service = &goal.wanted.service;
+    if !goal.adopts || !facts.deployment(service).is_some_and(is_healthy) {
+        return WayBack::Nowhere;
     }
     let live = facts.objects.iter().filter_map(|observed| Object::new(observed.live.clone()?).ok());
-    Undo::Found(live.map(Object::into_written).collect())
+    WayBack::ToFound(live.map(Object::into_written).collect())
 }
 
-fn is_well(deployment: &Value) -> bool {
+fn is_healthy(deployment: &Value) -> bool {
     let wanted = number(deployment, "/spec/replicas");
     wanted > 0
         && number(deployment, "/status/observedGeneration")
@@ -255,6 +255,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::deploy::Image;
+    use crate::deploy::target::{Good, HealthCheck};
 
     fn object(value: Value) -> Object {
         Object::new(value).expect("an object")
@@ -281,20 +283,42 @@ mod tests {
         value
     }
 
-    fn facts(objects: Vec<Observed>, snapshot: Option<Vec<Object>>) -> Facts {
-        let state = |objects| Snapshot { version: "1".into(), digest: "d".into(), objects };
-        Facts {
-            name: "p".into(),
-            wanted: state(objects.iter().map(|observed| observed.object.clone()).collect()),
+    fn facts(objects: Vec<ObservedObject>) -> EksFacts {
+        EksFacts {
             objects,
-            snapshot: snapshot.map(state),
             leftovers: Vec::new(),
             buckets: Vec::new(),
+            restarts_before: Restarts::new(),
         }
     }
 
-    fn observed(wanted: Value, live: Option<Value>, dry_run: Value) -> Observed {
-        Observed { object: object(wanted), live, dry_run, force: false }
+    /// The plan for service `p`, whose last good objects are `good`.
+    fn planned(facts: EksFacts, good: Option<Vec<Object>>) -> EksPlan {
+        let state = |objects: Vec<Object>| State {
+            format: 1,
+            target: "eks".into(),
+            service: "p".into(),
+            environment: "staging".into(),
+            image: Image { repository: "r".into(), digest: "d".into(), version: "1".into() },
+            port: 8000,
+            health: HealthCheck { path: "/healthz".into(), startup: 1000 },
+            documents: EksDocuments {
+                objects,
+                secrets: vec![],
+                secret_keys: vec![],
+                needs: vec![],
+                buckets: vec![],
+                expose: None,
+            },
+        };
+        let wanted = facts.objects.iter().map(|observed| observed.object.clone()).collect();
+        let adopts = good.is_none();
+        let good = good.map(|objects| Good { state: state(objects), revision: None });
+        make_plan(&Goal { wanted: state(wanted), good, adopts, migrates: true }, facts)
+    }
+
+    fn observed(wanted: Value, live: Option<Value>, dry_run: Value) -> ObservedObject {
+        ObservedObject { object: object(wanted), live, dry_run, force: false }
     }
 
     fn shown(plan: &EksPlan) -> Vec<String> {
@@ -309,8 +333,8 @@ mod tests {
     #[test]
     fn changes_are_what_differs_in_the_order_of_apply() {
         let hpa = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "p"}});
-        let plan = plan(facts(
-            vec![
+        let plan = planned(
+            facts(vec![
                 observed(hpa.clone(), None, hpa),
                 observed(
                     deployment(Some(2)),
@@ -319,9 +343,9 @@ mod tests {
                 ),
                 observed(config("same", "x"), Some(config("same", "x")), config("same", "x")),
                 observed(config("a", "new"), Some(config("a", "old")), config("a", "new")),
-            ],
+            ]),
             None,
-        ));
+        );
         assert_eq!(
             shown(&plan),
             [
@@ -343,37 +367,31 @@ mod tests {
                 live(deployment(Some(1)), 1, "cicd"),
             )
         };
-        let plan_recorded = plan(facts(vec![same()], Some(vec![object(deployment(Some(1)))])));
-        assert!(plan_recorded.changes().is_empty() && plan_recorded.record.is_none());
-        let unrecorded = plan(facts(vec![same()], None));
-        assert_eq!(
-            shown(&unrecorded),
-            ["Create Secret/p-cicd what runs is not recorded as the last good state yet"]
-        );
-        assert!(unrecorded.writes.is_empty() && unrecorded.record.is_some());
+        let plan = planned(facts(vec![same()]), Some(vec![object(deployment(Some(1)))]));
+        assert!(plan.changes().is_empty() && plan.writes.is_empty());
     }
 
     #[test]
     fn the_count_is_handed_over_once() {
         let auto = deployment(None);
         let mut dry_run = live(deployment(Some(1)), 4, "cicd");
-        let first = plan(facts(
-            vec![observed(
+        let first = planned(
+            facts(vec![observed(
                 auto.clone(),
                 Some(live(deployment(Some(4)), 4, "cicd")),
                 dry_run.clone(),
-            )],
+            )]),
             None,
-        ));
+        );
         assert_eq!(shown(&first), ["Update Deployment/p spec.replicas: left to the autoscaler"]);
         assert_eq!(first.writes[0].hand_over_replicas, Some(4));
         // From then on the autoscaler owns it, and its count is no difference.
         dry_run["spec"]["replicas"] = 6.into();
         let theirs = live(deployment(Some(6)), 6, "kube-controller-manager");
-        let later = plan(facts(
-            vec![observed(auto.clone(), Some(theirs), dry_run)],
+        let later = planned(
+            facts(vec![observed(auto.clone(), Some(theirs), dry_run)]),
             Some(vec![object(auto)]),
-        ));
+        );
         assert!(later.changes().is_empty(), "{:?}", shown(&later));
     }
 
@@ -386,14 +404,14 @@ mod tests {
                 manager,
             )
         };
-        let mut facts = facts(Vec::new(), Some(Vec::new()));
+        let mut facts = facts(Vec::new());
         facts.leftovers = vec![
             made("Ingress", "cicd"),
             made("HorizontalPodAutoscaler", "cicd"),
             made("ConfigMap", "somebody"),
             made("PersistentVolumeClaim", "cicd"),
         ];
-        let plan = plan(facts);
+        let plan = planned(facts, Some(Vec::new()));
         assert_eq!(shown(&plan), ["Delete HorizontalPodAutoscaler/p ", "Delete Ingress/p "]);
         assert_eq!(
             plan.removals.iter().map(|removal| removal.first).collect::<Vec<_>>(),
@@ -422,16 +440,16 @@ mod tests {
                 None,
             ),
         ];
-        for (name, live, snapshot, replicas) in cases {
-            let plan = plan(facts(vec![observed(wanted(), live, wanted())], snapshot));
-            let back = match &plan.undo {
-                Undo::To(objects) | Undo::Found(objects) => {
+        for (name, live, good, replicas) in cases {
+            let plan = planned(facts(vec![observed(wanted(), live, wanted())]), good);
+            let back = match &plan.way_back {
+                WayBack::ToGood(objects) | WayBack::ToFound(objects) => {
                     Some(number(objects[0].value(), "/spec/replicas"))
                 }
-                Undo::Nothing => None,
+                WayBack::Nowhere => None,
             };
             assert_eq!(back, replicas, "{name}");
-            if let Undo::Found(objects) = &plan.undo {
+            if let WayBack::ToFound(objects) = &plan.way_back {
                 assert!(
                     objects[0].value().get("status").is_none()
                         && objects[0].value().pointer("/metadata/uid").is_none()

@@ -238,7 +238,6 @@ fn label_value(version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::config::{parse_platform, platform::Platform, settings};
@@ -253,7 +252,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("service.yaml");
         std::fs::write(&file, format!("name: patients\nport: 8000\n{service}")).expect("written");
-        let service = crate::config::read_service(&file).expect("a service");
+        let tree = crate::inside::Tree::around(folder.path(), &[]);
+        let service = crate::config::read_service(&file, &tree).expect("a service");
         let text = format!(
             "registry: {{account: \"111122223333\", region: eu-west-1, prefix: clinicult/}}\nenvironments:\n  staging:\n    target: eks\n    region: eu-west-1\n    {eks}\n"
         );
@@ -267,7 +267,7 @@ mod tests {
             digest: format!("sha256:{}", "ab".repeat(32)),
             version: "1.4.0".into(),
         };
-        (Order { settings, destination, image, timeout: Duration::from_secs(60) }, cluster)
+        (Order { settings, destination, image }, cluster)
     }
 
     fn rendered(service: &str) -> Vec<Object> {

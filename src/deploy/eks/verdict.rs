@@ -20,7 +20,7 @@ const CAUSES: usize = 3;
 
 /// One look at a rollout.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct RolloutFacts {
     pub now: Timestamp,
     /// The generation our own apply was answered with: an observed generation below it speaks of an
     /// older spec.
@@ -114,9 +114,9 @@ pub struct Exit {
 
 /// What the facts come to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Seen {
+pub enum RolloutVerdict {
     Progressing(String),
-    Ready { revision: String },
+    Healthy { revision: String },
     Failed(Vec<Trouble>),
 }
 
@@ -148,7 +148,7 @@ pub fn says_image_not_found(message: &str) -> bool {
 }
 
 /// Derives the verdict.
-pub fn verdict(facts: &Facts) -> Seen {
+pub fn judge_facts(facts: &RolloutFacts) -> RolloutVerdict {
     let Some(deployment) = &facts.deployment else {
         return failed(Trouble {
             object: "Deployment".into(),
@@ -158,10 +158,10 @@ pub fn verdict(facts: &Facts) -> Seen {
         });
     };
     if deployment.observed_generation < facts.generation {
-        return Seen::Progressing("waiting for the deployment controller".into());
+        return RolloutVerdict::Progressing("waiting for the deployment controller".into());
     }
     if is_complete(deployment) {
-        return Seen::Ready { revision: deployment.revision.clone() };
+        return RolloutVerdict::Healthy { revision: deployment.revision.clone() };
     }
     let pods: Vec<&Pod> = facts.pods.iter().filter(|pod| !pod.terminating).collect();
     let mut troubles: Vec<Trouble> = Vec::new();
@@ -179,16 +179,16 @@ pub fn verdict(facts: &Facts) -> Seen {
     troubles
         .extend(facts.replica_set.as_ref().and_then(|set| trouble_of_replica_set(set, facts.now)));
     if !troubles.is_empty() {
-        return Seen::Failed(troubles);
+        return RolloutVerdict::Failed(troubles);
     }
     if let Some(trouble) = trouble_of_deployment(deployment, &pods) {
         return failed(trouble);
     }
-    Seen::Progressing(progress(deployment, facts.replica_set.as_ref(), &pods))
+    RolloutVerdict::Progressing(progress(deployment, facts.replica_set.as_ref(), &pods))
 }
 
-fn failed(trouble: Trouble) -> Seen {
-    Seen::Failed(vec![trouble])
+fn failed(trouble: Trouble) -> RolloutVerdict {
+    RolloutVerdict::Failed(vec![trouble])
 }
 
 /// As kubectl's `rollout status` sees it.

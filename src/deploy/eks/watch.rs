@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Eks;
-use super::object::{list, number, text};
-use super::plan::revision;
+use super::object::{list, number, revision_of, text};
 use super::refusal::Failure;
 use super::render::MANAGER;
 use super::verdict::{
-    Condition, Container, Deployment, Exit, Facts, Log, Pod, ReplicaSet, Seen, State, Trouble,
-    says_image_not_found, verdict, was_told_to_stop,
+    Condition, Container, Deployment, Exit, Log, Pod, ReplicaSet, RolloutFacts, RolloutVerdict,
+    State, Trouble, judge_facts, says_image_not_found, was_told_to_stop,
 };
+use crate::deploy::target::Target;
 use crate::error::{Cause, Result};
 
 /// Lines of a log that a cause carries.
@@ -34,20 +34,20 @@ pub struct Memory {
     /// meanwhile.
     waits: HashMap<(String, String), (String, Timestamp, bool)>,
     create_failure: Option<Timestamp>,
-    /// By pod and container: restarts before this deploy began.
-    restarts_before: HashMap<(String, String), i64>,
+}
+
+/// Restarts of containers, by pod and container.
+pub type Restarts = HashMap<(String, String), i64>;
+
+/// Counts the restarts of `pods`.
+pub fn count_restarts(pods: &[Value]) -> Restarts {
+    let counted = pods.iter().flat_map(|pod| {
+        statuses(pod).map(move |status| (of(pod, status), number(status, "/restartCount")))
+    });
+    counted.collect()
 }
 
 impl Memory {
-    /// Counts the restarts of `pods`, which are there before anything is changed.
-    pub fn before(&mut self, pods: &[Value]) {
-        for pod in pods {
-            for status in statuses(pod) {
-                self.restarts_before.insert(of(pod, status), number(status, "/restartCount"));
-            }
-        }
-    }
-
     /// Since when this container has waited for this reason, and whether its image is known not to
     /// be there.
     fn waits(
@@ -86,7 +86,7 @@ fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// What the API server was seen to have at one moment.
-pub struct Snapshots {
+pub struct RolloutSeen {
     pub deployment: Option<Value>,
     pub replica_sets: Vec<Value>,
     pub pods: Vec<Value>,
@@ -95,7 +95,13 @@ pub struct Snapshots {
 }
 
 /// Turns what was seen into facts. Pure but for `memory`.
-pub fn facts(seen: &Snapshots, memory: &mut Memory, generation: i64, now: Timestamp) -> Facts {
+pub fn gather_facts(
+    seen: &RolloutSeen,
+    memory: &mut Memory,
+    before: &Restarts,
+    generation: i64,
+    now: Timestamp,
+) -> RolloutFacts {
     let set = seen
         .deployment
         .as_ref()
@@ -115,12 +121,12 @@ pub fn facts(seen: &Snapshots, memory: &mut Memory, generation: i64, now: Timest
         });
         ReplicaSet { name: text(set, "/metadata/name").into(), failure }
     });
-    Facts {
+    RolloutFacts {
         now,
         generation,
         deployment: seen.deployment.as_ref().map(deployment),
         replica_set,
-        pods: pods.into_iter().map(|value| pod(value, &seen.events, memory, now)).collect(),
+        pods: pods.into_iter().map(|value| pod(value, &seen.events, memory, before, now)).collect(),
     }
 }
 
@@ -163,7 +169,7 @@ fn deployment(value: &Value) -> Deployment {
         updated: number(value, "/status/updatedReplicas"),
         available: number(value, "/status/availableReplicas"),
         paused: value.pointer("/spec/paused") == Some(&Value::Bool(true)),
-        revision: revision(value),
+        revision: revision_of(value),
         applied_at: ours.filter_map(|entry| time(entry, "/time")).max(),
         conditions: list(value, "/status/conditions").iter().map(condition).collect(),
     }
@@ -179,7 +185,13 @@ fn condition(value: &Value) -> Condition {
     }
 }
 
-fn pod(value: &Value, events: &[Value], memory: &mut Memory, now: Timestamp) -> Pod {
+fn pod(
+    value: &Value,
+    events: &[Value],
+    memory: &mut Memory,
+    before: &Restarts,
+    now: Timestamp,
+) -> Pod {
     let conditions = list(value, "/status/conditions");
     let of_kind = |kind: &str| conditions.iter().find(|condition| text(condition, "/type") == kind);
     let unschedulable = of_kind("PodScheduled").filter(|condition| {
@@ -196,7 +208,7 @@ fn pod(value: &Value, events: &[Value], memory: &mut Memory, now: Timestamp) -> 
     let inits = list(value, "/status/initContainerStatuses").len();
     let containers = statuses(value)
         .enumerate()
-        .map(|(index, status)| container(value, status, index < inits, memory, now))
+        .map(|(index, status)| container(value, status, index < inits, memory, before, now))
         .collect();
     Pod {
         name: text(value, "/metadata/name").into(),
@@ -217,6 +229,7 @@ fn container(
     status: &Value,
     init: bool,
     memory: &mut Memory,
+    before: &Restarts,
     now: Timestamp,
 ) -> Container {
     let name = text(status, "/name");
@@ -241,7 +254,7 @@ fn container(
         state,
         last: status.pointer("/lastState/terminated").map(exit),
         restarts: number(status, "/restartCount"),
-        restarts_before: memory.restarts_before.get(&of(pod, status)).copied().unwrap_or_default(),
+        restarts_before: before.get(&of(pod, status)).copied().unwrap_or_default(),
         ready: status.pointer("/ready") == Some(&Value::Bool(true)),
         waiting_since,
         image_not_found,
@@ -254,10 +267,15 @@ fn container(
 
 impl Eks {
     /// One look: how far the rollout of `generation` is.
-    pub(super) async fn see(&self, generation: i64) -> Result<Seen> {
-        let selector =
-            format!("labelSelector=app.kubernetes.io/name%3D{}", self.order.settings.name);
-        let deployment_key = self.deployment_key();
+    pub(super) async fn judge_rollout(
+        &self,
+        service: &str,
+        generation: i64,
+        before: &Restarts,
+        memory: &mut Memory,
+    ) -> Result<RolloutVerdict> {
+        let deployment_key = self.deployment_key(service);
+        let selector = selector_of(service);
         let (deployment, replica_sets, pods) = futures::future::try_join3(
             self.api.get(&deployment_key),
             self.api.list("apps/v1", "ReplicaSet", &selector),
@@ -269,9 +287,8 @@ impl Eks {
             statuses(pod).any(|status| status.pointer("/ready") != Some(&Value::Bool(true)))
         });
         let events = if not_ready { self.warnings().await? } else { Vec::new() };
-        let seen = Snapshots { deployment, replica_sets, pods, events };
-        let facts = facts(&seen, &mut self.memory(), generation, now());
-        Ok(verdict(&facts))
+        let seen = RolloutSeen { deployment, replica_sets, pods, events };
+        Ok(judge_facts(&gather_facts(&seen, memory, before, generation, now())))
     }
 
     /// Warning events of the namespace. Who may not read them goes without.
@@ -334,21 +351,22 @@ impl Eks {
             if !moved_on {
                 return lines;
             }
-            tokio::time::sleep(super::INTERVAL / 2).await;
+            tokio::time::sleep(Eks::INTERVAL / 2).await;
             let other = if attempt % 2 == 1 { !previous } else { *previous };
             lines = self.api.log(pod, container, other, LOG_LINES).await;
         }
         Ok(lines?.into_iter().filter(|line| !line.starts_with(NO_LOG)).collect())
     }
 
-    /// The pods of the service before anything is changed.
-    pub(super) async fn remember_pods(&self) -> Result<(), Failure> {
-        let selector =
-            format!("labelSelector=app.kubernetes.io/name%3D{}", self.order.settings.name);
-        let pods = self.api.list("v1", "Pod", &selector).await?;
-        self.memory().before(&pods);
-        Ok(())
+    /// The pods of the service.
+    pub(super) async fn pods_of(&self, service: &str) -> Result<Vec<Value>, Failure> {
+        self.api.list("v1", "Pod", &selector_of(service)).await
     }
+}
+
+/// The query that selects what belongs to a service.
+fn selector_of(service: &str) -> String {
+    format!("labelSelector=app.kubernetes.io/name%3D{service}")
 }
 
 fn is_no_log(lines: &[String]) -> bool {
@@ -411,8 +429,8 @@ mod tests {
             "spec": {"containers": [{"name": "p", "resources": {"limits": {"memory": "64Mi"}}}]}})
     }
 
-    fn seen(pods: Vec<Value>) -> Snapshots {
-        Snapshots {
+    fn seen(pods: Vec<Value>) -> RolloutSeen {
+        RolloutSeen {
             deployment: Some(
                 json!({"metadata": {"name": "p", "uid": "d", "annotations": {"deployment.kubernetes.io/revision": "3"},
                     "managedFields": [{"manager": "cicd", "time": "2026-11-01T10:00:00Z"}, {"manager": "cicd", "subresource": "status", "time": "2027-01-01T00:00:00Z"}]},
@@ -436,7 +454,7 @@ mod tests {
             pod_of("new", "b", json!({})),
             pod_of("other", "c", json!({})),
         ]);
-        let facts = facts(&seen, &mut Memory::default(), 4, at(0));
+        let facts = gather_facts(&seen, &mut Memory::default(), &Restarts::new(), 4, at(0));
         assert_eq!(facts.replica_set.map(|set| set.name), Some("p-new".into()));
         assert_eq!(facts.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["b"]);
         let deployment = facts.deployment.expect("a deployment");
@@ -456,13 +474,10 @@ mod tests {
                 "restartCount": 5, "ready": false}],
         });
         let pod = pod_of("new", "b", status);
-        let mut memory = Memory::default();
-        memory.before(&[pod_of(
-            "new",
-            "b",
-            json!({"containerStatuses": [{"name": "p", "restartCount": 4}]}),
-        )]);
-        let facts = facts(&seen(vec![pod]), &mut memory, 4, at(0));
+        let earlier = json!({"containerStatuses": [{"name": "p", "restartCount": 4}]});
+        let before = count_restarts(&[pod_of("new", "b", earlier)]);
+        let seen = seen(vec![pod]);
+        let facts = gather_facts(&seen, &mut Memory::default(), &before, 4, at(0));
         let pod = &facts.pods[0];
         assert_eq!(pod.unschedulable.as_deref(), Some("no cpu"));
         assert!(!pod.ready);
@@ -479,7 +494,8 @@ mod tests {
     fn a_wait_is_timed_from_its_first_sight_and_remembers_a_denial() {
         let mut memory = Memory::default();
         let mut look = |status: Value, second: i64| {
-            let facts = facts(&seen(vec![pod_of("new", "b", status)]), &mut memory, 4, at(second));
+            let seen = seen(vec![pod_of("new", "b", status)]);
+            let facts = gather_facts(&seen, &mut memory, &Restarts::new(), 4, at(second));
             let container = facts.pods[0].containers[0].clone();
             (container.waiting_since, container.image_not_found)
         };
@@ -500,18 +516,18 @@ mod tests {
         let fail = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}]});
         seen.replica_sets[1]["status"] = fail;
         assert!(
-            facts(&seen, &mut memory, 4, at(0))
+            gather_facts(&seen, &mut memory, &Restarts::new(), 4, at(0))
                 .replica_set
                 .is_some_and(|set| set.failure == Some(("exceeded quota".into(), at(0))))
         );
         assert!(
-            facts(&seen, &mut memory, 4, at(9))
+            gather_facts(&seen, &mut memory, &Restarts::new(), 4, at(9))
                 .replica_set
                 .is_some_and(|set| set.failure == Some(("exceeded quota".into(), at(0))))
         );
         seen.replica_sets[1]["status"] = json!({});
         assert!(
-            facts(&seen, &mut memory, 4, at(10))
+            gather_facts(&seen, &mut memory, &Restarts::new(), 4, at(10))
                 .replica_set
                 .is_some_and(|set| set.failure.is_none())
         );

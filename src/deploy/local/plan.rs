@@ -1,18 +1,19 @@
 //! What stands on the engine → what deploy does. Pure.
 
-use super::render::{DIGEST, REVISION, SETTINGS, VERSION};
-use crate::deploy::{Action, Change, Order, Plan};
-use crate::docker::{Container, State};
+use super::render::{DIGEST, LocalDocuments, REVISION, SETTINGS, VERSION};
+use crate::deploy::target::{Goal, Plan, State};
+use crate::deploy::{Action, Change};
+use crate::docker::{self, Container};
 
 /// A container of the service, of any revision.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ContainerSeen {
     pub container: Container,
     /// It runs, and its health path answers 2xx.
-    pub well: bool,
+    pub healthy: bool,
 }
 
-impl Seen {
+impl ContainerSeen {
     pub fn revision(&self) -> u64 {
         self.label(REVISION).and_then(|revision| revision.parse().ok()).unwrap_or(0)
     }
@@ -23,27 +24,32 @@ impl Seen {
 
 /// Everything the plan needs.
 #[derive(Clone, Debug)]
-pub struct Facts {
-    pub seen: Vec<Seen>,
-    /// What a hash of the order's settings is now.
-    pub settings: String,
+pub struct LocalFacts {
+    pub seen: Vec<ContainerSeen>,
+    /// The hash of the wanted settings and of the secrets' present values.
+    pub settings_hash: String,
     /// The name a new container would get.
-    pub fresh: String,
+    pub fresh_name: String,
 }
 
 /// What apply will do.
 #[derive(Clone, Debug)]
 pub struct LocalPlan {
     changes: Vec<Change>,
+    pub wanted: State<LocalDocuments>,
+    /// Run before-deploy first.
+    pub migrates: bool,
     /// The container that serves when the deploy is done, new or as it was.
     pub current: String,
     pub revision: u64,
     /// Whether `current` is to be made.
     pub create: bool,
-    /// Containers that go when `current` is well.
+    /// Containers that go when `current` is healthy.
     pub leftovers: Vec<Container>,
-    /// What serves now, and is well: the one to go back to.
+    /// What serves now, and is healthy: the one to go back to.
     pub last_good: Option<(String, u64)>,
+    /// The image of the last good state, which stays on the engine for a rollback.
+    pub previous_digest: Option<String>,
 }
 
 impl Plan for LocalPlan {
@@ -56,76 +62,95 @@ impl Plan for LocalPlan {
 }
 
 /// Makes the plan.
-pub fn plan(order: &Order, facts: Facts) -> LocalPlan {
-    let Facts { mut seen, settings, fresh } = facts;
+pub fn make_plan(goal: &Goal<LocalDocuments>, facts: LocalFacts) -> LocalPlan {
+    let wanted = &goal.wanted;
+    let LocalFacts { mut seen, settings_hash, fresh_name } = facts;
     seen.sort_by_key(|seen| std::cmp::Reverse(seen.revision()));
-    let newest = seen.first().map_or(0, Seen::revision);
-    let last_good = seen.iter().find(|seen| seen.well).cloned();
-    let is_wanted = |seen: &Seen| {
-        seen.well
-            && seen.label(DIGEST) == Some(&order.image.digest)
-            && seen.label(SETTINGS) == Some(&settings)
+    let newest = seen.first().map_or(0, ContainerSeen::revision);
+    // What a killed run left may be healthy, and is not known to be good.
+    let good_revision = goal.good.as_ref().and_then(|good| good.revision.as_deref());
+    let is_good = |seen: &&ContainerSeen| {
+        seen.healthy && (goal.adopts || seen.label(REVISION) == good_revision)
+    };
+    let last_good = seen.iter().find(is_good).cloned();
+    let is_wanted = |seen: &ContainerSeen| {
+        seen.healthy
+            && seen.label(DIGEST) == Some(&wanted.image.digest)
+            && seen.label(SETTINGS) == Some(&settings_hash)
     };
     let kept = seen.iter().position(is_wanted).map(|position| seen.remove(position));
 
+    let migrates = goal.migrates && kept.is_none() && wanted.documents.before_deploy.is_some();
     let mut changes = Vec::new();
+    if let Some(command) = wanted.documents.before_deploy.as_ref().filter(|_| migrates) {
+        let object = format!("Task/{}-before-deploy", wanted.service);
+        changes.push(Change { action: Action::Create, object, details: vec![command.join(" ")] });
+    }
     if kept.is_none() {
-        if let Some(command) = &order.settings.before_deploy {
-            let object = format!("Task/{}-before-deploy", order.settings.name);
-            changes.push(Change {
-                action: Action::Create,
-                object,
-                details: vec![command.join(" ")],
-            });
-        }
-        changes.push(create(order, last_good.as_ref(), &settings));
+        changes.push(describe_container(wanted, last_good.as_ref(), &settings_hash));
     }
     // The one that is replaced is part of the change above; what else is there is left over from a
     // run that was cut short.
     let replaced =
         last_good.as_ref().filter(|_| kept.is_none()).map(|good| good.container.name.clone());
     for left in seen.iter().filter(|seen| Some(&seen.container.name) != replaced.as_ref()) {
-        let state = if left.well { "of an earlier revision" } else { state(&left.container.state) };
+        let state = match left.healthy {
+            true => "of an earlier revision",
+            false => describe_state(&left.container.state),
+        };
         let details = vec![format!("revision {}, {state}", left.revision())];
-        changes.push(Change {
-            action: Action::Delete,
-            object: format!("Container/{}", left.container.name),
-            details,
-        });
+        let object = format!("Container/{}", left.container.name);
+        changes.push(Change { action: Action::Delete, object, details });
     }
     let (current, revision, create) = match &kept {
         Some(kept) => (kept.container.name.clone(), kept.revision(), false),
-        None => (fresh, newest + 1, true),
+        None => (fresh_name, newest + 1, true),
     };
     let last_good = last_good.map(|good| (good.container.name.clone(), good.revision()));
     let leftovers = seen.into_iter().map(|seen| seen.container).collect();
-    LocalPlan { changes, current, revision, create, leftovers, last_good }
+    let previous_digest = goal.good.as_ref().map(|good| good.state.image.digest.clone());
+    LocalPlan {
+        changes,
+        wanted: wanted.clone(),
+        migrates,
+        current,
+        revision,
+        create,
+        leftovers,
+        last_good,
+        previous_digest,
+    }
 }
 
-fn create(order: &Order, replaced: Option<&Seen>, settings: &str) -> Change {
-    let object = format!("Container/{}", order.settings.name);
+fn describe_container(
+    wanted: &State<LocalDocuments>,
+    replaced: Option<&ContainerSeen>,
+    settings_hash: &str,
+) -> Change {
+    let object = format!("Container/{}", wanted.service);
+    let image = &wanted.image;
     let Some(replaced) = replaced else {
-        let details = vec![format!("version {}, {}", order.image.version, order.image.digest)];
+        let details = vec![format!("version {}, {}", image.version, image.digest)];
         return Change { action: Action::Create, object, details };
     };
     let differs = |name: &str, label: &str, new: &str| {
         let old = replaced.label(label).unwrap_or("unknown");
         (old != new).then(|| format!("{name}: {old} → {new}"))
     };
-    let mut details: Vec<String> = differs("version", VERSION, &order.image.version)
+    let mut details: Vec<String> = differs("version", VERSION, &image.version)
         .into_iter()
-        .chain(differs("digest", DIGEST, &order.image.digest))
+        .chain(differs("digest", DIGEST, &image.digest))
         .collect();
-    if replaced.label(SETTINGS) != Some(settings) {
+    if replaced.label(SETTINGS) != Some(settings_hash) {
         details.push("settings: env, secrets, port, health, memory or before-deploy differ".into());
     }
     Change { action: Action::Update, object, details }
 }
 
-fn state(state: &State) -> &'static str {
+fn describe_state(state: &docker::State) -> &'static str {
     match state {
-        State::Created => "never started",
-        State::Running => "not well",
-        State::Ended { .. } => "ended",
+        docker::State::Created => "never started",
+        docker::State::Running => "not healthy",
+        docker::State::Ended { .. } => "ended",
     }
 }

@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::plan::{Facts, LocalPlan, Seen, plan};
-use super::render::{self, Secrets};
-use super::verdict::{Look, verdict};
+use super::plan::{ContainerSeen, LocalFacts, LocalPlan, make_plan};
+use super::render::{self, LocalDocuments, SecretValues, render_compose, render_state};
+use super::verdict::{Look, judge_look};
 use crate::config::settings::{Destination, LOCAL, Target, resolve};
-use crate::deploy::{Image, Order, Plan, Verdict};
+use crate::deploy::target::{Goal, Good, Plan, State as Wanted, Verdict};
+use crate::deploy::{Image, Order};
 use crate::docker::diagnosis::Expected;
 use crate::docker::{Answer, Container, State};
 
-fn order(more: &str) -> Order {
+fn wanted(more: &str) -> Wanted<LocalDocuments> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("service.yaml");
     std::fs::write(&file, format!("name: patients\nport: 8000\n{more}")).expect("written");
-    let service = crate::config::read_service(Path::new(&file)).expect("a service");
-    Order {
+    let tree = crate::inside::Tree::around(folder.path(), &[]);
+    let service = crate::config::read_service(Path::new(&file), &tree).expect("a service");
+    render_state(&Order {
         settings: resolve(&service, LOCAL).expect("settings"),
         destination: Destination {
             target: Target::Local,
             region: String::new(),
+            plan_role: None,
             role: None,
             registry: None,
         },
@@ -30,11 +33,17 @@ fn order(more: &str) -> Order {
             digest: "sha256:new".into(),
             version: "1.4.0".into(),
         },
-        timeout: Duration::from_secs(60),
-    }
+    })
 }
 
-fn seen(name: &str, revision: u64, digest: &str, settings: &str, state: State, well: bool) -> Seen {
+fn seen(
+    name: &str,
+    revision: u64,
+    digest: &str,
+    settings: &str,
+    state: State,
+    healthy: bool,
+) -> ContainerSeen {
     let labels = [
         (render::REVISION, revision.to_string()),
         (render::DIGEST, digest.to_string()),
@@ -49,16 +58,28 @@ fn seen(name: &str, revision: u64, digest: &str, settings: &str, state: State, w
         published: None,
         port: None,
         address: None,
+        own_address: None,
     };
-    Seen { container, well }
+    ContainerSeen { container, healthy }
 }
 
 fn ended() -> State {
     State::Ended { exit_code: 3, out_of_memory: false, error: None }
 }
 
-fn planned(more: &str, seen: Vec<Seen>) -> LocalPlan {
-    plan(&order(more), Facts { seen, settings: "same".into(), fresh: "patients-fresh".into() })
+/// The plan for a service that the ledger knows nothing of yet.
+fn planned(more: &str, seen: Vec<ContainerSeen>) -> LocalPlan {
+    plan_after(None, true, more, seen)
+}
+
+/// The plan where `good` is the revision that the ledger knows to be good.
+fn plan_after(good: Option<&str>, adopts: bool, more: &str, seen: Vec<ContainerSeen>) -> LocalPlan {
+    let good =
+        good.map(|revision| Good { state: wanted(""), revision: Some(revision.to_string()) });
+    let goal = Goal { wanted: wanted(more), good, adopts, migrates: true };
+    let facts =
+        LocalFacts { seen, settings_hash: "same".into(), fresh_name: "patients-fresh".into() };
+    make_plan(&goal, facts)
 }
 
 #[test]
@@ -68,7 +89,7 @@ fn a_plan_changes_only_what_differs() {
     };
     type Case = (
         &'static str,
-        Vec<Seen>,
+        Vec<ContainerSeen>,
         &'static [&'static str],
         &'static str,
         u64,
@@ -154,6 +175,41 @@ fn a_plan_changes_only_what_differs() {
 }
 
 #[test]
+fn only_what_a_deploy_saw_through_is_a_way_back() {
+    let healthy = |name, revision| seen(name, revision, "sha256:old", "same", State::Running, true);
+    struct Case {
+        good: Option<&'static str>,
+        adopts: bool,
+        back: Option<&'static str>,
+    }
+    // Revision 8 is healthy, and the run that started it was killed.
+    let cases = [
+        Case { good: Some("7"), adopts: false, back: Some("7") },
+        Case { good: None, adopts: false, back: None },
+        Case { good: None, adopts: true, back: Some("8") },
+    ];
+    for Case { good, adopts, back } in cases {
+        let plan = plan_after(good, adopts, "", vec![healthy("a", 7), healthy("b", 8)]);
+        assert_eq!(plan.previous_revision().as_deref(), back, "{good:?} {adopts}");
+    }
+}
+
+#[test]
+fn a_rollback_runs_no_migration() {
+    let mut goal = Goal {
+        wanted: wanted("before-deploy: {command: [alembic, upgrade, head]}\n"),
+        good: None,
+        adopts: true,
+        migrates: true,
+    };
+    let facts = || LocalFacts { seen: vec![], settings_hash: "s".into(), fresh_name: "f".into() };
+    assert!(make_plan(&goal, facts()).migrates);
+    goal.migrates = false;
+    let plan = make_plan(&goal, facts());
+    assert!(!plan.migrates && plan.changes().len() == 1, "{:?}", plan.changes());
+}
+
+#[test]
 fn a_plan_says_what_differs() {
     let plan = planned("", vec![seen("a", 7, "sha256:old", "other", State::Running, true)]);
     let expected = [
@@ -169,9 +225,10 @@ fn a_plan_says_what_differs() {
 
 #[test]
 fn a_container_carries_what_the_next_deploy_asks_for() {
-    let order = order("env: {LOG_LEVEL: info}\nsecrets: {DATABASE_URL: 'ssm:/db'}\n");
-    let secrets = Secrets::from([("DATABASE_URL".to_string(), "postgres://secret".to_string())]);
-    let spec = render::service(&order, &secrets, "patients-1", "sha256:engine", 3);
+    let state = wanted("env: {LOG_LEVEL: info}\nsecrets: {DATABASE_URL: 'ssm:/db'}\n");
+    let secrets =
+        SecretValues::from([("DATABASE_URL".to_string(), "postgres://secret".to_string())]);
+    let spec = render::render_service(&state, &secrets, "patients-1", "sha256:engine", 3);
     let env: Vec<(&str, &str)> =
         spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(
@@ -190,8 +247,8 @@ fn a_container_carries_what_the_next_deploy_asks_for() {
 
 #[test]
 fn the_hash_follows_the_settings_and_not_the_version() {
-    let none = Secrets::new();
-    let hash = |more: &str| render::settings_hash(&order(more), &none);
+    let none = SecretValues::new();
+    let hash = |more: &str| render::hash_settings(&wanted(more), &none);
     let base = hash("");
     assert_eq!(base, hash(""));
     for more in [
@@ -203,18 +260,16 @@ fn the_hash_follows_the_settings_and_not_the_version() {
         assert_ne!(base, hash(more), "{more}");
     }
     assert_eq!(base, hash("replicas: 3\n"), "one copy runs here anyway");
-    let mut other = order("");
+    let mut other = wanted("");
     other.image.version = "2.0.0".into();
-    assert_eq!(base, render::settings_hash(&other, &none));
-    assert_ne!(
-        base,
-        render::settings_hash(&order(""), &Secrets::from([("A".to_string(), "b".to_string())]))
-    );
+    assert_eq!(base, render::hash_settings(&other, &none));
+    let rotated = SecretValues::from([("A".to_string(), "b".to_string())]);
+    assert_ne!(base, render::hash_settings(&wanted(""), &rotated));
 }
 
 #[test]
 fn a_compose_file_names_secrets_and_holds_none() {
-    let text = render::compose(&order(
+    let text = render_compose(&wanted(
         "env: {PRICE: 5$}\nsecrets: {DATABASE_URL: 'ssm:/db'}\nbefore-deploy: {command: [alembic, upgrade, head]}\n",
     ))
     .expect("YAML");
@@ -259,7 +314,7 @@ services:
 #[test]
 fn a_look_is_judged() {
     let look = |state: Option<State>, answer: Answer, waited: u64| {
-        verdict(Look {
+        judge_look(Look {
             name: "patients-1",
             revision: 3,
             state,
@@ -274,12 +329,12 @@ fn a_look_is_judged() {
     let silence = || Answer::Silence("connection refused".into());
     assert_eq!(
         look(Some(State::Running), Answer::Status(200), 1),
-        Verdict::Ready { revision: "3".into() }
+        Verdict::Healthy { revision: "3".into() }
     );
     // It answers at last: late is not lost.
     assert_eq!(
         look(Some(State::Running), Answer::Status(204), 99),
-        Verdict::Ready { revision: "3".into() }
+        Verdict::Healthy { revision: "3".into() }
     );
     for (state, answer) in [
         (State::Running, silence()),

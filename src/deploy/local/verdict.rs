@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deploy::Verdict;
+use crate::deploy::target::Verdict;
 use crate::docker::diagnosis::{self, Expected, Socket};
 use crate::docker::{Answer, State};
 use crate::error::{Cause, Code};
@@ -34,7 +34,7 @@ impl Look<'_> {
 }
 
 /// Decides.
-pub fn verdict(look: Look<'_>) -> Verdict {
+pub fn judge_look(look: Look<'_>) -> Verdict {
     let object = format!("Container/{}", look.name);
     let lost = look.is_lost();
     match look.state {
@@ -48,7 +48,7 @@ pub fn verdict(look: Look<'_>) -> Verdict {
         }]),
         Some(State::Ended { exit_code, out_of_memory, error }) => {
             let error = error.as_deref();
-            let cause = diagnosis::ended(
+            let cause = diagnosis::explain_end(
                 &object,
                 exit_code,
                 out_of_memory,
@@ -59,12 +59,17 @@ pub fn verdict(look: Look<'_>) -> Verdict {
             Verdict::Failed(vec![cause])
         }
         Some(State::Running) if look.answer.is_well() => {
-            Verdict::Ready { revision: look.revision.to_string() }
+            Verdict::Healthy { revision: look.revision.to_string() }
         }
         Some(State::Running | State::Created) if lost => {
             let listening = look.listening.as_deref();
-            let mut cause =
-                diagnosis::silent(&object, &look.answer, listening, look.log_tail, &look.expected);
+            let mut cause = diagnosis::explain_silence(
+                &object,
+                &look.answer,
+                listening,
+                look.log_tail,
+                &look.expected,
+            );
             cause.reason = format!(
                 "{} (after {} s, health.startup)",
                 cause.reason,

@@ -8,8 +8,8 @@ fn at(seconds: i64) -> Timestamp {
 
 /// A rollout of generation 2 at second 0: two copies wanted, one new pod up and not ready, the old
 /// ones still there.
-fn rolling() -> Facts {
-    Facts {
+fn rolling() -> RolloutFacts {
+    RolloutFacts {
         now: at(0),
         generation: 2,
         deployment: Some(Deployment {
@@ -28,7 +28,7 @@ fn rolling() -> Facts {
     }
 }
 
-fn complete() -> Facts {
+fn complete() -> RolloutFacts {
     let mut facts = rolling();
     let deployment = facts.deployment.as_mut().expect("a deployment");
     (deployment.total, deployment.updated, deployment.available) = (2, 2, 2);
@@ -70,15 +70,15 @@ fn restarted(code: i64, reason: &str) -> Container {
     Container { last: Some(exited(code, reason)), restarts: 1, ..running() }
 }
 
-fn with_pods(pods: Vec<Pod>) -> Facts {
-    Facts { pods, ..rolling() }
+fn with_pods(pods: Vec<Pod>) -> RolloutFacts {
+    RolloutFacts { pods, ..rolling() }
 }
 
-fn with_container(container: Container) -> Facts {
+fn with_container(container: Container) -> RolloutFacts {
     with_pods(vec![pod("a", container)])
 }
 
-fn with_deployment(change: impl Fn(&mut Deployment)) -> Facts {
+fn with_deployment(change: impl Fn(&mut Deployment)) -> RolloutFacts {
     let mut facts = rolling();
     change(facts.deployment.as_mut().expect("a deployment"));
     facts
@@ -86,11 +86,11 @@ fn with_deployment(change: impl Fn(&mut Deployment)) -> Facts {
 
 /// A verdict in one line: its kind, and for failures each object, reason, exit code and where the
 /// log is.
-fn line(facts: &Facts) -> String {
-    match verdict(facts) {
-        Seen::Progressing(what) => format!("progressing: {what}"),
-        Seen::Ready { revision } => format!("ready: {revision}"),
-        Seen::Failed(troubles) => {
+fn line(facts: &RolloutFacts) -> String {
+    match judge_facts(facts) {
+        RolloutVerdict::Progressing(what) => format!("progressing: {what}"),
+        RolloutVerdict::Healthy { revision } => format!("ready: {revision}"),
+        RolloutVerdict::Failed(troubles) => {
             let each = troubles.iter().map(|trouble| {
                 assert!(
                     trouble.fix.as_deref().is_some_and(|fix| !fix.is_empty()),
@@ -115,7 +115,7 @@ const DENIED: &str =
 fn how_far_a_rollout_is() {
     let ready =
         |name: &str| Pod { ready: true, ..pod(name, Container { ready: true, ..running() }) };
-    let cases: Vec<(&str, Facts, &str)> = vec![
+    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
         ("complete", complete(), "ready: 7"),
         ("under way", rolling(), "progressing: 0 of 2 new copies ready"),
         (
@@ -125,17 +125,17 @@ fn how_far_a_rollout_is() {
         ),
         (
             "complete, of the generation before",
-            Facts { generation: 3, ..complete() },
+            RolloutFacts { generation: 3, ..complete() },
             "progressing: waiting for the deployment controller",
         ),
         (
             "crashing, but of the generation before",
-            Facts { generation: 3, ..with_container(restarted(1, "Error")) },
+            RolloutFacts { generation: 3, ..with_container(restarted(1, "Error")) },
             "progressing: waiting for the deployment controller",
         ),
         (
             "new ones serve, old ones not gone",
-            Facts {
+            RolloutFacts {
                 pods: vec![ready("a"), ready("b")],
                 ..with_deployment(|d| (d.total, d.updated, d.available) = (3, 2, 3))
             },
@@ -158,7 +158,7 @@ fn how_far_a_rollout_is() {
         ),
         (
             "deleted meanwhile",
-            Facts { deployment: None, ..rolling() },
+            RolloutFacts { deployment: None, ..rolling() },
             "failed: Deployment: it was deleted",
         ),
         (
@@ -176,7 +176,7 @@ fn how_far_a_rollout_is() {
         ),
         (
             "an earlier life's restarts, now complete",
-            Facts { pods: vec![pod("a", restarted(1, "Error"))], ..complete() },
+            RolloutFacts { pods: vec![pod("a", restarted(1, "Error"))], ..complete() },
             "ready: 7",
         ),
     ];
@@ -199,7 +199,7 @@ fn containers_that_crash() {
         facts.pods[0].warnings = vec![words.to_string()];
         facts
     };
-    let cases: Vec<(&str, Facts, &str)> = vec![
+    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
         (
             "ended once, not yet restarted",
             with_container(Container { state: State::Terminated(exited(3, "Error")), ..running() }),
@@ -314,7 +314,7 @@ fn images_and_configuration_have_their_patience() {
         image_not_found: true,
         ..waiting("ImagePullBackOff", "Back-off pulling image", 0)
     };
-    let cases: Vec<(&str, Facts, &str)> = vec![
+    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
         (
             "an image that is not there",
             with_container(waiting("ErrImagePull", GONE, 0)),
@@ -415,7 +415,7 @@ fn pods_that_have_no_place_are_waited_for_and_named() {
         containers: vec![waiting("ContainerCreating", "", 0)],
         ..Pod::default()
     };
-    let set = |message: &str, since| Facts {
+    let set = |message: &str, since| RolloutFacts {
         pods: Vec::new(),
         replica_set: Some(ReplicaSet {
             name: "patients-new".into(),
@@ -425,7 +425,7 @@ fn pods_that_have_no_place_are_waited_for_and_named() {
     };
     let quota = "pods \"p\" is forbidden: exceeded quota: q";
     let rules = "pods \"p\" is forbidden: violates PodSecurity";
-    let cases: Vec<(&str, Facts, &str)> = vec![
+    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
         (
             "no node",
             with_pods(vec![nowhere]),
@@ -492,8 +492,8 @@ fn a_deadline_counts_when_it_is_about_this_change() {
 
 #[test]
 fn fixes_name_what_to_change() {
-    let fix = |facts: &Facts| match verdict(facts) {
-        Seen::Failed(troubles) => troubles[0].fix.clone().unwrap_or_default(),
+    let fix = |facts: &RolloutFacts| match judge_facts(facts) {
+        RolloutVerdict::Failed(troubles) => troubles[0].fix.clone().unwrap_or_default(),
         other => panic!("{other:?}"),
     };
     let cases = [

@@ -1,0 +1,149 @@
+//! `rollback`: deploys the stored state of an earlier record again.
+
+use super::Context;
+use super::deploy::{conclude_deploy, open_site};
+use super::intent::{make_intent, read_run_facts};
+use crate::cli::RollbackArgs;
+use crate::error::{Error, Result};
+use crate::ledger::{Head, Record, RecordKind};
+
+/// How many records are looked through, newest first.
+const RECORDS: usize = 500;
+
+pub async fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<()> {
+    let environment = context.environment()?;
+    let step = context.report.step("rollback");
+    let site = open_site(context, environment, None).await?;
+    let ledger = site.ledger()?;
+    let (head, mut records) = (ledger.read_head().await?, ledger.list_records(RECORDS).await?);
+    // A number may name one that is older than all of these.
+    if let Ok(number) = arguments.to.parse()
+        && let Some(record) = ledger.read_record(number).await?
+    {
+        records.push(record);
+    }
+    let record = choose_record(&arguments.to, &head, &records)?;
+    context.report.detail(format!(
+        "back to record {}: {} ({})",
+        record.number, record.run.version, record.run.digest
+    ));
+    let facts = read_run_facts(context);
+    let intent =
+        make_intent(context, &facts, RecordKind::Rollback, &arguments.reason, arguments.timeout);
+    let outcome = site.deploy_record(record, intent).await?;
+    conclude_deploy(context, &site, step, &outcome);
+    Ok(())
+}
+
+/// The record that `to` means: `previous`, a record's number, a digest or a version. Only a record
+/// that ended well is one to go back to. Pure.
+fn choose_record<'a>(to: &str, head: &Head, records: &'a [Record]) -> Result<&'a Record> {
+    let good = || records.iter().filter(|record| record.good && record.state_hash.is_some());
+    let number = to.parse::<u64>().ok();
+    if let Some(number) = number
+        && let Some(record) = records.iter().find(|record| record.number == number)
+    {
+        if record.good && record.state_hash.is_some() {
+            return Ok(record);
+        }
+        return Err(Error::refused(format!("cannot roll back to record {number}"))
+            .why(format!("that deploy did not end well: {}", record.result.word()))
+            .fix(describe_choice(good())));
+    }
+    let found = match to {
+        "previous" => {
+            let present = head.good.as_ref();
+            good().find(|record| {
+                present.is_some_and(|present| {
+                    record.number < present.number && record.state_hash != present.state_hash
+                })
+            })
+        }
+        digest if digest.starts_with("sha256:") => {
+            good().find(|record| record.run.digest == digest)
+        }
+        version => {
+            let version = version.strip_prefix('v').unwrap_or(version);
+            good().find(|record| record.run.version == version)
+        }
+    };
+    found.ok_or_else(|| {
+        Error::refused(format!("cannot roll back to {to}"))
+            .why("the ledger has no such record that ended well")
+            .fix(describe_choice(good()))
+    })
+}
+
+/// What could have been chosen.
+fn describe_choice<'a>(good: impl Iterator<Item = &'a Record>) -> String {
+    let choice: Vec<String> = good
+        .take(5)
+        .map(|record| format!("record {} ({})", record.number, record.run.version))
+        .collect();
+    match choice.is_empty() {
+        true => "deploy a version first: there is nothing to go back to".into(),
+        false => format!("choose one of: {}; `cicd history` shows all", choice.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::ledger::{HeadEntry, RecordResult, Run, StateHash};
+
+    fn record(number: u64, version: &str, good: bool) -> Record {
+        Record {
+            number,
+            good,
+            result: if good { RecordResult::Deployed } else { RecordResult::RolledBack },
+            run: Run {
+                version: version.into(),
+                digest: format!("sha256:{version}"),
+                ..Run::default()
+            },
+            state_hash: Some(StateHash::of(version.as_bytes())),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn only_what_ended_well_is_gone_back_to() {
+        // Newest first. Record 4 is a second deploy of what record 3 brought.
+        let records = [
+            record(6, "4.0.0", false),
+            record(5, "3.0.0", true),
+            record(4, "3.0.0", true),
+            record(3, "2.0.0", true),
+            record(2, "1.5.0", false),
+            record(1, "1.0.0", true),
+        ];
+        let head = Head { good: Some(HeadEntry::from(&records[1])), ..Head::default() };
+        struct Case {
+            to: &'static str,
+            record: Option<u64>,
+        }
+        let cases = [
+            Case { to: "previous", record: Some(3) },
+            Case { to: "1", record: Some(1) },
+            Case { to: "6", record: None },
+            Case { to: "99", record: None },
+            Case { to: "3.0.0", record: Some(5) },
+            Case { to: "v2.0.0", record: Some(3) },
+            Case { to: "1.5.0", record: None },
+            Case { to: "sha256:1.0.0", record: Some(1) },
+            Case { to: "sha256:9", record: None },
+        ];
+        for Case { to, record } in cases {
+            match (choose_record(to, &head, &records), record) {
+                (Ok(found), Some(number)) => assert_eq!(found.number, number, "{to}"),
+                (Err(error), None) => {
+                    assert_eq!(error.kind, Kind::Refused, "{to}");
+                    assert!(error.advice().contains("record 5 (3.0.0)"), "{to}: {error:?}");
+                }
+                (found, _) => panic!("{to}: {:?}", found.map(|record| record.number)),
+            }
+        }
+        assert!(choose_record("previous", &Head::default(), &[]).is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! The one place that tells the targets apart.
+
+use std::path::Path;
+
+use super::ecs::{self, Ecs};
+use super::eks::{self, Eks};
+use super::local::{self, Local};
+use super::{Order, Sources};
+use crate::aws::Session;
+use crate::cli::Environ;
+use crate::config::settings::{Destination, Target};
+use crate::error::{Error, Result};
+use crate::report::Report;
+
+/// An open target.
+pub enum AnyTarget {
+    Local(Box<Local>),
+    Eks(Box<Eks>),
+    Ecs(Box<Ecs>),
+}
+
+/// Runs `$body` with `$target` bound to the target that `$any` is.
+macro_rules! with_target {
+    ($any:expr, $target:ident => $body:expr) => {
+        match $any {
+            $crate::deploy::any_target::AnyTarget::Local($target) => {
+                let $target = &**$target;
+                $body
+            }
+            $crate::deploy::any_target::AnyTarget::Eks($target) => {
+                let $target = &**$target;
+                $body
+            }
+            $crate::deploy::any_target::AnyTarget::Ecs($target) => {
+                let $target = &**$target;
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_target;
+
+impl AnyTarget {
+    /// Opens the target of a destination; `session` is that of its role, where it is on AWS.
+    ///
+    /// # Errors
+    /// As the target refuses.
+    pub async fn open(
+        destination: &Destination,
+        session: Option<&Session>,
+        sources: &Sources,
+        layout: Option<&Path>,
+        environ: &Environ,
+        report: &Report,
+    ) -> Result<AnyTarget> {
+        let (region, role) = (destination.region.as_str(), destination.role.as_deref());
+        let account = destination.registry.as_ref().map(|registry| registry.account.as_str());
+        Ok(match (&destination.target, session) {
+            (Target::Eks(cluster), Some(session)) => {
+                let eks = Eks::open(region, role, account, cluster, sources, session).await?;
+                AnyTarget::Eks(Box::new(eks))
+            }
+            (Target::Ecs { ecs, api_gateway }, Some(session)) => {
+                let ecs = Ecs::open(ecs, api_gateway.as_ref(), region, account, session);
+                AnyTarget::Ecs(Box::new(ecs))
+            }
+            (Target::Local, _) => {
+                AnyTarget::Local(Box::new(Local::open(layout, environ, report).await?))
+            }
+            (Target::Eks(_) | Target::Ecs { .. }, None) => {
+                return Err(Error::unexpected("an environment on AWS has no session"));
+            }
+        })
+    }
+}
+
+/// What `render` prints: what deploy would apply, without asking anybody.
+///
+/// # Errors
+/// Bad input for what the target cannot be told.
+pub fn render_offline(order: &Order, sources: &Sources) -> Result<String> {
+    match &order.destination.target {
+        Target::Local => local::render_compose(&local::render_state(order)),
+        Target::Eks(cluster) => eks::render_manifests(order, cluster, sources),
+        Target::Ecs { ecs, api_gateway } => ecs::render_documents(order, ecs, api_gateway.as_ref()),
+    }
+}

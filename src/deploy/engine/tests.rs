@@ -1,0 +1,495 @@
+//! The engine over a scripted target and a real ledger in a folder.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::*;
+use crate::deploy::target::{HealthCheck, Plan, Written};
+use crate::deploy::{Change, Image, Order, Running};
+use crate::error::Cause;
+use crate::interrupt::Signal;
+use crate::ledger::Scope;
+use crate::report::{Format, Verbosity};
+
+/// A platform that does what its script says, and notes what it was asked to do.
+#[derive(Default)]
+struct Scripted {
+    changes: usize,
+    migrate: Option<Kind>,
+    /// How apply fails, and whether it wrote something before.
+    apply: Option<(Kind, bool)>,
+    /// Answers of the looks, in order; the last one stays.
+    looks: Mutex<VecDeque<Look>>,
+    verify: Option<Kind>,
+    rollback: Option<Rollback>,
+    asked: Mutex<Vec<&'static str>>,
+    hangs: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Look {
+    Healthy,
+    Progressing,
+    Failed,
+    Blind,
+    Superseded,
+}
+
+#[derive(Clone, Copy)]
+enum Rollback {
+    Good,
+    Nothing,
+    Superseded,
+    Fails,
+}
+
+struct ScriptedPlan(Vec<Change>);
+
+impl Plan for ScriptedPlan {
+    fn changes(&self) -> &[Change] {
+        &self.0
+    }
+    fn previous_revision(&self) -> Option<String> {
+        Some("1".into())
+    }
+}
+
+#[derive(Default)]
+struct ScriptedWritten(bool);
+
+impl Written for ScriptedWritten {
+    fn any(&self) -> bool {
+        self.0
+    }
+}
+
+fn fail(kind: Option<Kind>) -> Result<()> {
+    kind.map_or(Ok(()), |kind| Err(Error::new(kind, "scripted")))
+}
+
+impl Scripted {
+    fn note(&self, what: &'static str) {
+        self.asked.lock().expect("a lock").push(what);
+    }
+    fn asked(&self) -> Vec<&'static str> {
+        self.asked.lock().expect("a lock").clone()
+    }
+}
+
+impl Target for Scripted {
+    type Documents = String;
+    type Facts = ();
+    type Plan = ScriptedPlan;
+    type Written = ScriptedWritten;
+    type Memory = ();
+
+    const NAME: &'static str = "local";
+    const INTERVAL: Duration = Duration::from_millis(1);
+
+    async fn render(&self, _order: &Order) -> Result<State<String>> {
+        Ok(state("1.0.0"))
+    }
+    async fn observe(&self, _goal: &Goal<String>) -> Result<()> {
+        Ok(())
+    }
+    fn plan(&self, goal: &Goal<String>, (): ()) -> Result<ScriptedPlan> {
+        let change = Change {
+            action: Action::Update,
+            object: format!("Thing/{}", goal.wanted.service),
+            details: vec![],
+        };
+        Ok(ScriptedPlan(vec![change; self.changes]))
+    }
+    async fn migrate(&self, _plan: &ScriptedPlan, _permit: Permit<'_>) -> Result<()> {
+        self.note("migrate");
+        fail(self.migrate)
+    }
+    async fn apply(
+        &self,
+        _plan: &ScriptedPlan,
+        written: &mut ScriptedWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        permit.check()?;
+        self.note("apply");
+        written.0 = self.apply.is_none_or(|(_, wrote)| wrote);
+        fail(self.apply.map(|(kind, _)| kind))
+    }
+    async fn check_rollout(
+        &self,
+        _plan: &ScriptedPlan,
+        _written: &mut ScriptedWritten,
+        (): &mut (),
+    ) -> Result<Verdict> {
+        self.note("look");
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        let mut looks = self.looks.lock().expect("a lock");
+        let look = if looks.len() > 1 { looks.pop_front() } else { looks.front().copied() };
+        match look.unwrap_or(Look::Healthy) {
+            Look::Healthy => Ok(Verdict::Healthy { revision: "2".into() }),
+            Look::Progressing => Ok(Verdict::Progressing("waiting".into())),
+            Look::Failed => Ok(Verdict::Failed(vec![Cause {
+                code: Some(Code::ContainerExited),
+                object: "Thing/a".into(),
+                ..Cause::default()
+            }])),
+            Look::Blind => Err(Error::unexpected("no answer")),
+            Look::Superseded => Err(Error::new(Kind::Superseded, "another")),
+        }
+    }
+    async fn verify(
+        &self,
+        _plan: &ScriptedPlan,
+        _written: &ScriptedWritten,
+    ) -> Result<Option<String>> {
+        self.note("verify");
+        fail(self.verify).map(|()| Some("http://there".into()))
+    }
+    async fn roll_back(
+        &self,
+        _plan: &ScriptedPlan,
+        _written: &mut ScriptedWritten,
+        _permit: Permit<'_>,
+    ) -> Result<RolledBack> {
+        self.note("roll back");
+        match self.rollback.expect("no rollback is expected") {
+            Rollback::Good => Ok(RolledBack::ToGood("1".into())),
+            Rollback::Nothing => Ok(RolledBack::ToNothing("nothing".into())),
+            Rollback::Superseded => Err(Error::new(Kind::Superseded, "another")),
+            Rollback::Fails => Err(Error::unexpected("no way")),
+        }
+    }
+    async fn clean_up(&self, _plan: &ScriptedPlan, _permit: Permit<'_>) -> Result<()> {
+        self.note("clean up");
+        Ok(())
+    }
+    async fn read_running(&self, _state: &State<String>) -> Result<Running> {
+        Ok(Running::default())
+    }
+}
+
+fn state(version: &str) -> State<String> {
+    State {
+        format: 1,
+        target: "local".into(),
+        service: "patients".into(),
+        environment: "staging".into(),
+        image: Image {
+            repository: "patients".into(),
+            digest: format!("sha256:{version}"),
+            version: version.into(),
+        },
+        port: 8000,
+        health: HealthCheck { path: "/healthz".into(), startup: 1000 },
+        documents: "documents".into(),
+    }
+}
+
+fn knows_nothing(_one: &str, _other: &str) -> Option<bool> {
+    None
+}
+
+/// Commits that are single letters, `a` before `b`.
+fn by_letter(one: &str, other: &str) -> Option<bool> {
+    (one.len() == 1 && other.len() == 1).then_some(one < other)
+}
+
+fn intent(interrupt: &Interrupt) -> Intent<'_> {
+    Intent {
+        kind: RecordKind::Deploy,
+        link: RunLink::default(),
+        who: "ada".into(),
+        commit: None,
+        is_automatic: false,
+        reason: None,
+        timeout: Duration::from_secs(5),
+        plan_only: false,
+        is_ancestor: &knows_nothing,
+        interrupt,
+    }
+}
+
+fn report() -> Report {
+    Report::to(Box::new(std::io::sink()), Format::Human, Verbosity::Normal, false)
+}
+
+async fn run(
+    target: &Scripted,
+    ledger: &Ledger,
+    version: &str,
+    intent: Intent<'_>,
+) -> Result<Outcome> {
+    let request = DeployRequest { wanted: state(version), config_hash: String::new(), intent };
+    deploy(target, &request, ledger, &report()).await
+}
+
+fn changing() -> Scripted {
+    Scripted { changes: 1, ..Scripted::default() }
+}
+
+fn ledger(folder: &tempfile::TempDir) -> Ledger {
+    let scope = Scope { service: "patients", environment: "staging", destination: "docker" };
+    Ledger::in_folder(folder.path().to_path_buf(), &scope)
+}
+
+#[tokio::test]
+async fn every_way_to_end_is_recorded_and_releases_the_lock() {
+    struct Case {
+        name: &'static str,
+        target: Scripted,
+        kind: Option<Kind>,
+        /// Of the record; none where a refusal is no deploy.
+        result: Option<RecordResult>,
+        asked: &'static [&'static str],
+    }
+    let looks = |looks: &[Look]| Mutex::new(looks.iter().copied().collect());
+    let whole: &[&str] = &["migrate", "apply", "look", "verify", "look", "clean up"];
+    let failed: &[&str] = &["migrate", "apply", "look", "roll back"];
+    let cases = [
+        Case {
+            name: "deployed",
+            target: changing(),
+            kind: None,
+            result: Some(RecordResult::Deployed),
+            asked: whole,
+        },
+        Case {
+            name: "a look that fails is no verdict",
+            target: Scripted {
+                looks: looks(&[Look::Blind, Look::Progressing, Look::Healthy]),
+                ..changing()
+            },
+            kind: None,
+            result: Some(RecordResult::Deployed),
+            asked: &["migrate", "apply", "look", "look", "look", "verify", "look", "clean up"],
+        },
+        Case {
+            name: "it falls over after it was healthy",
+            target: Scripted {
+                looks: looks(&[Look::Healthy, Look::Progressing, Look::Healthy]),
+                ..changing()
+            },
+            kind: None,
+            result: Some(RecordResult::Deployed),
+            asked: &[
+                "migrate", "apply", "look", "verify", "look", "look", "verify", "look", "clean up",
+            ],
+        },
+        Case {
+            name: "the migration fails",
+            target: Scripted { migrate: Some(Kind::Gate), ..changing() },
+            kind: Some(Kind::Gate),
+            result: Some(RecordResult::Failed),
+            asked: &["migrate"],
+        },
+        Case {
+            name: "a refused write changed nothing",
+            target: Scripted { apply: Some((Kind::Refused, false)), ..changing() },
+            kind: Some(Kind::Refused),
+            result: None,
+            asked: &["migrate", "apply"],
+        },
+        Case {
+            name: "a write fails half-way",
+            target: Scripted {
+                apply: Some((Kind::Refused, true)),
+                rollback: Some(Rollback::Good),
+                ..changing()
+            },
+            kind: Some(Kind::RolledBack),
+            result: Some(RecordResult::RolledBack),
+            asked: &["migrate", "apply", "roll back"],
+        },
+        Case {
+            name: "it does not run, the last good does",
+            target: Scripted {
+                looks: looks(&[Look::Failed]),
+                rollback: Some(Rollback::Good),
+                ..changing()
+            },
+            kind: Some(Kind::RolledBack),
+            result: Some(RecordResult::RolledBack),
+            asked: failed,
+        },
+        Case {
+            name: "the first one does not run",
+            target: Scripted {
+                looks: looks(&[Look::Failed]),
+                rollback: Some(Rollback::Nothing),
+                ..changing()
+            },
+            kind: Some(Kind::Broken),
+            result: Some(RecordResult::Failed),
+            asked: failed,
+        },
+        Case {
+            name: "the rollback fails",
+            target: Scripted {
+                looks: looks(&[Look::Failed]),
+                rollback: Some(Rollback::Fails),
+                ..changing()
+            },
+            kind: Some(Kind::Broken),
+            result: Some(RecordResult::Failed),
+            asked: failed,
+        },
+        Case {
+            name: "somebody newer runs: nothing is undone",
+            target: Scripted { looks: looks(&[Look::Superseded]), ..changing() },
+            kind: Some(Kind::Superseded),
+            result: Some(RecordResult::Superseded),
+            asked: &["migrate", "apply", "look"],
+        },
+        Case {
+            name: "somebody newer came while it was rolled back",
+            target: Scripted {
+                looks: looks(&[Look::Failed]),
+                rollback: Some(Rollback::Superseded),
+                ..changing()
+            },
+            kind: Some(Kind::Superseded),
+            result: Some(RecordResult::Superseded),
+            asked: failed,
+        },
+        Case {
+            name: "the smoke check fails",
+            target: Scripted {
+                verify: Some(Kind::Broken),
+                rollback: Some(Rollback::Good),
+                ..changing()
+            },
+            kind: Some(Kind::RolledBack),
+            result: Some(RecordResult::RolledBack),
+            asked: &["migrate", "apply", "look", "verify", "roll back"],
+        },
+        Case {
+            name: "what runs unchanged is not well",
+            target: Scripted { looks: looks(&[Look::Failed]), ..Scripted::default() },
+            kind: Some(Kind::Broken),
+            result: Some(RecordResult::Failed),
+            asked: &["look"],
+        },
+    ];
+    for Case { name, target, kind, result, asked } in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ledger = ledger(&folder);
+        let interrupt = Interrupt::default();
+        let ended = run(&target, &ledger, "1.0.0", intent(&interrupt)).await;
+        assert_eq!(ended.as_ref().err().map(|error| error.kind), kind, "{name}: {ended:?}");
+        assert_eq!(target.asked(), asked, "{name}");
+        let records = ledger.list_records(10).await.expect("records");
+        assert_eq!(records.first().map(|record| record.result), result, "{name}");
+        assert_eq!(
+            records.first().is_some_and(|record| record.good),
+            result == Some(RecordResult::Deployed),
+            "{name}"
+        );
+        let lock = ledger.read_lock().await.expect("a lock");
+        assert!(lock.is_some_and(|lock| lock.holder.is_none()), "{name}: the lock is held");
+    }
+}
+
+#[tokio::test]
+async fn the_time_is_bounded_on_the_way_in_and_on_the_way_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ledger = ledger(&folder);
+    let interrupt = Interrupt::default();
+    let target = Scripted {
+        looks: Mutex::new([Look::Progressing].into()),
+        rollback: Some(Rollback::Good),
+        ..changing()
+    };
+    let short = Intent { timeout: Duration::from_millis(300), ..intent(&interrupt) };
+    let error = run(&target, &ledger, "1.0.0", short).await.expect_err("late");
+    assert_eq!((error.kind, error.code), (Kind::TimedOut, Some(Code::DeadlineExceeded)));
+    assert!(error.message.contains("revision 1 runs as before"), "{error}");
+    assert_eq!(error.why.as_deref(), Some("waiting"));
+}
+
+#[tokio::test]
+async fn a_second_run_of_the_same_writes_nothing_to_the_target() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+    let first = run(&changing(), &ledger, "1.0.0", intent(&interrupt)).await.expect("deployed");
+    assert_eq!((first.status, first.record), (Status::Deployed, Some(1)));
+    let target = Scripted::default();
+    let second = run(&target, &ledger, "1.0.0", intent(&interrupt)).await.expect("unchanged");
+    assert_eq!((second.status, second.record), (Status::Unchanged, Some(1)));
+    assert_eq!(target.asked(), ["look", "verify", "look"]);
+    // What runs already and is not recorded becomes a record.
+    let third =
+        run(&Scripted::default(), &ledger, "1.0.1", intent(&interrupt)).await.expect("unchanged");
+    assert_eq!((third.status, third.record), (Status::Unchanged, Some(2)));
+}
+
+#[tokio::test]
+async fn a_signal_is_recorded_and_frees_the_lock() {
+    for (signal, kind) in
+        [(Signal::Interrupt, Kind::Interrupted), (Signal::Terminate, Kind::Terminated)]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+        let target = Scripted { hangs: true, ..changing() };
+        let sent = async {
+            while !target.asked().contains(&"look") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(interrupt.send(signal), "a run that holds the lock is waited for");
+        };
+        let (ended, ()) =
+            futures::future::join(run(&target, &ledger, "1.0.0", intent(&interrupt)), sent).await;
+        assert_eq!(ended.expect_err("interrupted").kind, kind);
+        let records = ledger.list_records(10).await.expect("records");
+        assert_eq!(records[0].result, RecordResult::Interrupted);
+        assert_eq!(records[0].phases.last().map(|phase| phase.name), Some(Phase::Watch));
+        let lock = ledger.read_lock().await.expect("a lock").expect("a lock");
+        assert!(lock.holder.is_none());
+        assert!(!interrupt.send(signal), "nobody is waited for any more");
+    }
+}
+
+#[tokio::test]
+async fn an_older_run_is_refused() {
+    struct Case {
+        name: &'static str,
+        first: (Option<&'static str>, u64),
+        second: (Option<&'static str>, u64),
+        automatic: bool,
+        refused: bool,
+    }
+    #[rustfmt::skip]
+    let cases = [
+        Case { name: "a lower number", first: (None, 12), second: (None, 11), automatic: true, refused: true },
+        Case { name: "the same run again", first: (None, 12), second: (None, 12), automatic: true, refused: false },
+        Case { name: "a higher number", first: (None, 12), second: (None, 13), automatic: true, refused: false },
+        Case { name: "an older commit, a higher number", first: (Some("b"), 1), second: (Some("a"), 2), automatic: true, refused: true },
+        Case { name: "a newer commit, a lower number", first: (Some("a"), 2), second: (Some("b"), 1), automatic: true, refused: false },
+        Case { name: "unknown commits", first: (Some("xx"), 2), second: (Some("yy"), 1), automatic: true, refused: true },
+        Case { name: "a person goes back", first: (Some("b"), 2), second: (Some("a"), 1), automatic: false, refused: false },
+    ];
+    for Case { name, first, second, automatic, refused } in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+        let by = |(commit, number): (Option<&str>, u64)| Intent {
+            commit: commit.map(str::to_string),
+            is_automatic: automatic,
+            link: RunLink {
+                workflow: Some("ci".into()),
+                repository: Some("o/r".into()),
+                number: Some(number),
+                ..RunLink::default()
+            },
+            is_ancestor: &by_letter,
+            ..intent(&interrupt)
+        };
+        run(&changing(), &ledger, "1.0.0", by(first)).await.expect("deployed");
+        let target = changing();
+        let ended = run(&target, &ledger, "2.0.0", by(second)).await;
+        let code = ended.as_ref().err().and_then(|error| error.code);
+        assert_eq!(code, refused.then_some(Code::OlderRun), "{name}: {ended:?}");
+        assert_eq!(target.asked().is_empty(), refused, "{name}");
+    }
+}

@@ -1,0 +1,218 @@
+//! Where a service is deployed: its settings, the open target and the ledger of the environment.
+//! Opened once; serves deploy, rollback, promote, status, history and lock.
+
+use std::path::{Path, PathBuf};
+
+use super::any_target::{AnyTarget, with_target};
+use super::engine::{self, DeployRequest, Intent};
+use super::outcome::Outcome;
+use super::target::{State, Target};
+use super::{Image, Order, Running, Sources};
+use crate::aws::Session;
+use crate::cli::Environ;
+use crate::config::platform;
+use crate::config::settings::{self, Destination, Settings, Target as TargetSettings};
+use crate::error::{Error, Result};
+use crate::ledger::{HeadEntry, Ledger, Record, Scope};
+use crate::report::Report;
+
+/// One service in one environment.
+pub struct Site {
+    pub settings: Settings,
+    pub destination: Destination,
+    target: AnyTarget,
+    ledger: Option<Ledger>,
+    report: Report,
+}
+
+/// What a site is opened with.
+pub struct SiteOptions<'a> {
+    pub settings: Settings,
+    pub destination: Destination,
+    /// The session of the environment's role; none for local.
+    pub session: Option<Session>,
+    /// Where the ledger of the environment is, for eks and ecs.
+    pub records: Option<&'a platform::Records>,
+    /// Where service.yaml stands.
+    pub sources: Sources,
+    /// The layout that holds the image, for local.
+    pub layout: Option<PathBuf>,
+    pub environ: &'a Environ,
+    pub report: &'a Report,
+}
+
+impl Site {
+    /// Opens the target and the ledger. Nothing is written.
+    ///
+    /// # Errors
+    /// Refused when the target or its session cannot be opened.
+    pub async fn open(options: SiteOptions<'_>) -> Result<Site> {
+        let SiteOptions {
+            settings,
+            destination,
+            session,
+            records,
+            sources,
+            layout,
+            environ,
+            report,
+        } = options;
+        let named = destination_name(&destination, environ);
+        let scope = Scope {
+            service: &settings.name,
+            environment: &settings.environment,
+            destination: &named,
+        };
+        let ledger = match (&session, records) {
+            (None, _) => Some(Ledger::in_folder(ledger_folder(environ)?, &scope)),
+            (Some(session), Some(records)) => Some(
+                Ledger::in_bucket(session, &records.bucket, &records.region, &scope, report)
+                    .await?,
+            ),
+            (Some(_), None) => None,
+        };
+        let (session, layout) = (session.as_ref(), layout.as_deref());
+        let target =
+            AnyTarget::open(&destination, session, &sources, layout, environ, report).await?;
+        Ok(Site { settings, destination, target, ledger, report: report.clone() })
+    }
+
+    /// The ledger of the environment.
+    ///
+    /// # Errors
+    /// Bad input when platform.yaml names no bucket for it.
+    pub fn ledger(&self) -> Result<&Ledger> {
+        self.ledger.as_ref().ok_or_else(|| {
+            let account = self.destination.registry.as_ref();
+            let account = account.map_or("ACCOUNT", |registry| registry.account.as_str());
+            Error::input("platform.yaml does not say where deploys are recorded")
+                .why("the lock, the history and the way back of eks and ecs live in an S3 bucket")
+                .fix(format!(
+                    "add to platform.yaml (the bucket is created when it is missing):\nrecords: \
+                     {{bucket: cicd-records-{account}, region: {}}}",
+                    self.destination.region
+                ))
+        })
+    }
+
+    /// Deploys `image` with the settings of the site.
+    ///
+    /// # Errors
+    /// As [`engine::deploy`].
+    pub async fn deploy_image(&self, image: Image, intent: Intent<'_>) -> Result<Outcome> {
+        let order = self.order(image);
+        let unversioned = Image {
+            digest: format!("sha256:{}", "0".repeat(64)),
+            version: String::new(),
+            ..order.image.clone()
+        };
+        let configuration = self.order(unversioned);
+        with_target!(&self.target, target => {
+            let wanted = target.render(&order).await?;
+            let config_hash = target.render(&configuration).await?.hash()?.to_string();
+            self.start(target, wanted, config_hash, intent).await
+        })
+    }
+
+    /// Deploys the stored state of an earlier record, config included.
+    ///
+    /// # Errors
+    /// Refused when the record has no state that can be read here; else as [`engine::deploy`].
+    pub async fn deploy_record(&self, record: &Record, intent: Intent<'_>) -> Result<Outcome> {
+        let hash = record.state_hash.as_ref().ok_or_else(|| {
+            Error::refused(format!("record {} has no state to go back to", record.number))
+        })?;
+        let bytes = self.ledger()?.read_state(hash).await?;
+        let config_hash = record.config_hash.clone().unwrap_or_default();
+        with_target!(&self.target, target => {
+            let wanted = State::from_json(&bytes, name_of(target))?;
+            self.start(target, wanted, config_hash, intent).await
+        })
+    }
+
+    /// The objects that differ from what a good record says.
+    ///
+    /// # Errors
+    /// As the target refuses.
+    pub async fn read_drift(&self, good: &HeadEntry) -> Result<Vec<String>> {
+        let Some(hash) = good.state_hash.as_ref() else { return Ok(Vec::new()) };
+        let bytes = self.ledger()?.read_state(hash).await?;
+        with_target!(&self.target, target => {
+            engine::read_drift(target, State::from_json(&bytes, name_of(target))?).await
+        })
+    }
+
+    async fn start<T: Target>(
+        &self,
+        target: &T,
+        wanted: State<T::Documents>,
+        config_hash: String,
+        intent: Intent<'_>,
+    ) -> Result<Outcome> {
+        let request = DeployRequest { wanted, config_hash, intent };
+        if request.intent.plan_only {
+            return engine::plan(target, &request, self.ledger.as_ref(), &self.report).await;
+        }
+        engine::deploy(target, &request, self.ledger()?, &self.report).await
+    }
+
+    /// What runs now.
+    ///
+    /// # Errors
+    /// As the target refuses.
+    pub async fn read_running(&self) -> Result<Running> {
+        let image =
+            Image { repository: String::new(), digest: String::new(), version: String::new() };
+        let order = self.order(image);
+        with_target!(&self.target, target => {
+            target.read_running(&target.render(&order).await?).await
+        })
+    }
+
+    fn order(&self, image: Image) -> Order {
+        Order { settings: self.settings.clone(), destination: self.destination.clone(), image }
+    }
+}
+
+/// The constant of a target that is known by a value only.
+fn name_of<T: Target>(_: &T) -> &'static str {
+    T::NAME
+}
+
+/// What the ledger calls the place that services of an environment run in.
+fn destination_name(destination: &Destination, environ: &Environ) -> String {
+    let last_part = |name: &str| name.rsplit('/').next().unwrap_or(name).to_string();
+    match &destination.target {
+        TargetSettings::Local => match environ.get("DOCKER_HOST") {
+            Some(host) => super::short_name(&format!("docker.{}", host.replace('/', "-")), 40),
+            None => "docker".into(),
+        },
+        TargetSettings::Eks(eks) => format!("eks.{}.{}", last_part(&eks.cluster), eks.namespace),
+        TargetSettings::Ecs { ecs, .. } => format!("ecs.{}", last_part(&ecs.cluster)),
+    }
+}
+
+/// Where the ledger of `local` lives on this machine.
+/// <https://specifications.freedesktop.org/basedir-spec/latest/>
+fn ledger_folder(environ: &Environ) -> Result<PathBuf> {
+    if let Some(state) = environ.get("XDG_STATE_HOME").filter(|path| Path::new(path).is_absolute())
+    {
+        return Ok(Path::new(state).join("cicd"));
+    }
+    let home = environ.get("HOME").ok_or_else(|| {
+        Error::refused("cannot find a folder for the ledger of `local`")
+            .why("neither XDG_STATE_HOME nor HOME is set")
+            .fix("set HOME, or XDG_STATE_HOME to a folder that stays")
+    })?;
+    Ok(Path::new(home).join(".local/state/cicd"))
+}
+
+/// The repository that a service's images are in, with the registry's host; for local its name.
+pub fn image_repository(settings: &Settings, destination: &Destination) -> String {
+    match &destination.registry {
+        Some(registry) => {
+            format!("{}/{}", registry.host(), settings::repository(registry, &settings.name))
+        }
+        None => settings.name.clone(),
+    }
+}

@@ -1,0 +1,179 @@
+//! Words and shape: what a reader greps for, what a line may hold, and that files form no circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{code, files, statements, text};
+
+/// The longest line that reads well, in characters.
+const COLUMNS: usize = 100;
+
+/// The share of lines that may be longer, in thousandths: addresses and texts of programs.
+const LONG_LINES: usize = 30;
+
+/// The share of free functions that may be called by one word, in percent.
+const SINGLE_WORDS: usize = 25;
+
+fn sources() -> Vec<PathBuf> {
+    let is_test = |file: &PathBuf| {
+        file.file_stem().is_some_and(|stem| stem == "tests" || stem == "fuzz")
+            || file.iter().any(|part| part == "tests")
+    };
+    files("src", ".rs").into_iter().filter(|file| !is_test(file)).collect()
+}
+
+/// The name of the free function that a line begins, if it does.
+fn free_function(line: &str) -> Option<&str> {
+    let line = match line.strip_prefix("pub(") {
+        Some(rest) => rest.split_once(") ")?.1,
+        None => line.strip_prefix("pub ").unwrap_or(line),
+    };
+    let line = line.strip_prefix("const ").unwrap_or(line);
+    let line = line.strip_prefix("async ").unwrap_or(line);
+    line.strip_prefix("fn ")?.split(|c: char| !c.is_alphanumeric() && c != '_').next()
+}
+
+#[test]
+fn a_free_function_is_a_verb_and_its_object() {
+    let (mut single, mut all) = (BTreeMap::<String, Vec<String>>::new(), 0);
+    for file in sources() {
+        for name in code(&file).lines().filter_map(free_function) {
+            all += 1;
+            if !name.contains('_') {
+                single.entry(file.display().to_string()).or_default().push(name.to_string());
+            }
+        }
+    }
+    let count: usize = single.values().map(Vec::len).sum();
+    assert!(
+        100 * count <= SINGLE_WORDS * all,
+        "{count} of {all} free functions are one word: {single:#?}"
+    );
+}
+
+#[test]
+fn lines_are_short() {
+    let (mut long, mut all) = (Vec::new(), 0);
+    for file in files("src", ".rs").into_iter().chain(files("tests/it", ".rs")) {
+        for (number, line) in text(&file).lines().enumerate() {
+            all += 1;
+            if line.chars().count() > COLUMNS {
+                long.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(1000 * long.len() <= LONG_LINES * all, "{} of {all}: {long:#?}", long.len());
+}
+
+/// A type's name stands alone where it is imported.
+#[test]
+fn no_two_types_have_a_name_that_says_nothing() {
+    for name in ["Facts", "Request", "Step"] {
+        let named: Vec<String> = sources()
+            .iter()
+            .flat_map(|file| {
+                let code = code(file);
+                let of = |line: &str| {
+                    ["struct ", "enum "].iter().any(|kind| {
+                        line.split_once(kind).is_some_and(|(before, rest)| {
+                            (before.is_empty() || before.starts_with("pub"))
+                                && rest.split(|c: char| !c.is_alphanumeric()).next() == Some(name)
+                        })
+                    })
+                };
+                let found: Vec<String> = code
+                    .lines()
+                    .filter(|line| of(line))
+                    .map(|line| format!("{}: {line}", file.display()))
+                    .collect();
+                found
+            })
+            .collect();
+        assert!(named.len() <= 1, "{name}: {named:#?}");
+    }
+}
+
+/// The run's state is the engine's; a target keeps none.
+#[test]
+fn nothing_of_a_run_is_kept_in_a_target() {
+    for file in files("src/deploy", ".rs").iter().filter(|file| !file.ends_with("engine/tests.rs"))
+    {
+        for line in statements(&code(file)) {
+            for cell in ["Mutex", "OnceLock", "RwLock"] {
+                assert!(!line.contains(cell), "{}: {line}", file.display());
+            }
+        }
+    }
+}
+
+/// The siblings of a file that it names: `super::NAME`, alone or in braces.
+fn named_siblings(file: &Path) -> BTreeSet<PathBuf> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let code: String = statements(&code(file)).collect::<Vec<_>>().join("\n");
+    let mut names = BTreeSet::new();
+    for part in code.split("super::").skip(1) {
+        match part.strip_prefix('{') {
+            None => names.extend(first_word(part)),
+            Some(list) => {
+                let mut depth = 0;
+                let mut start = true;
+                for (at, c) in list.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        c if start && !c.is_whitespace() => {
+                            names.extend(first_word(&list[at..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    let root = crate::support::root();
+    let found = names.into_iter().filter_map(|name| {
+        // `super::a::b` is of a/b.rs where there is one, else of a.rs.
+        let words: Vec<&str> = name.split("::").collect();
+        let below = (words.len() > 1).then(|| folder.join(words[0]).join(words[1]));
+        let files = below.into_iter().chain([folder.join(words[0])]);
+        let mut files = files.map(|path| PathBuf::from(format!("{}.rs", path.display())));
+        files.find(|path| root.join(path).is_file())
+    });
+    found.filter(|found| found != file).collect()
+}
+
+/// The path that a text begins with: `plan`, or `plan::draft`.
+fn first_word(text: &str) -> Option<String> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let path: String = text.chars().take_while(|c| is_word(*c)).collect();
+    let path = path.trim_matches(':').to_string();
+    (!path.is_empty()).then_some(path)
+}
+
+#[test]
+fn files_form_no_circle() {
+    let mut names: BTreeMap<PathBuf, BTreeSet<PathBuf>> =
+        sources().into_iter().map(|file| (file.clone(), named_siblings(&file))).collect();
+    // What names nothing that is left is in no circle.
+    loop {
+        let left: BTreeSet<PathBuf> = names.keys().cloned().collect();
+        let before = names.len();
+        names.retain(|_, named| named.iter().any(|file| left.contains(file)));
+        if names.len() == before {
+            break;
+        }
+    }
+    // What nobody names who is left is in none either.
+    loop {
+        let named: BTreeSet<PathBuf> = names.values().flatten().cloned().collect();
+        let before = names.len();
+        names.retain(|file, _| named.contains(file));
+        if names.len() == before {
+            break;
+        }
+    }
+    assert!(names.is_empty(), "these name each other: {names:#?}");
+}

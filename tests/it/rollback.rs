@@ -1,0 +1,92 @@
+//! `rollback`, `history`, `status` and `promote`: what the ledger knows, brought back.
+
+use serde_json::Value;
+
+use crate::image::{EVERYWHERE, server, service};
+use crate::local::{answer, release, status, text};
+use crate::support::{Removal, Repository, Run, cicd, run, unique};
+
+fn roll_back(repository: &Repository, to: &str, arguments: &[&str]) -> Run {
+    run(cicd(repository.path())
+        .args(["rollback", "--environment", "local", "--output", "json", "--to", to])
+        .args(arguments))
+}
+
+fn history(repository: &Repository) -> Vec<Value> {
+    let shown = run(cicd(repository.path()).args([
+        "history",
+        "--environment",
+        "local",
+        "--output",
+        "json",
+    ]));
+    shown.ended(0).json()["records"].as_array().expect("records").clone()
+}
+
+/// service.yaml with this greeting.
+fn greet(repository: &Repository, name: &str, greeting: &str) {
+    let text = format!("name: {name}\nport: 8000\nenv: {{GREETING: {greeting}}}\n");
+    repository.write("service.yaml", &text);
+}
+
+#[test]
+fn a_rollback_applies_the_stored_state_configuration_included() {
+    let name = unique("back");
+    let _removal = Removal::of(&name);
+    let repository = service(&name, &server("", EVERYWHERE), "");
+    greet(&repository, &name, "hello");
+    release(&repository, "1.0.0").ended(0);
+    greet(&repository, &name, "changed");
+    let second = release(&repository, "1.1.0").ended(0).json();
+    assert_eq!(second["record"], 2);
+    // A version that fails is a record, and no way back.
+    repository.write("server.py", "import sys\nsys.exit(3)\n");
+    release(&repository, "1.2.0").ended(4);
+
+    let plan = roll_back(&repository, "previous", &["--plan"]).ended(0).json();
+    assert_eq!((text(&plan["status"]), text(&plan["version"])), ("planned".into(), "1.0.0".into()));
+    assert_eq!(text(&status(&repository)["version"]), "1.1.0", "a plan changes nothing");
+
+    let back = roll_back(&repository, "previous", &["--reason", "it hurts"]).ended(0).json();
+    assert_eq!(
+        (text(&back["status"]), text(&back["version"]), &back["record"]),
+        ("deployed".into(), "1.0.0".into(), &4.into())
+    );
+    let served = answer(&back["url"]);
+    assert_eq!(
+        (text(&served["version"]), text(&served["greeting"])),
+        ("1.0.0".into(), "hello".into())
+    );
+
+    let refused = roll_back(&repository, "3", &[]).ended(3);
+    assert!(refused.stderr.contains("did not end well: rolled-back"), "{refused}");
+    roll_back(&repository, "9.9.9", &[]).ended(3);
+    let again = roll_back(&repository, "2", &[]).ended(0).json();
+    assert_eq!(text(&answer(&again["url"])["greeting"]), "changed");
+
+    let shown: Vec<String> = history(&repository)
+        .iter()
+        .map(|record| {
+            format!(
+                "{} {} {} {}",
+                record["number"],
+                text(&record["kind"]),
+                text(&record["version"]),
+                text(&record["result"])
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "5 rollback 1.1.0 deployed",
+            "4 rollback 1.0.0 deployed",
+            "3 deploy 1.2.0 rolled-back",
+            "2 deploy 1.1.0 deployed",
+            "1 deploy 1.0.0 deployed"
+        ]
+    );
+    assert_eq!(history(&repository)[1]["reason"], "it hurts");
+    let status = status(&repository);
+    assert_eq!((&status["record"], &status["drift"]), (&5.into(), &serde_json::json!([])));
+}

@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# `./dev proof NAME`: what no single test shows, as it takes many tries.
+
+# The proofs, and nothing else.
+proofs() {
+  cat <<'END'
+fuzz    10000 inputs for each reader of what strangers send: no panic, no hang, bounded memory
+pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
+phases  SIGKILL, SIGINT and SIGTERM in each phase of a deploy to each target, and the next run
+END
+}
+
+proof_command() {
+  case ${1:-} in
+    fuzz | pairs | phases) "proof_$1" ;;
+    '') proofs ;;
+    *) die "no proof \"$1\"; the proofs are:"$'\n'"$(proofs)" ;;
+  esac
+}
+
+# The inputs are the same each time; PROPTEST_CASES says how many of them are tried.
+proof_fuzz() {
+  need_rust
+  cargo test --locked --quiet --bin cicd --no-run
+  say "  runs    ${PROPTEST_CASES:=10000} inputs for each target of \`cargo test fuzz::\`"
+  # 4 GiB of addresses: a reader that takes what its input asks for fails.
+  (ulimit -v 4194304 && PROPTEST_CASES=$PROPTEST_CASES cargo test --locked --bin cicd fuzz::)
+}
+
+proof_pairs() { on_stack proofs::pairs; }
+proof_phases() { on_stack proofs::phases; }
+on_stack() {
+  stack_is_up || locked setup setup_stack
+  with_stack run_ignored "$1"
+}
+
+# run_ignored NAME: a test that `./dev test` leaves out, as it takes minutes.
+run_ignored() {
+  need_rust
+  cargo test --locked --test it -- --ignored --exact --nocapture "$1"
+}
