@@ -115,11 +115,12 @@ fn an_sdk_stays_in_its_room() {
         ("aws_sdk_elasticloadbalancingv2", "src/deploy/ecs/"),
         ("aws_sdk_cloudwatchlogs", "src/deploy/ecs/"),
         ("aws_sdk_s3", "src/aws/ src/deploy/storage.rs src/ledger/store/"),
-        ("aws_sdk_sts", "src/aws.rs"),
+        ("aws_sdk_sts", "src/aws"),
         ("kube::", "src/deploy/eks/"),
         ("bollard", "src/docker"),
         ("gix::", "src/git.rs src/git/ src/version/"),
-        ("indicatif", "src/report/"),
+        ("indicatif", "src/report"),
+        ("tree_sitter", "src/image/scaffold/"),
         ("clap", "src/cli.rs src/generate src/report.rs"),
     ];
     for (sdk, homes) in rooms {
@@ -151,9 +152,9 @@ fn clients_and_children_are_made_in_one_place() {
         ("ClientBuilder::new", "src/http.rs"),
         ("process::Command::new", "src/spawn.rs"),
     ];
-    for file in files("src", ".rs") {
+    for file in files("src", ".rs").iter().filter(|file| !file.ends_with("tests.rs")) {
         let path = file.to_string_lossy().into_owned();
-        for line in statements(&code(&file)) {
+        for line in statements(&code(file)) {
             for (maker, home) in makers {
                 assert!(!line.contains(maker) || path == home, "{path} has {maker}: {line}");
             }
@@ -176,6 +177,7 @@ fn effects_are_in_their_rooms() {
         "src/docker",
         "src/aws.rs",
         "src/ledger/",
+        "src/command/lock.rs",
     ];
     for file in files("src", ".rs") {
         let path = file.to_string_lossy().into_owned();

@@ -407,7 +407,10 @@ fn a_build_secret_may_be_any_bytes() {
     let step =
         "RUN --mount=type=secret,id=key cat /run/secrets/key; wc -c </run/secrets/key; exit 3";
     repository.write("Dockerfile", &format!("FROM debian:trixie-slim\n{step}\n"));
-    let ended = build(&repository, &["--skip-contract", "--no-cache"]).ended(2);
+    let outside = build(&repository, &["--skip-contract", "--no-cache"]).ended(2);
+    assert!(outside.stderr.contains("--allow-read"), "{outside}");
+    let allowed = ["--skip-contract", "--no-cache", "--allow-read", file.to_str().expect("a path")];
+    let ended = build(&repository, &allowed).ended(2);
     let log = ended.json()["error"]["causes"][0]["log-tail"].to_string();
     assert!(log.contains("24") && log.contains("***"), "every byte reached the step: {ended}");
     assert!(!format!("{ended}").contains("hunter2"), "{ended}");

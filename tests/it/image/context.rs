@@ -338,7 +338,7 @@ fn a_cache_takes_the_place_of_nothing_that_somebody_else_made() {
     let repository =
         whole("cache", "target\n.git\ndata\n", &format!("image: {{cache: '{outside}'}}\n"));
     let refused = build(&repository, &["--skip-contract"]).ended(2);
-    assert!(refused.stdout.contains("leads out of the repository"), "{refused}");
+    assert!(refused.stdout.contains("which is outside"), "{refused}");
     for cache in [outside.as_str(), "local:data"] {
         repository.write("data/years.csv", "1\n");
         let built = build(&repository, &["--skip-contract", "--cache", cache]).ended(0);
