@@ -1,6 +1,6 @@
 //! GitHub's side of a run: what the runner hands in and reads back, the OIDC token, the API.
 //!
-//! [`client`] speaks HTTP within bounds; [`refusal`] classifies what GitHub answers; [`api`]
+//! [`client`] is octocrab within our bounds; [`refusal`] classifies what GitHub answers; [`api`]
 //! reads files and [`repository`] reads and writes tags and releases.
 
 pub mod api;

@@ -1,23 +1,29 @@
-//! GitHub's REST API: one client with its token, its bounds and its retries.
+//! GitHub's REST API by octocrab: one client with its token, its bounds and its retries. octocrab
+//! sends through our own HTTP client, so that proxies and certificates are the same everywhere.
 //!
 //! <https://docs.github.com/en/rest/using-the-rest-api>
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
-use http::Method;
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue, LINK, LOCATION, RETRY_AFTER,
-};
-use reqwest::{Response, StatusCode};
-use serde::Deserialize;
+use bytes::Bytes;
+use http::header::{ACCEPT, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Method, StatusCode, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{LengthLimitError, Limited};
+use octocrab::service::middleware::auth_header::AuthHeaderLayer;
+use octocrab::service::middleware::base_uri::BaseUriLayer;
+use octocrab::service::middleware::reqwest_connector::ReqwestConnector;
+use octocrab::{AuthState, FromResponse, Octocrab, OctocrabBuilder, Page, map_github_error};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tower_http::map_response_body::MapResponseBodyLayer;
 use url::Url;
 
 use super::refusal::{Failure, Limits, Refusal, classify_failure};
 use crate::cli::Environ;
 use crate::error::{Cannot, Error, Result, chain};
-use crate::http::{Broken, parse_safe, read_body, start_client};
+use crate::http::{parse_safe, start_client};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
 
@@ -30,21 +36,16 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The media type of GitHub's answers.
 const JSON: &str = "application/vnd.github+json";
 
+/// An answer whose body is read up to [`LIMIT`].
+type ApiResponse = http::Response<BoxBody<Bytes, octocrab::Error>>;
+
 /// The API of one GitHub, with a token or without.
 pub struct Client {
-    http: reqwest::Client,
+    octocrab: Octocrab,
     base: Url,
-    /// The token as a header.
-    authorization: Option<HeaderValue>,
+    has_token: bool,
     retry: RetryPolicy,
     report: Report,
-}
-
-/// One answer, with a body of at most [`LIMIT`] bytes.
-struct ApiAnswer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
 }
 
 /// One request.
@@ -59,26 +60,34 @@ pub struct ApiCall<'a> {
 
 impl Client {
     /// Opens a client of GITHUB_API_URL with the job's token: the input `github-token`, else
-    /// GITHUB_TOKEN.
+    /// GITHUB_TOKEN. It needs a runtime, as octocrab starts a task for its queue.
     ///
     /// # Errors
     /// Bad input, if GITHUB_API_URL is no web address or may get no token, or the token is broken.
     pub fn open(environ: &Environ, report: &Report) -> Result<Client> {
         let address = environ.get("GITHUB_API_URL").unwrap_or("https://api.github.com");
         let base = parse_safe("GITHUB_API_URL", address)?;
+        let uri: Uri = base.as_str().parse().cannot(|| format!("use GITHUB_API_URL {address}"))?;
         let http = start_client().timeout(TIMEOUT).build();
         let http = http.cannot(|| "make an HTTP client".into())?;
         let token = environ.get("INPUT_GITHUB-TOKEN").or_else(|| environ.get("GITHUB_TOKEN"));
         if let Some(token) = token {
             report.mask(token);
         }
-        let authorization = token.map(format_bearer).transpose()?;
+        let header = token.map(format_bearer).transpose()?;
+        let Ok(octocrab) = OctocrabBuilder::new_empty()
+            .with_service(ReqwestConnector::new(http))
+            .with_layer(&MapResponseBodyLayer::new(|body| Limited::new(body, LIMIT)))
+            .with_layer(&BaseUriLayer::new(uri.clone()))
+            .with_layer(&AuthHeaderLayer::new(header, uri.clone(), uri))
+            .with_auth(AuthState::None)
+            .build();
         let (retry, report) = (RetryPolicy::DEFAULT, report.clone());
-        Ok(Client { http, base, authorization, retry, report })
+        Ok(Client { octocrab, base, has_token: token.is_some(), retry, report })
     }
 
     pub fn has_token(&self) -> bool {
-        self.authorization.is_some()
+        self.has_token
     }
 
     /// Builds the address of a path. Each segment is escaped as a whole, its slashes too.
@@ -102,13 +111,8 @@ impl Client {
     ///
     /// # Errors
     /// If nobody answers, or not in time. A refusal is the inner result.
-    pub async fn send<T: DeserializeOwned>(
-        &self,
-        call: &ApiCall<'_>,
-    ) -> Result<Result<T, Refusal>> {
-        let read =
-            |answer: ApiAnswer| serde_json::from_slice(&answer.body).map_err(|error| chain(&error));
-        self.retry(call, read).await
+    pub async fn send<T: FromResponse>(&self, call: &ApiCall<'_>) -> Result<Result<T, Refusal>> {
+        self.retry(call, async |response| T::from_response(response).await).await
     }
 
     /// As [`Client::send`], for an answer that is plain text.
@@ -116,9 +120,7 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn send_for_text(&self, call: &ApiCall<'_>) -> Result<Result<String, Refusal>> {
-        let read =
-            |answer: ApiAnswer| String::from_utf8(answer.body).map_err(|error| chain(&error));
-        self.retry(call, read).await
+        self.retry(call, async |response| self.octocrab.body_to_string(response).await).await
     }
 
     /// Reads all pages of a list, at most `pages`.
@@ -131,17 +133,13 @@ impl Client {
         pages: usize,
         attempt: &str,
     ) -> Result<Vec<T>> {
-        let read = |answer: ApiAnswer| {
-            let items = serde_json::from_slice::<Vec<T>>(&answer.body);
-            items.map(|items| (items, find_next(&answer.headers))).map_err(|error| chain(&error))
-        };
         let (mut found, mut next) = (Vec::new(), Some(url));
         for _ in 0..pages {
             let Some(url) = next else { break };
-            let page = self.retry(&ApiCall::get(url, attempt), read).await?;
-            let (items, link) = page.map_err(|refusal| refusal.into_error(attempt))?;
-            next = link.map(|link| self.check_next(&link, attempt)).transpose()?;
-            found.extend(items);
+            let page = self.send::<Page<T>>(&ApiCall::get(url, attempt)).await?;
+            let page = page.map_err(|refusal| refusal.into_error(attempt))?;
+            next = page.next.map(|next| self.check_next(&next, attempt)).transpose()?;
+            found.extend(page.items);
         }
         Ok(found)
     }
@@ -149,64 +147,39 @@ impl Client {
     async fn retry<T>(
         &self,
         call: &ApiCall<'_>,
-        read: impl Fn(ApiAnswer) -> Result<T, String>,
+        read: impl AsyncFn(ApiResponse) -> octocrab::Result<T>,
     ) -> Result<Result<T, Refusal>> {
         retry::run(&self.retry, None, &self.report, async |this| {
-            let answer = match self.exchange(call).await {
-                Ok(answer) => answer,
-                Err(failure) => {
-                    return classify_failure(failure, call.attempt, this.number).map(Err);
-                }
+            let answered = match self.exchange(call).await {
+                Ok(response) => read(response).await,
+                Err(error) => Err(error),
             };
-            if !answer.status.is_success() {
-                let failure = read_refusal(&answer);
-                return classify_failure(failure, call.attempt, this.number).map(Err);
-            }
-            match read(answer) {
-                Ok(read) => Attempt::Done(Ok(read)),
-                Err(why) => {
-                    let failure = Failure::Unreadable { why };
-                    classify_failure(failure, call.attempt, this.number).map(Err)
+            match answered {
+                Ok(answer) => Attempt::Done(Ok(answer)),
+                Err(error) => {
+                    classify_failure(read_failure(&error), call.attempt, this.number).map(Err)
                 }
             }
         })
         .await
     }
 
-    /// Sends a request once, and where GitHub redirects it to. reqwest's own redirects would turn a
-    /// write into a read.
-    async fn exchange(&self, call: &ApiCall<'_>) -> Result<ApiAnswer, Failure<'static>> {
+    /// Sends a request once, and where GitHub redirects it to. octocrab's and reqwest's own
+    /// redirects would turn a write into a read.
+    async fn exchange(&self, call: &ApiCall<'_>) -> octocrab::Result<ApiResponse> {
         let (mut url, mut redirects) = (call.url.clone(), 0);
-        let response = loop {
-            let response = self.send_once(call, &url).await.map_err(read_failure)?;
+        loop {
+            let request = http::Request::builder()
+                .method(call.method.clone())
+                .uri(url.as_str())
+                .header(ACCEPT, call.accept);
+            let request = self.octocrab.build_request(request, call.body)?;
+            let response = self.octocrab.execute(request).await?;
             match self.find_redirect(call, &url, response.status(), response.headers()) {
                 Some(to) if redirects < MOST_REDIRECTS => (url, redirects) = (to, redirects + 1),
-                _ => break response,
+                _ => return map_github_error(response).await,
             }
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_body(response, LIMIT).await.map_err(|broken| match broken {
-            Broken::Off(error) => read_failure(error),
-            Broken::TooLong(limit) => {
-                Failure::Unreadable { why: format!("it has more than {limit} bytes") }
-            }
-        })?;
-        Ok(ApiAnswer { status, headers, body })
-    }
-
-    async fn send_once(&self, call: &ApiCall<'_>, url: &Url) -> reqwest::Result<Response> {
-        let mut request = self
-            .http
-            .request(call.method.clone(), url.clone())
-            .header(ACCEPT, call.accept)
-            .header("x-github-api-version", "2022-11-28");
-        if let Some(body) = call.body {
-            request = request.json(body);
         }
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
-        request.send().await
     }
 
     /// Returns where a renamed repository is now: GitHub answers 301 to a read and 307 to a write.
@@ -230,8 +203,8 @@ impl Client {
 
     /// Returns the address of the next page. One elsewhere is an error, as half a list would be a
     /// wrong answer.
-    fn check_next(&self, next: &str, attempt: &str) -> Result<Url> {
-        let url = self.base.join(next).ok();
+    fn check_next(&self, next: &Uri, attempt: &str) -> Result<Url> {
+        let url = self.base.join(&next.to_string()).ok();
         url.filter(|url| self.is_ours(url)).ok_or_else(|| {
             Error::refused(format!("cannot {attempt}"))
                 .why(format!(
@@ -267,45 +240,38 @@ fn format_bearer(token: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Reads the address of the next page from `Link`.
-/// <https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api>
-fn find_next(headers: &HeaderMap) -> Option<String> {
-    let links = headers.get(LINK)?.to_str().ok()?;
-    let link = links.split(',').find(|link| link.contains("rel=\"next\""))?;
-    Some(link.split_once('<')?.1.split_once('>')?.0.to_string())
-}
-
-/// Reads an answer that is no success.
-fn read_refusal(answer: &ApiAnswer) -> Failure<'_> {
-    #[derive(Default, Deserialize)]
-    struct Body {
-        #[serde(default)]
-        message: String,
-        #[serde(default)]
-        errors: Vec<Value>,
+/// Reads what went wrong from octocrab's error.
+fn read_failure(error: &octocrab::Error) -> Failure<'_> {
+    if let octocrab::Error::GitHub { source, .. } = error {
+        let errors = source.errors.as_deref().unwrap_or_default();
+        let text = |name: &str| source.headers.as_ref()?.get(name)?.to_str().ok();
+        return Failure::Answered {
+            refusal: Refusal::new(source.status_code.as_u16(), &source.message, errors),
+            limits: Limits {
+                retry_after: text(RETRY_AFTER.as_str()),
+                remaining: text("x-ratelimit-remaining"),
+                reset: text("x-ratelimit-reset"),
+                date: text(DATE.as_str()),
+            },
+        };
     }
-    let body = serde_json::from_slice::<Body>(&answer.body).unwrap_or_else(|_| Body {
-        message: String::from_utf8_lossy(&answer.body).into_owned(),
-        errors: Vec::new(),
-    });
-    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-    Failure::Answered {
-        refusal: Refusal::new(answer.status.as_u16(), &body.message, &body.errors),
-        limits: Limits {
-            retry_after: text(RETRY_AFTER.as_str()),
-            remaining: text("x-ratelimit-remaining"),
-            reset: text("x-ratelimit-reset"),
-            date: text(DATE.as_str()),
-        },
+    if find_source::<LengthLimitError>(error).is_some() {
+        return Failure::Unreadable { why: format!("it has more than {LIMIT} bytes") };
+    }
+    match find_source::<reqwest::Error>(error) {
+        Some(error) if error.is_connect() => Failure::Unreachable { why: chain(error) },
+        Some(error) => Failure::Lost { why: chain(error), timed_out: error.is_timeout() },
+        None => Failure::Unreadable { why: chain(error) },
     }
 }
 
-/// Reads why a request has no answer.
-fn read_failure(error: reqwest::Error) -> Failure<'static> {
-    let (timed_out, unreachable) = (error.is_timeout(), error.is_connect());
-    let why = chain(&error.without_url());
-    match unreachable {
-        true => Failure::Unreachable { why },
-        false => Failure::Lost { why, timed_out },
+fn find_source<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
     }
+    None
 }
