@@ -159,7 +159,9 @@ fn serve(
     });
     let (status, headers, text) = match act {
         Some(Act::Answer(status, headers, message)) => {
-            (status, headers.to_string(), json!({ "message": message }).to_string())
+            // Only lists are answered with 200 by a rule.
+            let body = if status == 200 { json!([]) } else { json!({ "message": message }) };
+            (status, headers.to_string(), body.to_string())
         }
         Some(Act::LoseAnswer) => {
             answer(&mut guard, &method, &target, &body, repository, own);
