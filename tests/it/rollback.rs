@@ -23,10 +23,12 @@ fn history(repository: &Repository) -> Vec<Value> {
     shown.ended(0).json()["records"].as_array().expect("records").clone()
 }
 
-/// service.yaml with this greeting.
+/// Commits service.yaml with this greeting.
 fn greet(repository: &Repository, name: &str, greeting: &str) {
     let text = format!("name: {name}\nport: 8000\nenv: {{GREETING: {greeting}}}\n");
     repository.write("service.yaml", &text);
+    repository.git(&["add", "service.yaml"]);
+    repository.commit("fix: another greeting");
 }
 
 #[test]
