@@ -294,10 +294,7 @@ pub fn is_ancestor(repository: &gix::Repository, one: &str, other: &str) -> Opti
 /// neither tells.
 pub fn default_branch(path: &Path) -> Option<String> {
     let repository = open(path).ok()?;
-    let told = repository.find_reference("refs/remotes/origin/HEAD").ok().and_then(|head| {
-        let name = head.target().try_name()?.shorten().to_string();
-        Some(name.strip_prefix("origin/").unwrap_or(&name).to_string())
-    });
+    let told = read_default_branch(&repository);
     let is_there = |name: &&str| {
         ["heads", "remotes/origin"]
             .iter()

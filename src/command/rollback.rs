@@ -28,8 +28,10 @@ pub async fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<()
         record.number, record.run.version, record.run.digest
     ));
     let facts = read_run_facts(context);
-    let intent =
+    let mut intent =
         make_intent(context, &facts, RecordKind::Rollback, &arguments.reason, arguments.timeout);
+    // What is deployed again was built from that commit, whatever is checked out now.
+    intent.commit.clone_from(&record.run.commit);
     let outcome = site.deploy_record(record, intent).await?;
     conclude_deploy(context, &site, step, &outcome);
     Ok(())

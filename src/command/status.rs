@@ -41,7 +41,9 @@ pub async fn show_status(context: &Context) -> Result<()> {
                 Err(error) => context.report.trace(format!("cannot tell the drift: {error}")),
             }
         }
-        if let Some(holder) = ledger.read_lock().await?.and_then(|lock| lock.holder) {
+        // A run that was killed holds nothing once its lock is over.
+        let lock = ledger.read_lock().await?.filter(|lock| !lock.over);
+        if let Some(holder) = lock.and_then(|lock| lock.holder) {
             lines.push(format!(
                 "locked by {}, in phase {}",
                 holder.describe(),
