@@ -173,22 +173,24 @@ impl Ledger {
         Ok(records.into_iter().flatten().collect())
     }
 
-    /// A state's JSON, which has the hash that names it.
+    /// A state's JSON, which has the hash that names it. `None` when there is no such state.
+    pub async fn find_state(&self, hash: &StateHash) -> Result<Option<Vec<u8>>> {
+        let object = self.0.store.get(&self.state_key(hash)).await?.object;
+        object.map(|object| state::open_state(&object.bytes, hash)).transpose()
+    }
+
+    /// A state's JSON.
     ///
     /// # Errors
     /// Also refused when there is no such state.
     pub async fn read_state(&self, hash: &StateHash) -> Result<Vec<u8>> {
-        let key = self.state_key(hash);
-        match self.0.store.get(&key).await?.object {
-            Some(object) => state::open_state(&object.bytes, hash),
-            None => {
-                let place = self.0.store.describe(&key);
-                Err(Error::refused(format!("cannot find state {hash}"))
-                    .code(Code::LedgerUnavailable)
-                    .why(format!("{place} does not exist"))
-                    .fix("restore the object, or roll back to another record"))
-            }
-        }
+        self.find_state(hash).await?.ok_or_else(|| {
+            let place = self.0.store.describe(&self.state_key(hash));
+            Error::refused(format!("cannot find state {hash}"))
+                .code(Code::LedgerUnavailable)
+                .why(format!("{place} does not exist"))
+                .fix("restore the object, or roll back to another record")
+        })
     }
 
     /// The freeze that is in force, of this service or of all.

@@ -104,7 +104,7 @@ pub async fn plan<T: Target>(
         Some(ledger) => ledger.read_head().await?,
         None => Head::default(),
     };
-    let goal = make_goal::<T>(request, &head, ledger).await?;
+    let goal = make_goal::<T>(request, &head, ledger, report).await?;
     let plan = target.plan(&goal, target.observe(&goal).await?)?;
     show_changes(plan.changes(), true, report);
     Ok(Outcome {
@@ -227,13 +227,10 @@ async fn make_goal<T: Target>(
     request: &DeployRequest<'_, T::Documents>,
     head: &Head,
     ledger: Option<&Ledger>,
+    report: &Report,
 ) -> Result<Goal<T::Documents>> {
     let good = match (ledger, &head.good) {
-        (Some(ledger), Some(HeadEntry { state_hash: Some(hash), revision, .. })) => {
-            let state = State::from_json(&ledger.read_state(hash).await?, T::NAME);
-            // A state that this version cannot read is no way back, and no reason to stop.
-            state.ok().map(|state| Good { state, revision: revision.clone() })
-        }
+        (Some(ledger), Some(entry)) => read_good::<T>(ledger, entry, report).await?,
         _ => None,
     };
     Ok(Goal {
@@ -241,6 +238,30 @@ async fn make_goal<T: Target>(
         good,
         adopts: head.last.is_none(),
         migrates: request.intent.kind != RecordKind::Rollback,
+    })
+}
+
+/// The last good state. One that is lost, or that this version cannot read, is no way back, and no
+/// reason to stop.
+async fn read_good<T: Target>(
+    ledger: &Ledger,
+    entry: &HeadEntry,
+    report: &Report,
+) -> Result<Option<Good<T::Documents>>> {
+    let Some(hash) = &entry.state_hash else { return Ok(None) };
+    let state = match ledger.find_state(hash).await? {
+        Some(json) => State::from_json(&json, T::NAME),
+        None => Err(Error::refused(format!("the ledger has no state {hash} any more"))),
+    };
+    Ok(match state {
+        Ok(state) => Some(Good { state, revision: entry.revision.clone() }),
+        Err(error) => {
+            report.warn(format!(
+                "this deploy has no way back to {} (record {}): {error}",
+                entry.run.version, entry.number
+            ));
+            None
+        }
     })
 }
 
@@ -292,7 +313,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
     /// Observes and plans, then goes forward; rolls back when that fails after something was
     /// written.
     async fn run_phases(&mut self, lease: &Lease, ledger: &Ledger) -> Result<(Reached, T::Plan)> {
-        let goal = make_goal::<T>(self.request, lease.head(), Some(ledger)).await?;
+        let goal = make_goal::<T>(self.request, lease.head(), Some(ledger), self.report).await?;
         let plan = self.target.plan(&goal, self.target.observe(&goal).await?)?;
         show_changes(plan.changes(), false, self.report);
         self.changed = changed_objects(plan.changes());

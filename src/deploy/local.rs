@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::Environ;
-use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
+use crate::deploy::target::{Goal, Good, Permit, RolledBack, State, Target, Verdict, Written};
 use crate::deploy::{Order, Running};
 use crate::docker::diagnosis::Expected;
 use crate::docker::{self, Answer, Container, Engine, GRACE, LOG_TAIL, unique};
@@ -184,6 +184,35 @@ impl Local {
         }
     }
 
+    /// Starts the last good state anew: somebody removed or stopped its container.
+    async fn restart_good(
+        &self,
+        good: &Good<LocalDocuments>,
+        permit: Permit<'_>,
+    ) -> Result<RolledBack> {
+        let state = &good.state;
+        let image = self.load_image(state).await?;
+        let secrets = self.secret_values(state)?;
+        let name = unique(&state.service)?;
+        let revision = good.revision.clone().unwrap_or_default();
+        let number = revision.parse().unwrap_or_default();
+        permit.check()?;
+        self.engine.start(&render::render_service(state, &secrets, &name, &image, number)).await?;
+        loop {
+            match self.engine.inspect(&name).await? {
+                Some(container) if self.ask_container(&container, state).await.is_well() => {
+                    return Ok(RolledBack::ToGood(revision));
+                }
+                Some(Container {
+                    state: docker::State::Running | docker::State::Created, ..
+                }) => {
+                    tokio::time::sleep(Self::INTERVAL).await;
+                }
+                _ => return Err(no_answer(&revision, &name)),
+            }
+        }
+    }
+
     async fn wait_for_end(&self, name: &str) -> Result<docker::State> {
         loop {
             match self.engine.inspect(name).await?.map(|container| container.state) {
@@ -306,7 +335,7 @@ impl Target for Local {
         &self,
         plan: &LocalPlan,
         _written: &mut LocalWritten,
-        _permit: Permit<'_>,
+        permit: Permit<'_>,
     ) -> Result<RolledBack> {
         if plan.create {
             self.engine.stop(&plan.current, GRACE).await?;
@@ -318,16 +347,16 @@ impl Target for Local {
             self.engine.stop(leftover, GRACE).await?;
         }
         let Some((name, revision)) = &plan.last_good else {
-            return Ok(RolledBack::ToNothing("what was started is removed again".into()));
+            return match &plan.good {
+                Some(good) => self.restart_good(good, permit).await,
+                None => Ok(RolledBack::ToNothing("what was started is removed again".into())),
+            };
         };
         match self.engine.inspect(name).await? {
             Some(container) if self.ask_container(&container, &plan.wanted).await.is_well() => {
                 Ok(RolledBack::ToGood(revision.to_string()))
             }
-            _ => Err(Error::unexpected(format!(
-                "revision {revision} ({name}) does not answer any more"
-            ))
-            .fix(format!("read its log: docker logs {name}"))),
+            _ => Err(no_answer(&revision.to_string(), name)),
         }
     }
 
@@ -335,9 +364,9 @@ impl Target for Local {
         permit.check()?;
         let stops = plan.leftovers.iter().map(|left| self.engine.stop(&left.name, GRACE));
         futures::future::try_join_all(stops).await?;
-        let kept: Vec<&str> = std::iter::once(plan.wanted.image.digest.as_str())
-            .chain(plan.previous_digest.as_deref())
-            .collect();
+        let good = plan.good.as_ref().map(|good| good.state.image.digest.as_str());
+        let kept: Vec<&str> =
+            std::iter::once(plan.wanted.image.digest.as_str()).chain(good).collect();
         self.engine.forget_images(&plan.wanted.service, &kept).await
     }
 
@@ -375,6 +404,11 @@ impl LocalMemory {
     fn waited(&mut self) -> Duration {
         self.first_look.get_or_insert_with(Instant::now).elapsed()
     }
+}
+
+fn no_answer(revision: &str, name: &str) -> Error {
+    Error::unexpected(format!("revision {revision} ({name}) does not answer any more"))
+        .fix(format!("read its log: docker logs {name}"))
 }
 
 /// Where users of this machine reach it.

@@ -57,20 +57,14 @@ impl Site {
             environ,
             report,
         } = options;
-        let named = destination_name(&destination, environ);
-        let scope = Scope {
+        let place = LedgerPlace {
             service: &settings.name,
             environment: &settings.environment,
-            destination: &named,
+            destination: &destination,
+            session: session.as_ref(),
+            records,
         };
-        let ledger = match (&session, records) {
-            (None, _) => Some(Ledger::in_folder(ledger_folder(environ)?, &scope)),
-            (Some(session), Some(records)) => Some(
-                Ledger::in_bucket(session, &records.bucket, &records.region, &scope, report)
-                    .await?,
-            ),
-            (Some(_), None) => None,
-        };
+        let ledger = open_ledger(&place, environ, report).await?;
         let (session, layout) = (session.as_ref(), layout.as_deref());
         let target =
             AnyTarget::open(&destination, session, &sources, layout, environ, report).await?;
@@ -172,6 +166,36 @@ impl Site {
     fn order(&self, image: Image) -> Order {
         Order { settings: self.settings.clone(), destination: self.destination.clone(), image }
     }
+}
+
+/// Where a ledger is.
+pub struct LedgerPlace<'a> {
+    pub service: &'a str,
+    pub environment: &'a str,
+    pub destination: &'a Destination,
+    /// None for local, whose ledger is a folder.
+    pub session: Option<&'a Session>,
+    pub records: Option<&'a platform::Records>,
+}
+
+/// Opens the ledger of an environment. `None` where platform.yaml does not say where it is.
+///
+/// # Errors
+/// Bad input, when a name cannot be part of a key; refused without a folder for that of local.
+pub async fn open_ledger(
+    place: &LedgerPlace<'_>,
+    environ: &Environ,
+    report: &Report,
+) -> Result<Option<Ledger>> {
+    let destination = destination_name(place.destination, environ);
+    let scope =
+        Scope { service: place.service, environment: place.environment, destination: &destination };
+    let Some(session) = place.session else {
+        return Ok(Some(Ledger::in_folder(ledger_folder(environ)?, &scope)));
+    };
+    let Some(records) = place.records else { return Ok(None) };
+    let (bucket, region) = (&records.bucket, &records.region);
+    Ledger::in_bucket(session, bucket, region, &scope, report).await.map(Some)
 }
 
 /// The constant of a target that is known by a value only.

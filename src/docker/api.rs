@@ -90,10 +90,19 @@ impl Engine {
                 identifiers[0]
             ))
         })?;
-        if let Some(before) = before.filter(|before| *before != loaded) {
+        if let Some(before) = before.filter(|before| *before != loaded)
+            && !self.has_name(&before).await
+        {
             self.remove_image(&before).await;
         }
         Ok(loaded)
+    }
+
+    /// Whether an image has a name still: it is kept, and removing it by its identifier would take
+    /// its only name too.
+    async fn has_name(&self, image: &str) -> bool {
+        let found = self.docker.inspect_image(image).await.ok();
+        found.and_then(|found| found.repo_tags).is_some_and(|names| !names.is_empty())
     }
 
     /// Writes an image into `file` as `docker save` does.

@@ -282,6 +282,24 @@ fn an_interrupted_deploy_is_finished_by_the_next() {
 }
 
 #[test]
+fn a_last_good_container_that_somebody_removed_is_started_again_from_its_state() {
+    let name = unique("removed");
+    let _removal = Removal::of(&name);
+    let repository = service(&name, &server("", EVERYWHERE), "");
+    release(&repository, "1.0.0").ended(0);
+    docker(&["rm", "-f", &containers(&name)[0]]);
+    repository.write("server.py", "import sys\nsys.exit(3)\n");
+    let failed = release(&repository, "1.1.0").ended(4);
+    assert!(text(&failed.json()["error"]["message"]).contains("revision 1 runs as before"));
+    let status = status(&repository);
+    assert_eq!(
+        (text(&status["version"]), text(&status["state"])),
+        ("1.0.0".into(), "ready".into())
+    );
+    assert_eq!(containers(&name).len(), 1);
+}
+
+#[test]
 fn what_a_container_would_be_is_rendered_as_a_compose_file() {
     let name = unique("render");
     let repository = service(&name, &server("", EVERYWHERE), "secrets: {TOKEN: 'ssm:/token'}\n");

@@ -236,6 +236,28 @@ fn ledger(folder: &tempfile::TempDir) -> Ledger {
 }
 
 #[tokio::test]
+async fn a_lost_state_is_no_way_back_and_no_reason_to_stop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ledger = ledger(&folder);
+    let interrupt = Interrupt::default();
+    run(&changing(), &ledger, "1.0.0", intent(&interrupt)).await.expect("deployed");
+    let head = ledger.read_head().await.expect("a head");
+    let hash = head.good.and_then(|good| good.state_hash).expect("a state");
+    let object = format!("cicd/patients/staging/docker/states/{hash}.json.gz");
+    std::fs::remove_file(folder.path().join(object)).expect("removed");
+
+    let request = DeployRequest {
+        wanted: state("1.1.0"),
+        config_hash: String::new(),
+        intent: intent(&interrupt),
+    };
+    let (head, report) = (ledger.read_head().await.expect("a head"), report());
+    let goal = make_goal::<Scripted>(&request, &head, Some(&ledger), &report).await;
+    assert!(goal.expect("a goal").good.is_none());
+    run(&changing(), &ledger, "1.1.0", intent(&interrupt)).await.expect("deployed");
+}
+
+#[tokio::test]
 async fn every_way_to_end_is_recorded_and_releases_the_lock() {
     struct Case {
         name: &'static str,

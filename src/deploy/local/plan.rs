@@ -1,7 +1,7 @@
 //! What stands on the engine → what deploy does. Pure.
 
 use super::render::{DIGEST, LocalDocuments, REVISION, SETTINGS, VERSION};
-use crate::deploy::target::{Goal, Plan, State};
+use crate::deploy::target::{Goal, Good, Plan, State};
 use crate::deploy::{Action, Change};
 use crate::docker::{self, Container};
 
@@ -48,8 +48,8 @@ pub struct LocalPlan {
     pub leftovers: Vec<Container>,
     /// What serves now, and is healthy: the one to go back to.
     pub last_good: Option<(String, u64)>,
-    /// The image of the last good state, which stays on the engine for a rollback.
-    pub previous_digest: Option<String>,
+    /// The last good state, whose image stays on the engine for a rollback.
+    pub good: Option<Good<LocalDocuments>>,
 }
 
 impl Plan for LocalPlan {
@@ -108,7 +108,6 @@ pub fn make_plan(goal: &Goal<LocalDocuments>, facts: LocalFacts) -> LocalPlan {
     };
     let last_good = last_good.map(|good| (good.container.name.clone(), good.revision()));
     let leftovers = seen.into_iter().map(|seen| seen.container).collect();
-    let previous_digest = goal.good.as_ref().map(|good| good.state.image.digest.clone());
     LocalPlan {
         changes,
         wanted: wanted.clone(),
@@ -118,7 +117,7 @@ pub fn make_plan(goal: &Goal<LocalDocuments>, facts: LocalFacts) -> LocalPlan {
         create,
         leftovers,
         last_good,
-        previous_digest,
+        good: goal.good.clone(),
     }
 }
 

@@ -25,6 +25,8 @@ fn wanted(more: &str) -> Wanted<LocalDocuments> {
             target: Target::Local,
             region: String::new(),
             plan_role: None,
+            branches: vec![],
+            after: None,
             role: None,
             registry: None,
         },
