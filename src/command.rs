@@ -4,6 +4,7 @@
 mod build_image;
 mod check;
 mod deploy;
+mod guard;
 mod history;
 mod init;
 mod intent;

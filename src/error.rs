@@ -118,6 +118,10 @@ pub enum Code {
     Frozen,
     /// A newer run deployed meanwhile, or before.
     OlderRun,
+    /// The run's branch may not deploy to the environment.
+    BranchNotAllowed,
+    /// The image was not good in the environment that comes before.
+    NotProven,
     /// The ledger cannot be read or written.
     LedgerUnavailable,
     /// The image contract is broken.

@@ -143,10 +143,10 @@ fn action(image: &str) -> String {
     line(format!("    description: {}", quoted(&format!("What to do: {}", commands.join(", ")))));
     line("    required: true".into());
     line("  github-token:".into());
-    line(
-        "    description: \"Releases, and reads the platform file from another repository\"".into(),
-    );
+    line("    description: \"Releases, and reads the repository\"".into());
     line("    default: ${{ github.token }}".into());
+    line("  platform-token:".into());
+    line("    description: \"Reads the platform file from another private repository, in place of github-token\"".into());
     for (name, input) in inputs() {
         let of = if input.commands.is_empty() {
             String::new()

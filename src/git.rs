@@ -3,6 +3,7 @@
 mod reftable;
 mod worktree;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Environ;
@@ -221,6 +222,46 @@ pub fn list_tags(repository: &gix::Repository) -> Result<Vec<(String, gix::Objec
         .collect())
 }
 
+/// Lists the files of the index with this name, by their paths from the root of the work tree.
+pub fn list_tracked(repository: &gix::Repository, name: &str) -> Vec<PathBuf> {
+    let Ok(index) = repository.index_or_empty() else { return Vec::new() };
+    let paths = index.entries().iter().map(|entry| entry.path(&index).to_string());
+    let is_named = |path: &PathBuf| path.file_name().is_some_and(|own| own == name);
+    paths.map(PathBuf::from).filter(is_named).collect()
+}
+
+/// Lists the branches: the name of each, and the commit that it stands at. Where the remote has a
+/// branch too, it stands where the remote's does.
+///
+/// # Errors
+/// Unexpected, when the references cannot be read.
+pub fn list_branches(repository: &gix::Repository) -> Result<BTreeMap<String, String>> {
+    let mut branches = BTreeMap::new();
+    let references = read_reftable(repository)?;
+    for prefix in ["refs/heads/", "refs/remotes/origin/"] {
+        if let Some(references) = &references {
+            for name in references.keys().filter(|name| name.starts_with(prefix)) {
+                if let Some((_, id)) = reftable::follow_reference(references, name) {
+                    branches.insert(name[prefix.len()..].to_string(), id.to_string());
+                }
+            }
+            continue;
+        }
+        let unreadable =
+            |error: gix::Error| Error::unexpected("cannot read the branches").why(chain(&error));
+        let platform = repository.references().map_err(unreadable)?;
+        let found = platform.prefixed(prefix).map_err(unreadable)?;
+        for mut reference in found.filter_map(std::result::Result::ok) {
+            let name = reference.name().as_bstr().to_string();
+            if let Ok(id) = reference.peel_to_id() {
+                branches.insert(name[prefix.len()..].to_string(), id.to_string());
+            }
+        }
+    }
+    branches.remove("HEAD");
+    Ok(branches)
+}
+
 /// Reads the default branch of the remote, as a clone remembers it.
 pub fn read_default_branch(repository: &gix::Repository) -> Option<String> {
     const HEAD: &str = "refs/remotes/origin/HEAD";
@@ -294,13 +335,9 @@ pub fn is_ancestor(repository: &gix::Repository, one: &str, other: &str) -> Opti
 /// neither tells.
 pub fn default_branch(path: &Path) -> Option<String> {
     let repository = open(path).ok()?;
-    let told = read_default_branch(&repository);
-    let is_there = |name: &&str| {
-        ["heads", "remotes/origin"]
-            .iter()
-            .any(|kind| repository.find_reference(format!("refs/{kind}/{name}").as_str()).is_ok())
-    };
-    told.or_else(|| ["main", "master"].into_iter().find(is_there).map(str::to_string))
+    let branches = list_branches(&repository).unwrap_or_default();
+    let usual = || ["main", "master"].into_iter().find(|name| branches.contains_key(*name));
+    read_default_branch(&repository).or_else(|| usual().map(str::to_string))
 }
 
 /// The web address of a remote: `git@github.com:o/r.git` and `https://token@github.com/o/r.git` are

@@ -21,6 +21,7 @@ mod inside;
 mod interrupt;
 mod layout;
 mod ledger;
+mod owner;
 mod redact;
 mod registry;
 mod release;

@@ -47,6 +47,9 @@ pub struct VersionRequest {
     pub branch: Option<String>,
     /// The repository's default branch, where the checkout itself cannot tell.
     pub default_branch: Option<String>,
+    /// The run is of a tag, not of a branch: it is of the main line where the default branch has its
+    /// commit, and else of none.
+    pub of_tag: bool,
     /// Tags known from elsewhere, in place of those of the checkout. One whose commit is not here
     /// is no base.
     pub tags: Option<Vec<Tag>>,
@@ -335,6 +338,7 @@ mod tests {
             pull_request: None,
             branch: Some("main".into()),
             default_branch: None,
+            of_tag: false,
             tags: Some(tags),
             fetch: None,
         };

@@ -1,5 +1,8 @@
 //! Rules for service.yaml: what is well formed, and must not stand there. Pure.
 
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
 use super::{Finding, Level};
 use crate::config::service::Service;
 use crate::redact::classify_secret;
@@ -12,7 +15,7 @@ pub fn lint_service(service: &Service, text: &str) -> Vec<Finding> {
     for (place, key, value, cure) in list_values(service) {
         let Some(what) = classify_secret(&key, &value) else { continue };
         let line = find_line(text, &key, &value);
-        if is_ignored(text, line) {
+        if is_ignored(text, line, RULE) {
             continue;
         }
         let fix = match cure {
@@ -32,6 +35,64 @@ pub fn lint_service(service: &Service, text: &str) -> Vec<Finding> {
         findings.push(Finding { rule: RULE, level: Level::Fail, line, message, fix });
     }
     findings
+}
+
+/// Another service of the same repository.
+pub struct Neighbour {
+    /// Its service.yaml, from the root of the repository.
+    pub file: PathBuf,
+    pub service: Service,
+}
+
+/// Finds services of the repository that count their versions on the same tags: each release of one
+/// would be a version of the other. `file` is this service's own file, from the root. Services that
+/// count the same commits are released together, and meant to.
+pub fn lint_neighbours(
+    service: &Service,
+    text: &str,
+    file: &Path,
+    neighbours: &[Neighbour],
+) -> Vec<Finding> {
+    let counted = |file: &Path, service: &Service| -> BTreeSet<String> {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let places = service.version.paths.iter().map(|path| folder.join(path));
+        places.map(|place| tidy(&place)).collect()
+    };
+    let own = counted(file, service);
+    let shares = |other: &&Neighbour| {
+        other.service.version.prefix == service.version.prefix
+            && counted(&other.file, &other.service) != own
+    };
+    let Some(other) = neighbours.iter().find(shares) else { return Vec::new() };
+    let line = (1..).zip(text.lines()).find(|(_, line)| line.starts_with("version:"));
+    let line = line.map_or(1, |(number, _)| number);
+    if is_ignored(text, line, "tags-shared") {
+        return Vec::new();
+    }
+    vec![Finding {
+        rule: "tags-shared",
+        level: Level::Warn,
+        line,
+        message: format!(
+            "{} has the same version.prefix `{}`: a release of one counts as a version of the other",
+            other.file.display(),
+            service.version.prefix
+        ),
+        fix: format!("give each service tags of its own: version: {{prefix: {}-v}}", service.name),
+    }]
+}
+
+/// A path without its `.` and `..`.
+fn tidy(path: &Path) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
+            Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    parts.join("/")
 }
 
 const RULE: &str = "secret-in-service";
@@ -100,18 +161,65 @@ fn find_line(text: &str, key: &str, value: &str) -> u64 {
 }
 
 /// Whether the line above says `# cicd: ignore=secret-in-service`.
-fn is_ignored(text: &str, line: u64) -> bool {
+fn is_ignored(text: &str, line: u64, rule: &str) -> bool {
     let above = usize::try_from(line).ok().and_then(|line| line.checked_sub(2));
     let above = above.and_then(|above| text.lines().nth(above)).unwrap_or_default();
     let rules = above.trim().strip_prefix("# cicd: ignore=").unwrap_or_default();
-    rules.split(',').any(|rule| rule.trim() == RULE)
+    rules.split(',').any(|ignored| ignored.trim() == rule)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+
+    #[test]
+    fn services_that_share_their_tags_are_told_so() {
+        struct Case {
+            version: &'static str,
+            other: &'static str,
+            line: Option<u64>,
+        }
+        let cases = [
+            Case { version: "", other: "", line: Some(1) },
+            Case { version: "version: {prefix: b-v}\n", other: "", line: None },
+            Case { version: "", other: "version: {prefix: a-v}\n", line: None },
+            Case {
+                version: "version: {prefix: s-v}\n",
+                other: "version: {prefix: s-v}\n",
+                line: Some(3),
+            },
+            // They count the same commits: one release is meant for both.
+            Case {
+                version: "version: {paths: [../..]}\n",
+                other: "version: {paths: [../../]}\n",
+                line: None,
+            },
+            Case {
+                version: "version: {paths: [.]}\n",
+                other: "version: {paths: [., ../b]}\n",
+                line: Some(3),
+            },
+            Case {
+                version: "# cicd: ignore=tags-shared\nversion: {floating: true}\n",
+                other: "",
+                line: None,
+            },
+        ];
+        let read = |name: &str, version: &str| {
+            let text = format!("name: {name}\nport: 1\n{version}");
+            let service = crate::config::parse(&text, Path::new("service.yaml"));
+            (service.expect("a service"), text)
+        };
+        for Case { version, other, line } in cases {
+            let (service, text) = read("b", version);
+            let file = PathBuf::from("services/a/service.yaml");
+            let neighbours = [Neighbour { file, service: read("a", other).0 }];
+            let own = Path::new("services/b/service.yaml");
+            let findings = lint_neighbours(&service, &text, own, &neighbours);
+            let found = findings.first().map(|finding| finding.line);
+            assert_eq!(found, line, "{version} beside {other}");
+        }
+    }
 
     fn places(text: &str) -> Vec<String> {
         let text = format!("name: p\nport: 1\n{text}");

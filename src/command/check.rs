@@ -6,12 +6,13 @@ use serde_json::json;
 
 use super::Context;
 use super::render::render_settings;
-use super::version::automatic_environments;
+use super::version::list_environments;
 use crate::check::rules::{ContextFiles, DockerfileFacts, lint_dockerfile};
-use crate::check::service::lint_service;
+use crate::check::service::{Neighbour, lint_neighbours, lint_service};
 use crate::check::workflow::{WorkflowFacts, lint_workflow};
 use crate::check::{Finding, Level, dockerfile::Dockerfile, frontend};
 use crate::cli::{CheckArgs, RenderArgs};
+use crate::config::read_service;
 use crate::config::service::Service;
 use crate::config::settings::LOCAL;
 use crate::error::{Cause, Error, Place, Result};
@@ -26,7 +27,7 @@ pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Resul
     let service = context.service()?;
     let platform = context.platform().await?;
     let step = context.report.step("check");
-    let environments = automatic_environments(&service, false)?;
+    let environments = list_environments(&service, false)?;
     // What a target cannot be told is refused here, not after a build.
     let nothing = RenderArgs { digest: None, version: None };
     for name in environments.iter().filter(|_| platform.is_some()) {
@@ -58,8 +59,30 @@ type FoundAt = (PathBuf, Finding);
 fn check_service(context: &Context, service: &Service) -> Result<Vec<FoundAt>> {
     let file = &context.shared.service;
     let text = context.tree().read(file).map_err(|denied| denied.into_error("read", file))?;
-    let findings = lint_service(service, &text);
+    let mut findings = lint_service(service, &text);
+    if let Some((own, neighbours)) = read_neighbours(context) {
+        findings.extend(lint_neighbours(service, &text, &own, &neighbours));
+    }
     Ok(findings.into_iter().map(|finding| (tidy_path(file), finding)).collect())
+}
+
+/// The other services of the repository, and this one's file from its root. One that cannot be read
+/// is left to its own check.
+fn read_neighbours(context: &Context) -> Option<(PathBuf, Vec<Neighbour>)> {
+    let repository = git::open(&context.folder()).ok()?;
+    let root = git::head(&repository).ok()?.root.canonicalize().ok()?;
+    let file = context.shared.service.canonicalize().ok()?;
+    let own = file.strip_prefix(&root).ok()?.to_path_buf();
+    let tree = context.tree();
+    let others = git::list_tracked(&repository, "service.yaml").into_iter();
+    let neighbours: Vec<Neighbour> = others
+        .filter(|other| *other != own)
+        .filter_map(|file| {
+            let service = read_service(&root.join(&file), &tree).ok()?;
+            Some(Neighbour { file, service })
+        })
+        .collect();
+    Some((own, neighbours))
 }
 
 fn check_dockerfile(

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Context;
+use super::guard::{refuse_run, refuse_unproven};
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
 use crate::config::settings::{self, Destination, Settings, Target};
@@ -18,6 +19,7 @@ pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<(
     let environment = context.environment()?;
     let step = context.report.step("deploy");
     let (settings, destination) = resolve_environment(context, environment).await?;
+    refuse_run(context, environment, &destination)?;
     let wanted = WantedImage {
         digest: arguments.digest.as_deref(),
         version: arguments.version.as_deref(),
@@ -28,6 +30,7 @@ pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<(
     context.give(&json!({
         "target": destination.target.name(), "version": image.version, "digest": image.digest
     }));
+    refuse_unproven(context, &settings, &destination, &image).await?;
     let site = open_site(context, environment, Some(&arguments.layout)).await?;
     let facts = read_run_facts(context);
     let intent =

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::deploy::{WantedImage, conclude_deploy, find_image, open_site, resolve_environment};
+use super::guard::{refuse_run, refuse_unproven};
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::PromoteArgs;
 use crate::error::{Error, Result};
@@ -37,6 +38,7 @@ pub async fn promote(context: &Context, arguments: &PromoteArgs) -> Result<()> {
         )));
     }
     let (settings, destination) = resolve_environment(context, to).await?;
+    refuse_run(context, to, &destination)?;
     let layout = std::path::PathBuf::from("target/image");
     let wanted = WantedImage {
         digest: Some(&good.run.digest),
@@ -45,6 +47,7 @@ pub async fn promote(context: &Context, arguments: &PromoteArgs) -> Result<()> {
     };
     let image = find_image(context, &settings, &destination, &wanted).await?;
     context.report.detail(format!("{} of {from} (record {})", image.version, good.number));
+    refuse_unproven(context, &settings, &destination, &image).await?;
     let site = open_site(context, to, Some(&layout)).await?;
     let facts = read_run_facts(context);
     let mut intent =

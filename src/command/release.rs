@@ -9,7 +9,7 @@ use super::version::version_request;
 use crate::cli::{ReleaseArgs, VersionArgs};
 use crate::error::{Cannot, Error, Result};
 use crate::report::Markdown;
-use crate::{git, github, inside, release, version};
+use crate::{git, github, inside, owner, release, version};
 
 pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Result<()> {
     let service = context.service()?;
@@ -63,6 +63,7 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
         let old = if file.exists() { read_text(file)? } else { String::new() };
         if let Some(new) = release::notes::update_changelog(&old, tag, notes) {
             std::fs::write(file, new).cannot(|| format!("write {}", file.display()))?;
+            owner::give_to_owner(file);
         }
     }
     let shown = if context.shared.plan { &released.notes } else { &released.url };

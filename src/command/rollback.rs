@@ -1,7 +1,8 @@
 //! `rollback`: deploys the stored state of an earlier record again.
 
 use super::Context;
-use super::deploy::{conclude_deploy, open_site};
+use super::deploy::{conclude_deploy, open_site, resolve_environment};
+use super::guard::refuse_run;
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::RollbackArgs;
 use crate::error::{Error, Result};
@@ -13,6 +14,8 @@ const RECORDS: usize = 500;
 pub async fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<()> {
     let environment = context.environment()?;
     let step = context.report.step("rollback");
+    let (_, destination) = resolve_environment(context, environment).await?;
+    refuse_run(context, environment, &destination)?;
     let site = open_site(context, environment, None).await?;
     let ledger = site.ledger()?;
     let (head, mut records) = (ledger.read_head().await?, ledger.list_records(RECORDS).await?);

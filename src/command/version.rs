@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Context;
+use super::guard::{judge_run, read_run_reference};
 use crate::cli::VersionArgs;
 use crate::config::service::Service;
 use crate::config::settings::{self, LOCAL};
@@ -23,6 +24,10 @@ pub fn version_request(
             .or_else(|| github::runner::pull_request(&context.environ)),
         branch: github::runner::branch(&context.environ),
         default_branch: github::runner::default_branch(&context.environ),
+        of_tag: matches!(
+            github::runner::reference(&context.environ),
+            Some(github::runner::Reference::Tag(_))
+        ),
         tags: None,
         fetch: (!context.shared.plan).then(|| git::Git::new(&context.environ)),
     }
@@ -59,14 +64,45 @@ pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<
     }
     context.report.print(&version.version, &mut std::io::stdout());
     context.give(&version);
-    context
-        .give(&json!({ "environments": automatic_environments(&service, version.is_snapshot())? }));
+    let environments = automatic_environments(context, &service, version.is_snapshot()).await?;
+    context.give(&json!({ "environments": environments }));
     Ok(version)
 }
 
-/// Lists the environments that a version goes to by itself, in order: all of them, or for a snapshot
+/// Lists the environments that a version goes to by itself, in order: those that take it, and that
+/// this run may deploy to.
+async fn automatic_environments(
+    context: &Context,
+    service: &Service,
+    snapshot: bool,
+) -> Result<Vec<String>> {
+    let run = read_run_reference(context);
+    let platform = match run.reference {
+        Some(_) => context.platform().await?,
+        None => None,
+    };
+    let mut environments = list_environments(service, snapshot)?;
+    environments.retain(|environment| {
+        let of_platform = platform.as_ref().and_then(|platform| {
+            let mut all = platform.environments.iter();
+            all.find(|(name, _)| name.as_str() == environment)
+        });
+        let branches = of_platform.map_or(&[][..], |(_, found)| found.branches.as_slice());
+        let why = judge_run(&run, branches);
+        if let Some(why) = &why {
+            context.report.detail(format!("not deployed to {environment}: {why}"));
+        }
+        why.is_none()
+    });
+    Ok(environments)
+}
+
+/// Lists the environments of a service that take a version, in order: all of them, or for a snapshot
 /// those that take snapshots.
-pub fn automatic_environments(service: &Service, snapshot: bool) -> Result<Vec<String>> {
+///
+/// # Errors
+/// Bad input when service.yaml contradicts itself.
+pub fn list_environments(service: &Service, snapshot: bool) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in service.environments.keys().map(|name| name.as_str()).filter(|name| *name != LOCAL)
     {

@@ -144,6 +144,7 @@ mod tests {
             "github_token",
             "GH_TOKEN",
             "INPUT_GITHUB-TOKEN",
+            "INPUT_PLATFORM-TOKEN",
             "RUNNER_TEMP",
             "AWS_SECRET_ACCESS_KEY",
             "CICD_BUILD_SECRETS",

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::values::{AccountId, Days, Endpoint, Name, TagPattern};
+use super::values::{AccountId, BranchPattern, Days, Endpoint, Name, TagPattern};
 
 /// Where the organisation's services live: read from platform.yaml.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -177,6 +177,12 @@ pub struct Environment {
     /// The role that plans for a pull request: it only reads. Without it `role` is assumed,
     /// narrowed to what reads.
     pub plan_role: Option<String>,
+    /// The branches whose runs in GitHub Actions may deploy here: names or patterns like `release/*`
+    /// and `*.x`. A tag may where its commit is on one of them. Without it, the default branch.
+    #[serde(default)]
+    pub branches: Vec<BranchPattern>,
+    /// The environment that an image has to be good in before it is deployed here.
+    pub after: Option<Name>,
     pub eks: Option<Eks>,
     pub ecs: Option<Ecs>,
     pub api_gateway: Option<ApiGateway>,

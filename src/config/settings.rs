@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 
 use super::platform::{self, Platform, TargetName};
 use super::service::{Autoscale, Expose, ModeName, Service, Storage};
-use super::values::{Cpu, Memory, SecretRef, Variable};
+use super::values::{BranchPattern, Cpu, Memory, Name, SecretRef, Variable};
 use super::yaml::nearest;
 use crate::error::{Error, Result};
 
@@ -91,6 +91,10 @@ pub struct Destination {
     pub role: Option<String>,
     /// The role that plans for a pull request, in place of the other one.
     pub plan_role: Option<String>,
+    /// The branches that may deploy here; empty for the default branch.
+    pub branches: Vec<BranchPattern>,
+    /// The environment that an image has to be good in before.
+    pub after: Option<String>,
     /// The ECR registry images come from; none for [`Target::Local`].
     pub registry: Option<platform::Registry>,
 }
@@ -326,6 +330,8 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
             region: String::new(),
             role: None,
             plan_role: None,
+            branches: Vec::new(),
+            after: None,
             registry: None,
         });
     }
@@ -375,8 +381,26 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
         region: found.region.clone(),
         role: found.role.clone(),
         plan_role: found.plan_role.clone(),
+        branches: found.branches.clone(),
+        after: found_after(platform, environment, found.after.as_ref())?,
         registry: Some(platform.registry.clone()),
     })
+}
+
+/// The environment that comes before: another one of the platform.
+fn found_after(
+    platform: &Platform,
+    environment: &str,
+    after: Option<&Name>,
+) -> Result<Option<String>> {
+    let Some(after) = after else { return Ok(None) };
+    if after.as_str() != environment && platform.environments.contains_key(after) {
+        return Ok(Some(after.to_string()));
+    }
+    let known = platform.environments.keys().map(|name| name.as_str());
+    let others: Vec<&str> = known.filter(|name| *name != environment).collect();
+    Err(Error::input(format!("environments.{environment}.after `{after}` is no other environment"))
+        .fix(format!("name one of: {}", others.join(", "))))
 }
 
 #[cfg(test)]

@@ -122,6 +122,31 @@ text_value!(
 );
 
 text_value!(
+    /// A branch, or a pattern of branches as GitHub's filters have them: `main`, `release/*`, `*.x`.
+    /// `*` stands for any text without `/`, `**` for any text.
+    BranchPattern,
+    "^[^\\s\\\\{}!]{1,255}$",
+    |text| {
+        let signs = text.contains(char::is_whitespace) || text.contains(['\\', '{', '}', '!']);
+        if text.is_empty() || text.len() > 255 || signs || branch_glob(text).is_err() {
+            return Err(format!("`{text}` is no branch and no pattern of branches, like main, `release/*` or `*.x`"));
+        }
+        Ok(())
+    }
+);
+
+fn branch_glob(text: &str) -> Result<globset::Glob, globset::Error> {
+    globset::GlobBuilder::new(text).literal_separator(true).build()
+}
+
+impl BranchPattern {
+    /// Whether a branch is meant.
+    pub fn matches(&self, branch: &str) -> bool {
+        branch_glob(self.as_str()).is_ok_and(|glob| glob.compile_matcher().is_match(branch))
+    }
+}
+
+text_value!(
     /// An AWS account id, twelve digits. In YAML it wants quotes, or it is read as a number.
     AccountId,
     "^[0-9]{12}$",

@@ -42,24 +42,55 @@ impl Location {
 /// Refused, if there is no such file or the token may not read it: GitHub answers 404 to both.
 pub async fn read_file(location: &Location, environ: &Environ, report: &Report) -> Result<String> {
     let Location { owner, repository, path, reference } = location;
-    let client = Client::open(environ, report)?;
+    let client = match environ.get("INPUT_PLATFORM-TOKEN") {
+        Some(token) => Client::open_with(Some(token), environ, report)?,
+        None => Client::open(environ, report)?,
+    };
     let segments = ["repos", owner, repository, "contents"].into_iter().chain(path.split('/'));
     let url = client.url(segments, &[("ref", reference)]);
     let attempt = format!("read {owner}/{repository}/{path}@{reference}");
     let call = ApiCall { accept: "application/vnd.github.raw+json", ..ApiCall::get(url, &attempt) };
     client.send_for_text(&call).await?.map_err(|refusal| {
-        Error::refused(format!("cannot {attempt}"))
-            .why(format!("GitHub answered {}", refusal.status))
-            .fix(
-                "see that the file exists and that the job's token may read that repository \
-                 (contents: read)",
-            )
+        let error = Error::refused(format!("cannot {attempt}"))
+            .why(format!("GitHub answered {}", refusal.status));
+        let own = environ.get("GITHUB_REPOSITORY");
+        error.fix(advise_reader(own, owner, repository, environ.on_github()))
     })
+}
+
+/// What lets the file be read. GitHub answers 404 to who may not know that it exists. Pure.
+fn advise_reader(own: Option<&str>, owner: &str, repository: &str, on_github: bool) -> String {
+    let exists = "see that the file exists at that ref";
+    if !on_github {
+        return format!("{exists}, and that GITHUB_TOKEN may read {owner}/{repository}");
+    }
+    if own == Some(&format!("{owner}/{repository}")) {
+        return format!("{exists}, and that the job has `permissions: {{contents: read}}`");
+    }
+    format!(
+        "{exists}; if {owner}/{repository} is private: a job's own token reads no private repository \
+         but its own, so hand over one that may, of a GitHub App or a fine-grained token (contents: \
+         read of {owner}/{repository} alone):\nsecrets:\n  platform-token: ${{{{ secrets.PLATFORM_TOKEN \
+         }}}}"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_not_read_is_told_what_to_hand_over() {
+        let cases = [
+            (None, false, "GITHUB_TOKEN may read clinicult/platform"),
+            (Some("clinicult/platform"), true, "permissions: {contents: read}"),
+            (Some("clinicult/patients"), true, "platform-token: ${{ secrets.PLATFORM_TOKEN }}"),
+        ];
+        for (own, on_github, expected) in cases {
+            let told = advise_reader(own, "clinicult", "platform", on_github);
+            assert!(told.contains(expected), "{told}");
+        }
+    }
 
     #[test]
     fn a_location_is_told_from_a_path() {

@@ -65,12 +65,20 @@ impl Client {
     /// # Errors
     /// Bad input, if GITHUB_API_URL is no web address or may get no token, or the token is broken.
     pub fn open(environ: &Environ, report: &Report) -> Result<Client> {
+        let token = environ.get("INPUT_GITHUB-TOKEN").or_else(|| environ.get("GITHUB_TOKEN"));
+        Client::open_with(token, environ, report)
+    }
+
+    /// Opens a client with a token of its own.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub fn open_with(token: Option<&str>, environ: &Environ, report: &Report) -> Result<Client> {
         let address = environ.get("GITHUB_API_URL").unwrap_or("https://api.github.com");
         let base = parse_safe("GITHUB_API_URL", address)?;
         let uri: Uri = base.as_str().parse().cannot(|| format!("use GITHUB_API_URL {address}"))?;
         let http = start_client().timeout(TIMEOUT).build();
         let http = http.cannot(|| "make an HTTP client".into())?;
-        let token = environ.get("INPUT_GITHUB-TOKEN").or_else(|| environ.get("GITHUB_TOKEN"));
         if let Some(token) = token {
             report.mask(token);
         }
@@ -234,7 +242,7 @@ fn format_bearer(token: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
         Error::input("cannot use the GitHub token")
             .why("it has characters that no header may have, such as a line end")
-            .fix("set GITHUB_TOKEN, or the input `github-token`, to the token alone")
+            .fix("set GITHUB_TOKEN, or the input `github-token` or `platform-token`, to the token alone")
     })?;
     value.set_sensitive(true);
     Ok(value)

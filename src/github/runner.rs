@@ -69,6 +69,29 @@ pub fn from_fork(environ: &Environ) -> bool {
     })
 }
 
+/// What a run is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    Branch(String),
+    Tag(String),
+    /// A pull request, or one that waits in a merge queue.
+    Review,
+}
+
+/// What this run is of. `None` outside GitHub Actions.
+pub fn reference(environ: &Environ) -> Option<Reference> {
+    if environ.get("GITHUB_ACTIONS") != Some("true") {
+        return None;
+    }
+    if in_review(environ) {
+        return Some(Reference::Review);
+    }
+    let reference = environ.get("GITHUB_REF")?;
+    let tag = || reference.strip_prefix("refs/tags/").map(|tag| Reference::Tag(tag.into()));
+    let branch = reference.strip_prefix("refs/heads/");
+    branch.map(|branch| Reference::Branch(branch.into())).or_else(tag)
+}
+
 /// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks
 /// out a detached HEAD, so git cannot tell.
 pub fn branch(environ: &Environ) -> Option<String> {

@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::docker::unique;
 use crate::error::{Cannot, Error, Result};
 use crate::layout::Layout;
+use crate::owner;
 
 /// What lies in the folder beside a layout while a new one is made: the new one, the one it takes
 /// the place of, the state of buildx for a builder of our own, and what an engine saves.
@@ -134,11 +135,12 @@ impl Destination {
                 .fix("name one: --layout target/image")
         })?;
         let parent = self.parent();
-        std::fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
+        owner::create_folders(parent).map_err(|error| unwritable(parent, &error))?;
         // Somebody who sweeps here may take it before it is locked; then another one is made.
         for _ in 0..3 {
             let scratch = parent.join(unique(&prefix)?);
             std::fs::create_dir(&scratch).map_err(|error| unwritable(&scratch, &error))?;
+            owner::give_to_owner(&scratch);
             let Ok(lock) = File::open(&scratch) else { continue };
             // Where the file system has no locks, nobody sweeps either.
             let _ = lock.lock();
@@ -264,6 +266,7 @@ impl Fresh {
         let built = Layout::open(&self.folder())?;
         self.sweep(&built)?;
         mark_folder(&self.folder()).map_err(|error| unwritable(&self.folder(), &error))?;
+        owner::give_to_owner(&self.folder());
         let built = Built {
             layout: self.destination.shown.clone(),
             digest: built.root().digest.clone(),

@@ -20,6 +20,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::check::ignore::{IgnoreRules, clean, matches_glob};
 use crate::docker::unique;
 use crate::error::{Cannot, Error, Result};
+use crate::owner;
 use tree::{Above, Refusal, Surroundings, Tree};
 
 /// Larger files say nothing of what a repository is.
@@ -231,7 +232,7 @@ pub fn write_plan(plan: &InitPlan) -> Result<()> {
         let attempt = || format!("write {}", path.display());
         let folder =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).cannot(attempt)?;
+        owner::create_folders(folder).cannot(attempt)?;
         let fresh = folder.join(unique(".cicd-init")?);
         std::fs::write(&fresh, text)
             .and_then(|()| std::fs::rename(&fresh, path))
@@ -239,6 +240,7 @@ pub fn write_plan(plan: &InitPlan) -> Result<()> {
             .inspect_err(|_| {
             let _ = std::fs::remove_file(&fresh);
         })?;
+        owner::give_to_owner(path);
     }
     Ok(())
 }

@@ -57,7 +57,10 @@ pub fn observe_history(
     let paths = history::resolve_paths(&head.root, &request.folder, &settings.paths)?;
     let branch = request.branch.clone().or_else(|| head.branch.clone());
     let default = request.default_branch.clone().or_else(|| git::read_default_branch(repository));
-    let line = Line::of(branch.as_deref(), default.as_deref(), settings);
+    let line = match request.of_tag && !is_on_default(repository, head, default.as_deref())? {
+        true => Line::Topic,
+        false => Line::of(branch.as_deref(), default.as_deref(), settings),
+    };
     let tags = history::read_tags(repository, &settings.prefix, request.tags.as_deref())?;
     let shallow = CommitReader::of(repository).is_shallow();
 
@@ -97,6 +100,19 @@ pub fn observe_history(
         branch,
         tags,
     })
+}
+
+/// Whether the default branch has HEAD's commit, as far as this clone knows.
+fn is_on_default(
+    repository: &gix::Repository,
+    head: &git::Head,
+    default: Option<&str>,
+) -> Result<bool> {
+    let branches = git::list_branches(repository)?;
+    let usual = || branches.get("main").or_else(|| branches.get("master"));
+    let default = default.map_or_else(usual, |default| branches.get(default));
+    let has = |tip: &String| git::is_ancestor(repository, &head.revision, tip) == Some(true);
+    Ok(default.is_some_and(has))
 }
 
 /// Whether a commit is `Merge <head> into <base>`, as GitHub makes it for `refs/pull/12/merge`.

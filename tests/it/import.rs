@@ -393,3 +393,42 @@ fn an_interrupted_import_leaves_nothing_behind() {
     assert!(took.as_secs() < 7, "{took:?}");
     assert_eq!(entries(&target), Vec::<String>::new());
 }
+
+/// The container of the action is root, in a workspace of the runner's user, whose next checkout
+/// removes what it finds.
+#[test]
+fn what_root_makes_is_whose_the_workspace_is() {
+    let name = unique("owner");
+    let _removal = Removal::of(&name);
+    let repository = small(&name);
+    let image = Image::built(&repository, &name, &[]);
+    let saved = image.saved(&repository, "saved.tar");
+    let binary = env!("CARGO_BIN_EXE_cicd");
+    let mine = repository.owner();
+    let in_container = |user: &str, command: &str| {
+        run(Command::new("docker").args([
+            "run",
+            "--rm",
+            "--network=none",
+            "--user",
+            user,
+            "-v",
+            &format!("{}:/w", repository.path().display()),
+            "-v",
+            &format!("{binary}:/cicd:ro"),
+            "-w",
+            "/w",
+            "python:3.13-slim",
+            "sh",
+            "-c",
+            command,
+        ]))
+    };
+    in_container("0", "chown -R 1001:1001 /w").ended(0);
+    let file = saved.file_name().expect("a name").to_string_lossy().into_owned();
+    let built = in_container("0", &format!("/cicd build-image --skip-contract --from {file}"));
+    let removed = in_container("1001", "test -f target/image/oci-layout && rm -rf target");
+    in_container("0", &format!("chown -R {mine} /w")).ended(0);
+    built.ended(0);
+    removed.ended(0);
+}

@@ -29,7 +29,7 @@ impl LocalCache {
         }
         let cannot = |error: std::io::Error| format!("{}: {error}", folder.display());
         remove_folder(&folder).map_err(cannot)?;
-        std::fs::create_dir_all(&folder).map_err(cannot)?;
+        crate::owner::create_folders(&folder).map_err(cannot)?;
         let begun = LocalCache { earlier: earlier.to_path_buf(), folder: folder.clone() };
         mark_folder(&folder).map_err(cannot)?;
         Ok(begun)
@@ -49,6 +49,7 @@ impl LocalCache {
             return Err(std::io::Error::other(format!("{} {why}", self.earlier.display())));
         }
         remove_folder(&self.earlier)?;
+        crate::owner::give_to_owner(&self.folder);
         std::fs::rename(&self.folder, &self.earlier)
     }
 }

@@ -312,3 +312,55 @@ fn no_commit_and_no_repository_are_bad_input() {
     folder.write("service.yaml", SERVICE);
     assert!(version(&folder).ended(2).stderr.contains("no git repository"));
 }
+
+/// What the step gives when GitHub's runner starts it for a reference.
+fn given(repository: &Repository, reference: &str, more: &[(&str, &str)]) -> serde_json::Value {
+    let kind = if reference.starts_with("refs/tags/") { "tag" } else { "branch" };
+    let mut command = cicd(repository.path());
+    command
+        .args(["version", "--output", "json"])
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_EVENT_NAME", "push")
+        .env("GITHUB_REF", reference)
+        .env("GITHUB_REF_TYPE", kind)
+        .envs(more.iter().copied());
+    run(&mut command).ended(0).json()
+}
+
+#[test]
+fn only_what_is_on_the_default_branch_is_released_and_deployed() {
+    let text = "name: patients\nport: 8000\nenvironments: {staging: {}, production: {}}\n";
+    let repository = repository(text);
+    repository.git(&["tag", "v1.0.0"]);
+    repository.commit("feat: b");
+    repository.git(&["tag", "on-main"]);
+    repository.commit("feat: c");
+    repository.git(&["checkout", "-q", "-b", "topic"]);
+    repository.commit("feat!: an experiment");
+    repository.git(&["tag", "nightly"]);
+    let both = serde_json::json!(["staging", "production"]);
+    let none = serde_json::json!([]);
+    // reference → whether it is a release, the environments
+    let cases = [
+        ("refs/heads/main", "main", true, &both),
+        ("refs/tags/on-main", "on-main", true, &both),
+        ("refs/tags/nightly", "nightly", false, &none),
+        ("refs/heads/topic", "topic", false, &none),
+    ];
+    for (reference, checked_out, release, environments) in cases {
+        repository.git(&["checkout", "-q", "--detach", checked_out]);
+        let found = given(&repository, reference, &[]);
+        let found = (&found["release"], &found["environments"]);
+        assert_eq!(found, (&release.into(), environments), "{reference}");
+    }
+    // The platform may let other branches deploy.
+    let platform = Repository::empty();
+    platform.write(
+        "platform.yaml",
+        "registry: {account: '111122223333', region: eu-west-1}\nenvironments:\n  staging: {target: eks, region: eu-west-1, branches: [topic], \
+         eks: {cluster: c, namespace: n}}\n",
+    );
+    let file = platform.path().join("platform.yaml").display().to_string();
+    let found = given(&repository, "refs/heads/topic", &[("INPUT_PLATFORM", &file)]);
+    assert_eq!(found["environments"], serde_json::json!(["staging"]));
+}
