@@ -5,7 +5,7 @@
 # act's: --secret NAME=VALUE.
 #
 # act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
-# are written as a release writes them: the action by its full SHA, its image by digest.
+# are written as a release writes them: the action by its full SHA, its image by digest. It has no concurrency, and refuses its `queue`.
 set -euo pipefail
 service=$1 image=$2 event=$3 github=$4 from=${5:-clinicult/patients}
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 # The copy, as one commit: act resolves `uses:` through git.
 git -C "$sources" ls-files -z --cached --others --exclude-standard -- action action.yml .github | tar -C "$sources" --null -T - -c | tar -C "$work" -x
 sha=0123456789012345678901234567890123456789
-sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#" "$work/.github/workflows/service.yml"
+sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#; /^ *queue: max$/d" "$work/.github/workflows/service.yml"
 sed -i "s#^  image: .*#  image: docker://$image#" "$work/action/action.yml" "$work/action.yml"
 git -C "$work" init -q -b main
 git -C "$work" add -A
