@@ -294,6 +294,13 @@ pub struct ReleaseArgs {
     /// you
     #[arg(long, value_name = "FILE")]
     pub changelog: Option<PathBuf>,
+    /// A file that only the tag gets, as it lies in the work tree, from the repository's root: an
+    /// action.yml that names the image of this release; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
+    /// A file that people download from the release; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub asset: Vec<PathBuf>,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,

@@ -1,11 +1,13 @@
 //! GitHub's side of a run: what the runner hands in and reads back, the OIDC token, the API.
 //!
 //! [`client`] is octocrab within our bounds; [`refusal`] classifies what GitHub answers; [`api`]
-//! reads files and [`repository`] reads and writes tags and releases.
+//! reads files and [`repository`] reads and writes tags and releases, [`publication`] what a
+//! release has beside its commit.
 
 pub mod api;
 pub mod client;
 pub mod oidc;
+pub mod publication;
 pub mod refusal;
 pub mod repository;
 pub mod runner;

@@ -15,6 +15,7 @@ use semver::Version;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
+use crate::github::publication::{Asset, BesideFile};
 use crate::github::repository::{Release, Repository, Tag, Write};
 use crate::report::Report;
 use crate::retry::RetryPolicy;
@@ -27,7 +28,12 @@ const ROUNDS: u32 = 10;
 /// What to release.
 #[derive(Clone, Debug)]
 pub struct ReleaseRequest {
+    /// The commit that is released.
     pub commit: String,
+    /// Files that only the tag has: then it stands at a commit on top of `commit`.
+    pub files: Vec<BesideFile>,
+    /// What people download from the release.
+    pub assets: Vec<Asset>,
     /// The text before the version in a tag.
     pub prefix: String,
     /// Whether `v1` and `v1.4` follow the release.
@@ -152,6 +158,8 @@ struct ReleaseStep<'a> {
     request: &'a ReleaseRequest,
     repository: &'a Repository,
     report: &'a Report,
+    /// The commit that the tag stands at: the released one, or the one on top of it.
+    tagged: String,
     /// The notices that were shown, each once in all rounds.
     said: RefCell<BTreeSet<String>>,
 }
@@ -173,8 +181,15 @@ pub async fn run_release(
              GITHUB_TOKEN: GITHUB_TOKEN=$(gh auth token)",
         ));
     }
-    let step = ReleaseStep { request, repository, report, said: RefCell::default() };
-    match tokio::time::timeout(request.timeout, step.rounds(decide)).await {
+    let releasing = async {
+        let tagged = match request.files.is_empty() || request.plan {
+            true => request.commit.clone(),
+            false => repository.commit_beside(&request.commit, &request.files).await?,
+        };
+        let said = RefCell::default();
+        ReleaseStep { request, repository, report, tagged, said }.rounds(decide).await
+    };
+    match tokio::time::timeout(request.timeout, releasing).await {
         Ok(ended) => ended,
         Err(_) => Err(Error::new(
             Kind::TimedOut,
@@ -243,10 +258,10 @@ impl ReleaseStep<'_> {
         burned: &[String],
         wrote: &mut Vec<String>,
     ) -> Result<Round> {
-        let ReleaseRequest { commit, prefix, .. } = self.request;
+        let (tagged, prefix) = (&self.tagged, &self.request.prefix);
         let tags = self.repository.tags(prefix).await?;
         let mut decided = None;
-        let mut own = tag::find_own(&tags, prefix, commit, burned);
+        let mut own = tag::find_own(&tags, prefix, tagged, burned);
         if own.as_ref().is_some_and(|(_, version)| !version.pre.is_empty()) {
             // A prerelease of another channel is not what this branch releases.
             let decision = self.decide(decide, &tags, burned).await?;
@@ -299,13 +314,13 @@ impl ReleaseStep<'_> {
         };
         let release = Release {
             tag: name.clone(),
-            commit: commit.clone(),
+            commit: tagged.clone(),
             notes,
             prerelease: !version.pre.is_empty(),
             latest: tag::is_latest(&tags, prefix, &version),
         };
         let floating = match self.request.floating {
-            true => tag::plan_floating(&tags, prefix, &version, commit),
+            true => tag::plan_floating(&tags, prefix, &version, tagged),
             false => Vec::new(),
         };
         self.apply(ReleasePlan { tag: name, version, create, page, release, floating }, wrote).await
@@ -318,7 +333,7 @@ impl ReleaseStep<'_> {
         tags: &[Tag],
         burned: &[String],
     ) -> Result<Decision> {
-        let decision = decide(tag::hide_own(tags, &self.request.commit, burned)).await?;
+        let decision = decide(tag::hide_own(tags, &self.tagged, burned)).await?;
         let mut said = self.said.borrow_mut();
         for notice in &decision.notices {
             if said.insert(notice.clone()) {
@@ -354,7 +369,7 @@ impl ReleaseStep<'_> {
                 // Only a publication tells whether a ruleset forbids the tag or its name is used
                 // up. If GitHub publishes, the tag exists, too: the next round finds it.
                 Write::Restricted => {
-                    let (told, _) = self.repository.publish(&release).await?;
+                    let (told, _) = self.publish(&release).await?;
                     if told == Write::Done {
                         wrote.extend([format!("refs/tags/{tag}"), format!("release {tag}")]);
                         return Ok(Round::Again(Again::Faster));
@@ -372,7 +387,7 @@ impl ReleaseStep<'_> {
             }
         }
         if released.url.is_none() {
-            let published = self.repository.publish(&release).await?;
+            let published = self.publish(&release).await?;
             match published {
                 (Write::Burned, _) => return Ok(Round::Burned(tag)),
                 (Write::Done, page) => {
@@ -397,12 +412,19 @@ impl ReleaseStep<'_> {
         Ok(end_round(released))
     }
 
+    async fn publish(&self, release: &Release) -> Result<(Write, Option<String>)> {
+        match self.request.assets.as_slice() {
+            [] => self.repository.publish(release).await,
+            assets => self.repository.publish_with(release, assets).await,
+        }
+    }
+
     /// Moves the floating tags to our commit, unless a higher version has them by now.
     ///
     /// GitHub moves them forward only. Where lines have parted (1.4.1 on a branch, then 1.5.0
     /// elsewhere), the higher version decides, on tags that were just read.
     async fn float(&self, version: &Version, wrote: &mut Vec<String>) -> Result<()> {
-        let ReleaseRequest { commit, prefix, .. } = self.request;
+        let (commit, prefix) = (&self.tagged, &self.request.prefix);
         let mut aside = Vec::new();
         for _ in 0..ROUNDS {
             let tags = self.repository.tags(prefix).await?;
@@ -452,12 +474,13 @@ impl ReleaseStep<'_> {
         let ReleaseRequest { commit, prefix, branch, .. } = self.request;
         let previous = decision.and_then(|decision| decision.previous_tag.as_deref());
         let base = previous.and_then(|name| tag::parse_version(prefix, name));
-        for later in tag::find_later(tags, prefix, commit, base.as_ref(), next) {
+        for later in tag::find_later(tags, prefix, &self.tagged, base.as_ref(), next) {
             if !self.repository.contains(&later.commit, commit).await? {
                 continue;
             }
             // A fix of 1.x that main released, too, must still be released as 1.x.
-            let ours = match branch {
+            // What has files of its own stands beside every branch.
+            let ours = match branch.as_ref().filter(|_| self.request.files.is_empty()) {
                 Some(branch) => self.repository.contains(branch, &later.commit).await?,
                 None => true,
             };

@@ -1,6 +1,6 @@
 //! `release`: tags the commit and publishes the release.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::json;
 
@@ -8,6 +8,7 @@ use super::Context;
 use super::version::version_request;
 use crate::cli::{ReleaseArgs, VersionArgs};
 use crate::error::{Cannot, Error, Result};
+use crate::github::publication::{Asset, BesideFile};
 use crate::report::Markdown;
 use crate::{git, github, inside, owner, release, version};
 
@@ -32,6 +33,8 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
     let version =
         version_request(context, &service, &VersionArgs { explain: false, pull_request: None });
     let request = release::ReleaseRequest {
+        files: read_beside(context, &arguments.with)?,
+        assets: read_assets(&arguments.asset)?,
         commit: head.revision,
         prefix: service.version.prefix.clone(),
         floating: service.version.floating,
@@ -83,6 +86,40 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
         context.give(&json!({ "docker-tag": tag }));
     }
     Ok(())
+}
+
+/// Reads the files that only the tag gets, as they lie in the work tree.
+fn read_beside(context: &Context, files: &[PathBuf]) -> Result<Vec<BesideFile>> {
+    let tree = context.tree();
+    let mut read = Vec::new();
+    for file in files {
+        let inside = file.is_relative()
+            && file.components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside {
+            return Err(Error::input(format!("cannot release {}", file.display())).fix(
+                "name it from the root of the repository, without `.` and `..`: --with action.yml",
+            ));
+        }
+        let text = tree.read(file).map_err(|denied| denied.into_error("read", file))?;
+        read.push(BesideFile { path: file.display().to_string(), text });
+    }
+    Ok(read)
+}
+
+/// Reads what people download.
+fn read_assets(files: &[PathBuf]) -> Result<Vec<Asset>> {
+    let mut assets: Vec<Asset> = Vec::new();
+    for file in files {
+        let bytes = std::fs::read(file).cannot(|| format!("read {}", file.display()))?;
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        if bytes.is_empty() || assets.iter().any(|asset| asset.name == name) {
+            let why = if bytes.is_empty() { "it is empty" } else { "another one has its name" };
+            return Err(Error::input(format!("cannot release {}", file.display())).why(why));
+        }
+        assets.push(Asset { name, bytes: bytes.into() });
+    }
+    Ok(assets)
 }
 
 /// Turns a version into a decision: one change for each header of its commits.

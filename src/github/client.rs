@@ -7,14 +7,18 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use http::{Method, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{LengthLimitError, Limited};
 use octocrab::service::middleware::auth_header::AuthHeaderLayer;
 use octocrab::service::middleware::base_uri::BaseUriLayer;
 use octocrab::service::middleware::reqwest_connector::ReqwestConnector;
-use octocrab::{AuthState, FromResponse, Octocrab, OctocrabBuilder, Page, map_github_error};
+use octocrab::{
+    AuthState, FromResponse, OctoBody, Octocrab, OctocrabBuilder, Page, map_github_error,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_http::map_response_body::MapResponseBodyLayer;
@@ -48,12 +52,20 @@ pub struct Client {
     report: Report,
 }
 
+/// What a request carries.
+#[derive(Clone, Copy)]
+pub enum Body<'a> {
+    None,
+    Json(&'a Value),
+    Bytes(&'a Bytes),
+}
+
 /// One request.
 pub struct ApiCall<'a> {
     pub method: Method,
     pub url: Url,
     pub accept: &'a str,
-    pub body: Option<&'a Value>,
+    pub body: Body<'a>,
     /// What the request is for, as a verb and its object: `create the tag v1.4.0`.
     pub attempt: &'a str,
 }
@@ -77,6 +89,8 @@ impl Client {
         let address = environ.get("GITHUB_API_URL").unwrap_or("https://api.github.com");
         let base = parse_safe("GITHUB_API_URL", address)?;
         let uri: Uri = base.as_str().parse().cannot(|| format!("use GITHUB_API_URL {address}"))?;
+        let uploads = upload_address(&base).as_str().parse();
+        let uploads: Uri = uploads.cannot(|| format!("use GITHUB_API_URL {address}"))?;
         let http = start_client().timeout(TIMEOUT).build();
         let http = http.cannot(|| "make an HTTP client".into())?;
         if let Some(token) = token {
@@ -87,7 +101,7 @@ impl Client {
             .with_service(ReqwestConnector::new(http))
             .with_layer(&MapResponseBodyLayer::new(|body| Limited::new(body, LIMIT)))
             .with_layer(&BaseUriLayer::new(uri.clone()))
-            .with_layer(&AuthHeaderLayer::new(header, uri.clone(), uri))
+            .with_layer(&AuthHeaderLayer::new(header, uri, uploads))
             .with_auth(AuthState::None)
             .build();
         let (retry, report) = (RetryPolicy::DEFAULT, report.clone());
@@ -121,6 +135,25 @@ impl Client {
     /// If nobody answers, or not in time. A refusal is the inner result.
     pub async fn send<T: FromResponse>(&self, call: &ApiCall<'_>) -> Result<Result<T, Refusal>> {
         self.retry(call, async |response| T::from_response(response).await).await
+    }
+
+    /// Uploads bytes to where GitHub said.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; refused, if the address is none of this GitHub's.
+    pub async fn upload<T: FromResponse>(
+        &self,
+        url: Url,
+        bytes: &Bytes,
+        attempt: &str,
+    ) -> Result<Result<T, Refusal>> {
+        if !self.is_ours(&url) && url.origin() != upload_address(&self.base).origin() {
+            return Err(Error::refused(format!("cannot {attempt}")).why(format!(
+                "GitHub says to send it to {url}, and the token is for GITHUB_API_URL only"
+            )));
+        }
+        let body = Body::Bytes(bytes);
+        self.send(&ApiCall { method: Method::POST, url, accept: JSON, body, attempt }).await
     }
 
     /// As [`Client::send`], for an answer that is plain text.
@@ -181,7 +214,18 @@ impl Client {
                 .method(call.method.clone())
                 .uri(url.as_str())
                 .header(ACCEPT, call.accept);
-            let request = self.octocrab.build_request(request, call.body)?;
+            let request = match call.body {
+                Body::None => self.octocrab.build_request(request, None::<&()>)?,
+                Body::Json(body) => self.octocrab.build_request(request, Some(body))?,
+                Body::Bytes(bytes) => {
+                    let request = request.header(CONTENT_TYPE, "application/octet-stream");
+                    let request = self.octocrab.build_request(request, None::<&()>)?;
+                    let mut request = request.map(|_| OctoBody::from(bytes.clone()));
+                    // octocrab writes the length of no body.
+                    request.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
+                    request
+                }
+            };
             let response = self.octocrab.execute(request).await?;
             match self.find_redirect(call, &url, response.status(), response.headers()) {
                 Some(to) if redirects < MOST_REDIRECTS => (url, redirects) = (to, redirects + 1),
@@ -230,12 +274,23 @@ impl Client {
 
 impl<'a> ApiCall<'a> {
     pub fn get(url: Url, attempt: &'a str) -> ApiCall<'a> {
-        ApiCall { method: Method::GET, url, accept: JSON, body: None, attempt }
+        ApiCall { method: Method::GET, url, accept: JSON, body: Body::None, attempt }
     }
 
     pub fn write(method: Method, url: Url, body: &'a Value, attempt: &'a str) -> ApiCall<'a> {
-        ApiCall { method, url, accept: JSON, body: Some(body), attempt }
+        ApiCall { method, url, accept: JSON, body: Body::Json(body), attempt }
     }
+}
+
+/// Where files are uploaded to: a host of its own on github.com, the API's elsewhere.
+/// <https://docs.github.com/en/rest/releases/assets#upload-a-release-asset>
+fn upload_address(base: &Url) -> Url {
+    let mut url = base.clone();
+    if base.host_str() == Some("api.github.com") && url.set_host(Some("uploads.github.com")).is_ok()
+    {
+        return url;
+    }
+    base.clone()
 }
 
 fn format_bearer(token: &str) -> Result<HeaderValue> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::client::{ApiCall, Client};
@@ -52,9 +52,24 @@ pub struct Release {
     pub latest: bool,
 }
 
+impl Release {
+    /// What GitHub is told of it.
+    pub(super) fn body(&self) -> Value {
+        json!({
+            "tag_name": self.tag,
+            "target_commitish": self.commit,
+            "name": self.tag,
+            "body": self.notes,
+            "draft": false,
+            "prerelease": self.prerelease,
+            "make_latest": self.latest.to_string(),
+        })
+    }
+}
+
 /// One repository of one GitHub.
 pub struct Repository {
-    client: Client,
+    pub(super) client: Client,
     owner: String,
     name: String,
     server: String,
@@ -227,19 +242,18 @@ impl Repository {
     /// <https://docs.github.com/en/rest/releases/releases#create-a-release>
     pub async fn publish(&self, release: &Release) -> Result<(Write, Option<String>)> {
         let attempt = format!("publish the release {} of {}", release.tag, self.slug());
-        let body = json!({
-            "tag_name": release.tag,
-            "target_commitish": release.commit,
-            "name": release.tag,
-            "body": release.notes,
-            "draft": false,
-            "prerelease": release.prerelease,
-            "make_latest": release.latest.to_string(),
-        });
-        let call = ApiCall::write(Method::POST, self.url(&["releases"], &[]), &body, &attempt);
-        match self.client.send::<Published>(&call).await? {
+        let (url, body) = (self.url(&["releases"], &[]), release.body());
+        self.finish_publication(&ApiCall::write(Method::POST, url, &body, &attempt)).await
+    }
+
+    /// Sends what makes a release public.
+    pub(super) async fn finish_publication(
+        &self,
+        call: &ApiCall<'_>,
+    ) -> Result<(Write, Option<String>)> {
+        match self.client.send::<Published>(call).await? {
             Ok(published) => Ok((Write::Done, Some(published.html_url))),
-            Err(refusal) => Ok((read_outcome(refusal, &attempt)?, None)),
+            Err(refusal) => Ok((read_outcome(refusal, call.attempt)?, None)),
         }
     }
 
@@ -265,7 +279,7 @@ impl Repository {
             .collect())
     }
 
-    fn url(&self, rest: &[&str], query: &[(&str, &str)]) -> Url {
+    pub(super) fn url(&self, rest: &[&str], query: &[(&str, &str)]) -> Url {
         self.client
             .url(["repos", &self.owner, &self.name].into_iter().chain(rest.iter().copied()), query)
     }
@@ -282,7 +296,11 @@ struct Published {
     html_url: String,
 }
 
-fn read_outcome(refusal: Refusal, attempt: &str) -> Result<Write> {
+/// What a refused write means to the writer.
+///
+/// # Errors
+/// The refusal, where it means nothing but no.
+pub(super) fn read_outcome(refusal: Refusal, attempt: &str) -> Result<Write> {
     match refusal.meaning() {
         Meaning::Exists => Ok(Write::Exists),
         Meaning::Burned => Ok(Write::Burned),

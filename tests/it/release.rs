@@ -537,3 +537,98 @@ fn own_notes_and_a_changelog() {
     let log = std::fs::read_to_string(repository.path().join("CHANGELOG.md")).expect("a changelog");
     assert_eq!(log, "# Changelog\n\n## v1.1.0\n\nBy hand.\n");
 }
+
+/// A release of an action: the tag has an action.yml that names the image, and the branch has not.
+#[test]
+fn files_that_only_the_tag_has_stand_beside_the_branch() {
+    let (repository, github, _) = scene("name: patients\nport: 8000\nversion: {floating: true}\n");
+    repository.write("action.yml", "runs: {using: docker, image: Dockerfile}\n");
+    repository.git(&["add", "-A"]);
+    let commit = repository.commit("feat: an action");
+    let pinned = "runs: {using: docker, image: docker://registry.example.org/cicd@sha256:0}\n";
+    repository.write("action.yml", pinned);
+    repository.write("cicd-linux-amd64", "a binary");
+    repository.write("sums/SHA256SUMS", "sums");
+    let arguments =
+        ["--with", "action.yml", "--asset", "cicd-linux-amd64", "--asset", "sums/SHA256SUMS"];
+    let plan = release(&repository, &github, &[&arguments[..], &["--plan"]].concat()).ended(0);
+    assert_eq!((&plan.json()["status"], github.writes().len()), (&"planned".into(), 0));
+
+    let ended = release(&repository, &github, &arguments).ended(0);
+    assert_eq!(
+        ended.json()["changed"],
+        serde_json::json!(["refs/tags/v1.1.0", "release v1.1.0", "refs/tags/v1", "refs/tags/v1.1"]),
+        "{ended}"
+    );
+    let tagged = github.with(|state| state.tags["v1.1.0"].clone());
+    assert_ne!(tagged, commit);
+    assert_eq!(github.with(|state| state.tags["v1"].clone()), tagged);
+    assert_eq!(repository.git(&["rev-parse", &format!("{tagged}^")]), commit);
+    assert_eq!(repository.git(&["show", &format!("{tagged}:action.yml")]), pinned.trim());
+    assert_eq!(repository.git(&["diff", "--name-only", &commit, &tagged]), "action.yml");
+    assert_eq!(repository.git(&["branch", "--contains", &tagged]), "");
+    let published = github.with(|state| state.releases["v1.1.0"].clone());
+    assert_eq!(
+        (&published["draft"], &published["target_commitish"]),
+        (&false.into(), &tagged.clone().into())
+    );
+    let text = |at: usize, key: &str| published["assets"][at][key].clone();
+    assert_eq!((text(0, "name"), text(0, "text")), ("cicd-linux-amd64".into(), "a binary".into()));
+    assert_eq!((text(1, "name"), text(1, "text")), ("SHA256SUMS".into(), "sums".into()));
+
+    // The same again makes the same commit, and nothing else.
+    let again = release(&repository, &github, &arguments).ended(0).json();
+    assert_eq!((&again["status"], &again["tag"]), (&"unchanged".into(), &"v1.1.0".into()));
+    // The next release moves v1 aside, to a commit that does not contain the one before.
+    repository.write("action.yml", "runs: {using: docker, image: Dockerfile}\n");
+    repository.git(&["fetch", "-q", ".", &tagged]);
+    repository.git(&["tag", "v1.1.0", &tagged]);
+    let next = repository.commit("fix: b");
+    repository.write("action.yml", &pinned.replace(":0", ":1"));
+    let ended = release(&repository, &github, &arguments).ended(0).json();
+    assert_eq!(ended["tag"], "v1.1.1");
+    let tagged = github.with(|state| state.tags["v1"].clone());
+    assert_eq!(repository.git(&["rev-parse", &format!("{tagged}^")]), next);
+}
+
+#[test]
+fn a_release_with_assets_goes_on_from_the_draft_that_was_left() {
+    let (repository, github, _) = scene(SERVICE);
+    for name in ["a", "b"] {
+        repository.write(name, &format!("asset {name}"));
+    }
+    // The second upload is cut off for good, after the first one.
+    github
+        .with(|state| state.rules.push(("POST", "/assets?name=b", 1, Act::Answer(403, "", "no"))));
+    release(&repository, &github, &["--asset", "a", "--asset", "b"]).ended(1);
+    assert_eq!((releases(&github), github.with(|state| state.drafts.len())), (vec![], 1));
+    // And one of the first is half there.
+    github.with(|state| state.drafts[0]["assets"][0]["state"] = "starter".into());
+    let ended = release(&repository, &github, &["--asset", "a", "--asset", "b"]).ended(0).json();
+    assert_eq!(ended["changed"], serde_json::json!(["release v1.1.0"]));
+    let assets = github.with(|state| state.releases["v1.1.0"]["assets"].clone());
+    let names: Vec<&str> = assets
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|asset| asset["name"].as_str())
+        .collect();
+    assert_eq!((names, github.with(|state| state.drafts.len())), (vec!["a", "b"], 0));
+}
+
+#[test]
+fn what_cannot_be_released_is_bad_input() {
+    let (repository, github, _) = scene(SERVICE);
+    repository.write("empty", "");
+    for (arguments, why) in [
+        (&["--asset", "empty"][..], "it is empty"),
+        (&["--asset", "service.yaml", "--asset", "service.yaml"], "another one has its name"),
+        (&["--with", "../action.yml"], "from the root of the repository"),
+        (&["--with", "nothing.yml"], "nothing.yml"),
+    ] {
+        let refused = release(&repository, &github, arguments);
+        assert!(matches!(refused.code, 2 | 3), "{refused}");
+        assert!(refused.stderr.contains(why), "{refused}");
+    }
+    assert_eq!(github.writes(), Vec::<String>::new());
+}

@@ -37,6 +37,8 @@ pub struct State {
     pub annotated: Vec<String>,
     /// Tag → release.
     pub releases: BTreeMap<String, Value>,
+    /// Releases that nobody sees yet.
+    pub drafts: Vec<Value>,
     /// Names that belonged to immutable releases.
     pub burned: Vec<String>,
     /// Those of which GitHub takes no ref any more, as a ruleset would.
@@ -128,8 +130,12 @@ fn serve(
     let mut body =
         vec![0; header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
     reader.read_exact(&mut body)?;
-    let said = contract(prism, &method, &target, &body)?;
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let kind = header("content-type").unwrap_or_else(|| "application/json".into());
+    let said = contract(prism, &method, &target, &kind, &body)?;
+    let body: Value = match kind.as_str() {
+        "application/octet-stream" => String::from_utf8_lossy(&body).into_owned().into(),
+        _ => serde_json::from_slice(&body).unwrap_or_default(),
+    };
 
     let mut guard = state.lock().expect("lock");
     guard.violations.extend(said);
@@ -191,13 +197,14 @@ fn contract(
     prism: &str,
     method: &str,
     target: &str,
+    kind: &str,
     body: &[u8],
 ) -> std::io::Result<Option<String>> {
     let mut stream = TcpStream::connect(prism)?;
     let length = body.len();
     write!(
         stream,
-        "{method} {target} HTTP/1.1\r\nHost: {prism}\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: {prism}\r\nAccept: application/json\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
     stream.write_all(body)?;
     let mut answer = String::new();
@@ -276,6 +283,51 @@ fn answer(
                 _ => no(404, "Not Found"),
             }
         }
+        ("GET", ["git", "commits", commit]) => {
+            let shown = git(&["show", "-s", "--format=%T %cI", commit]);
+            let shown = String::from_utf8_lossy(&shown.stdout).trim().to_string();
+            match shown.split_once(' ') {
+                Some((tree, date)) => {
+                    yes(200, json!({ "tree": { "sha": tree }, "committer": { "date": date } }))
+                }
+                None => no(404, "Not Found"),
+            }
+        }
+        ("POST", ["git", "trees"]) => yes(201, json!({ "sha": write_tree(repository, body) })),
+        ("POST", ["git", "commits"]) => yes(201, json!({ "sha": write_commit(repository, body) })),
+        ("GET", ["releases"]) => yes(200, state.drafts.clone().into()),
+        ("POST", ["releases", id, "assets"]) => {
+            let name = query.strip_prefix("name=").expect("a name");
+            let draft = state.drafts.iter_mut().find(|draft| draft["id"].to_string() == *id);
+            let Some(draft) = draft else { return no(404, "Not Found") };
+            let assets = draft["assets"].as_array_mut().expect("a list");
+            if assets.iter().any(|asset| asset["name"] == name) {
+                let error = json!([{ "resource": "ReleaseAsset", "code": "already_exists", "field": "name" }]);
+                let body = json!({ "message": "Validation Failed", "errors": error });
+                return (422, String::new(), body.to_string());
+            }
+            let text = body.as_str().unwrap_or_default();
+            let asset = json!({ "id": 7 + assets.len(), "name": name, "state": "uploaded", "size": text.len(), "text": text });
+            assets.push(asset.clone());
+            yes(201, asset)
+        }
+        ("DELETE", ["releases", "assets", id]) => {
+            for draft in &mut state.drafts {
+                let assets = draft["assets"].as_array_mut().expect("a list");
+                assets.retain(|asset| asset["id"].to_string() != *id);
+            }
+            (204, String::new(), String::new())
+        }
+        ("PATCH", ["releases", id]) => {
+            let at = state.drafts.iter().position(|draft| draft["id"].to_string() == *id);
+            let Some(at) = at else { return no(404, "Not Found") };
+            let tag = state.drafts[at]["tag_name"].as_str().expect("a tag").to_string();
+            assert!(state.tags.contains_key(&tag), "GitHub would make the tag {tag} by itself");
+            let mut release = state.drafts.remove(at);
+            release["draft"] = body["draft"].clone();
+            state.releases.insert(tag, release.clone());
+            yes(200, release)
+        }
         ("GET", ["releases", "tags", tag]) => match state.releases.get(*tag) {
             Some(release) => yes(200, release.clone()),
             None => no(404, "Not Found"),
@@ -340,9 +392,67 @@ fn answer(
             let mut release = body.clone();
             release["html_url"] =
                 format!("https://github.com/clinicult/patients/releases/tag/{tag}").into();
+            if release["draft"] == true {
+                let id = 40 + state.drafts.len();
+                release["id"] = id.into();
+                release["assets"] = json!([]);
+                release["upload_url"] =
+                    format!("{own}/repos/clinicult/patients/releases/{id}/assets{{?name,label}}")
+                        .into();
+                state.drafts.push(release.clone());
+                return yes(201, release);
+            }
             state.releases.insert(tag, release.clone());
             yes(201, release)
         }
         _ => no(404, "Not Found"),
     }
+}
+
+/// Git in a repository, with an input; what it prints.
+fn git_with(repository: &Path, arguments: &[&str], env: &[(&str, String)], input: &str) -> String {
+    let mut child = Command::new("git")
+        .args(arguments)
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .current_dir(repository)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("git");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("an end");
+    assert!(output.status.success(), "git {arguments:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_string()
+}
+
+fn write_tree(repository: &Path, body: &Value) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let index = [("GIT_INDEX_FILE", folder.path().join("index").display().to_string())];
+    let git = |arguments: &[&str], input: &str| git_with(repository, arguments, &index, input);
+    git(&["read-tree", body["base_tree"].as_str().expect("a tree")], "");
+    for entry in body["tree"].as_array().expect("entries") {
+        let text = |name: &str| entry[name].as_str().unwrap_or_default();
+        let blob = git(&["hash-object", "-w", "--stdin"], text("content"));
+        let info = format!("{},{blob},{}", text("mode"), text("path"));
+        git(&["update-index", "--add", "--cacheinfo", &info], "");
+    }
+    git(&["write-tree"], "")
+}
+
+fn write_commit(repository: &Path, body: &Value) -> String {
+    let text = |at: &str| body.pointer(at).and_then(Value::as_str).unwrap_or_default().to_string();
+    let person = |kind: &str, key: &str| {
+        (
+            format!("GIT_{}_{}", kind.to_uppercase(), key.to_uppercase()),
+            text(&format!("/{kind}/{key}")),
+        )
+    };
+    let pairs: Vec<(String, String)> = ["author", "committer"]
+        .iter()
+        .flat_map(|kind| ["name", "email", "date"].map(|key| person(kind, key)))
+        .collect();
+    let env: Vec<(&str, String)> =
+        pairs.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let (tree, parent) = (text("/tree"), text("/parents/0"));
+    git_with(repository, &["commit-tree", &tree, "-p", &parent], &env, &text("/message"))
 }
