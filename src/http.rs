@@ -24,7 +24,7 @@ pub fn start_client() -> ClientBuilder {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(Policy::none())
-        .user_agent(concat!("cicd/", env!("CARGO_PKG_VERSION")))
+        .user_agent(format!("cicd/{}", crate::cli::VERSION))
 }
 
 /// Follows a redirect that neither leaves TLS nor leads from elsewhere to this machine. Credentials

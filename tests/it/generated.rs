@@ -60,6 +60,20 @@ fn the_reference_names_every_key() {
     }
 }
 
+/// A release writes its image's digest into both action files, as the one line that names an image.
+#[test]
+fn a_release_finds_the_image_of_each_action_file() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).expect(file);
+    let publish = read(".github/workflows/publish.yml");
+    assert!(publish.contains(r#"sed --in-place "s#^  image: .*#  image: docker://$IMAGE@$DIGEST#" action.yml action/action.yml"#));
+    for file in ["action.yml", "action/action.yml"] {
+        let text = read(file);
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("  image: ")).collect();
+        assert!(matches!(lines[..], [line] if line.contains("Dockerfile")), "{file}: {lines:?}");
+        assert!(publish.contains(&format!("--with {file}")), "{file}");
+    }
+}
+
 fn collect(schema: &serde_json::Value, keys: &mut Vec<String>) {
     match schema {
         serde_json::Value::Object(map) => {

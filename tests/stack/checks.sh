@@ -49,7 +49,7 @@ check_workflows() {
 check_workflow_security() {
   local inputs
   mapfile -t inputs < <(tracked '.github/workflows/*.yml' 'workflows/*.yml' action.yml 'action/action.yml')
-  ((${#inputs[@]} == 0)) || zizmor --offline --no-progress --quiet --config "$STACK_SOURCES/zizmor.yml" "${inputs[@]}"
+  ((${#inputs[@]} == 0)) || zizmor --offline --no-progress --quiet --persona pedantic --no-config "${inputs[@]}"
 }
 
 # Debian removes old versions from its archive, so pinning them (DL3008) would break every build within weeks. The old guide's

@@ -298,7 +298,7 @@ fn answer(
         ("GET", ["releases"]) => yes(200, state.drafts.clone().into()),
         ("POST", ["releases", id, "assets"]) => {
             let name = query.strip_prefix("name=").expect("a name");
-            let draft = state.drafts.iter_mut().find(|draft| draft["id"].to_string() == *id);
+            let draft = state.drafts.iter_mut().find(|draft| is_numbered(draft, id));
             let Some(draft) = draft else { return no(404, "Not Found") };
             let assets = draft["assets"].as_array_mut().expect("a list");
             if assets.iter().any(|asset| asset["name"] == name) {
@@ -314,12 +314,12 @@ fn answer(
         ("DELETE", ["releases", "assets", id]) => {
             for draft in &mut state.drafts {
                 let assets = draft["assets"].as_array_mut().expect("a list");
-                assets.retain(|asset| asset["id"].to_string() != *id);
+                assets.retain(|asset| !is_numbered(asset, id));
             }
             (204, String::new(), String::new())
         }
         ("PATCH", ["releases", id]) => {
-            let at = state.drafts.iter().position(|draft| draft["id"].to_string() == *id);
+            let at = state.drafts.iter().position(|draft| is_numbered(draft, id));
             let Some(at) = at else { return no(404, "Not Found") };
             let tag = state.drafts[at]["tag_name"].as_str().expect("a tag").to_string();
             assert!(state.tags.contains_key(&tag), "GitHub would make the tag {tag} by itself");
@@ -455,4 +455,8 @@ fn write_commit(repository: &Path, body: &Value) -> String {
         pairs.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     let (tree, parent) = (text("/tree"), text("/parents/0"));
     git_with(repository, &["commit-tree", &tree, "-p", &parent], &env, &text("/message"))
+}
+
+fn is_numbered(thing: &Value, id: &str) -> bool {
+    thing["id"].as_u64() == id.parse().ok()
 }
