@@ -17,6 +17,8 @@ const PIPELINE: &str = "clinicult/cicd/";
 /// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub
 /// before any job runs.
 const PERMISSIONS: [(&str, &str); 2] = [("contents", "write"), ("id-token", "write")];
+/// The same of deploy.yml, which people start by hand.
+const DEPLOY_PERMISSIONS: [(&str, &str); 2] = [("contents", "read"), ("id-token", "write")];
 
 /// What rules look at beside the workflow itself.
 pub struct WorkflowFacts<'a> {
@@ -89,13 +91,15 @@ fn check_caller(
     }
     let given =
         if job["permissions"].is_null() { &workflow["permissions"] } else { &job["permissions"] };
-    let grants = |scope: &str| match given {
-        Value::String(all) => all == "write-all",
-        given => given[scope] == "write",
+    let by_hand = uses.contains("/deploy.yml@");
+    let asked = if by_hand { DEPLOY_PERMISSIONS } else { PERMISSIONS };
+    let grants = |scope: &str, access: &str| match given {
+        Value::String(all) => all == "write-all" || access == "read" && all == "read-all",
+        given => given[scope] == "write" || given[scope] == access,
     };
-    let missing: Vec<String> = PERMISSIONS
+    let missing: Vec<String> = asked
         .iter()
-        .filter(|(scope, _)| !grants(scope))
+        .filter(|(scope, access)| !grants(scope, access))
         .map(|(scope, access)| format!("{scope}: {access}"))
         .collect();
     if !missing.is_empty() {
@@ -109,7 +113,7 @@ fn check_caller(
             ),
             format!(
                 "jobs:\n  {name}:\n    permissions: {{{}}}",
-                PERMISSIONS.map(|(scope, access)| format!("{scope}: {access}")).join(", ")
+                asked.map(|(scope, access)| format!("{scope}: {access}")).join(", ")
             ),
         );
     }
@@ -136,18 +140,25 @@ fn check_caller(
             "name it from the repository's root: `with: {service: path/service.yaml}`".into(),
         );
     }
-    for trigger in ["push", "pull_request"] {
+    let triggers: &[&str] =
+        if by_hand { &["workflow_dispatch"] } else { &["push", "pull_request"] };
+    for trigger in triggers {
         if !list_triggers(workflow).iter().any(|own| own == trigger) {
             say(
                 "trigger-missing",
                 Level::Warn,
                 find_line(text, &["on:"]),
                 format!("nothing happens on {trigger}"),
-                "on: {push: {branches: [main]}, pull_request: {}}".into(),
+                match by_hand {
+                    true => {
+                        "on: {workflow_dispatch: {inputs: …}}, as in workflows/deploy.yml".into()
+                    }
+                    false => "on: {push: {branches: [main]}, pull_request: {}}".into(),
+                },
             );
         }
     }
-    if let Some((line, message, fix)) = check_push(text, workflow, facts.branch) {
+    if !by_hand && let Some((line, message, fix)) = check_push(text, workflow, facts.branch) {
         say("push-branches", Level::Warn, line, message, fix);
     }
 }
@@ -256,6 +267,7 @@ mod tests {
             [],
             "what we give to copy keeps every rule"
         );
+        assert_eq!(found(include_str!("../../workflows/deploy.yml")), []);
         assert_eq!(
             found("on: push\njobs: {x: {uses: ./x}}\n"),
             [],

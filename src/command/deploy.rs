@@ -10,7 +10,7 @@ use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
 use crate::config::settings::{self, Destination, Settings, Target};
 use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::ledger::RecordKind;
 use crate::report::Markdown;
 use crate::{registry, version};
@@ -123,7 +123,9 @@ pub async fn find_image(
         return Ok(Image { repository, digest, version });
     };
     let name = settings::repository(registry, &settings.name);
-    let looked_for = match (wanted.digest, wanted.version) {
+    let service = context.service()?;
+    let given = wanted.version.map(|given| version_of(given, &service.version.prefix));
+    let looked_for = match (wanted.digest, given) {
         // A pull request plans an image that it never pushes; whoever deploys must find it there.
         (Some(digest), Some(version)) if context.shared.plan => {
             let version = version::docker_tag(version);
@@ -141,12 +143,44 @@ pub async fn find_image(
     let session = context.session_of(destination, &registry.region).await?;
     let found =
         registry::find_image(&session, registry, &name, &looked_for, &context.report).await?;
-    let given = wanted.version.map(version::docker_tag);
+    // Tags are what the gate gives.
+    if found.is_untagged && service.scan.is_some() {
+        return Err(Error::new(Kind::Gate, format!("cannot deploy {}", found.digest))
+            .code(Code::ScanFindings)
+            .why("it has no tag: the scan of its push found something, or did not end")
+            .fix("push it again: `cicd push-ecr` says what was found, and gives it its tag"));
+    }
+    let given = given.map(version::docker_tag);
     let version = given.or(found.tag).unwrap_or_else(|| short_digest(&found.digest));
     Ok(Image { repository, digest: found.digest, version })
+}
+
+/// The version that a person means: a release's tag names one too.
+fn version_of<'a>(given: &'a str, prefix: &str) -> &'a str {
+    let of_tag = given.strip_prefix(prefix).filter(|rest| semver::Version::parse(rest).is_ok());
+    of_tag.unwrap_or(given)
 }
 
 /// Enough of a digest to know it by, safe as a label and as a tag.
 pub fn short_digest(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_names_its_version() {
+        for (given, prefix, version) in [
+            ("1.4.0", "v", "1.4.0"),
+            ("v1.4.0", "v", "1.4.0"),
+            ("api-v1.4.0-beta.1", "api-v", "1.4.0-beta.1"),
+            ("v1.4.0", "api-v", "v1.4.0"),
+            ("v1", "v", "v1"),
+            ("1.3.3-main.4", "v", "1.3.3-main.4"),
+        ] {
+            assert_eq!(version_of(given, prefix), version, "{given}");
+        }
+    }
 }

@@ -65,6 +65,13 @@ pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<
     context.report.print(&version.version, &mut std::io::stdout());
     context.give(&version);
     let environments = automatic_environments(context, &service, version.is_snapshot()).await?;
+    if context.environ.on_github() {
+        let line = match environments.is_empty() {
+            true => "It goes to no environment by itself.".to_string(),
+            false => format!("It goes to {}.", environments.join(", then ")),
+        };
+        context.report.summarise(Markdown::default().text(&line));
+    }
     context.give(&json!({ "environments": environments }));
     Ok(version)
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock};
 use serde_json::Value;
 
 use crate::release::github::Github;
-use crate::support::{Removal, Repository, Run, http_get, root, run, stack, unique};
+use crate::support::{Removal, Repository, Run, cicd, http_get, root, run, stack, unique};
 
 /// The action's image with the binary under test, by digest; built once for all tests.
 fn image() -> &'static str {
@@ -27,8 +27,10 @@ fn service(name: &str) -> Repository {
     let text =
         std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
     repository.write("service.yaml", &text.replace("patients", name));
-    let caller = std::fs::read_to_string(root().join("workflows/ci.yml")).expect("ci.yml");
-    repository.write(".github/workflows/ci.yml", &caller);
+    for caller in ["ci.yml", "deploy.yml"] {
+        let text = std::fs::read_to_string(root().join("workflows").join(caller)).expect(caller);
+        repository.write(&format!(".github/workflows/{caller}"), &text);
+    }
     let platform =
         std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("the stack's platform.yaml");
     assert!(
@@ -214,4 +216,89 @@ fn a_snapshot_is_deployed_without_a_release() {
         "{log}"
     );
     assert_eq!(github.writes(), Vec::<String>::new());
+}
+
+/// Starts deploy.yml by hand.
+fn dispatch(repository: &Repository, github: &Github, inputs: &[(&str, &str)]) -> Run {
+    let inputs: Vec<String> =
+        inputs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut more = vec!["clinicult/patients"];
+    more.extend(inputs.iter().flat_map(|input| ["--input", input.as_str()]));
+    act(repository, "workflow_dispatch", github, &more)
+}
+
+/// Staging first, then production by hand; back by hand; promoted again; and what was never in
+/// staging, or never pushed, is refused.
+#[test]
+fn a_person_deploys_rolls_back_and_promotes() {
+    let name = unique("act-hand");
+    let repository = service(&name);
+    let _removal = Removal::of(&name);
+    let file = repository.path().join("platform.yaml");
+    let text = std::fs::read_to_string(&file).expect("a platform");
+    let proven = text.replacen("  production:\n", "  production:\n    after: staging\n", 1);
+    assert_ne!(proven, text);
+    repository.write("platform.yaml", &proven);
+    repository.git(&["commit", "-qam", "ci: production comes after staging"]);
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let local = |arguments: &[&str]| {
+        run(cicd(repository.path()).args(arguments).args([
+            "--platform",
+            "platform.yaml",
+            "--output",
+            "json",
+        ]))
+    };
+    let first = local(&["run", "--environment", "staging"]).ended(0).json();
+    let (version, digest) = (first["version"].clone(), first["digest"].clone());
+    let version = version.as_str().expect("a version");
+    repository.write("NEWS.md", "something\n");
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: something");
+    repository.git(&["tag", &format!("v{version}"), "HEAD~1"]);
+
+    let ended = |inputs: &[(&str, &str)]| {
+        let ended = dispatch(&repository, &github, inputs);
+        (ended.code, format!("{}{}", ended.stdout, ended.stderr))
+    };
+    let production = ("environment", "production");
+    let tag = format!("v{version}");
+    let (code, log) =
+        ended(&[("action", "deploy"), production, ("version", &tag), ("reason", "first")]);
+    assert_eq!(code, 0, "{log}");
+    let (code, log) =
+        ended(&[("action", "deploy"), production, ("version", "9.9.9"), ("reason", "no")]);
+    assert!(code != 0 && log.contains("9.9.9"), "what was never pushed:\n{log}");
+
+    let second = local(&["version"]).ended(0).json()["docker-tag"].clone();
+    let second = second.as_str().expect("a version");
+    local(&["build-image", "--skip-contract", "--version", second]).ended(0);
+    local(&["push-ecr", "--environment", "staging", "--tag", second]).ended(0);
+    let (code, log) =
+        ended(&[("action", "deploy"), production, ("version", second), ("reason", "no")]);
+    assert!(code != 0 && log.contains("production comes after staging"), "{log}");
+    local(&["deploy", "--environment", "staging", "--version", second]).ended(0);
+    let (code, log) =
+        ended(&[("action", "promote"), production, ("from", "staging"), ("reason", "it is well")]);
+    assert_eq!(code, 0, "{log}");
+    let (code, log) = ended(&[("action", "rollback"), production, ("reason", "it hurts")]);
+    assert_eq!(code, 0, "{log}");
+
+    let history = local(&["history", "--environment", "production"]).ended(0).json();
+    let told: Vec<String> = history["records"]
+        .as_array()
+        .expect("records")
+        .iter()
+        .map(|record| {
+            let text = |key: &str| record[key].as_str().unwrap_or_default();
+            format!("{} {} {}", text("kind"), text("version"), text("reason"))
+        })
+        .collect();
+    let expected = [
+        format!("rollback {version} it hurts"),
+        format!("promote {second} it is well"),
+        format!("deploy {version} first"),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(history["records"][0]["digest"], digest);
 }
