@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::values::{BuilderImage, Cache, ImageName, Span};
@@ -432,6 +433,16 @@ pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
             Err(error) => Err(bad(&error)),
         },
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
+        Err(error)
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                && environ.on_github() =>
+        {
+            let definition = Cli::command();
+            let shown = definition.get_subcommands().filter(|command| !command.is_hide_set());
+            let commands: Vec<&str> = shown.map(clap::Command::get_name).collect();
+            Err(Error::input("the input `command` is missing or empty")
+                .fix(format!("with: {{command: version}}; there are: {}", commands.join(", "))))
+        }
         Err(error) => Err(bad(&error)),
     }
 }

@@ -38,6 +38,13 @@ fn on_github_an_error_is_an_annotation_at_its_place() {
         ended.stdout.contains("::error file=service.yaml,line=2,col=1::unknown key `prot`"),
         "{ended}"
     );
+    // What a step forgets to name is one line, not the help's hundred.
+    let ended = run(cicd(repository.path()).env("GITHUB_ACTIONS", "true")).ended(2);
+    assert!(
+        ended.stdout.contains("::error::the input `command` is missing or empty")
+            && !ended.stdout.contains("Usage"),
+        "{ended}"
+    );
 }
 
 /// Whoever is called at night opens the failing job's summary first.
