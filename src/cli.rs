@@ -80,6 +80,9 @@ pub struct Shared {
     /// Show what would change, and change nothing
     #[arg(long, global = true, alias = "dry-run")]
     pub plan: bool,
+    /// Say the step's summary in a comment of the pull request too, one that is kept up to date
+    #[arg(long, global = true)]
+    pub comment: bool,
     /// How to report; github inside GitHub Actions, else human
     #[arg(long, global = true, value_name = "FORMAT")]
     pub output: Option<Format>,
@@ -89,6 +92,30 @@ pub struct Shared {
     /// Everything that the tools below say, too
     #[arg(long, global = true)]
     pub verbose: bool,
+}
+
+impl Command {
+    /// What it is called on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Version(_) => "version",
+            Command::BuildImage(_) => "build-image",
+            Command::PushEcr(_) => "push-ecr",
+            Command::Deploy(_) => "deploy",
+            Command::Release(_) => "release",
+            Command::Run(_) => "run",
+            Command::Rollback(_) => "rollback",
+            Command::Promote(_) => "promote",
+            Command::Status => "status",
+            Command::History(_) => "history",
+            Command::Lock(_) => "lock",
+            Command::Unlock(_) => "unlock",
+            Command::Render(_) => "render",
+            Command::Init(_) => "init",
+            Command::Check(_) => "check",
+            Command::Generate(_) => "generate",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 
 mod build_image;
 mod check;
+mod comment;
 mod deploy;
 mod guard;
 mod history;
@@ -34,7 +35,7 @@ use crate::deploy::Sources;
 use crate::error::{Error, Result};
 use crate::inside::Tree;
 use crate::interrupt::Interrupt;
-use crate::report::{Outputs, Report, outputs};
+use crate::report::{Markdown, Outputs, Report, human, outputs};
 use crate::{generate, github};
 
 /// What every command has.
@@ -53,6 +54,26 @@ pub struct Context {
 /// # Errors
 /// Whatever its step refuses or fails at.
 pub async fn run_command(command: &Command, context: &Context) -> Result<()> {
+    let result = run_step(command, context).await;
+    if let Err(error) = &result {
+        summarise_failure(context, error);
+    }
+    if context.shared.comment {
+        comment::comment_summary(context, command).await;
+    }
+    result
+}
+
+/// How a failure begins in the job summary.
+pub const FAILED: &str = "**Failed**";
+
+/// What, why and the fix, for whoever opens the job summary first.
+pub fn summarise_failure(context: &Context, error: &Error) {
+    let failed = Markdown::default().own("\n").own(FAILED).own("\n\n");
+    context.report.summarise(failed.block(&human::explain(error)));
+}
+
+async fn run_step(command: &Command, context: &Context) -> Result<()> {
     match command {
         Command::Version(arguments) => version::show_version(context, arguments).await.map(drop),
         Command::BuildImage(arguments) => {

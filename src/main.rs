@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use cli::{Cli, Environ, Parsed};
 use error::{Error, Kind, Result};
 use interrupt::{GRACE, Interrupt, Signal};
-use report::{Format, Markdown, Outputs, Report, Verbosity, human};
+use report::{Format, Outputs, Report, Verbosity};
 
 fn main() -> ExitCode {
     let environ = environment();
@@ -92,8 +92,10 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
     let mut outputs = context.outputs.take();
     if let Err(error) = &result {
         outputs.append(&mut failure(error));
-        let failed = Markdown::default().own("\n**Failed**\n\n");
-        report.summarise(failed.block(&human::explain(error)));
+        // What a signal stopped could not say so itself.
+        if !report.summary().contains(command::FAILED) {
+            command::summarise_failure(&context, error);
+        }
     }
     let outputs = report.masked(outputs);
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());

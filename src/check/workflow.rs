@@ -16,7 +16,8 @@ const PIPELINE: &str = "clinicult/cicd/";
 
 /// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub
 /// before any job runs.
-const PERMISSIONS: [(&str, &str); 2] = [("contents", "write"), ("id-token", "write")];
+const PERMISSIONS: [(&str, &str); 3] =
+    [("contents", "write"), ("id-token", "write"), ("pull-requests", "write")];
 /// The same of deploy.yml, which people start by hand.
 const DEPLOY_PERMISSIONS: [(&str, &str); 2] = [("contents", "read"), ("id-token", "write")];
 
@@ -92,7 +93,7 @@ fn check_caller(
     let given =
         if job["permissions"].is_null() { &workflow["permissions"] } else { &job["permissions"] };
     let by_hand = uses.contains("/deploy.yml@");
-    let asked = if by_hand { DEPLOY_PERMISSIONS } else { PERMISSIONS };
+    let asked: &[(&str, &str)] = if by_hand { &DEPLOY_PERMISSIONS } else { &PERMISSIONS };
     let grants = |scope: &str, access: &str| match given {
         Value::String(all) => all == "write-all" || access == "read" && all == "read-all",
         given => given[scope] == "write" || given[scope] == access,
@@ -113,7 +114,11 @@ fn check_caller(
             ),
             format!(
                 "jobs:\n  {name}:\n    permissions: {{{}}}",
-                asked.map(|(scope, access)| format!("{scope}: {access}")).join(", ")
+                asked
+                    .iter()
+                    .map(|(scope, access)| format!("{scope}: {access}"))
+                    .collect::<Vec<String>>()
+                    .join(", ")
             ),
         );
     }
@@ -246,7 +251,7 @@ mod tests {
 
     const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    \
         uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, \
-        id-token: write}\n";
+        id-token: write, pull-requests: write}\n";
 
     fn found(text: &str) -> Vec<(&'static str, u64)> {
         found_on(text, None)
@@ -278,8 +283,8 @@ mod tests {
             ("@v1", "@0123456789012345678901234567890123456789", &[]),
             ("contents: write, ", "", &[("permissions", 4)]),
             ("id-token: write", "id-token: read", &[("permissions", 4)]),
-            ("{contents: write, id-token: write}", "write-all", &[]),
-            ("id-token: write}", "id-token: write, pull-requests: write}", &[]),
+            ("{contents: write, id-token: write, pull-requests: write}", "write-all", &[]),
+            (", pull-requests: write}", "}", &[("permissions", 4)]),
             (
                 "pull_request: {}",
                 "pull_request_target: {}",

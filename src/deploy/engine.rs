@@ -19,7 +19,7 @@ use crate::ledger::{
     AcquireTerms, CauseCode, Head, HeadEntry, Holder, Lease, Ledger, Phase, PhaseTime, Record,
     RecordKind, RecordResult, Run, RunLink,
 };
-use crate::report::Report;
+use crate::report::{Markdown, Report};
 
 /// How many looks in a row may fail before the deploy does.
 const BLIND_LOOKS: u32 = 5;
@@ -581,6 +581,7 @@ fn say_unrecorded(error: Error) -> Error {
 }
 
 fn show_changes(changes: &[Change], plan_only: bool, report: &Report) {
+    let mut shown = String::new();
     for change in changes {
         let verb = match (change.action, plan_only) {
             (Action::Create, true) => "would create",
@@ -590,10 +591,15 @@ fn show_changes(changes: &[Change], plan_only: bool, report: &Report) {
             (Action::Update, false) => "update",
             (Action::Delete, false) => "delete",
         };
-        report.detail(format!("{verb} {}", change.object));
-        for detail in &change.details {
-            report.detail(format!("    {detail}"));
+        let lines = change.details.iter().map(|detail| format!("    {detail}"));
+        for line in std::iter::once(format!("{verb} {}", change.object)).chain(lines) {
+            report.detail(&line);
+            shown.push_str(&line);
+            shown.push('\n');
         }
+    }
+    if plan_only && !shown.is_empty() {
+        report.summarise(Markdown::default().block(&shown));
     }
 }
 

@@ -138,7 +138,21 @@ fn a_pull_request_plans_and_writes_nothing() {
     assert_eq!(succeeded(&log), ["image", "plan production", "plan staging"], "{log}");
     assert!(log.contains("would create Deployment/"), "{log}");
     assert!(log.contains("would create TaskDefinition/"), "{log}");
-    assert_eq!(github.writes(), Vec::<String>::new(), "a pull request releases nothing");
+    let comments = github.with(|state| state.comments.clone());
+    let comment = comments.first().map(|(text, _)| text.as_str()).unwrap_or_default();
+    for section in [
+        "**Version** `",
+        "**Image** `sha256:",
+        "would create Deployment/",
+        "would create TaskDefinition/",
+    ] {
+        assert!(comments.len() == 1 && comment.contains(section), "{section}: {comments:?}");
+    }
+    let writes = github.writes();
+    assert!(
+        writes.iter().all(|write| write.contains("/comments")),
+        "it releases nothing: {writes:?}"
+    );
     let repositories = run(Command::new("aws").args(["ecr", "describe-repositories"])).ended(0);
     assert!(!repositories.stdout.contains(&name), "a pull request pushes nothing");
     let found = run(Command::new("kubectl").args(["-n", "staging", "get", "deployment", &name]));

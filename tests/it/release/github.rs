@@ -37,6 +37,8 @@ pub struct State {
     pub annotated: Vec<String>,
     /// Tag → release.
     pub releases: BTreeMap<String, Value>,
+    /// Comments on pull request 12, and whether a bot wrote each.
+    pub comments: Vec<(String, bool)>,
     /// Releases that nobody sees yet.
     pub drafts: Vec<Value>,
     /// Names that belonged to immutable releases.
@@ -282,6 +284,22 @@ fn answer(
                 (Some(1), Some(1)) => yes(200, json!({ "status": "diverged" })),
                 _ => no(404, "Not Found"),
             }
+        }
+        ("GET", ["issues", "12", "comments"]) => {
+            let comment = |(id, (text, bot)): (usize, &(String, bool))| {
+                let kind = if *bot { "Bot" } else { "User" };
+                json!({ "id": id, "body": text.replace('\n', "\r\n"), "user": { "type": kind } })
+            };
+            yes(200, state.comments.iter().enumerate().map(comment).collect())
+        }
+        ("POST", ["issues", "12", "comments"]) => {
+            state.comments.push((text("body"), true));
+            yes(201, json!({}))
+        }
+        ("PATCH", ["issues", "comments", id]) => {
+            let at: usize = id.parse().expect("a number");
+            state.comments[at].0 = text("body");
+            yes(200, json!({}))
         }
         ("GET", ["git", "commits", commit]) => {
             let shown = git(&["show", "-s", "--format=%T %cI", commit]);

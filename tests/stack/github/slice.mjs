@@ -18,6 +18,8 @@ const calls = {
   "compare/{basehead}": ["get"],
   commits: ["get"],
   "contents/{path}": ["get"],
+  "issues/{issue_number}/comments": ["get", "post"],
+  "issues/comments/{comment_id}": ["patch"],
 };
 const { openapi, info, servers, paths } = JSON.parse(readFileSync(whole, "utf8"));
 const kept = {};

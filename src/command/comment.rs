@@ -1,0 +1,37 @@
+//! The step's summary as a section of the pull request's comment.
+
+use super::Context;
+use crate::cli::Command;
+use crate::github::comments::Commented;
+use crate::github::repository::Repository;
+use crate::github::runner;
+
+/// Says the summary so far in the comment of the pull request that this run is for, if it is for
+/// one. Nothing fails by it: the job summary says the same.
+pub async fn comment_summary(context: &Context, command: &Command) {
+    let environ = &context.environ;
+    let summary = context.report.summary();
+    let Some(number) = runner::pull_request(environ).filter(|_| !summary.trim().is_empty()) else {
+        return;
+    };
+    if runner::from_fork(environ) {
+        context.report.detail("no comment: the token of a fork's pull request only reads");
+        return;
+    }
+    let name = match &context.shared.environment {
+        Some(environment) => format!("{} {environment}", command.name()),
+        None => command.name().to_string(),
+    };
+    let of = context.shared.service.display().to_string();
+    let said = match Repository::open(None, None, environ, &context.report) {
+        Ok(repository) => repository.comment(number, &of, &name, &summary).await,
+        Err(error) => Err(error),
+    };
+    match said {
+        Ok(Commented::Written | Commented::Unchanged) => {}
+        Ok(Commented::Denied) => context.report.detail(
+            "no comment on the pull request: the job needs `permissions: {pull-requests: write}`",
+        ),
+        Err(error) => context.report.warn(format!("no comment on the pull request: {error}")),
+    }
+}
