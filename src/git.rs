@@ -200,6 +200,31 @@ pub fn head(repository: &gix::Repository) -> Result<Head> {
     Ok(Head { revision: commit.id().to_string(), time, branch, source, root })
 }
 
+/// The remote that a clone came from: `origin`, or the first of those of other names.
+pub fn main_remote(repository: &gix::Repository) -> Option<String> {
+    let names = repository.remote_names();
+    let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.retain(|name| !name.starts_with('-'));
+    names.iter().find(|name| *name == "origin").or(names.first()).cloned()
+}
+
+/// Refuses a history that is changed by the list of grafts, which git reads and the library does
+/// not. <https://git-scm.com/docs/git-replace#Documentation/git-replace.txt---convert-graft-file>
+///
+/// # Errors
+/// Refused, when there is such a list.
+pub fn refuse_grafts(repository: &gix::Repository) -> Result<()> {
+    let file = repository.common_dir().join("info/grafts");
+    let list = crate::inside::read_bytes(&file).unwrap_or_default();
+    let is_graft = |line: &[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#");
+    if !list.split(|byte| *byte == b'\n').any(is_graft) {
+        return Ok(());
+    }
+    Err(Error::refused("cannot read a history with grafts")
+        .why(format!("{} gives commits other parents", file.display()))
+        .fix("turn them into replaced commits: git replace --convert-graft-file"))
+}
+
 /// Lists the tags: the name of each without `refs/tags/`, and the object that it stands at.
 ///
 /// # Errors
@@ -216,10 +241,20 @@ pub fn list_tags(repository: &gix::Repository) -> Result<Vec<(String, gix::Objec
     let unreadable =
         |error: gix::Error| Error::unexpected("cannot read the tags").why(chain(&error));
     let platform = repository.references().map_err(unreadable)?;
-    let tags = platform.tags().map_err(unreadable)?.filter_map(std::result::Result::ok);
-    Ok(tags
-        .filter_map(|tag| Some((tag.name().shorten().to_string(), tag.try_id()?.detach())))
-        .collect())
+    let mut tags = Vec::new();
+    for tag in platform.tags().map_err(unreadable)? {
+        // One that is passed over may be the last version's.
+        let mut tag = tag.map_err(|error| {
+            Error::refused("cannot read a tag").why(chain(&error)).fix(
+                "delete the file of that name below .git/refs/tags, and fetch again: git fetch \
+                 --tags",
+            )
+        })?;
+        let name = tag.name().shorten().to_string();
+        // A name for another reference stands where that does; where it does not, nowhere.
+        tags.extend(tag.follow_to_object().ok().map(|id| (name, id.detach())));
+    }
+    Ok(tags)
 }
 
 /// Lists the files of the index with this name, by their paths from the root of the work tree.

@@ -179,7 +179,7 @@ pub fn docker_tag(version: &str) -> String {
 /// commit.
 pub async fn find_next_version(request: &VersionRequest, report: &Report) -> Result<Version> {
     let request = &with_merge_queue(request.clone());
-    let (missing, root, revision, highest) = {
+    let (missing, root, revision, remote, highest) = {
         let repository = open_repository(request)?;
         let head = git::head(&repository)?;
         let (missing, highest) = match observe_history(&repository, &head, request) {
@@ -193,10 +193,12 @@ pub async fn find_next_version(request: &VersionRequest, report: &Report) -> Res
             Err(Failure::Missing(missing)) => (missing, None),
             Err(Failure::Error(error)) => return Err(error),
         };
-        (missing, head.root, head.revision, highest)
+        (missing, head.root, head.revision, git::main_remote(&repository), highest)
     };
-    let supplied =
-        supply_missing(missing, highest.as_ref(), &root, &revision, request, report).await?;
+    let remote = remote.as_deref().unwrap_or("origin");
+    let from = |git| fetch::Source { git, root: &root, head: &revision, remote };
+    let from = request.fetch.as_ref().map(from);
+    let supplied = supply_missing(missing, highest.as_ref(), &root, from, request, report).await?;
     let repository = open_repository(request)?;
     let head = git::head(&repository)?;
     match observe_history(&repository, &head, request) {
@@ -208,6 +210,7 @@ pub async fn find_next_version(request: &VersionRequest, report: &Report) -> Res
 
 fn open_repository(request: &VersionRequest) -> Result<gix::Repository> {
     let mut repository = git::open(&request.folder)?;
+    git::refuse_grafts(&repository)?;
     objects::remember_objects(&mut repository);
     Ok(repository)
 }
@@ -243,7 +246,7 @@ async fn supply_missing(
     missing: Missing,
     highest: Option<&semver::Version>,
     root: &Path,
-    head: &str,
+    from: Option<fetch::Source<'_>>,
     request: &VersionRequest,
     report: &Report,
 ) -> Result<Supplied> {
@@ -256,8 +259,8 @@ async fn supply_missing(
         };
         // Where no version is here, tags of any name may tell of one.
         let behind = Some(prefix.as_str()).filter(|_| missing != Missing::Tags);
-        let names = match &request.fetch {
-            Some(git) => fetch::remote_tags(git, root, behind).await,
+        let names = match &from {
+            Some(from) => fetch::remote_tags(from, behind).await,
             None => None,
         };
         match names {
@@ -266,9 +269,9 @@ async fn supply_missing(
             None => return Ok(Supplied { notices: vec![doubt], ..Supplied::default() }),
         }
     }
-    let Some(git) = &request.fetch else { return Err(refuse_missing(missing)) };
+    let Some(from) = from else { return Err(refuse_missing(missing)) };
     report.detail(format!("this checkout lacks {}: fetching them", missing.name()));
-    match fetch::fetch_history(git, root, head, missing, trees).await {
+    match fetch::fetch_history(&from, missing, trees).await {
         Ok(()) => Ok(Supplied::default()),
         Err(error) => Err(refuse_missing(missing).why(format!("{}: {}", missing.why(), error))),
     }

@@ -107,7 +107,7 @@ pub fn judge_commits(commits: &[Commit], settings: &service::Version) -> Vec<Ver
                         own_header(message).cloned().into_iter().collect();
                     if let Some(reverts) = &message.reverts {
                         headers.extend(match headers.is_empty() {
-                            true => Some(reverts.header()),
+                            true => Some(reverts.header(&message.title)),
                             false => reverts.reapplied(),
                         });
                     }

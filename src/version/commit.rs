@@ -154,9 +154,15 @@ fn read_breaking_change(body: &[Line<'_>]) -> Option<String> {
             text.push_str(line.text);
         }
     }
-    let found: Vec<&str> =
-        found.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+    let says = |text: &&str| !text.is_empty() && !says_none(text);
+    let found: Vec<&str> = found.iter().map(|text| text.trim()).filter(says).collect();
     (!found.is_empty()).then(|| found.join("\n"))
+}
+
+/// Whether a form was filled in with the answer that nothing breaks.
+fn says_none(text: &str) -> bool {
+    let text = text.trim_end_matches('.').to_lowercase();
+    ["none", "no", "n/a", "nothing", "not applicable", "-"].contains(&text.as_str())
 }
 
 /// Reads `Token: value` or `Token #value`. Git takes blanks off the ends of lines, so that a breaking
@@ -178,12 +184,12 @@ fn is_release(header: &Header) -> bool {
         let word = word.rsplit_once(['v', '@']).map_or(word, |(_, version)| version);
         semver::Version::parse(word).is_ok()
     });
-    let says_release = header.scope.as_deref() == Some("release")
-        || header
-            .description
-            .split(' ')
-            .next()
-            .is_some_and(|word| matches!(word, "release" | "version"));
+    let first = header.description.split(' ').next().unwrap_or_default();
+    let says_release = matches!(first, "release" | "version")
+        || header.scope.as_deref() == Some("release")
+            && (matches!(first, "bump" | "cut" | "prepare" | "publish")
+                || first.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit())
+                || first.contains('@'));
     let by_a_tool = matches!(header.kind.as_str(), "chore" | "build" | "ci" | "release" | "bump")
         && !header.breaking;
     by_a_tool && says_release && names_version
@@ -238,7 +244,8 @@ fn read_list(list: &[Listed<'_>]) -> (Vec<Header>, Vec<String>) {
                 gone[target] = true;
                 continue;
             }
-            header = header.filter(|header| header.breaking).or_else(|| Some(reverted.header()));
+            header =
+                header.filter(|header| header.breaking).or_else(|| Some(reverted.header(title)));
         }
         match (header, read_breaking_change(body)) {
             (Some(mut header), note) => {

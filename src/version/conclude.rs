@@ -5,6 +5,7 @@ use super::history::{self, VersionTag};
 use super::line::{self, Decision, Line, NoVersion, VersionFacts};
 use super::names::{self, Habit, OddTag};
 use super::observe::Observed;
+use super::paths::Misnamed;
 use super::{Change, Deciding, Supplied, Version, VersionRequest, docker_tag};
 use crate::error::{Error, Result};
 use crate::git;
@@ -71,7 +72,7 @@ pub fn conclude_version(
         known.refuse_restart()?;
         notices.extend(known.describe_tags(&skipped));
     }
-    notices.extend(describe_paths(&seen.unmatched));
+    notices.extend(describe_paths(&seen.misnamed));
     notices.extend(describe_unheard(counted().map(|(commit, _)| commit)));
     let Decision { version, release, .. } = decision;
     let version = version.to_string();
@@ -282,13 +283,36 @@ fn describe_odd(odd: &[&OddTag], prefix: &str) -> Option<String> {
     })
 }
 
-fn describe_paths(unmatched: &[String]) -> Option<String> {
-    (!unmatched.is_empty()).then(|| {
+fn describe_paths(misnamed: &[Misnamed]) -> Vec<String> {
+    let names = |wanted: fn(&Misnamed) -> Option<&String>| {
+        let names: Vec<&str> = misnamed.iter().filter_map(wanted).map(String::as_str).collect();
+        Some(names.join(", ")).filter(|names| !names.is_empty())
+    };
+    let nothing = names(|one| match one {
+        Misnamed::Nothing(name) if !name.starts_with('!') => Some(name),
+        _ => None,
+    });
+    let excluded = names(|one| match one {
+        Misnamed::Nothing(name) if name.starts_with('!') => Some(name),
+        _ => None,
+    });
+    let links = names(|one| match one {
+        Misnamed::Link(name) => Some(name),
+        Misnamed::Nothing(_) => None,
+    });
+    let nothing = nothing.map(|names| {
+        format!("version.paths: nothing here is named {names}, so that no commit counts by it")
+    });
+    let excluded = excluded.map(|names| {
+        format!("version.paths: nothing here is named {names}, so that it leaves nothing out")
+    });
+    let links = links.map(|names| {
         format!(
-            "version.paths: nothing here is named {}, so that no commit counts by it",
-            unmatched.join(", ")
+            "version.paths: {names} is a link, so that only commits count which change where it \
+             leads: name what is behind it"
         )
-    })
+    });
+    nothing.into_iter().chain(excluded).chain(links).collect()
 }
 
 /// Describes the commits that mark something as breaking and are no conventional ones.

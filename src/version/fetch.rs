@@ -16,18 +16,22 @@ use crate::git::{Git, OWN_UPLOAD_PACK};
 /// The longest that a fetch may take: a remote that does not answer must not hold a job.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Fetches what is missing for `head`: commits without their trees, or with their trees when
+/// Where the history comes from, and where it goes.
+pub struct Source<'s> {
+    pub git: &'s Git,
+    /// The work tree.
+    pub root: &'s Path,
+    /// The commit whose history it is.
+    pub head: &'s str,
+    pub remote: &'s str,
+}
+
+/// Fetches what is missing for the head: commits without their trees, or with their trees when
 /// `trees` are needed.
 ///
 /// # Errors
 /// Refused, with git's own words, when there is no git, no remote, or no way there.
-pub async fn fetch_history(
-    git: &Git,
-    root: &Path,
-    head: &str,
-    missing: Missing,
-    trees: bool,
-) -> Result<()> {
+pub async fn fetch_history(from: &Source<'_>, missing: Missing, trees: bool) -> Result<()> {
     let filter = if trees { "--filter=blob:none" } else { "--filter=tree:0" };
     let everything: &[&str] = match missing {
         Missing::Commits | Missing::Higher => &["--unshallow", filter],
@@ -43,19 +47,20 @@ pub async fn fetch_history(
         "--no-recurse-submodules",
         "--no-write-fetch-head",
     ];
-    let what = ["origin", head, "refs/tags/*:refs/tags/*"];
+    let what = [from.remote, from.head, "refs/tags/*:refs/tags/*"];
     let what = if missing == Missing::Tags { &what[..1] } else { &what[..] };
     let tags: &[&str] = if missing == Missing::Tags { &["refs/tags/*:refs/tags/*"] } else { &[] };
-    run_git(git, root, &[&quiet, everything, what, tags].concat()).await.map(drop)
+    run_git(from, &[&quiet, everything, what, tags].concat()).await.map(drop)
 }
 
 /// Lists the names of the remote's tags, of all or of those that may be versions of `prefix`; `None`
 /// if nobody can tell.
-pub async fn remote_tags(git: &Git, root: &Path, prefix: Option<&str>) -> Option<Vec<String>> {
+pub async fn remote_tags(from: &Source<'_>, prefix: Option<&str>) -> Option<Vec<String>> {
     let pattern = prefix.map(|prefix| format!("refs/tags/{prefix}[0-9]*"));
-    let mut listing = vec!["ls-remote", OWN_UPLOAD_PACK, "--quiet", "--refs", "--tags", "origin"];
+    let mut listing =
+        vec!["ls-remote", OWN_UPLOAD_PACK, "--quiet", "--refs", "--tags", from.remote];
     listing.extend(pattern.as_deref());
-    let listed = run_git(git, root, &listing).await.ok()?;
+    let listed = run_git(from, &listing).await.ok()?;
     let listed = String::from_utf8_lossy(&listed.stdout);
     Some(
         listed
@@ -65,10 +70,10 @@ pub async fn remote_tags(git: &Git, root: &Path, prefix: Option<&str>) -> Option
     )
 }
 
-async fn run_git(git: &Git, root: &Path, arguments: &[&str]) -> Result<Output> {
+async fn run_git(from: &Source<'_>, arguments: &[&str]) -> Result<Output> {
     let failed =
         |why: String| Error::refused("cannot fetch the history that this checkout lacks").why(why);
-    let mut git = git.command(root);
+    let mut git = from.git.command(from.root);
     git.args(arguments);
     let ended = match tokio::time::timeout(PATIENCE, git.output()).await {
         Err(_) => return Err(failed(format!("no end after {} s", PATIENCE.as_secs()))),

@@ -296,10 +296,12 @@ pub fn resolve_paths(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<Ve
     };
     // Both may be reached through links; what git knows is where they really are.
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let folder = real(folder)
-        .strip_prefix(real(root))
-        .map(Path::to_path_buf)
-        .map_err(|_| outside(folder))?;
+    let elsewhere = |_| {
+        Error::input(format!("{} is in no work tree of its git repository", folder.display()))
+            .why(format!("that has its files in {}", root.display()))
+            .fix("run it in one of its work trees: git worktree list")
+    };
+    let folder = real(folder).strip_prefix(real(root)).map(Path::to_path_buf).map_err(elsewhere)?;
     let mut found = Vec::new();
     for path in paths {
         let (excluded, bare) = paths::split_exclusion(path);

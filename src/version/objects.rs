@@ -248,7 +248,9 @@ fn decode_text(bytes: &[u8], encoding: Option<&str>) -> String {
         "cp950" => "big5".to_string(),
         other => other.to_string(),
     });
-    match label.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes())) {
+    let found = label.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()));
+    // Headers that are ASCII stand in no text of two bytes a character.
+    match found.filter(|found| found.is_ascii_compatible()) {
         Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
         None => String::from_utf8_lossy(bytes).into_owned(),
     }
@@ -294,7 +296,8 @@ mod tests {
 
     #[test]
     fn text_is_decoded_by_its_encoding() {
-        let cases: [(&[u8], Option<&str>, &str); 8] = [
+        let cases: [(&[u8], Option<&str>, &str); 9] = [
+            ("Jörg".as_bytes(), Some("UTF-16"), "Jörg"),
             (b"J\xf6rg", Some("ISO-8859-1"), "Jörg"),
             (b"J\xf6rg", Some("latin-1"), "Jörg"),
             (b"\xa4", Some("ISO-8859-15"), "€"),

@@ -26,8 +26,8 @@ pub struct Observed {
     pub highest: Option<Version>,
     pub base: Option<(String, Version)>,
     pub commits: Vec<Commit>,
-    /// The entries of `version.paths` that name nothing.
-    pub unmatched: Vec<String>,
+    /// The entries of `version.paths` that do not do what they look like.
+    pub misnamed: Vec<paths::Misnamed>,
     /// What may be missing, as far as only the remote can tell.
     pub doubt: Option<Missing>,
 }
@@ -80,7 +80,7 @@ pub fn observe_history(
         commits[0].counts = false;
     }
     let doubt = match request.tags {
-        None if tags.versions.is_empty() && repository.find_remote("origin").is_ok() => {
+        None if tags.versions.is_empty() && git::main_remote(repository).is_some() => {
             Some(Missing::Tags)
         }
         None if shallow && bases.highest.is_some() => Some(Missing::Higher),
@@ -94,7 +94,7 @@ pub fn observe_history(
         highest: bases.highest.map(|(tag, _)| tag.version.clone()),
         base: bases.base.map(|(tag, _)| (tag.name.clone(), tag.version.clone())),
         commits,
-        unmatched: paths::find_unmatched(repository, at, &paths),
+        misnamed: paths::find_misnamed(repository, at, &paths),
         doubt,
         line,
         branch,

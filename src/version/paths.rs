@@ -79,34 +79,45 @@ pub fn judge_touched(
     Paths { repository, paths, known: HashMap::new() }.judge_pairs(&pairs)
 }
 
-/// Finds the paths that name nothing in a commit's tree, as service.yaml has them. Of a tree that is
-/// not here nobody knows.
-pub fn find_unmatched(
+/// A path that does not do what it looks like, as service.yaml has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misnamed {
+    /// Nothing has this name.
+    Nothing(String),
+    /// A symbolic link, which does not change with what it leads to.
+    Link(String),
+}
+
+/// Finds the paths that name nothing, or a link, in a commit's tree. Of a tree that is not here
+/// nobody knows.
+pub fn find_misnamed(
     repository: &gix::Repository,
     head: ObjectId,
     rules: &[PathRule],
-) -> Vec<String> {
+) -> Vec<Misnamed> {
     let Some(tree) = repository.find_commit(head).ok().and_then(|head| head.tree_id().ok()) else {
         return Vec::new();
     };
-    let names_nothing = |rule: &&PathRule| {
-        let mut open = Some((tree.detach(), EntryMode::from(gix::objs::tree::EntryKind::Tree)));
+    let judge = |rule: &PathRule| {
+        let written = rule.written.display().to_string();
         if rule.glob {
-            return globs::is_unmatched(repository, tree.detach(), rule).unwrap_or(false);
+            let unmatched = globs::is_unmatched(repository, tree.detach(), rule).unwrap_or(false);
+            return unmatched.then_some(Misnamed::Nothing(written));
         }
+        let mut open = Some((tree.detach(), EntryMode::from(gix::objs::tree::EntryKind::Tree)));
         for part in &rule.parts {
             open = match open {
-                Some((tree, mode)) if mode.is_tree() => match find_entry(repository, tree, part) {
-                    Ok(found) => found,
-                    Err(_) => return false,
-                },
+                Some((tree, mode)) if mode.is_tree() => find_entry(repository, tree, part).ok()?,
                 _ => None,
             };
         }
-        open.is_none()
+        match open {
+            None => Some(Misnamed::Nothing(written)),
+            Some((_, mode)) if mode.is_link() => Some(Misnamed::Link(written)),
+            Some(_) => None,
+        }
     };
-    let unmatched = rules.iter().filter(|rule| !rule.excluded).filter(names_nothing);
-    unmatched.map(|rule| rule.written.display().to_string()).collect()
+    rules.iter().filter_map(judge).collect()
 }
 
 /// A commit's tree, and that of its first parent.

@@ -39,8 +39,8 @@ pub fn mark_quotes(body: &str) -> Vec<Line<'_>> {
 
 /// A block that is open, and what ends it.
 enum Block {
-    /// Fenced code: the fence's character and its length.
-    Fence(char, usize),
+    /// Fenced code: the fence's character, its length, and how far in the list is that it is of.
+    Fence(char, usize, usize),
     /// An HTML element, and how many of its kind are open.
     Element(&'static str, usize),
     Comment,
@@ -53,13 +53,16 @@ fn mark_blocks(texts: &[&str], quoted: &mut [bool]) {
     for (at, text) in texts.iter().enumerate() {
         let line = text.trim_start();
         let indent = text.len() - line.len();
+        // Code in a list ends with the point that it is of.
+        let left = |block: &Block| matches!(block, Block::Fence(_, _, inside) if indent < *inside && !line.is_empty());
+        open = open.filter(|block| !left(block));
         quoted[at] = open.is_some();
         open = match open {
-            Some(Block::Fence(sign, length)) => {
+            Some(Block::Fence(sign, length, inside)) => {
                 let closes = fence_of(line).is_some_and(|(other, count, rest)| {
                     other == sign && count >= length && rest.trim().is_empty()
                 });
-                (!closes).then_some(Block::Fence(sign, length))
+                (!closes).then_some(Block::Fence(sign, length, inside))
             }
             Some(Block::Element(name, depth)) => {
                 let depth = depth_after(line, name, depth);
@@ -93,9 +96,11 @@ fn find_last_closed(texts: &[&str]) -> HashMap<&'static str, usize> {
 
 /// The block that a line opens and does not close. `closes` knows whether an element is closed below.
 fn open_block(line: &str, closes: impl Fn(&str) -> bool) -> Option<Block> {
-    if let Some((sign, length, rest)) = fence_of(line) {
+    let inside = length_of_marks(line);
+    if let Some((sign, length, rest)) = fence_of(&line[inside..]) {
         // A backtick behind the fence makes it code within a line.
-        return (sign == '~' || !rest.contains('`')).then_some(Block::Fence(sign, length));
+        let is_block = sign == '~' || !rest.contains('`');
+        return is_block.then_some(Block::Fence(sign, length, inside));
     }
     if let Some(name) = element_of(line) {
         let depth = depth_after(line, name, 0);
@@ -103,6 +108,23 @@ fn open_block(line: &str, closes: impl Fn(&str) -> bool) -> Option<Block> {
         return (depth > 0 && closes(name)).then_some(Block::Element(name, depth));
     }
     open_comment(line, false).then_some(Block::Comment)
+}
+
+/// How much of a line are the marks of lists that begin on it: `- `, `* `, `12. `.
+fn length_of_marks(line: &str) -> usize {
+    let mut rest = line;
+    loop {
+        let behind = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let mark = match rest.len() - behind.len() {
+            0 => rest.strip_prefix(['-', '*', '+']),
+            1..=9 => behind.strip_prefix(['.', ')']),
+            _ => None,
+        };
+        match mark.filter(|mark| mark.starts_with(' ')) {
+            Some(mark) => rest = mark.trim_start(),
+            None => return line.len() - rest.len(),
+        }
+    }
 }
 
 /// The character of a code fence, how many of them there are, and the rest of the line.
@@ -216,9 +238,12 @@ fn is_release_notes(title: &str, of_github: bool) -> bool {
     let by_github = ["what's changed", "whats changed", "what's new", "new contributors"];
     let version = words.strip_prefix('v').unwrap_or(words);
     let numbers: String = version.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    // `2.` may number a chapter; `v2` is a version.
+    let least = if version == words { 2 } else { 0 };
     said.iter().any(|said| words.starts_with(said))
         || (of_github && by_github.iter().any(|said| words.starts_with(said)))
-        || (numbers.starts_with(|c: char| c.is_ascii_digit()) && numbers.matches('.').count() >= 2)
+        || (numbers.starts_with(|c: char| c.is_ascii_digit())
+            && numbers.matches('.').count() >= least)
 }
 
 /// A commit in the list of a squash merge.
@@ -279,6 +304,10 @@ mod tests {
             ("~~~\nb\n```\n~~~\nc", &["c"]),
             ("``` a `b` ```\nc", &["``` a `b` ```", "c"]),
             ("a\n```\nnever closed", &["a"]),
+            ("- ```js\n  a\n  ```\nb", &["b"]),
+            ("1. ~~~\n   a\n\n   ~~~\n\nb", &["b"]),
+            ("- * ```\n    a\nb", &["b"]),
+            ("- a\n- b ```c```", &["- a", "- b ```c```"]),
             ("> a\n>b\nc", &["c"]),
             ("    a\n\tb\nc", &["c"]),
             ("| a | b |\n|---|---|\n| c | d |\n\ne", &["e"]),
@@ -300,6 +329,8 @@ mod tests {
             ("Changelog\n---------\na\n\n***\nb", &["Changelog", "***", "b"]),
             ("## What's changed\na", &["## What's changed", "a"]),
             ("## What's Changed\na by @octo in https://example.org", &[]),
+            ("## v2\na", &[]),
+            ("## 2. How\na", &["## 2. How", "a"]),
             ("## Summary\na", &["## Summary", "a"]),
             ("a\n\nThis PR contains the following updates:\n\nb", &["a"]),
         ];

@@ -8,6 +8,9 @@ use super::{Header, read_header};
 const LAYERS: usize = 100;
 const COMMITS: usize = 100;
 
+/// The shortest id of a commit.
+const SHORTEST: usize = 7;
+
 /// Which commit a revert takes back, as far as its message says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reverted {
@@ -38,13 +41,13 @@ impl Reverted {
     }
 
     /// Returns the header that the commit has in a version's notes: of what holds again, or of what
-    /// is taken back.
-    pub fn header(&self) -> Header {
+    /// is taken back; `title` is the commit's own, for where it quotes none.
+    pub fn header(&self, title: &str) -> Header {
         self.reapplied().unwrap_or_else(|| Header {
             kind: "revert".into(),
             scope: None,
             breaking: false,
-            description: self.title.clone().unwrap_or_default(),
+            description: self.title.as_deref().unwrap_or(title).to_string(),
             breaking_change: None,
         })
     }
@@ -68,7 +71,7 @@ fn unwrap_once(title: &str) -> Option<(usize, &str)> {
         let (first, rest) = title.split_at_checked(word.len())?;
         first.eq_ignore_ascii_case(word).then_some(rest)
     };
-    let (reverts, rest) = match (words("revert"), words("reapply")) {
+    let (reverts, rest) = match (words("revert"), words("reapply").or_else(|| words("reland"))) {
         (Some(rest), _) => (1, rest),
         (_, Some(rest)) => (2, rest),
         _ => return None,
@@ -109,26 +112,58 @@ pub fn read_reverted(title: &str, body: &[Line<'_>]) -> Option<Reverted> {
     });
     let mut found = Reverted { title: quoted, ..Reverted::default() };
     for line in body.iter().filter(|line| !line.quoted) {
-        if let Some(rest) = line.text.strip_prefix("This reverts commit ") {
-            found
-                .commits
-                .extend(rest.split(|c: char| !c.is_ascii_hexdigit()).next().map(str::to_string));
+        if let Some(rest) = line.text.strip_prefix("This reverts commit") {
+            let rest = rest.strip_prefix('s').unwrap_or(rest);
+            found.commits.extend(rest.strip_prefix(' ').map(read_ids).unwrap_or_default());
         } else if let Some(rest) = line.text.strip_prefix("Refs: ").filter(|_| conventional) {
             found.commits.extend(rest.split([',', ' ']).map(str::to_string));
-        } else if let Some(rest) =
-            line.text.strip_prefix("Reverts ").filter(|_| found.title.is_some())
+        } else if let Some((repository, number)) =
+            line.text.strip_prefix("Reverts ").and_then(read_pull_request)
+            // GitHub's button names the repository, whatever title people give the pull request.
+            && (found.title.is_some() || !repository.is_empty())
         {
-            // `Reverts owner/repository#12`
-            let number = rest.rsplit_once('#').map(|(_, number)| number.trim());
-            found.pull_request = number.and_then(|number| number.parse().ok());
+            found.pull_request = Some(number);
         }
     }
     found.commits.retain(|text| {
-        (7..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
+        (SHORTEST..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
     });
     found.commits.truncate(COMMITS);
     found.commits.iter_mut().for_each(|text| text.make_ascii_lowercase());
-    (found.title.is_some() || !found.commits.is_empty()).then_some(found)
+    let takes_back =
+        found.title.is_some() || !found.commits.is_empty() || found.pull_request.is_some();
+    takes_back.then_some(found)
+}
+
+/// Reads the commits at the beginning of a text: `1234567, 89abcde and 0123456.` The one that
+/// `reversing changes made to` names is none of them, nor are the ends of a range.
+fn read_ids(text: &str) -> Vec<String> {
+    let (mut ids, mut rest) = (Vec::new(), text);
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
+        if end < SHORTEST {
+            return ids;
+        }
+        ids.push(rest[..end].to_string());
+        rest = &rest[end..];
+        if rest.strip_prefix("..").is_some_and(|other| !other.trim().is_empty()) {
+            return Vec::new();
+        }
+        let next = [", and ", " and ", ", ", " & "].iter().find_map(|and| rest.strip_prefix(and));
+        match next {
+            Some(next) => rest = next,
+            None => return ids,
+        }
+    }
+}
+
+/// Reads `owner/repository#12`, `#12` or a pull request's address as repository and number.
+fn read_pull_request(text: &str) -> Option<(&str, u64)> {
+    let text = text.trim().trim_end_matches('.');
+    let (repository, number) = text.rsplit_once('#').or_else(|| text.rsplit_once("/pull/"))?;
+    let is_name = !repository.contains(char::is_whitespace)
+        && (repository.is_empty() || repository.contains('/'));
+    Some((repository, number.parse().ok().filter(|_| is_name)?))
 }
 
 #[cfg(test)]
@@ -150,6 +185,7 @@ mod tests {
             ("Reverting \"a\"", 0, "Reverting \"a\""),
             ("Reapply \"feat: a\"", 2, "feat: a"),
             ("Revert \"Revert \"feat: a\"\"", 2, "feat: a"),
+            ("Reland \"feat: a\"", 2, "feat: a"),
             ("Revert \"Reapply \"feat: a\"\"", 3, "feat: a"),
             ("revert: feat: a", 1, "feat: a"),
             ("revert(api)!: \"feat: a\"", 1, "feat: a"),

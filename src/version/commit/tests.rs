@@ -288,7 +288,59 @@ const MESSAGES: &[Row] = &[
         NONE,
         "git: an id is hexadecimal",
     ),
+    row(
+        "Take two back\n\nThis reverts commits 0123456, 1234567 and 89abcde.",
+        "takes back [0123456 1234567 89abcde] -",
+        PATCH,
+        "ours: people revert several at once",
+    ),
+    row(
+        "Take it back\n\nThis reverts commit 0123456, reversing changes made to 89abcde.",
+        "takes back [0123456] -",
+        PATCH,
+        "git revert -m 1, on one line",
+    ),
+    row(
+        "docs: a\n\nThis reverts commits 0123456..89abcde.",
+        "docs",
+        NONE,
+        "ours: no range is read",
+    ),
+    row(
+        "fix: undo the export (#13)\n\nReverts o/r#12",
+        "fix takes back [] #12 -",
+        PATCH,
+        "GitHub's button, below a title of one's own",
+    ),
+    row(
+        "Undo (#13)\n\nReverts https://github.com/o/r/pull/12.",
+        "takes back [] #12 -",
+        PATCH,
+        "GitHub's button; people paste the address",
+    ),
+    row("docs: a\n\nReverts #12 in part", "docs", NONE, "ours: prose"),
+    row(
+        "Reland \"feat: a\"\n\nThis is a reland of commit 0123456.",
+        "takes back [] Revert \"feat: a\"",
+        MINOR,
+        "Gerrit's users' word for it",
+    ),
     // What a body quotes is nobody's word.
+    row(
+        "fix: a\n\n- ```js\n  b()\n  ```\n\nBREAKING CHANGE: c",
+        "fix!",
+        MAJOR,
+        "CommonMark: code in a list ends with its fence",
+    ),
+    row(
+        "docs: a\n\n* ```\n  never closed\n\nBREAKING CHANGE: c",
+        "docs!",
+        MAJOR,
+        "CommonMark: or with the list",
+    ),
+    row("fix: a\n\nBREAKING CHANGE: None.", "fix", PATCH, "ours: a form's answer"),
+    row("fix: a\n\nBREAKING CHANGE: n/a", "fix", PATCH, "ours: a form's answer"),
+    row("fix: a\n\nBREAKING CHANGE: no more v1", "fix!", MAJOR, "CC 12"),
     row("docs: a\n\n```\nBREAKING CHANGE: b\n```\n\nc", "docs", NONE, "CommonMark: fenced code"),
     row("docs: a\n\n> BREAKING CHANGE: b", "docs", NONE, "CommonMark: a block quote"),
     row(
@@ -345,6 +397,13 @@ const MESSAGES: &[Row] = &[
         MAJOR,
         "CC 13: no release tool calls its commit breaking",
     ),
+    row(
+        "build(release): require node 20.0.0\n\nBREAKING CHANGE: 18 is gone",
+        "build(release)!",
+        MAJOR,
+        "CC 12: the version is another's",
+    ),
+    row("chore(release): publish v1.2.3", "release", NONE, "lerna"),
     row(
         "chore(release): notes say more",
         "chore(release)",

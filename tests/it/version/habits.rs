@@ -130,6 +130,12 @@ fn tags_count_or_are_named() {
             "",
         ),
         row(
+            "a name for another tag",
+            &["tag 1.0.0", "git symbolic-ref refs/tags/v1.0.0 refs/tags/1.0.0", "fix: b"],
+            "1.0.1 release since v1.0.0",
+            "",
+        ),
+        row(
             "the highest number",
             &["tag v1.2.18446744073709551615", "fix: a"],
             "refused",
@@ -284,6 +290,57 @@ fn tags_that_stayed_at_the_remote_are_named_too() {
     let run = version(&clone);
     assert!(run.stderr.contains("1.1.0"), "{run}");
     run.ended(3);
+}
+
+#[test]
+fn a_remote_may_have_another_name() {
+    let origin = played(&["tag v1.0.0", "feat: a"]);
+    let url = format!("file://{}", origin.path().display());
+    for arguments in [["--origin", "upstream", "--no-tags"], ["-o", "hub", "--depth=1"]] {
+        let clone = cloned(&url, &arguments);
+        assert_eq!(short(&version(&clone)), "1.1.0 release since v1.0.0", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_tag_that_cannot_be_read_is_not_passed_over() {
+    for text in ["", "no id"] {
+        let repository = played(&["tag v1.0.0", "fix: b"]);
+        repository.write(".git/refs/tags/.DS_Store", "no reference");
+        assert_eq!(short(&version(&repository)), "1.0.1 release since v1.0.0", "another's file");
+        repository.write(".git/refs/tags/v2.0.0", text);
+        let run = version(&repository);
+        assert!(run.stderr.contains("v2.0.0"), "{run}");
+        run.ended(3);
+    }
+}
+
+#[test]
+fn grafts_are_refused_and_may_be_replacements() {
+    let repository = played(&["tag v1.0.0", "feat: a", "fix: b"]);
+    let ids = repository.git(&["rev-parse", "HEAD", "v1.0.0"]).replace('\n', " ");
+    repository.write(".git/info/grafts", &format!("# parents\n{ids}\n"));
+    assert!(version(&repository).ended(3).stderr.contains("--convert-graft-file"));
+    repository.git(&["replace", "--convert-graft-file"]);
+    assert_eq!(short(&version(&repository)), "1.0.1 release since v1.0.0");
+}
+
+#[test]
+fn a_path_that_does_not_do_what_it_looks_like_is_told() {
+    let cases = [
+        ("['src', 'srv']", "nothing here is named srv, so that no commit counts"),
+        ("['src', '!docz']", "nothing here is named !docz, so that it leaves nothing out"),
+        ("['src', '!**/*.txt']", "nothing here is named !**/*.txt"),
+        ("['lib']", "lib is a link"),
+    ];
+    for (paths, said) in cases {
+        let repository = repository(&format!("{SERVICE}version: {{paths: {paths}}}\n"));
+        repository.write("src/a", "a");
+        std::os::unix::fs::symlink("src", repository.path().join("lib")).expect("a link");
+        repository.commit("feat: a");
+        let run = version(&repository).ended(0);
+        assert!(run.stderr.contains(said), "{paths}: {run}");
+    }
 }
 
 #[test]
