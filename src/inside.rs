@@ -38,6 +38,8 @@ pub enum Denied {
         root: PathBuf,
         to: PathBuf,
     },
+    /// It is of git's own folder, where a checkout may have left a token.
+    OfGit,
     /// A device, a pipe, a socket, or a folder where a file has to be.
     NotRegular,
     NotFolder,
@@ -58,6 +60,7 @@ impl Denied {
                 "move it into the repository, or let whoever runs this allow it: --allow-read {}",
                 to.display()
             )),
+            Denied::OfGit => error.fix("name what is in the commit"),
             Denied::NotRegular => error.fix("put a regular file there"),
             Denied::NotFolder => error.fix("put a folder there"),
             Denied::TooLong => error.fix("split it, or take out what does not belong there"),
@@ -74,6 +77,7 @@ impl fmt::Display for Denied {
             Denied::Outside { root, to } => {
                 write!(f, "it leads to {}, which is outside {}", to.display(), root.display())
             }
+            Denied::OfGit => f.write_str("it is git's own, and may hold the checkout's token"),
             Denied::NotRegular => f.write_str("it is not a regular file"),
             Denied::NotFolder => f.write_str("it is not a folder"),
             Denied::TooLong => write!(f, "it is longer than {} MiB", TEXT_LIMIT / 1024 / 1024),
@@ -147,8 +151,15 @@ impl Tree {
     fn admit(&self, real: &Path) -> Result<(), Denied> {
         let is_below = |folder: &PathBuf| real.starts_with(folder);
         let is_of_kernel = KERNEL.iter().any(|kernel| real.starts_with(kernel));
-        if self.allowed.iter().any(is_below) || is_below(&self.root) && !is_of_kernel {
+        if self.allowed.iter().any(is_below) {
             return Ok(());
+        }
+        if let Ok(below) = real.strip_prefix(&self.root)
+            && !is_of_kernel
+        {
+            let is_of_git =
+                below.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"));
+            return if is_of_git { Err(Denied::OfGit) } else { Ok(()) };
         }
         Err(Denied::Outside { root: self.root.clone(), to: real.to_path_buf() })
     }
@@ -263,7 +274,7 @@ mod tests {
         for name in ["repo/.git", "repo/api", "beside"] {
             std::fs::create_dir_all(at(name)).expect("a folder");
         }
-        for name in ["repo/api/file", "repo/above", "beside/key"] {
+        for name in ["repo/api/file", "repo/above", "repo/.git/config", "beside/key"] {
             std::fs::write(at(name), "text").expect("written");
         }
         let links = [
@@ -272,6 +283,7 @@ mod tests {
             ("repo/api/out", "../../beside"),
             ("repo/api/to-key", "../../beside/key"),
             ("repo/api/within", "../above"),
+            ("repo/api/to-git", "../.git/config"),
             ("repo/api/nowhere", "../../beside/new"),
             ("repo/api/loop", "loop"),
         ];
@@ -310,6 +322,10 @@ mod tests {
             case("../../new", What::New, false),
             case("out/../new", What::New, false),
             case("new/../../../new", What::New, false),
+            case("../.git/config", What::File, false),
+            case("../.git", What::Folder, false),
+            case("../.git/new", What::New, false),
+            case("to-git", What::Either, false),
             case("zero", What::File, false),
             case("own", What::File, false),
             case("socket", What::Either, false),

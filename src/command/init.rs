@@ -21,7 +21,7 @@ const PIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn init_repository(context: &Context, arguments: &InitArgs) -> Result<()> {
     let step = context.report.step("init");
     let branch = git::default_branch(&context.folder()).or_else(|| current_branch(context));
-    let repository = scaffold::Repository::read(&context.folder(), branch)?;
+    let repository = scaffold::Repository::read(&context.folder(), context.tree(), branch)?;
     let base = arguments.base.as_ref().map(ToString::to_string);
     let mut base = base.or(repository.base()).unwrap_or_default();
     // Asked only when the Dockerfile is written: an unpinned one that stands there is not to be
@@ -29,7 +29,7 @@ pub async fn init_repository(context: &Context, arguments: &InitArgs) -> Result<
     let writes_dockerfile = |plan: &scaffold::InitPlan| {
         plan.writes.iter().any(|(path, _)| path.ends_with("Dockerfile"))
     };
-    let mut plan = repository.plan(&base, arguments.force);
+    let mut plan = repository.plan(&base, arguments.force)?;
     if writes_dockerfile(&plan) && !base.contains('@') {
         match pin_image(context, &base).await {
             Some(pinned) => base = pinned,
@@ -38,7 +38,7 @@ pub async fn init_repository(context: &Context, arguments: &InitArgs) -> Result<
             )),
         }
         let notes = std::mem::take(&mut plan.notes);
-        plan = scaffold::InitPlan { notes, ..repository.plan(&base, arguments.force) };
+        plan = scaffold::InitPlan { notes, ..repository.plan(&base, arguments.force)? };
     }
     for fact in &plan.facts {
         context.report.detail(fact);

@@ -60,6 +60,9 @@ pub fn refuse_reserved(entry: &str, variable: &str, handed: &[&str]) -> Result<(
         )))
 }
 
+/// What a build context leaves out stands in such a file.
+const IGNORE: &str = ".dockerignore";
+
 /// A path that service.yaml names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -74,9 +77,16 @@ pub struct Named {
 pub fn list_paths(service: &Service) -> Vec<Named> {
     let named = |key: &str, path: PathBuf, what| Named { key: key.into(), path, what };
     let image = &service.image;
+    let dockerfile = image.context.join(&image.dockerfile);
+    let mut ignore_beside = dockerfile.clone().into_os_string();
+    ignore_beside.push(IGNORE);
+    let ignore_beside = PathBuf::from(ignore_beside);
     let mut paths = vec![
         named("image.context", image.context.clone(), What::Folder),
-        named("image.dockerfile", image.context.join(&image.dockerfile), What::File),
+        named("image.dockerfile", dockerfile.clone(), What::File),
+        // Read where they are; each may be a link.
+        named("image.dockerfile", ignore_beside, What::File),
+        named("image.context", image.context.join(IGNORE), What::File),
     ];
     for (name, context) in &image.contexts {
         let path = match context.as_str().split_once("://") {
@@ -89,7 +99,9 @@ pub fn list_paths(service: &Service) -> Vec<Named> {
             Some(("file", path)) => path,
             Some(_) => continue,
         };
-        paths.push(named(&format!("image.contexts.{name}"), path.into(), What::Folder));
+        let key = format!("image.contexts.{name}");
+        paths.push(named(&key, path.into(), What::Folder));
+        paths.push(named(&key, Path::new(path).join(IGNORE), What::File));
     }
     paths.extend(list_secret_files(image));
     if let Cache::Local { folder } = &image.cache {
@@ -180,8 +192,12 @@ mod tests {
         let expected = [
             "image.context ..",
             "image.dockerfile ../api/Dockerfile",
+            "image.dockerfile ../api/Dockerfile.dockerignore",
+            "image.context ../.dockerignore",
             "image.contexts.a ../lib",
+            "image.contexts.a ../lib/.dockerignore",
             "image.contexts.c out",
+            "image.contexts.c out/.dockerignore",
             "image.build-secrets /x",
             "image.build-secrets y",
             "image.build-secrets z",

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::cli::Environ;
 use crate::config::contract::{self, Level};
+use crate::config::handover;
 use crate::config::settings::Settings;
 use crate::docker::diagnosis::Expected;
 use crate::docker::{Answer, Clues, Container, Engine, REMOVAL_TIMEOUT, Spec, State, unique};
@@ -132,7 +133,8 @@ pub async fn check(
     let engine = Engine::connect(environ.get("DOCKER_HOST")).await?;
     let image = engine.load(&layout, &settings.name).await?;
 
-    let values = collect_values(request, environ, report);
+    let secrets = settings.secrets.keys().map(String::as_str);
+    let values = collect_values(secrets, request.contract, environ, report);
     let spec = |mode: &str, value: &str, values: &BTreeMap<String, String>| -> Result<Spec> {
         let mut env: BTreeMap<String, String> =
             settings.container_env(|_| None).into_iter().collect();
@@ -198,20 +200,21 @@ pub async fn check(
 
 /// The values of `secrets` and buckets that there are. The file's own stand-ins first: they are the
 /// same everywhere.
-fn collect_values(
-    request: &ContractRequest<'_>,
+fn collect_values<'s>(
+    secrets: impl Iterator<Item = &'s str>,
+    contract: &contract::Contract,
     environ: &Environ,
     report: &Report,
 ) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
-    for name in request.settings.secrets.keys() {
-        if let Some(value) = environ.get(name) {
+    for name in secrets {
+        // Whoever writes service.yaml may name any: the runner's own are for no image.
+        if let Some(value) = environ.get(name).filter(|_| handover::is_free(name)) {
             report.mask(value);
-            values.insert(name.clone(), value.to_string());
+            values.insert(name.to_string(), value.to_string());
         }
     }
-    values
-        .extend(request.contract.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
+    values.extend(contract.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
     values
 }
 
@@ -351,4 +354,20 @@ async fn look_at(
     };
     let (pages, (processes, inside), clues) = futures::join!(pages, inside, clues);
     Look { processes, inside, clues, pages: pages.into_iter().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Format, Verbosity};
+
+    #[test]
+    fn an_image_gets_no_variable_of_the_runner() {
+        let names = ["DB_URL", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "AWS_PROFILE"];
+        let environ = Environ::new(names.map(|name| (name.to_string(), "value".to_string())));
+        let report = Report::to(Box::new(std::io::sink()), Format::Human, Verbosity::Quiet, false);
+        let contract = contract::Contract::default();
+        let values = collect_values(names.into_iter(), &contract, &environ, &report);
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["DB_URL"]);
+    }
 }

@@ -20,11 +20,12 @@ use std::path::{Component, Path, PathBuf};
 use crate::check::ignore::{IgnoreRules, clean, matches_glob};
 use crate::docker::unique;
 use crate::error::{Cannot, Error, Result};
+use crate::inside::{self, Denied, What};
 use crate::owner;
 use tree::{Above, Refusal, Surroundings, Tree};
 
 /// Larger files say nothing of what a repository is.
-const LARGEST: u64 = 1024 * 1024;
+const LARGEST: usize = 1024 * 1024;
 
 /// How deep sources are looked for, and how many files are read at most.
 const DEPTH: usize = 8;
@@ -56,6 +57,8 @@ pub struct InitPlan {
 /// A repository that was read.
 pub struct Repository {
     folder: PathBuf,
+    /// What the files that are there, or are written, stay inside of.
+    work_tree: inside::Tree,
     facts: facts::ServiceFacts,
     /// The service's folder, from the root of the git repository; empty at the root itself.
     below: String,
@@ -68,7 +71,11 @@ impl Repository {
     ///
     /// # Errors
     /// Bad input when nothing in it says how it is built, or no Dockerfile can be written for it.
-    pub fn read(folder: &Path, branch: Option<String>) -> Result<Repository> {
+    pub fn read(
+        folder: &Path,
+        work_tree: inside::Tree,
+        branch: Option<String>,
+    ) -> Result<Repository> {
         let mut tree = Tree::new();
         read_tree(folder, "", DEPTH, &mut tree);
         // What git leaves out is not in the commit that is built.
@@ -79,7 +86,7 @@ impl Repository {
         });
         let own = facts::find_dockerfile(&tree).and_then(|path| tree.get(&path));
         let copied = own.map(|text| own::list_copied(text)).unwrap_or_default();
-        let above = read_above(folder, &copied);
+        let above = read_above(folder, &work_tree, &copied);
         let below = above.last().map_or(String::new(), |root| root.below.clone());
         let name = folder
             .canonicalize()
@@ -96,7 +103,7 @@ impl Repository {
         let mut workflows = Tree::new();
         read_tree(&folder.join(".github/workflows"), "", 0, &mut workflows);
         let workflows = workflows.into_iter().collect();
-        Ok(Repository { folder: folder.to_path_buf(), facts, below, workflows })
+        Ok(Repository { folder: folder.to_path_buf(), work_tree, facts, below, workflows })
     }
 
     /// The image its Dockerfile begins with, without digest.
@@ -105,7 +112,10 @@ impl Repository {
     }
 
     /// What to write. What is there already and says something else stays, unless `force`.
-    pub fn plan(&self, base: &str, force: bool) -> InitPlan {
+    ///
+    /// # Errors
+    /// Bad input for a file that would be read or written outside of the repository.
+    pub fn plan(&self, base: &str, force: bool) -> Result<InitPlan> {
         let (facts, mut notes) = self.facts.describe();
         notes.extend(self.facts.notes.iter().cloned());
         let mut plan = InitPlan { writes: vec![], kept: vec![], facts, notes, diff: String::new() };
@@ -129,7 +139,7 @@ impl Repository {
                 .components()
                 .filter(|part| *part != Component::CurDir)
                 .collect();
-            let before = std::fs::read_to_string(&path).ok();
+            let before = self.read_earlier(&path)?;
             match before.as_deref() {
                 Some(before) if before == text => {}
                 Some(_) if !force => plan.kept.push(path),
@@ -139,7 +149,18 @@ impl Repository {
                 }
             }
         }
-        plan
+        Ok(plan)
+    }
+
+    /// What stands where a file is to be written; nothing is written over for not being text.
+    fn read_earlier(&self, path: &Path) -> Result<Option<String>> {
+        let read = self.work_tree.resolve(path, What::New).and_then(|_| self.work_tree.read(path));
+        match read {
+            Ok(text) => Ok(Some(text)),
+            Err(Denied::NotText) => Ok(Some(String::new())),
+            Err(denied) if denied.is_missing() => Ok(None),
+            Err(denied) => Err(denied.into_error("write", path)),
+        }
     }
 }
 
@@ -147,7 +168,7 @@ impl Repository {
 const OUTPUT: [&str; 3] = ["dist", "build", "out"];
 
 /// The folders above, up to the root of the git repository.
-fn read_above(folder: &Path, copied: &[String]) -> Vec<Above> {
+fn read_above(folder: &Path, work_tree: &inside::Tree, copied: &[String]) -> Vec<Above> {
     let Ok(whole) = folder.canonicalize() else { return Vec::new() };
     let Some(root) = whole.ancestors().position(|above| above.join(".git").exists()) else {
         return Vec::new();
@@ -157,11 +178,8 @@ fn read_above(folder: &Path, copied: &[String]) -> Vec<Above> {
         .map(|(depth, above)| {
             let below = whole.strip_prefix(above).unwrap_or(Path::new(""));
             let files = TOLD_ABOVE.into_iter().filter_map(|name| {
-                let path = above.join(name);
-                let kind = path.metadata().ok()?;
-                let is_small = kind.is_file() && kind.len() <= LARGEST;
-                let text = is_small.then(|| std::fs::read_to_string(path).ok())??;
-                Some((name.to_string(), text))
+                let text = work_tree.read(&above.join(name)).ok()?;
+                (text.len() <= LARGEST).then(|| (name.to_string(), text))
             });
             Above {
                 path: vec![".."; depth].join("/"),
@@ -264,7 +282,7 @@ fn read_tree(folder: &Path, prefix: &str, depth: usize, tree: &mut Tree) {
         if kind.is_dir() && depth > 0 {
             read_tree(&entry.path(), &format!("{path}/"), depth - 1, tree);
         } else if kind.is_file() {
-            let is_small = kind.len() <= LARGEST;
+            let is_small = kind.len() <= LARGEST as u64;
             match is_small.then(|| std::fs::read_to_string(entry.path())) {
                 Some(Ok(text)) => drop(tree.insert(path, text)),
                 // One stands for all of its folder, but for the root's.

@@ -85,6 +85,17 @@ fn a_build_gets_nothing_from_outside_the_repository() {
         "image: {cache: 'local:link/new'}\n",
         "manifests: [link/key]\n",
     ];
+    // Where a checkout leaves its token.
+    let of_git = [
+        "image: {build-secrets: ['id=x,src=.git/config']}\n",
+        "image: {contexts: {git: .git}}\n",
+        "image: {ssh: ['default=.git/config']}\n",
+        "manifests: [.git/config]\n",
+    ];
+    for text in of_git {
+        let (seen, ended) = built(text, |_, _| {});
+        assert_eq!((ended.code, seen), (2, None), "{text}: {}{}", ended.stdout, ended.stderr);
+    }
     for text in outside {
         let (seen, ended) = built(text, |_, _| {});
         assert_eq!((ended.code, seen), (2, None), "{text}: {}{}", ended.stdout, ended.stderr);
@@ -122,6 +133,75 @@ fn a_build_gets_no_variable_that_nobody_handed_over() {
     });
     let seen = seen.unwrap_or_else(|| panic!("not built: {ended}"));
     assert!(seen.contains("GITHUB_TOKEN=another") && !seen.contains("LEAK"), "{seen}");
+}
+
+#[test]
+fn an_ignore_file_stays_inside_too() {
+    for name in [".dockerignore", "Dockerfile.dockerignore", "lib/.dockerignore"] {
+        for to in ["/proc/self/environ", "/etc/passwd", "/dev/zero"] {
+            let (repository, home) = service("image: {contexts: {lib: lib}}\n");
+            repository.write("lib/a", "a");
+            let link = repository.path().join(name);
+            let _ = std::fs::remove_file(&link);
+            symlink(to, &link).expect("a link");
+            let mut command = step(repository.path(), home.path());
+            run(command.args(["build-image", "--plan"])).ended(2);
+        }
+    }
+}
+
+#[test]
+fn init_reads_and_writes_inside_only() {
+    struct Case {
+        link: &'static str,
+        to: &'static str,
+        code: i32,
+    }
+    let case = |link, to, code| Case { link, to, code };
+    let cases = [
+        case(".dockerignore", "/dev/zero", 2),
+        case("service.yaml", "/proc/self/environ", 2),
+        case(".github", "OUTSIDE", 2),
+        case(".dockerignore", "OUTSIDE/new", 2),
+    ];
+    for Case { link, to, code } in cases {
+        let (repository, home) = service("");
+        let outside = home.path().join("outside");
+        std::fs::create_dir_all(&outside).expect("a folder");
+        for name in ["service.yaml", ".dockerignore"] {
+            let _ = std::fs::remove_file(repository.path().join(name));
+        }
+        symlink(
+            to.replace("OUTSIDE", &outside.display().to_string()),
+            repository.path().join(link),
+        )
+        .expect("a link");
+        let mut command = step(repository.path(), home.path());
+        let ended = run(command.args(["init", "--force"])).ended(code);
+        let written = std::fs::read_dir(&outside).expect("a folder").count();
+        assert_eq!(written, 0, "{link} → {to}: {ended}");
+    }
+    // What is no text in UTF-8 is somebody's file all the same.
+    let (repository, home) = service("");
+    let text = b"# caf\xe9\n.git\n";
+    std::fs::write(repository.path().join(".dockerignore"), text).expect("written");
+    run(step(repository.path(), home.path()).arg("init")).ended(0);
+    let kept = std::fs::read(repository.path().join(".dockerignore")).expect("there");
+    assert_eq!(kept, text);
+}
+
+#[test]
+fn what_stays_on_this_machine_goes_through_no_proxy() {
+    let (repository, home) = service("");
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    proxy.set_nonblocking(true).expect("set");
+    let address = format!("http://{}", proxy.local_addr().expect("an address"));
+    let mut command = step(repository.path(), home.path());
+    command.args(["release", "--plan"]).env("GITHUB_API_URL", "http://127.0.0.1:9");
+    command.env("HTTP_PROXY", &address).env("http_proxy", &address);
+    let ended = run(&mut command);
+    assert_ne!(ended.code, 0, "{ended}");
+    assert!(proxy.accept().is_err(), "the proxy was asked: {ended}");
 }
 
 #[test]
@@ -222,7 +302,7 @@ fn commands(said: &str) -> Vec<&str> {
 fn a_subject_is_text_for_every_reader() {
     let (repository, home) = service("");
     let subject = "feat: x\r::set-output name=a::b \x1b]52;c;eA==\x07 [in](https://evil.example) \
-                   <img src=x> \u{202e}@all";
+                   <img src=x> \u{202e}@all ##[add-mask]a \u{200b}\u{feff}";
     repository.write("message", subject);
     repository.git(&["commit", "-q", "--allow-empty", "--cleanup=verbatim", "-F", "message"]);
     let files = ["output", "summary"].map(|name| home.path().join(name));
@@ -233,7 +313,8 @@ fn a_subject_is_text_for_every_reader() {
         let ended = run(&mut command).ended(0);
         let handed = files.each_ref().map(|file| std::fs::read_to_string(file).expect("written"));
         for text in [&ended.stdout, &ended.stderr, &handed[0], &handed[1]] {
-            let obeyed = |c: char| c.is_control() && !"\n\t".contains(c) || c == '\u{202e}';
+            let unseen = ['\u{202e}', '\u{feff}'];
+            let obeyed = |c: char| c.is_control() && !"\n\t".contains(c) || unseen.contains(&c);
             assert!(!text.contains(obeyed), "{format}: {text:?}");
             assert!(commands(text).is_empty(), "{format}: {text:?}");
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cli::Environ;
+use crate::config::handover;
 use crate::deploy::Order;
 use crate::deploy::target::State;
 use crate::docker::Spec;
@@ -58,7 +59,8 @@ pub struct SecretVariables(BTreeMap<String, String>);
 
 impl SecretVariables {
     pub fn new(environ: &Environ) -> SecretVariables {
-        let variables = environ.iter().filter(|(_, value)| !value.is_empty());
+        let is_given = |(name, value): &(&str, &str)| !value.is_empty() && handover::is_free(name);
+        let variables = environ.iter().filter(is_given);
         SecretVariables(
             variables.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         )
@@ -74,6 +76,15 @@ impl SecretVariables {
         if missing.is_empty() {
             let found = names.iter().filter_map(|name| self.0.get_key_value(name));
             return Ok(found.map(|(name, value)| (name.clone(), value.clone())).collect());
+        }
+        if let Some(reserved) = missing.iter().find(|name| !handover::is_free(name)) {
+            return Err(Error::refused(format!("cannot hand {reserved} to the service"))
+                .code(Code::SecretUnavailable)
+                .why(
+                    "service.yaml names it in `secrets`, and a variable of this name belongs to \
+                     the runner or to a cloud, not to the service",
+                )
+                .fix("let the service read a name of its own: `secrets: {APP_TOKEN: …}`"));
         }
         let exports: Vec<String> = missing.iter().map(|name| format!("export {name}=…")).collect();
         Err(Error::refused(format!("secrets without a value: {}", missing.join(", ")))

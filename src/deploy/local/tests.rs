@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::plan::{ContainerSeen, LocalFacts, LocalPlan, make_plan};
 use super::render::{self, LocalDocuments, SecretValues, render_compose, render_state};
 use super::verdict::{Look, judge_look};
+use crate::cli::Environ;
 use crate::config::settings::{Destination, LOCAL, Target, resolve};
 use crate::deploy::target::{Goal, Good, Plan, State as Wanted, Verdict};
 use crate::deploy::{Image, Order};
@@ -384,4 +385,16 @@ fn labels_are_distinct() {
     ];
     let distinct: BTreeMap<&str, ()> = labels.iter().map(|label| (*label, ())).collect();
     assert_eq!(distinct.len(), labels.len());
+}
+
+#[test]
+fn a_service_gets_no_variable_of_the_runner() {
+    let names = ["DB_URL", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY"].map(str::to_string);
+    let environ = Environ::new(names.clone().map(|name| (name, "value".to_string())));
+    let variables = render::SecretVariables::new(&environ);
+    assert_eq!(variables.values_of(&names[..1]).expect("a value")["DB_URL"], "value");
+    for name in &names[1..] {
+        let refused = variables.values_of(std::slice::from_ref(name)).expect_err("refused");
+        assert_eq!(refused.message, format!("cannot hand {name} to the service"));
+    }
 }

@@ -20,10 +20,8 @@ use crate::error::{Cannot, Error, Place, Result};
 use crate::git::LfsPointer;
 use crate::image::destination::{Destination, Fresh, STAGED, is_marked, unwritable};
 use crate::image::work::{self, Stop};
+use crate::inside;
 use crate::report::Report;
-
-/// A Dockerfile or a .dockerignore that is longer is somebody's mistake.
-const TEXT_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// The modes of files and folders that git makes anew: whether a file can be run is all it keeps.
 const FILE: u32 = 0o644;
@@ -228,22 +226,11 @@ fn check_frontend(request: &BuildRequest, text: &str, dockerfile: &Path) -> Resu
 
 /// A text file of the repository. `None` if it is not there.
 fn read_text(path: &Path) -> Result<Option<String>> {
-    let unreadable =
-        |error: std::io::Error| Error::input(format!("cannot read {}", path.display())).why(error);
-    let meta = match std::fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    // Opening a pipe waits for whoever writes to it.
-    if !meta.is_file() || meta.len() > TEXT_LIMIT {
-        let why = format!("it is no regular file of at most {TEXT_LIMIT} bytes");
-        return Err(Error::input(format!("cannot read {}", path.display())).why(why));
+    match inside::read_bytes(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(denied) if denied.is_missing() => Ok(None),
+        Err(denied) => Err(denied.into_error("read", path)),
     }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(TEXT_LIMIT).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
