@@ -15,7 +15,6 @@ mod diagnosis;
 mod handover;
 mod ignored;
 mod local_cache;
-mod masks;
 mod plan;
 mod progress;
 mod request;

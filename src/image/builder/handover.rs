@@ -1,7 +1,6 @@
 //! The secrets of a build: which variables and files hold them, and that they are masked in every
 //! form before anything is said.
 
-use super::masks;
 use super::plan::{self, SecretSource};
 use super::request::BuildRequest;
 use crate::cli::Environ;
@@ -27,7 +26,7 @@ pub fn read_secrets(
     let text = environ.get(HANDED_OVER).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.split_once('='))
-        .for_each(|(_, value)| mask_forms(value.trim().as_bytes(), report));
+        .for_each(|(_, value)| report.mask(value.trim()));
     let handed_over = plan::read_handed_over(text)?;
     let mut variables = Vec::new();
     for entry in &request.image.build_secrets {
@@ -57,7 +56,7 @@ pub fn read_secrets(
                         ))
                     }
                 })?;
-                mask_forms(value.as_bytes(), report);
+                report.mask(value);
                 variables.push((name, value.to_string()));
             }
             SecretSource::File(file) => {
@@ -66,15 +65,9 @@ pub fn read_secrets(
                     refuse(format!("{}: {error}", path.display()))
                         .fix("write the file before this step, relative to service.yaml")
                 })?;
-                mask_forms(&value, report);
+                report.mask(&value);
             }
         }
     }
     Ok(variables)
-}
-
-fn mask_forms(value: &[u8], report: &Report) {
-    for form in masks::find_forms(value) {
-        report.mask(&form);
-    }
 }

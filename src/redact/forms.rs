@@ -1,12 +1,11 @@
-//! Every form in which a build may write a secret: what a step prints is rarely the value alone.
-//! Pure.
+//! Every form in which a secret may be written: what a tool prints is rarely the value alone. Pure.
 
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
-use crate::check::rules::is_secret_name;
+use super::names_secret;
 
 /// Shorter parts of a secret are told from ordinary text by nobody.
 const SHORTEST: usize = 8;
@@ -52,11 +51,9 @@ fn collect_forms(value: &[u8], depth: usize, forms: &mut BTreeSet<String>) {
     if !is_text(value) {
         return;
     }
-    let escaped = serde_json::Value::from(text).to_string();
-    add_form(escaped.trim_matches('"'), forms);
-    add_form(&text.replace('\n', "\\n"), forms);
-    let encoded = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
-    add_form(&encoded.to_string(), forms);
+    for escaped in escape_json(text).into_iter().chain(encode_url(text)) {
+        add_form(&escaped, forms);
+    }
     if depth == 0 {
         return;
     }
@@ -85,7 +82,7 @@ fn collect_values(
             list.iter().for_each(|value| collect_values(name, value, depth, forms));
         }
         serde_json::Value::String(text)
-            if is_secret_name(&name.replace('-', "_"))
+            if names_secret(name)
                 || name.eq_ignore_ascii_case("auth")
                 || text.contains("-----BEGIN") =>
         {
@@ -93,6 +90,58 @@ fn collect_values(
         }
         _ => {}
     }
+}
+
+/// A text within JSON, as serde, Go, Python and PHP write it, and within JSON in JSON.
+fn escape_json(text: &str) -> Vec<String> {
+    let quote = |text: &str| {
+        let quoted = serde_json::Value::from(text).to_string();
+        quoted[1..quoted.len() - 1].to_string()
+    };
+    let escape = |text: &str, escaped: fn(char) -> bool| {
+        let mut written = String::with_capacity(text.len());
+        for c in text.chars() {
+            match escaped(c) {
+                true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                    written.push_str(&format!("\\u{unit:04x}"));
+                }),
+                false => written.push(c),
+            }
+        }
+        written
+    };
+    let plain = quote(text);
+    vec![
+        quote(&plain),
+        text.replace('\n', "\\n"),
+        escape(&plain, |c| matches!(c, '<' | '>' | '&')),
+        escape(&plain, |c| !c.is_ascii()),
+        plain.replace('/', "\\/"),
+        plain,
+    ]
+}
+
+/// What tools leave as it is in a URL: all letters and digits, and these.
+const LEFT: [&str; 5] = ["", "-_.~", "-_.~/", "-_.!~*'()", "-_.~$&+,;="];
+
+/// A text within a URL, by what different tools leave of it, with either case of the digits.
+fn encode_url(text: &str) -> Vec<String> {
+    let encode = |left: &str, upper: bool| {
+        let mut encoded = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            let plain = byte.is_ascii_alphanumeric() || left.as_bytes().contains(&byte);
+            match (plain, upper) {
+                (true, _) => encoded.push(char::from(byte)),
+                (false, true) => encoded.push_str(&format!("%{byte:02X}")),
+                (false, false) => encoded.push_str(&format!("%{byte:02x}")),
+            }
+        }
+        encoded
+    };
+    let mut encoded: Vec<String> =
+        LEFT.iter().flat_map(|left| [encode(left, true), encode(left, false)]).collect();
+    encoded.push(url::form_urlencoded::byte_serialize(text.as_bytes()).collect());
+    encoded
 }
 
 /// Whether bytes are a text that people or programs wrote: almost any word is base64 of something.
@@ -154,6 +203,14 @@ mod tests {
             row("hunter2-and-a-half", "it says hunter2-and-a-half"),
             row("hun\"ter2\\x", "{\"token\": \"hun\\\"ter2\\\\x\"}"),
             row("hunter2/+ x", "https://h/?t=hunter2%2F%2B%20x"),
+            row("hun/ter2!x", "https://h/?t=hun%2Fter2!x"),
+            row("hun/ter2!x", "https://h/?t=hun%2fter2%21x"),
+            row("hun/ter2!x", "t=hun/ter2%21x"),
+            row("hun@ter2$x", "https://u:hun%40ter2$x@h"),
+            row("hun ter2~x", "t=hun+ter2%7Ex"),
+            row("hun<ter2&x", "{\"token\": \"hun\\u003cter2\\u0026x\"}"),
+            row("hünter2ü-x", "{\"token\": \"h\\u00fcnter2\\u00fc-x\"}"),
+            row("hun/ter2/x", "{\"token\": \"hun\\/ter2\\/x\"}"),
             row("hunter2-x", &format!("Basic {}", STANDARD.encode("hunter2-x"))),
             row("hunter2-x", &format!("Basic {}", STANDARD.encode("hunter2-x\n"))),
             row("hunter2?>-x", &URL_SAFE_NO_PAD.encode("hunter2?>-x")),
