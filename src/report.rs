@@ -135,9 +135,9 @@ impl Report {
 
     /// From here on `secret` is shown as `***`, here and by GitHub's runner: as a whole, in its
     /// other forms, and each of its lines that is long enough to be told from ordinary text.
-    pub fn mask(&self, secret: &str) {
+    pub fn mask(&self, secret: impl AsRef<[u8]>) {
         let mut state = self.state();
-        let lines = state.redactor.add(secret);
+        let lines = state.redactor.add(secret.as_ref());
         if self.0.format == Format::Github {
             // The runner takes one command a line, and masks what a command's value says.
             for line in &lines {
@@ -150,7 +150,9 @@ impl Report {
     /// masked, and every control character is shown.
     pub fn masked(&self, outputs: Outputs) -> Outputs {
         let state = self.state();
-        let shown = |value: Value| show_controls(state.redactor.redact_value(value));
+        let redact = |value: Value| state.redactor.redact_value(value);
+        // Again behind what left out colours: they may have stood within a secret.
+        let shown = |value: Value| redact(show_controls(redact(value)));
         outputs.into_iter().map(|(key, value)| (key, shown(value))).collect()
     }
 
@@ -246,7 +248,9 @@ impl Report {
     /// format; in the others this is nothing.
     pub fn result(&self, outputs: &Outputs, stdout: &mut dyn Write) {
         if self.0.format == Format::Json {
-            let _ = writeln!(stdout, "{}", Value::Object(outputs.clone()));
+            // The same text for JSON, and none of a command for a runner that reads along.
+            let text = Value::Object(outputs.clone()).to_string().replace("##[", "#\\u0023[");
+            let _ = writeln!(stdout, "{text}");
         }
     }
 
@@ -265,7 +269,9 @@ impl Report {
     fn say(&self, event: &Event<'_>) {
         let text = match self.0.format {
             Format::Github => github::render(event, self.0.verbosity),
-            Format::Human | Format::Json => human::render(event, self.0.verbosity, self.0.terminal),
+            // A runner reads along, whatever it is asked to read.
+            Format::Human | Format::Json => human::render(event, self.0.verbosity, self.0.terminal)
+                .map(|text| github::defuse(&text)),
         };
         let Some(text) = text else { return };
         let mut state = self.state();
@@ -411,6 +417,11 @@ mod tests {
         String::from_utf8(bytes).expect("text")
     }
 
+    /// The lines of a secret but for those that only say what it is.
+    fn hidden_lines(secret: &str) -> impl Iterator<Item = &str> {
+        secret.lines().filter(|line| !line.starts_with("-----"))
+    }
+
     #[test]
     fn a_masked_secret_is_never_shown() {
         let secrets: &[&[&str]] = &[
@@ -425,7 +436,7 @@ mod tests {
                     shown(format, |report| secrets.iter().for_each(|secret| report.mask(secret)));
                 let text = shown(format, |report| {
                     secrets.iter().for_each(|secret| report.mask(secret));
-                    for line in secrets.iter().flat_map(|secret| secret.lines()) {
+                    for line in secrets.iter().flat_map(|secret| hidden_lines(secret)) {
                         report.detail(format!("token {line}"));
                         report.error(&Error::refused(format!("no {line}")).why(line).fix(line));
                         report.warn(line);
@@ -438,17 +449,48 @@ mod tests {
                         report.print(line, &mut result);
                         assert!(!String::from_utf8_lossy(&result).contains(line), "{line}");
                     }
-                    for line in secrets.iter().flat_map(|secret| secret.lines()) {
+                    for line in secrets.iter().flat_map(|secret| hidden_lines(secret)) {
                         assert!(!report.summary().contains(line), "{line}");
                     }
                 });
                 // Nothing but the commands that tell the runner what to mask.
                 let rest = text.strip_prefix(&said).expect("the commands come first");
-                for line in secrets.iter().flat_map(|secret| secret.lines()) {
+                for line in secrets.iter().flat_map(|secret| hidden_lines(secret)) {
                     assert!(!rest.contains(line), "{format:?}: {line} in {rest}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_secret_between_colours_is_hidden_in_outputs() {
+        let report = Report::to(Box::new(Shared::default()), Format::Json, Verbosity::Quiet, false);
+        report.mask("hunter2-and-more");
+        let mut outputs = Outputs::new();
+        outputs
+            .insert("tail".into(), Value::String("is hun\u{1b}[31mter2-and-\u{1b}[0mmore".into()));
+        assert_eq!(report.masked(outputs)["tail"], "is ***");
+    }
+
+    #[test]
+    fn a_runner_that_reads_along_finds_no_command() {
+        for format in [Format::Human, Format::Json, Format::Github] {
+            let said = shown(format, |report| {
+                report.log("::stop-commands::x");
+                report.warn("so ##[add-mask]x");
+                let place = Place { file: "##[group]x".into(), line: 1, column: 1 };
+                report.warn_at("y", &place);
+            });
+            let is_command = |line: &str| line.starts_with("::stop") || line.contains("##[");
+            assert!(!said.lines().any(is_command), "{said}");
+        }
+        let mut outputs = Outputs::new();
+        outputs.insert("a".into(), Value::String("##[add-mask]x".into()));
+        let mut stdout = Vec::new();
+        let report = Report::to(Box::new(Shared::default()), Format::Json, Verbosity::Quiet, false);
+        report.result(&outputs, &mut stdout);
+        assert!(!String::from_utf8_lossy(&stdout).contains("##["));
+        assert_eq!(serde_json::from_slice::<Outputs>(&stdout).expect("JSON"), outputs);
     }
 
     #[test]

@@ -79,13 +79,16 @@ fn skip_colour(text: &str) -> Option<&str> {
 }
 
 /// Whether a character is obeyed instead of shown: controls, line ends of Unicode, what turns the
-/// order of text (<https://unicode.org/reports/tr9/#Directional_Formatting_Characters>), and the
-/// invisible copies of ASCII.
+/// order of text (<https://unicode.org/reports/tr9/#Directional_Formatting_Characters>), and what
+/// nobody sees, but for the joiners and selectors that scripts and emoji are written with
+/// (<https://unicode.org/reports/tr44/#Default_Ignorable_Code_Point>).
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
+                | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -122,6 +125,11 @@ mod tests {
                 text: "user\u{202e}gpj.exe\u{2028}\u{e0041}",
                 lines: "user\\u202egpj.exe\\u2028\\udb40\\udc41",
                 line: "user\\u202egpj.exe\\u2028\\udb40\\udc41",
+            },
+            Case {
+                text: "a\u{200b}b\u{feff}\u{3164}\u{e0101}",
+                lines: "a\\u200bb\\ufeff\\u3164\\udb40\\udd01",
+                line: "a\\u200bb\\ufeff\\u3164\\udb40\\udd01",
             },
             Case { text: "\0\x7f", lines: "\\u0000\\u007f", line: "\\u0000\\u007f" },
             same(""),
