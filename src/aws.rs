@@ -103,6 +103,7 @@ impl Session {
         environ: &Environ,
         report: &Report,
     ) -> Result<Session> {
+        require_safe_endpoints(environ)?;
         let region = Region::new(region.to_string());
         let defaults = || {
             aws_config::defaults(BehaviorVersion::latest())
@@ -115,7 +116,6 @@ impl Session {
         };
         match oidc::fetch_token(environ, AUDIENCE, report).await? {
             Some(token) => {
-                require_safe_endpoints(environ)?;
                 let anonymous = defaults().no_credentials().load().await;
                 let credentials = assume(&anonymous, role, &token, environ).await?;
                 let provider = SharedCredentialsProvider::new(credentials);
@@ -161,15 +161,12 @@ fn principal_of(arn: &str) -> String {
     }
 }
 
-/// The addresses that the SDK is sent to instead of AWS get the job's token.
+/// The addresses that the SDK is sent to instead of AWS get the job's token and the session's, and
+/// answer with passwords.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn require_safe_endpoints(environ: &Environ) -> Result<()> {
-    for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
-        if let Some(endpoint) = environ.get(name) {
-            http::parse_safe(name, endpoint)?;
-        }
-    }
-    Ok(())
+    let endpoints = environ.iter().filter(|(name, _)| name.starts_with("AWS_ENDPOINT_URL"));
+    endpoints.into_iter().try_for_each(|(name, value)| http::parse_safe(name, value).map(drop))
 }
 
 /// Returns the retries of every SDK client: the SDK's own backoff with jitter, on what its own
@@ -353,7 +350,8 @@ mod tests {
             ("AWS_ENDPOINT_URL", "http://localhost:4566", true),
             ("AWS_ENDPOINT_URL", "http://10.0.0.7:4566", false),
             ("AWS_ENDPOINT_URL_STS", "http://sts.example", false),
-            ("AWS_ENDPOINT_URL_ECR", "http://10.0.0.7", true),
+            ("AWS_ENDPOINT_URL_ECR", "http://10.0.0.7", false),
+            ("AWS_ENDPOINT_URL_ECR", "http://[::1]:4566", true),
             ("AWS_ENDPOINT_URL_STS", "https://sts.example", true),
         ];
         for (name, value, safe) in cases {

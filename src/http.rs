@@ -27,6 +27,13 @@ pub fn start_client() -> ClientBuilder {
         .user_agent(format!("cicd/{}", crate::cli::VERSION))
 }
 
+/// [`start_client`], for a place that is known: what stays on this machine goes through no proxy,
+/// which would hear it.
+pub fn start_client_to(url: &Url) -> ClientBuilder {
+    let client = start_client();
+    if is_loopback(url) { client.no_proxy() } else { client }
+}
+
 /// Follows a redirect that neither leaves TLS nor leads from elsewhere to this machine. Credentials
 /// do not follow to another host: the library sees to that.
 pub fn follow_safely() -> Policy {

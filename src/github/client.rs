@@ -27,7 +27,7 @@ use url::Url;
 use super::refusal::{Failure, Limits, Refusal, classify_failure};
 use crate::cli::Environ;
 use crate::error::{Cannot, Error, Result, chain};
-use crate::http::{parse_safe, start_client};
+use crate::http::{parse_safe, start_client_to};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
 
@@ -91,7 +91,7 @@ impl Client {
         let uri: Uri = base.as_str().parse().cannot(|| format!("use GITHUB_API_URL {address}"))?;
         let uploads = upload_address(&base).as_str().parse();
         let uploads: Uri = uploads.cannot(|| format!("use GITHUB_API_URL {address}"))?;
-        let http = start_client().timeout(TIMEOUT).build();
+        let http = start_client_to(&base).timeout(TIMEOUT).build();
         let http = http.cannot(|| "make an HTTP client".into())?;
         if let Some(token) = token {
             report.mask(token);

@@ -66,7 +66,7 @@ pub async fn fetch_token(
     report.mask(bearer);
     let mut url = http::parse_safe("ACTIONS_ID_TOKEN_REQUEST_URL", url)?;
     url.query_pairs_mut().append_pair("audience", audience);
-    let client = http::start_client().timeout(TIMEOUT).build();
+    let client = http::start_client_to(&url).timeout(TIMEOUT).build();
     let client = client.cannot(|| "make an HTTP client".into())?;
     let answer = retry::run(&RETRIES, None, report, async |_| {
         let sent = client.get(url.clone()).bearer_auth(bearer).send().await;

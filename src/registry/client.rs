@@ -100,7 +100,7 @@ impl Client {
             Identity::Ecr(ecr) => Some(ecr.authorization(report).await?),
         };
         Ok(Client {
-            http: http::start_client()
+            http: http::start_client_to(address.origin())
                 .redirect(http::follow_safely())
                 .build()
                 .cannot(|| "make an HTTP client".into())?,
