@@ -23,7 +23,7 @@ const SHORTEST: usize = 4;
 const SHORTEST_PART: usize = 8;
 
 /// Kinds of secrets that are told by their own shape, and the shape.
-pub const SHAPES: [(&str, &str); 13] = [
+pub const SHAPES: [(&str, &str); 17] = [
     (
         "a private key",
         r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\r|\\n|[A-Za-z-]+: [^\n]*\n)+[A-Za-z0-9+/=]{32}",
@@ -43,6 +43,10 @@ pub const SHAPES: [(&str, &str); 13] = [
     ("a model provider's key", r"\bsk-(?:ant|proj)-[A-Za-z0-9_-]{32}"),
     ("an Azure storage key", r"\bAccountKey=[A-Za-z0-9+/]{86}=="),
     ("a Vault token", r"\bhvs\.[A-Za-z0-9_-]{24}"),
+    ("a Docker token", r"\bdckr_[a-z]+_[A-Za-z0-9_-]{27}"),
+    ("a SendGrid key", r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
+    ("a Hugging Face token", r"\bhf_[A-Za-z]{34}\b"),
+    ("a DigitalOcean token", r"\bdo[opr]_v1_[a-f0-9]{64}\b"),
 ];
 
 static SHAPED: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
@@ -338,6 +342,18 @@ mod tests {
             case("apiToken", "hunter2hunter2", true),
             case("client-secret", "hunter2hunter2", true),
             case("NPM_TOKEN", "npm_x", true),
+            case("SMTP_PASS", "hunter2hunter2", true),
+            case("MYSQL_PWD", "hunter2hunter2", true),
+            case("PGPASSWORD", "hunter2hunter2", true),
+            case("REDIS_PASSPHRASE", "hunter2hunter2", true),
+            case("AUTHTOKEN", "hunter2hunter2", true),
+            case("GITHUB_PAT", "hunter2hunter2", true),
+            case("JWT_KEY", "hunter2hunter2", true),
+            case("X", "dckr_pat_abcdefghijklmnopqrstuvwxyz0", true),
+            case("PWD", "/srv", false),
+            case("BYPASS", "hunter2hunter2", false),
+            case("MAX_NEW_TOKENS", "hunter2hunter2", false),
+            case("PASS_THROUGH", "true", false),
             case("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", true),
             case("DATABASE_URL", "postgres://app:hunter2hunter2@db.example/app", true),
             case("KEY_ID", "AKIAIOSFODNN7EXAMPLE", true),

@@ -303,8 +303,12 @@ impl TryFrom<String> for SecretRef {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let wrong = || {
+            // What names no store may be the secret itself.
+            let names_store =
+                ["secretsmanager:", "ssm:", "k8s:"].iter().any(|s| text.starts_with(s));
+            let shown = if names_store { format!("`{text}`") } else { "this".into() };
             format!(
-                "`{text}` is not a secret reference: write secretsmanager:NAME#KEY, ssm:/PATH or k8s:SECRET/KEY, never the value itself"
+                "{shown} is not a secret reference: write secretsmanager:NAME#KEY, ssm:/PATH or k8s:SECRET/KEY, never the value itself"
             )
         };
         let (scheme, rest) = text.split_once(':').ok_or_else(wrong)?;

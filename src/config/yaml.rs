@@ -74,8 +74,13 @@ fn wrong_type(wanted: &str, text: &str, line: u64) -> Error {
         .ok()
         .and_then(|line| text.lines().nth(line.checked_sub(1)?))
         .unwrap_or_default();
-    let key =
-        line.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default().trim();
+    let key = line
+        .trim_start()
+        .trim_start_matches("- ")
+        .split([':', '='])
+        .next()
+        .unwrap_or_default()
+        .trim();
     let error = Error::input(format!("this must be {wanted}"));
     match key {
         "" => error.fix(format!("write {wanted}")),
@@ -186,6 +191,16 @@ mod tests {
                 service,
                 "name: patients\nport: 8000\ncontract: {rules: {non-root: warning}}\n",
                 "service.yaml:3:30: `warning` is not one of `off`, `warn`, `fail` | use one of these",
+            ),
+            (
+                service,
+                "name: patients\nport: 1\nsecrets: {DB_PASSWORD: hunter2}\n",
+                "service.yaml:3:24: this is not a secret reference: write secretsmanager:NAME#KEY, ssm:/PATH or k8s:SECRET/KEY, never the value itself | see docs/service.md and docs/platform.md for what stands where",
+            ),
+            (
+                service,
+                "name: patients\nport: 1\nenv:\n  - DB_PASSWORD=hunter2\n",
+                "service.yaml:4:3: this must be a map: `key: value`, or `{}` for none | write `DB_PASSWORD` as a map: `key: value`, or `{}` for none",
             ),
             (
                 service,

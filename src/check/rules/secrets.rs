@@ -55,6 +55,8 @@ pub fn is_secret_name(name: &str) -> bool {
             "PRIVATE",
             "ACCESS",
             "SIGNING",
+            "HMAC",
+            "JWT",
             "ENCRYPTION",
             "SSH",
             "DEPLOY",
@@ -62,9 +64,23 @@ pub fn is_secret_name(name: &str) -> bool {
         ]
         .iter()
         .any(|word| is(word));
-    let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIALS", "APIKEY"]
-        .iter()
-        .any(|word| is(word))
+    let words = [
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "PASS",
+        "SECRET",
+        "TOKEN",
+        "CREDENTIAL",
+        "CREDENTIALS",
+        "APIKEY",
+        "PAT",
+    ];
+    // `PGPASSWORD`, `AUTHTOKEN`; alone, PWD is the folder that a shell is in.
+    let ends = |part: &&str| ["PASSWORD", "SECRET", "TOKEN"].iter().any(|end| part.ends_with(end));
+    let secret = words.iter().any(|word| is(word))
+        || parts.iter().any(ends)
+        || parts.len() > 1 && parts.last() == Some(&"PWD") && name != "OLD_PWD"
         || key;
     name == "AWS_ACCESS_KEY_ID" || secret && !harmless.iter().any(|end| name.ends_with(end))
 }
