@@ -51,7 +51,7 @@ fn collect_forms(value: &[u8], depth: usize, forms: &mut BTreeSet<String>) {
     if !is_text(value) {
         return;
     }
-    for escaped in escape_json(text).into_iter().chain(encode_url(text)) {
+    for escaped in escape_json(text).into_iter().chain(encode_url(text)).chain(quote_text(text)) {
         add_form(&escaped, forms);
     }
     if depth == 0 {
@@ -92,33 +92,48 @@ fn collect_values(
     }
 }
 
-/// A text within JSON, as serde, Go, Python and PHP write it, and within JSON in JSON.
+/// Which characters tools escape in JSON beside those that they must: Go, Python, .NET.
+const ESCAPED: [fn(char) -> bool; 3] = [
+    |c| matches!(c, '<' | '>' | '&'),
+    |c| !c.is_ascii(),
+    |c| !c.is_ascii() || matches!(c, '<' | '>' | '&' | '\'' | '+' | '`'),
+];
+
+/// A text within JSON, as different tools write it, and within JSON in JSON.
 fn escape_json(text: &str) -> Vec<String> {
     let quote = |text: &str| {
         let quoted = serde_json::Value::from(text).to_string();
         quoted[1..quoted.len() - 1].to_string()
     };
-    let escape = |text: &str, escaped: fn(char) -> bool| {
-        let mut written = String::with_capacity(text.len());
-        for c in text.chars() {
-            match escaped(c) {
-                true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
-                    written.push_str(&format!("\\u{unit:04x}"));
-                }),
-                false => written.push(c),
+    let plain = quote(text);
+    let escape = |escaped: &fn(char) -> bool, upper: bool| {
+        let mut written = String::with_capacity(plain.len());
+        for c in plain.chars() {
+            if !escaped(c) {
+                written.push(c);
+                continue;
+            }
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                written.push_str(&match upper {
+                    true => format!("\\u{unit:04X}"),
+                    false => format!("\\u{unit:04x}"),
+                });
             }
         }
         written
     };
-    let plain = quote(text);
-    vec![
-        quote(&plain),
-        text.replace('\n', "\\n"),
-        escape(&plain, |c| matches!(c, '<' | '>' | '&')),
-        escape(&plain, |c| !c.is_ascii()),
-        plain.replace('/', "\\/"),
-        plain,
-    ]
+    let mut written: Vec<String> = ESCAPED
+        .iter()
+        .flat_map(|escaped| [escape(escaped, false), escape(escaped, true)])
+        .collect();
+    written.extend([quote(&plain), text.replace('\n', "\\n"), plain.replace('/', "\\/"), plain]);
+    written
+}
+
+/// A text within the quotation marks of a shell and of Python, and what `xxd -p` makes of it.
+fn quote_text(text: &str) -> Vec<String> {
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    vec![text.replace('\'', "'\\''"), text.replace('\'', "\\'"), hex.to_uppercase(), hex]
 }
 
 /// What tools leave as it is in a URL: all letters and digits, and these.
@@ -138,8 +153,10 @@ fn encode_url(text: &str) -> Vec<String> {
         }
         encoded
     };
+    let encoded = LEFT.iter().flat_map(|left| [encode(left, true), encode(left, false)]);
+    // A form writes a blank as `+`.
     let mut encoded: Vec<String> =
-        LEFT.iter().flat_map(|left| [encode(left, true), encode(left, false)]).collect();
+        encoded.flat_map(|text| [text.replace("%20", "+"), text]).collect();
     encoded.push(url::form_urlencoded::byte_serialize(text.as_bytes()).collect());
     encoded
 }
@@ -208,6 +225,11 @@ mod tests {
             row("hun/ter2!x", "t=hun/ter2%21x"),
             row("hun@ter2$x", "https://u:hun%40ter2$x@h"),
             row("hun ter2~x", "t=hun+ter2%7Ex"),
+            row("hun ter2~x", "t=hun+ter2~x"),
+            row("hun ter2~x", "68756e20746572327e78"),
+            row("hun'ter2-x", "echo 'hun'\\''ter2-x'"),
+            row("hun'ter2-x", "{'token': 'hun\\'ter2-x'}"),
+            row("hun<ter2ü+x", "{\"token\": \"hun\\u003cter2\\u00fc\\u002bx\"}"),
             row("hun<ter2&x", "{\"token\": \"hun\\u003cter2\\u0026x\"}"),
             row("hünter2ü-x", "{\"token\": \"h\\u00fcnter2\\u00fc-x\"}"),
             row("hun/ter2/x", "{\"token\": \"hun\\/ter2\\/x\"}"),

@@ -316,6 +316,9 @@ fn a_subject_is_text_for_every_reader() {
             let unseen = ['\u{202e}', '\u{feff}'];
             let obeyed = |c: char| c.is_control() && !"\n\t".contains(c) || unseen.contains(&c);
             assert!(!text.contains(obeyed), "{format}: {text:?}");
+        }
+        // What is written to a file is read as no log.
+        for text in [&ended.stdout, &ended.stderr] {
             assert!(commands(text).is_empty(), "{format}: {text:?}");
         }
         let summary = &handed[1];

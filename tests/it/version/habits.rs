@@ -337,6 +337,7 @@ fn a_path_that_does_not_do_what_it_looks_like_is_told() {
         let repository = repository(&format!("{SERVICE}version: {{paths: {paths}}}\n"));
         repository.write("src/a", "a");
         std::os::unix::fs::symlink("src", repository.path().join("lib")).expect("a link");
+        repository.git(&["add", "-A"]);
         repository.commit("feat: a");
         let run = version(&repository).ended(0);
         assert!(run.stderr.contains(said), "{paths}: {run}");
