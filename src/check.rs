@@ -3,7 +3,6 @@
 
 pub mod dockerfile;
 pub mod frontend;
-pub mod ignore;
 pub mod rules;
 pub mod service;
 pub mod shipped;

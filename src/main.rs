@@ -9,6 +9,7 @@ mod config;
 mod deploy;
 mod digest;
 mod docker;
+mod dockerignore;
 mod error;
 #[cfg(test)]
 mod fuzz;

@@ -206,10 +206,13 @@ impl Instruction {
         self.exec_form().map_or_else(|| self.text.clone(), |words| words.join(" "))
     }
 
-    /// The sources that are files of the build context, and no URL or git repository.
+    /// The paths of the build context that it reads: sources of COPY and ADD that are no URL or git
+    /// repository, and what RUN mounts.
     pub fn context_paths(&self) -> Vec<String> {
-        if !["COPY", "ADD"].contains(&self.keyword.as_str()) {
-            return Vec::new();
+        match self.keyword.as_str() {
+            "COPY" | "ADD" => {}
+            "RUN" => return self.flags.iter().filter_map(|flag| read_bind_mount(flag)).collect(),
+            _ => return Vec::new(),
         }
         let is_remote = |source: &String| source.contains("://") || source.starts_with("git@");
         self.sources().into_iter().filter(|source| !is_remote(source)).collect()
@@ -224,6 +227,22 @@ impl Instruction {
         words.pop();
         words
     }
+}
+
+/// The source of `--mount=type=bind`, which is also the type when none is named, if it is the
+/// context's. <https://docs.docker.com/reference/dockerfile/#run---mounttypebind>
+fn read_bind_mount(flag: &str) -> Option<String> {
+    let options: Vec<(&str, &str)> = flag
+        .strip_prefix("--mount=")?
+        .split(',')
+        .map(|option| option.split_once('=').unwrap_or((option, "")))
+        .collect();
+    let find = |names: &[&str]| {
+        options.iter().find(|(name, _)| names.contains(name)).map(|(_, value)| *value)
+    };
+    let is_of_context =
+        find(&["type"]).is_none_or(|kind| kind == "bind") && find(&["from"]).is_none();
+    is_of_context.then(|| find(&["source", "src"]).unwrap_or(".").to_string())
 }
 
 fn word(text: &str) -> String {

@@ -96,8 +96,7 @@ impl Dockerfile {
             let mut variables = BTreeMap::new();
             for one in stage.instructions {
                 set_variables(&mut variables, one, &globals, arguments);
-                let mounts = one.flags.iter().filter_map(|flag| read_mount(flag));
-                for path in one.context_paths().into_iter().chain(mounts) {
+                for path in one.context_paths() {
                     found.push(ContextSource { path: filled(&path, &variables), line: one.line });
                 }
             }
@@ -150,20 +149,6 @@ impl Dockerfile {
         }
         globals
     }
-}
-
-/// `--mount=type=bind,source=uv.lock,target=uv.lock`: the source, if it is the context's.
-fn read_mount(flag: &str) -> Option<String> {
-    let options = flag.strip_prefix("--mount=")?;
-    let value = |names: [&str; 2]| {
-        options.split(',').find_map(|option| {
-            let (name, value) = option.split_once('=')?;
-            names.contains(&name).then_some(value)
-        })
-    };
-    let is_bind = value(["type", "type"]).is_none_or(|kind| kind == "bind");
-    let source = value(["source", "src"])?;
-    (is_bind && value(["from", "from"]).is_none()).then(|| source.to_string())
 }
 
 /// Sets what ARG and ENV say. An ENV of a name goes before an ARG of it.

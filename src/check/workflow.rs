@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::ignore::matches_glob;
 use super::{Finding, Level};
+use crate::dockerignore::matches_glob;
 use crate::error::Result;
 
 /// The repository whose reusable workflows are meant.

@@ -13,7 +13,6 @@ mod container;
 mod context;
 mod diagnosis;
 mod handover;
-mod ignored;
 mod local_cache;
 mod plan;
 mod progress;

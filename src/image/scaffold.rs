@@ -17,8 +17,8 @@ mod tree;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::check::ignore::{IgnoreRules, clean, matches_glob};
 use crate::docker::unique;
+use crate::dockerignore::{Ignore, clean_path, matches_glob};
 use crate::error::{Cannot, Error, Result};
 use crate::inside::{self, Denied, What};
 use crate::owner;
@@ -79,10 +79,10 @@ impl Repository {
         let mut tree = Tree::new();
         read_tree(folder, "", DEPTH, &mut tree);
         // What git leaves out is not in the commit that is built.
-        let ignore = tree.get(".gitignore").map(|text| IgnoreRules::parse_git(text));
+        let ignore = tree.get(".gitignore").map(|text| Ignore::parse_git(text));
         tree.retain(|path, _| {
             let is_output = path.split('/').any(|part| OUTPUT.contains(&part));
-            !is_output || !ignore.as_ref().is_some_and(|ignore| ignore.excludes(path))
+            !is_output || !ignore.as_ref().is_some_and(|ignore| ignore.leaves_out(path))
         });
         let own = facts::find_dockerfile(&tree).and_then(|path| tree.get(&path));
         let copied = own.map(|text| own::list_copied(text)).unwrap_or_default();
@@ -194,7 +194,7 @@ fn read_above(folder: &Path, work_tree: &inside::Tree, copied: &[String]) -> Vec
 /// Which of these sources of COPY are in a folder.
 fn find_copied(folder: &Path, copied: &[String]) -> BTreeSet<String> {
     let exists = |source: &&String| {
-        let path = clean(source);
+        let path = clean_path(source);
         // The part before the first star says where to look.
         match path.find(['*', '?', '[']) {
             None => folder.join(&path).exists(),
@@ -204,7 +204,7 @@ fn find_copied(folder: &Path, copied: &[String]) -> BTreeSet<String> {
                 let entries = std::fs::read_dir(folder.join(parent)).into_iter().flatten();
                 entries.filter_map(std::result::Result::ok).any(|entry| {
                     let name = entry.file_name().to_string_lossy().into_owned();
-                    deeper || matches_glob(&path, &clean(&format!("{parent}/{name}")))
+                    deeper || matches_glob(&path, &clean_path(&format!("{parent}/{name}")))
                 })
             }
         }

@@ -3,8 +3,8 @@
 
 use super::facts::{ContextFiles, DockerfileFacts, Said};
 use crate::check::dockerfile::Instruction;
-use crate::check::ignore::{IgnoreRules, clean, matches_glob};
 use crate::check::shipped::ContextSource;
+use crate::dockerignore::{Ignore, clean_path, matches_glob};
 
 /// A source of COPY that a build would not find, and whether .dockerignore is why.
 struct Missing {
@@ -14,7 +14,7 @@ struct Missing {
 
 fn list_missing(facts: &DockerfileFacts<'_>) -> Vec<Missing> {
     let Some(context) = &facts.context else { return Vec::new() };
-    let rules = IgnoreRules::parse(facts.ignore.unwrap_or_default());
+    let rules = Ignore::parse(facts.ignore.unwrap_or_default());
     let sources = facts.dockerfile.context_sources(facts.target, &facts.arguments);
     sources
         .into_iter()
@@ -25,7 +25,7 @@ fn list_missing(facts: &DockerfileFacts<'_>) -> Vec<Missing> {
             if found.is_empty() {
                 return Some(Missing { source, is_ignored: false });
             }
-            let is_ignored = found.iter().all(|path| rules.excludes_all_below(path));
+            let is_ignored = found.iter().all(|path| rules.prunes(path));
             is_ignored.then_some(Missing { source, is_ignored })
         })
         .collect()
@@ -34,7 +34,7 @@ fn list_missing(facts: &DockerfileFacts<'_>) -> Vec<Missing> {
 /// The paths of the context that a source of COPY stands for.
 fn find_paths<'a>(context: &'a ContextFiles, source: &str) -> Vec<&'a str> {
     // `./`, which is the whole context, is always there.
-    let path = clean(source);
+    let path = clean_path(source);
     if path.is_empty() {
         return vec![""];
     }
@@ -59,7 +59,7 @@ pub fn find_missing_sources(facts: &DockerfileFacts<'_>) -> Vec<Said> {
                 true => (
                     source.line,
                     format!("{path} is not in the build context: .dockerignore leaves it out"),
-                    format!("add to .dockerignore: !{}", clean(&path)),
+                    format!("add to .dockerignore: !{}", clean_path(&path)),
                 ),
                 false => (
                     source.line,
@@ -78,7 +78,7 @@ fn is_made_elsewhere(facts: &DockerfileFacts<'_>, missing: &Missing) -> bool {
     let ignore = facts.context.as_ref().and_then(|context| context.git_ignore.as_deref());
     !missing.is_ignored
         && ignore
-            .is_some_and(|ignore| IgnoreRules::parse_git(ignore).excludes(&missing.source.path))
+            .is_some_and(|ignore| Ignore::parse_git(ignore).leaves_out(&missing.source.path))
 }
 
 pub fn find_unmade_sources(facts: &DockerfileFacts<'_>) -> Vec<Said> {
@@ -104,17 +104,17 @@ pub fn find_unfiltered_context(facts: &DockerfileFacts<'_>) -> Vec<Said> {
         one.sources().iter().any(|source| matches!(source.as_str(), "." | "./" | "/" | "*" | "./*"))
     };
     let Some(one) = facts.all(&["COPY", "ADD"]).find(whole) else { return Vec::new() };
-    let rules = IgnoreRules::parse(facts.ignore.unwrap_or_default());
+    let rules = Ignore::parse(facts.ignore.unwrap_or_default());
     let mut left: Vec<&str> = Vec::new();
-    if !rules.excludes(".git") {
+    if !rules.leaves_out(".git") {
         left.push(".git");
     }
     let below = |name: &str| {
         let end = format!("/{name}");
         let mut paths = facts.context.iter().flat_map(|context| &context.paths);
-        paths.any(|path| path.ends_with(&end) && !rules.excludes(path))
+        paths.any(|path| path.ends_with(&end) && !rules.leaves_out(path))
     };
-    if !rules.excludes(".env") || below(".env") {
+    if !rules.leaves_out(".env") || below(".env") {
         left.push("**/.env");
     }
     if below("node_modules") {

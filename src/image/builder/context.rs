@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ignored::{Ignore, Pattern};
 use crate::check::dockerfile::{Dockerfile, Instruction};
+use crate::dockerignore::{Ignore, Pattern};
 use crate::git::{Difference, Head, WorkTree};
 
 /// Paths that are named; more are counted.
@@ -135,7 +135,8 @@ pub fn describe_missing_submodules(
 
 /// Whether some instruction takes a path, or something below it, from the build context.
 pub fn is_taken(dockerfile: &Dockerfile, path: &Path) -> bool {
-    dockerfile.instructions.iter().flat_map(list_sources).any(|source| {
+    let mut sources = dockerfile.instructions.iter().flat_map(Instruction::context_paths);
+    sources.any(|source| {
         let source = source.trim_start_matches('/');
         // What an argument says is not known here; the whole context covers everything.
         if source.contains('$') || matches!(source, "" | "." | "./") {
@@ -144,31 +145,6 @@ pub fn is_taken(dockerfile: &Dockerfile, path: &Path) -> bool {
         let below = Path::new(source.trim_start_matches("./")).starts_with(path);
         below || Pattern::parse(source).is_none_or(|pattern| pattern.covers(path))
     })
-}
-
-/// The paths of the build context that an instruction reads.
-fn list_sources(one: &Instruction) -> Vec<String> {
-    match one.keyword.as_str() {
-        "COPY" | "ADD" => one.sources(),
-        "RUN" => one.flags.iter().filter_map(|flag| read_bind_mount(flag)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The source of `--mount=type=bind`, which is also the type when none is named.
-/// <https://docs.docker.com/reference/dockerfile/#run---mounttypebind>
-fn read_bind_mount(flag: &str) -> Option<String> {
-    let options: Vec<(&str, &str)> = flag
-        .strip_prefix("--mount=")?
-        .split(',')
-        .map(|option| option.split_once('=').unwrap_or((option, "")))
-        .collect();
-    let find = |names: &[&str]| {
-        options.iter().find(|(name, _)| names.contains(name)).map(|(_, value)| *value)
-    };
-    let is_of_context =
-        find(&["type"]).is_none_or(|kind| kind == "bind") && find(&["from"]).is_none();
-    is_of_context.then(|| find(&["source", "src"]).unwrap_or(".").to_string())
 }
 
 #[cfg(test)]

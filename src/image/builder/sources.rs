@@ -11,11 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::context::{self, Pointer, SourceFolder};
-use super::ignored::{Ignore, write_line};
 use super::plan::{self, Sources, local_contexts};
 use super::request::{BuildRequest, tidy};
 use crate::check::dockerfile::Dockerfile;
 use crate::check::frontend;
+use crate::dockerignore::{Ignore, write_line};
 use crate::error::{Cannot, Error, Place, Result};
 use crate::git::LfsPointer;
 use crate::image::destination::{Destination, Fresh, STAGED, is_marked, unwritable};

@@ -10,8 +10,8 @@ use super::own::{self, OwnDockerfile};
 use super::python::{self, Python, Start};
 use super::tree::{Evidence, Fact, Refusal, SourceFacts, Surroundings, Tree};
 use crate::check::dockerfile::Dockerfile;
-use crate::check::ignore::leaves_out;
 use crate::check::rules::explain_deprecated;
+use crate::dockerignore::Ignore;
 
 /// What `init` has to know to write its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,7 +277,7 @@ fn is_old(text: &str) -> bool {
 
 /// A file that the Dockerfile copies and the .dockerignore that is there leaves out.
 fn find_ignored(tree: &Tree, stack: &Stack) -> Option<String> {
-    let ignore = tree.get(".dockerignore")?;
+    let ignore = Ignore::parse(tree.get(".dockerignore")?);
     let copied = match stack {
         Stack::Python(python) => python.copied(),
         Stack::Node(node) => node::list_manifests(node),
@@ -289,7 +289,7 @@ fn find_ignored(tree: &Tree, stack: &Stack) -> Option<String> {
         let below = format!("{path}/");
         let mut files =
             tree.keys().filter(|own| *own == path || own.starts_with(&below)).peekable();
-        files.peek().is_some() && files.all(|file| leaves_out(ignore, file))
+        files.peek().is_some() && files.all(|file| ignore.empties(file))
     })
 }
 

@@ -5,7 +5,7 @@ use super::mode::Mode;
 use super::own::OwnDockerfile;
 use super::tree::{Evidence, Fact};
 use super::{go, node, python};
-use crate::check::ignore::leaves_out;
+use crate::dockerignore::Ignore;
 
 /// A file to write: its path, and its text.
 pub type File = (String, String);
@@ -177,7 +177,7 @@ ENV SERVICE_VERSION=${VERSION} \\
 fn write_ignore(more: &[String], copied: &[String]) -> String {
     let always = [".git", ".github", "**/.env*", "**/*.pem", "Dockerfile", "target"];
     let patterns = always.into_iter().map(str::to_string).chain(more.iter().cloned());
-    let kept = patterns.filter(|pattern| !copied.iter().any(|path| leaves_out(pattern, path)));
+    let kept = patterns.filter(|pattern| !copied.iter().any(|path| Ignore::parse(pattern).empties(path)));
     let lines: String = kept.map(|pattern| format!("{pattern}\n")).collect();
     format!("# What must not get into the image.\n{lines}")
 }

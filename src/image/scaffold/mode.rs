@@ -19,6 +19,8 @@ pub struct ModeReading {
     pub values: Vec<String>,
     /// Another value ends the service: the values of an enum, a `Literal`, a schema.
     pub closed: bool,
+    /// Each text but the empty one means the same: `bool(os.getenv("DEBUG"))`.
+    pub is_any_text: bool,
     pub file: String,
     pub line: u64,
 }
@@ -104,6 +106,13 @@ pub fn choose_mode(readings: &[ModeReading]) -> Option<Fact<Mode>> {
     let known =
         ["NODE_ENV", "GIN_MODE"].contains(&variable.as_str()) || variable.ends_with("DEBUG");
     match (debug, production) {
+        _ if reading.is_any_text => Some(Fact::guess(
+            mode("1", "0"),
+            format!(
+                "{file}:{line} takes each text of {variable} for true, also 0 and false: read it \
+                 as a number, or compare it"
+            ),
+        )),
         (Some(debug), Some(production)) => Some(Fact::read(mode(&debug, &production), file, *line)),
         (debug, production) if reading.closed => {
             // A value that is not among them would end the service.
@@ -202,6 +211,7 @@ mod tests {
                     variable: variable.to_string(),
                     values: values.iter().map(ToString::to_string).collect(),
                     closed: *closed,
+                    is_any_text: false,
                     file: "a".into(),
                     line: 1,
                 })

@@ -106,6 +106,7 @@ fn describe_image(path: &str, text: &str, notes: &mut Vec<String>) -> SourceFact
             variable: name.clone(),
             values: vec![value.clone()],
             closed: false,
+            is_any_text: false,
             file: path.to_string(),
             line: *line,
         })

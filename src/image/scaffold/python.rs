@@ -4,6 +4,7 @@ mod code;
 mod entry;
 mod files;
 mod image;
+mod port;
 mod project;
 mod routes;
 mod settings;
@@ -37,7 +38,7 @@ fn describe_sources(modules: &Modules, start: Option<&Start>) -> SourceFacts {
     let roots = start.map(|start| entry::list_roots(modules, &reachable, start));
     let routes = routes::list_routes(modules, &reachable, &roots.unwrap_or_default());
     SourceFacts {
-        port: settings::find_port(modules, &reachable),
+        port: port::find_port(modules, &reachable),
         health: choose_health(&routes),
         mode: choose_mode(&settings::list_mode_readings(modules, &reachable)),
     }

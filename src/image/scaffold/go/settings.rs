@@ -136,6 +136,7 @@ pub fn list_mode_readings(sources: &[&Source]) -> Vec<ModeReading> {
                     values: compared_values(sources, &variable),
                     variable,
                     closed: false,
+                    is_any_text: false,
                     file: source.path.clone(),
                     line: line_of(node),
                 });
@@ -150,6 +151,7 @@ pub fn list_mode_readings(sources: &[&Source]) -> Vec<ModeReading> {
             variable: "GIN_MODE".into(),
             values: vec!["debug".into(), "release".into()],
             closed: true,
+            is_any_text: false,
             file: source.path.clone(),
             line: 1,
         });

@@ -87,7 +87,14 @@ pub fn list_mode_readings(scripts: &Scripts, reachable: &[&str]) -> Vec<ModeRead
                 let values =
                     values.unwrap_or_else(|| compared_values(scripts, reachable, &variable));
                 let (file, line) = (path.to_string(), line_of(node));
-                found.push(ModeReading { variable, values, closed, file, line });
+                found.push(ModeReading {
+                    variable,
+                    values,
+                    closed,
+                    is_any_text: false,
+                    file,
+                    line,
+                });
             }
         }
     }

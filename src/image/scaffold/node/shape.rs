@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::super::tree::{Above, Refusal, Tree};
-use crate::check::ignore::matches_glob;
+use crate::dockerignore::matches_glob;
 
 /// Where dependencies come from that no registry has.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -214,12 +214,16 @@ impl Modules {
             }
             "call" => {
                 let given = arguments(node);
+                let is_plain = node
+                    .child_by_field_name("function")
+                    .is_some_and(|function| function.kind() == "identifier");
                 let value = match source.called(node) {
-                    "int" | "str" => *given.first()?,
-                    "getenv" | "get" | "config" | "env" | "int_env" => {
+                    "int" | "str" if is_plain => *given.first()?,
+                    // `env.int("PORT", 8000)`
+                    "getenv" | "get" | "config" | "env" | "int_env" | "int" | "str" => {
                         given.get(1).copied().or_else(|| source.keyword(node, "default"))?
                     }
-                    "Field" => {
+                    "Field" | "Option" => {
                         given.first().copied().or_else(|| source.keyword(node, "default"))?
                     }
                     _ => source.keyword(node, "default")?,
@@ -232,13 +236,39 @@ impl Modules {
                     self.evaluate_to(&module, value, depth)
                 });
                 // `settings.API_PREFIX` is a field of a class.
-                resolved.or_else(|| {
-                    let name = (node.kind() == "attribute").then(|| source.last_name(node))?;
-                    self.evaluate_field(name, depth)
-                })
+                resolved
+                    .or_else(|| {
+                        let name = (node.kind() == "attribute").then(|| source.last_name(node))?;
+                        self.evaluate_field(name, depth)
+                    })
+                    .or_else(|| self.evaluate_option(module, node, depth))
             }
             _ => None,
         }
+    }
+
+    /// The default of a parameter of the function around, and of the option of a command line that
+    /// has its name: `add_argument("--port", default=8000)`, `@click.option("--port", …)`.
+    fn evaluate_option(&self, module: &str, node: Node<'_>, depth: usize) -> Option<String> {
+        let source = &self.get(module)?.source;
+        let name = source.last_name(node);
+        let option = format!("--{}", name.replace('_', "-"));
+        let told = list_calls(source).into_iter().find_map(|call| {
+            let is_option = ["add_argument", "option"].contains(&source.called(call));
+            let names = arguments(call).into_iter().filter_map(|one| source.string(one));
+            let is_own = is_option && names.into_iter().any(|one| one == option);
+            is_own.then(|| source.keyword(call, "default"))?
+        });
+        let parameter = || {
+            let mut around = ancestors(node).filter(|one| one.kind() == "function_definition");
+            let list = around.next()?.child_by_field_name("parameters")?;
+            let mut own = children(list).into_iter().filter(|one| {
+                one.child_by_field_name("name").is_some_and(|own| source.text(own) == name)
+            });
+            own.next()?.child_by_field_name("value")
+        };
+        let value = told.or_else(|| (node.kind() == "identifier").then(parameter)?)?;
+        self.evaluate_to(module, value, depth)
     }
 
     /// The default of a field that one class alone has.
@@ -289,6 +319,19 @@ pub fn find_value<'a>(source: &'a Source, name: &str) -> Option<Node<'a>> {
         .into_iter()
         .filter(|assignment| is_outermost(*assignment))
         .find_map(|assignment| assignment.child_by_field_name("right"))
+}
+
+/// What a name stands for as a type: an assignment, or `type NAME = …`.
+pub fn find_type<'a>(source: &'a Source, name: &str) -> Option<Node<'a>> {
+    let alias = || {
+        let all = source.nodes().into_iter().filter(|node| node.kind() == "type_alias_statement");
+        let mut sides = all.filter_map(|node| {
+            let parts = children(node);
+            Some((*parts.first()?, *parts.last()?))
+        });
+        sides.find(|(left, _)| source.text(*left) == name).map(|(_, right)| right)
+    };
+    find_value(source, name).or_else(alias)
 }
 
 /// The parameters of a function: their names, and whether they need an argument.

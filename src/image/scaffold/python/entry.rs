@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::super::syntax::{children, is_call, line_of, list_nodes};
+use super::super::syntax::{Source, children, is_call, line_of, list_nodes};
 use super::super::tree::{Evidence, Fact, Tree};
 use super::code::{Modules, PROGRAM, Symbol, is_outermost, list_calls, read_parameters};
 
@@ -34,8 +34,56 @@ impl Start {
     }
 }
 
-const ASGI: [&str; 5] = ["FastAPI", "Starlette", "Litestar", "Quart", "get_asgi_application"];
-const WSGI: [&str; 3] = ["Flask", "get_wsgi_application", "APIFlask"];
+const ASGI: [&str; 8] = [
+    "FastAPI",
+    "Starlette",
+    "Litestar",
+    "Quart",
+    "Sanic",
+    "AsyncApp",
+    "falcon.asgi.App",
+    "get_asgi_application",
+];
+const WSGI: [&str; 7] = [
+    "Flask",
+    "APIFlask",
+    "OpenAPI",
+    "FlaskApp",
+    "Bottle",
+    "falcon.App",
+    "get_wsgi_application",
+];
+
+/// Whether a call makes an application, and whether WSGI is how it is spoken to. A class that
+/// inherits from a framework's makes one too.
+fn read_interface(modules: &Modules, module: &str, call: Node<'_>) -> Option<bool> {
+    let source = &modules.get(module)?.source;
+    let function = call.child_by_field_name("function")?;
+    let is_among = |all: &[&str], one: Node<'_>, source: &Source| {
+        let (last, whole) = (source.last_name(one), source.text(one));
+        all.iter().any(|name| *name == last || name.contains('.') && whole.ends_with(name))
+    };
+    let read = |one: Node<'_>, source: &Source| {
+        let is_wsgi = is_among(&WSGI, one, source);
+        (is_wsgi || is_among(&ASGI, one, source)).then_some(is_wsgi)
+    };
+    read(function, source).or_else(|| {
+        let (target, name) = modules.resolve(module, function)?;
+        let source = &modules.get(&target)?.source;
+        let class = super::settings::find_class(source, &name)?;
+        let bases = children(class.child_by_field_name("superclasses")?);
+        bases.into_iter().find_map(|base| read(base, source))
+    })
+}
+
+/// Whether a call puts something around an application, and what speaks to that then.
+fn read_wrapper(called: &str, inner: bool) -> Option<bool> {
+    match called {
+        "WsgiToAsgi" | "WSGIMiddleware" | "ASGIApp" => Some(false),
+        called if called.ends_with("Middleware") => Some(inner),
+        _ => None,
+    }
+}
 
 /// A name that is an application, or a function that makes one.
 #[derive(Clone, Debug)]
@@ -78,19 +126,43 @@ pub fn find_start(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
             .min_by_key(|one| one.rank(named))
             .cloned()
     };
-    let read = |start: Start, one: &Candidate| Fact::read(start, &one.file, one.line);
+    let read = |start: Start, one: &Candidate, found: &[Candidate]| {
+        let others = list_others(modules, one, found);
+        match others.is_empty() {
+            true => Fact::read(start, &one.file, one.line),
+            false => Fact::guess(
+                start,
+                format!("{}:{} makes it, and there is also {}", one.file, one.line, others.join(", ")),
+            ),
+        }
+    };
     if let Some(one) = pick(&applications, "main:app") {
         let target = one.target();
         let start = if one.is_wsgi { Start::Wsgi(target) } else { Start::Application(target) };
-        return Some(read(start, &one));
+        return Some(read(start, &one, &applications));
     }
     if let Some(one) = pick(&factories, ":create_app") {
         let target = one.target();
         let start =
             if one.is_wsgi { Start::Wsgi(format!("{target}()")) } else { Start::Factory(target) };
-        return Some(read(start, &one));
+        return Some(read(start, &one, &factories));
     }
     find_program(modules)
+}
+
+/// Other applications that may be the service's: as near to the root, and no part of the one.
+fn list_others(modules: &Modules, one: &Candidate, found: &[Candidate]) -> Vec<String> {
+    let depth = |one: &Candidate| one.module.matches('.').count();
+    let parts = modules.reachable(&one.module);
+    let others = found.iter().filter(|other| {
+        depth(other) == depth(one)
+            // Django's two interfaces are of one application.
+            && other.name != "application"
+            && !parts.contains(&other.module.as_str())
+            // One that is made of it: wsgi.py beside the package.
+            && !modules.reachable(&other.module).contains(&one.module.as_str())
+    });
+    others.map(Candidate::target).collect()
 }
 
 /// What a Procfile or pyproject.toml says is run.
@@ -125,9 +197,10 @@ fn told_start(
     None
 }
 
-/// A module that runs itself; else one that is named as most are, which is a guess.
+/// A module that runs itself, one that serves before others; else one that is named as most are,
+/// which is a guess.
 fn find_program(modules: &Modules) -> Option<Fact<Start>> {
-    let mut programs: Vec<(usize, bool, &str, &str, u64)> = modules
+    let mut programs: Vec<(bool, usize, bool, &str, &str, u64)> = modules
         .by_name
         .iter()
         .filter_map(|(name, module)| {
@@ -138,14 +211,27 @@ fn find_program(modules: &Modules) -> Option<Fact<Start>> {
             };
             let name = name.strip_suffix(PROGRAM).unwrap_or(name);
             let depth = name.matches('.').count();
-            Some((depth, !name.ends_with("main"), name, path, line))
+            let serves = super::port::serves(modules, &modules.reachable(name));
+            Some((!serves, depth, !name.ends_with("main"), name, path, line))
         })
         // Django's manage.py runs commands of a developer.
-        .filter(|(_, _, name, ..)| *name != "manage")
+        .filter(|(_, _, _, name, ..)| *name != "manage")
         .collect();
     programs.sort();
-    if let Some((_, _, name, path, line)) = programs.first() {
-        return Some(Fact::read(Start::Module(name.to_string()), path, *line));
+    if let Some((idle, depth, other, name, path, line)) = programs.first() {
+        let start = Start::Module(name.to_string());
+        let rivals = programs[1..].iter().filter(|(own_idle, own_depth, own_other, own, ..)| {
+            (own_idle, own_depth, own_other) == (idle, depth, other)
+                && !modules.reachable(name).contains(own)
+        });
+        let rivals: Vec<&str> = rivals.map(|(_, _, _, name, ..)| *name).collect();
+        return Some(match rivals.is_empty() {
+            true => Fact::read(start, path, *line),
+            false => Fact::guess(
+                start,
+                format!("{path}:{line} runs itself, and so does {}", rivals.join(", ")),
+            ),
+        });
     }
     let named = ["main", "app", "server", "run", "wsgi"];
     // A package runs nothing without its __main__.py.
@@ -176,43 +262,72 @@ fn runs_itself(root: Node<'_>, text: &str) -> Option<u64> {
 }
 
 /// Names at the outermost level of a module that are an application. One that is mounted on
-/// another is a part of that.
+/// another, or that another is put around, is a part of that.
 fn find_applications(modules: &Modules, factories: &[Candidate]) -> Vec<Candidate> {
-    let mounted = find_mounted(modules);
-    let mut found = Vec::new();
-    for (module, one) in &modules.by_name {
-        let source = &one.source;
-        for node in source.nodes().into_iter().filter(|node| node.kind() == "assignment") {
-            let (Some(left), Some(right)) =
-                (node.child_by_field_name("left"), node.child_by_field_name("right"))
-            else {
-                continue;
-            };
-            if !is_outermost(node) || left.kind() != "identifier" || !is_call(&right) {
-                continue;
-            }
-            let called = source.called(right);
-            let made = right
-                .child_by_field_name("function")
-                .and_then(|function| modules.resolve(module, function))
-                .and_then(|(module, name)| {
-                    factories.iter().find(|one| one.module == module && one.name == name)
-                });
-            let is_wsgi = match made {
-                Some(factory) => factory.is_wsgi,
-                None if ASGI.contains(&called) => false,
-                None if WSGI.contains(&called) => true,
-                None => continue,
-            };
-            let name = source.text(left).to_string();
-            if !mounted.contains(&(module.clone(), name.clone())) {
-                let (module, file) = (module.clone(), source.path.clone());
+    let mut inner = find_mounted(modules);
+    let mut found: Vec<Candidate> = Vec::new();
+    // What is put around an application stands below it.
+    for pass in 0..2 {
+        for (module, one) in &modules.by_name {
+            for node in one.source.nodes().into_iter().filter(|node| node.kind() == "assignment") {
+                let Some((left, right)) = read_outermost(node, &one.source) else { continue };
+                let interface = match pass {
+                    0 => made_interface(modules, module, right, factories),
+                    _ => wrapped(modules, module, right, &found).and_then(|wrapped| {
+                        let is_wsgi = read_wrapper(one.source.called(right), wrapped.is_wsgi)?;
+                        inner.push((wrapped.module.clone(), wrapped.name.clone()));
+                        Some(is_wsgi)
+                    }),
+                };
+                let Some(is_wsgi) = interface else { continue };
+                let name = one.source.text(left).to_string();
+                // `app = Middleware(app)` is the one of that name still.
+                found.retain(|own| own.module != *module || own.name != name);
+                inner.retain(|own| pass == 0 || own.0 != *module || own.1 != name);
+                let (module, file) = (module.clone(), one.source.path.clone());
                 let (line, needs_arguments) = (line_of(node), false);
                 found.push(Candidate { module, name, file, line, is_wsgi, needs_arguments });
             }
         }
     }
+    found.retain(|one| !inner.contains(&(one.module.clone(), one.name.clone())));
     found
+}
+
+/// `NAME = CALL(…)` at the outermost level.
+fn read_outermost<'a>(assignment: Node<'a>, source: &Source) -> Option<(Node<'a>, Node<'a>)> {
+    let left = assignment.child_by_field_name("left")?;
+    let right = assignment.child_by_field_name("right")?;
+    let is_name = left.kind() == "identifier" && !source.text(left).is_empty();
+    (is_name && is_outermost(assignment) && is_call(&right)).then_some((left, right))
+}
+
+fn made_interface(
+    modules: &Modules,
+    module: &str,
+    call: Node<'_>,
+    factories: &[Candidate],
+) -> Option<bool> {
+    let made = modules.resolve(module, call.child_by_field_name("function")?);
+    let factory = made.and_then(|(module, name)| {
+        factories.iter().find(|one| one.module == module && one.name == name)
+    });
+    factory.map(|one| one.is_wsgi).or_else(|| read_interface(modules, module, call))
+}
+
+/// The application that a call is given.
+fn wrapped<'a>(
+    modules: &Modules,
+    module: &str,
+    call: Node<'_>,
+    found: &'a [Candidate],
+) -> Option<&'a Candidate> {
+    let given = children(call.child_by_field_name("arguments")?).into_iter();
+    let values = given.map(|one| one.child_by_field_name("value").unwrap_or(one));
+    let mut symbols = values.filter_map(|value| modules.resolve(module, value));
+    symbols.find_map(|(module, name)| {
+        found.iter().find(|one| one.module == module && one.name == name)
+    })
 }
 
 /// The applications that another one mounts.
@@ -246,11 +361,8 @@ fn find_factories(modules: &Modules) -> Vec<Candidate> {
             let returns = inside
                 .iter()
                 .any(|one| one.kind() == "return_statement" && !children(*one).is_empty());
-            let made = inside.iter().filter(|one| is_call(one)).find_map(|call| {
-                let called = source.called(*call);
-                let (asgi, wsgi) = (ASGI.contains(&called), WSGI.contains(&called));
-                (asgi || wsgi).then_some(wsgi)
-            });
+            let mut calls = inside.iter().filter(|one| is_call(one));
+            let made = calls.find_map(|call| read_interface(modules, module, *call));
             if let (true, Some(is_wsgi)) = (returns, made) {
                 let (module, file) = (module.clone(), source.path.clone());
                 let name = source.text(name).to_string();
@@ -278,15 +390,19 @@ pub fn list_roots(modules: &Modules, reachable: &[&str], start: &Start) -> Vec<S
     for name in reachable {
         let Some(module) = modules.get(name) else { continue };
         for call in list_calls(&module.source) {
-            let called = module.source.called(call);
             let Some(above) = call.parent().filter(|above| above.kind() == "assignment") else {
                 continue;
             };
-            let makes = ASGI.contains(&called) || WSGI.contains(&called);
-            if let Some(left) = above.child_by_field_name("left")
-                && makes
-                && (is_module || !is_outermost(call))
-            {
+            let Some(left) = above.child_by_field_name("left") else { continue };
+            // What another is put around answers as the whole does.
+            if read_wrapper(module.source.called(call), false).is_some() {
+                let given = call.child_by_field_name("arguments").map_or(Vec::new(), children);
+                let values =
+                    given.into_iter().map(|one| one.child_by_field_name("value").unwrap_or(one));
+                roots.extend(values.filter_map(|value| modules.resolve(name, value)));
+            }
+            let makes = read_interface(modules, name, call).is_some();
+            if makes && (is_module || !is_outermost(call)) {
                 let symbol = (name.to_string(), module.source.text(left).to_string());
                 if !mounted.contains(&symbol) {
                     roots.push(symbol);

@@ -5,8 +5,8 @@ use tree_sitter::Node;
 use super::super::syntax::{ancestors, is_call};
 use super::super::tree::Tree;
 use super::code::Modules;
-use crate::check::ignore::leaves_out;
 use crate::check::rules::is_secret_file;
+use crate::dockerignore::Ignore;
 
 /// What stands at the root and is needed when the service runs: sources, migrations, and folders
 /// that the sources name.
@@ -70,7 +70,7 @@ pub fn is_private(tree: &Tree, name: &str) -> bool {
     ];
     let begins = ["secret", "credential", "private"];
     let ends = [".key", ".pem", ".crt", ".db", ".sqlite", ".sqlite3", ".dump", ".log"];
-    tree.get(".gitignore").is_some_and(|ignore| leaves_out(ignore, name))
+    tree.get(".gitignore").is_some_and(|ignore| Ignore::parse(ignore).empties(name))
         || is_secret_file(name)
         || folders.contains(&lower.as_str())
         || begins.iter().any(|begin| lower.starts_with(begin))

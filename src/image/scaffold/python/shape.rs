@@ -5,7 +5,7 @@ use toml::{Table, Value};
 
 use super::super::tree::{Above, Refusal, Tree};
 use super::project::get_tool;
-use crate::check::ignore::matches_glob;
+use crate::dockerignore::matches_glob;
 
 /// Where dependencies come from that no index has.
 #[derive(Debug, Default, PartialEq, Eq)]
