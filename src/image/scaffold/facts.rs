@@ -47,12 +47,13 @@ const PROJECT_FILES: [&str; 5] =
     ["pyproject.toml", "requirements.txt", "package.json", "go.mod", "Dockerfile"];
 
 /// Project files of what no Dockerfile is written for.
-const OTHER_FILES: [(&str, &str); 11] = [
+const OTHER_FILES: [(&str, &str); 12] = [
     ("Pipfile", "Pipenv"),
     ("pom.xml", "Maven"),
     ("build.gradle", "Gradle"),
     ("build.gradle.kts", "Gradle"),
     ("Gemfile", "Bundler"),
+    ("pixi.toml", "pixi"),
     ("composer.json", "Composer"),
     ("Cargo.toml", "Cargo"),
     ("mix.exs", "Mix"),
@@ -110,6 +111,7 @@ fn describe_start(start: &Fact<Start>) -> Fact<String> {
         Start::Factory(name) => format!("uvicorn --factory {name}"),
         Start::Wsgi(name) => format!("gunicorn {name}"),
         Start::Module(name) => format!("python -m {name}"),
+        Start::Script(name) => format!("python, {name}"),
     };
     Fact { value: text, evidence: start.evidence.clone() }
 }
@@ -194,7 +196,7 @@ fn read_stack(
         );
     }
     let above = around.above.as_slice();
-    if has("pyproject.toml") || has("requirements.txt") {
+    if python::is_project(tree) {
         if node::read_package(tree)["scripts"]["build"].is_string() {
             notes.push(
                 "package.json is there too: the image has nothing of what its script `build` makes"

@@ -52,12 +52,13 @@ const PRODUCTION_WORDS: [&str; 7] = ["production", "prod", "prd", "live", "relea
 
 /// How well a variable's name fits; `None` if it tells something else.
 fn rank_variable(reading: &ModeReading) -> Option<usize> {
-    let known = VARIABLES.iter().position(|name| *name == reading.variable);
-    if reading.variable.ends_with("_DEBUG") {
+    let name = reading.variable.to_uppercase();
+    let known = VARIABLES.iter().position(|own| *own == name);
+    if name.ends_with("_DEBUG") {
         return Some(VARIABLES.len() - 1);
     }
     // `DISPATCH_ENV` counts where its values say what it is.
-    let ends = ["_ENV", "_ENVIRONMENT", "_MODE"].iter().any(|end| reading.variable.ends_with(end));
+    let ends = ["_ENV", "_ENVIRONMENT", "_MODE"].iter().any(|end| name.ends_with(end));
     let says = find_word(&reading.values, &DEBUG_WORDS[..5]).is_some()
         || find_word(&reading.values, &PRODUCTION_WORDS[..4]).is_some();
     known.or((ends && says).then_some(VARIABLES.len()))

@@ -4,6 +4,7 @@ mod code;
 mod entry;
 mod files;
 mod image;
+mod needs;
 mod port;
 mod project;
 mod routes;
@@ -22,6 +23,11 @@ use super::mode::choose_mode;
 use super::tree::{Above, Fact, Refusal, SourceFacts, Tree, choose_health};
 use code::Modules;
 use project::get_tool;
+
+/// Whether the files are a Python project's that has what it depends on in a file that we know.
+pub fn is_project(tree: &Tree) -> bool {
+    tree.contains_key("pyproject.toml") || find_requirements(tree).is_some()
+}
 
 /// What the sources of a Python service say, from its entry on.
 pub fn read_sources(tree: &Tree) -> SourceFacts {
@@ -69,7 +75,7 @@ pub fn read_project(
     } else if has("pyproject.toml") && (has("uv.lock") || !has("requirements.txt")) {
         (Installer::Uv, "uv.lock", "uv lock")
     } else {
-        (Installer::Pip, "requirements.txt", "")
+        (Installer::Pip, find_requirements(tree).unwrap_or("requirements.txt"), "")
     };
     // A pyproject.toml that only configures tools installs nothing.
     let is_empty =
@@ -128,6 +134,18 @@ pub fn read_project(
         ));
     }
     note_start(tree, &modules, &start, old, notes);
+    let mut system = needs::find_packages(&needs::list_names(tree, &manifests), notes);
+    if needs_git {
+        system.build.push("git");
+    }
+    needs::note_index(tree, &manifests, notes);
+    for (file, tool) in [("environment.yml", "conda"), ("pixi.lock", "pixi")] {
+        if has(file) {
+            notes.push(format!(
+                "{file} is there too: the image has nothing that only {tool} installs"
+            ));
+        }
+    }
     let missing = list_missing(tree, &modules, &manifests, text, &start.value);
     if !missing.is_empty() {
         let missing = missing.join(" and ");
@@ -145,7 +163,7 @@ pub fn read_project(
         sources,
         manifests,
         local,
-        needs_git,
+        system,
         missing,
     };
     Ok((python, facts))
@@ -194,11 +212,17 @@ fn note_lost_gunicorn(tree: &Tree) -> String {
     )
 }
 
-/// The requirements of a service that keeps them in a folder, the surest first.
+/// The requirements of a service, the surest first.
 fn find_requirements(tree: &Tree) -> Option<&'static str> {
-    ["requirements/production.txt", "requirements/prod.txt", "requirements/base.txt"]
-        .into_iter()
-        .find(|file| tree.contains_key(*file))
+    [
+        "requirements.txt",
+        "requirements/production.txt",
+        "requirements/prod.txt",
+        "requirements/requirements.txt",
+        "requirements/base.txt",
+    ]
+    .into_iter()
+    .find(|file| tree.contains_key(*file))
 }
 
 /// Adds the files that a requirements file names by `-r` and `-c`.
@@ -308,7 +332,7 @@ fn list_missing(
         ["uvicorn", "gunicorn"].contains(&package) || all.any(|one| one.imports_from(package))
     };
     let needed: &[&'static str] = match start {
-        Start::Module(_) => &[],
+        Start::Module(_) | Start::Script(_) => &[],
         Start::Wsgi(_) => &["gunicorn"],
         Start::Application(_) | Start::Factory(_) => &["fastapi", "uvicorn"],
     };

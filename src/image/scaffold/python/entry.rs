@@ -16,12 +16,14 @@ pub enum Start {
     Wsgi(String),
     /// `python -m app.main`
     Module(String),
+    /// `clinic.cli:main`, a script of pyproject.toml.
+    Script(String),
 }
 
 impl Start {
     /// Whether a server runs it, which the Dockerfile tells its port.
     pub fn is_application(&self) -> bool {
-        !matches!(self, Start::Module(_))
+        !matches!(self, Start::Module(_) | Start::Script(_))
     }
 
     /// The module that it begins in.
@@ -29,7 +31,8 @@ impl Start {
         let (Start::Application(name)
         | Start::Factory(name)
         | Start::Wsgi(name)
-        | Start::Module(name)) = self;
+        | Start::Module(name)
+        | Start::Script(name)) = self;
         name.split(':').next().unwrap_or(name)
     }
 }
@@ -148,6 +151,8 @@ pub fn find_start(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
         return Some(read(start, &one, &factories));
     }
     find_program(modules)
+        .or_else(|| find_script(tree, modules))
+        .or_else(|| guess_program(modules))
 }
 
 /// Other applications that may be the service's: as near to the root, and no part of the one.
@@ -197,8 +202,7 @@ fn told_start(
     None
 }
 
-/// A module that runs itself, one that serves before others; else one that is named as most are,
-/// which is a guess.
+/// A module that runs itself, one that serves before others.
 fn find_program(modules: &Modules) -> Option<Fact<Start>> {
     let mut programs: Vec<(bool, usize, bool, &str, &str, u64)> = modules
         .by_name
@@ -233,6 +237,54 @@ fn find_program(modules: &Modules) -> Option<Fact<Start>> {
             ),
         });
     }
+    None
+}
+
+/// What a script of pyproject.toml does, without the script.
+pub fn write_script(target: &str) -> String {
+    let (module, function) = target.split_once(':').unwrap_or((target, "main"));
+    format!("import sys; from {module} import {function}; sys.exit({function}())")
+}
+
+/// The script of pyproject.toml that serves, or the only one.
+fn find_script(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
+    let text = tree.get("pyproject.toml")?;
+    let project: toml::Table = text.parse().ok()?;
+    let scripts = |table: Option<&toml::Value>| {
+        let scripts = table.and_then(|table| table.get("scripts")?.as_table());
+        scripts.cloned().unwrap_or_default()
+    };
+    let poetry = project.get("tool").and_then(|tools| tools.get("poetry"));
+    let all = scripts(project.get("project")).into_iter().chain(scripts(poetry));
+    let targets = all.filter_map(|(name, value)| Some((name, value.as_str()?.to_string())));
+    let is_ours = |target: &str| {
+        let (module, function) = target.split_once(':').unwrap_or((target, ""));
+        modules.get(module).is_some() && function.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    let mut found: Vec<(bool, String, String)> = targets
+        .filter(|(_, target)| is_ours(target))
+        .map(|(name, target)| {
+            let module = target.split(':').next().unwrap_or_default();
+            (!super::port::serves(modules, &modules.reachable(module)), name, target)
+        })
+        .collect();
+    found.sort();
+    let (idle, name, target) = found.first()?.clone();
+    let rivals = found[1..].iter().filter(|(own, ..)| *own == idle).map(|(_, name, _)| name);
+    let rivals: Vec<&str> = rivals.map(String::as_str).collect();
+    let at = (1..).zip(text.lines()).find(|(_, line)| line.contains(&target));
+    let line = at.map_or(1, |(line, _)| line);
+    Some(match rivals.is_empty() {
+        true => Fact::read(Start::Script(target), "pyproject.toml", line),
+        false => {
+            let why = format!("pyproject.toml:{line} has it as {name}, beside {}", rivals.join(", "));
+            Fact::guess(Start::Script(target), why)
+        }
+    })
+}
+
+/// A module that is named as most are that are run.
+fn guess_program(modules: &Modules) -> Option<Fact<Start>> {
     let named = ["main", "app", "server", "run", "wsgi"];
     // A package runs nothing without its __main__.py.
     let plain =
@@ -379,14 +431,15 @@ pub fn list_roots(modules: &Modules, reachable: &[&str], start: &Start) -> Vec<S
     let (Start::Application(target)
     | Start::Factory(target)
     | Start::Wsgi(target)
-    | Start::Module(target)) = start;
+    | Start::Module(target)
+    | Start::Script(target)) = start;
     let mounted = find_mounted(modules);
     let mut roots: Vec<Symbol> = target
         .split_once(':')
         .map(|(module, name)| (module.to_string(), name.trim_end_matches("()").to_string()))
         .into_iter()
         .collect();
-    let is_module = matches!(start, Start::Module(_));
+    let is_module = !start.is_application();
     for name in reachable {
         let Some(module) = modules.get(name) else { continue };
         for call in list_calls(&module.source) {
@@ -401,7 +454,8 @@ pub fn list_roots(modules: &Modules, reachable: &[&str], start: &Start) -> Vec<S
                     given.into_iter().map(|one| one.child_by_field_name("value").unwrap_or(one));
                 roots.extend(values.filter_map(|value| modules.resolve(name, value)));
             }
-            let makes = read_interface(modules, name, call).is_some();
+            let is_aiohttp = is_module && module.source.called(call) == "Application";
+            let makes = is_aiohttp || read_interface(modules, name, call).is_some();
             if makes && (is_module || !is_outermost(call)) {
                 let symbol = (name.to_string(), module.source.text(left).to_string());
                 if !mounted.contains(&symbol) {

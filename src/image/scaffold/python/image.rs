@@ -1,6 +1,7 @@
 //! The Dockerfile of a Python project, and its .dockerignore. Pure.
 
-use super::entry::Start;
+use super::entry::{Start, write_script};
+use super::needs::SystemPackages;
 use super::project::{Installer, Python};
 
 /// The versions of the tools that the build stages install. Everything else comes from the
@@ -12,13 +13,6 @@ const PDM: &str = "pdm[locked]==2.29.3";
 const FASTAPI: &str = "fastapi==0.165.0";
 const UVICORN: &str = "uvicorn==0.54.0";
 const GUNICORN: &str = "gunicorn==27.0.1";
-
-/// What a build stage lacks that gets dependencies from git.
-const GIT: &str = "# hadolint ignore=DL3008
-RUN apt-get update && \\
-    apt-get install -y --no-install-recommends git && \\
-    rm -rf /var/lib/apt/lists/*
-";
 
 /// The Dockerfile and its .dockerignore.
 pub fn write_image(python: &Python, port: u16, base: &str) -> (String, String) {
@@ -79,7 +73,8 @@ pub fn write_image(python: &Python, port: u16, base: &str) -> (String, String) {
                 + "\n"
         }
     };
-    let install = if python.needs_git { format!("{GIT}{install}") } else { install };
+    let install = SystemPackages::write_install(&python.system.build) + &install;
+    let system = SystemPackages::write_install(&python.system.runtime);
     let brought: Vec<&str> = missing
         .iter()
         .map(|package| match *package {
@@ -140,6 +135,9 @@ COPY {} ./
         Start::Application(application) => uvicorn(application, ""),
         Start::Factory(factory) => uvicorn(factory, " --factory"),
         Start::Wsgi(application) => gunicorn(application),
+        Start::Script(target) => {
+            (String::new(), format!("CMD [\"python\", \"-c\", \"{}\"]", write_script(target)))
+        }
         Start::Module(module) => (String::new(), format!("CMD [\"python\", \"-m\", \"{module}\"]")),
     };
     let text = format!(
@@ -151,7 +149,7 @@ WORKDIR /app
 
 # runtime: what is shipped. Nothing in it is written to.
 FROM {base} AS runtime
-WORKDIR /app
+{system}WORKDIR /app
 ENV PATH=/app/.venv/bin:$PATH \\
     PYTHONPATH={} \\
     PYTHONUNBUFFERED=1 \\

@@ -4,6 +4,7 @@ use toml::Table;
 
 use super::super::tree::Fact;
 use super::entry::Start;
+use super::needs::SystemPackages;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Python {
@@ -19,8 +20,8 @@ pub struct Python {
     pub manifests: Vec<String>,
     /// Folders that dependencies are built from.
     pub local: Vec<String>,
-    /// Dependencies come from git.
-    pub needs_git: bool,
+    /// What the stages need of the system.
+    pub system: SystemPackages,
     /// What the project itself is built from beside its sources, when it has to be installed to
     /// work.
     pub installed: Option<Vec<String>>,
