@@ -67,6 +67,7 @@ pub struct Stage<'a> {
 impl Dockerfile {
     /// Reads a Dockerfile.
     pub fn parse(text: &str) -> Dockerfile {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let escape = escape(text);
         let mut lines = (1..).zip(text.lines());
         let mut instructions: Vec<Instruction> = Vec::new();
@@ -126,13 +127,7 @@ impl Dockerfile {
         let starts: Vec<usize> = (0..self.instructions.len())
             .filter(|at| self.instructions[*at].keyword == "FROM")
             .collect();
-        let globals =
-            self.instructions[..starts.first().copied().unwrap_or(self.instructions.len())].iter();
-        let arguments: BTreeMap<String, String> = globals
-            .filter(|one| one.keyword == "ARG")
-            .flat_map(|one| one.pairs())
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect();
+        let arguments = self.global_arguments(&BTreeMap::new());
         let ends = starts.iter().skip(1).copied().chain([self.instructions.len()]);
         starts
             .iter()
@@ -152,6 +147,22 @@ impl Dockerfile {
                 }
             })
             .collect()
+    }
+
+    /// The ARGs before the first FROM; `arguments` are the build's own.
+    pub fn global_arguments(
+        &self,
+        arguments: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut globals = BTreeMap::new();
+        for one in self.instructions.iter().take_while(|one| one.keyword != "FROM") {
+            for (name, value) in one.pairs().into_iter().filter(|_| one.keyword == "ARG") {
+                let default = value.map(|value| filled(&value, &globals));
+                let value = arguments.get(&name).cloned().or(default);
+                globals.extend(value.map(|value| (name, value)));
+            }
+        }
+        globals
     }
 
     /// The stage that is shipped, and those it begins with, the shipped one first: what holds in
@@ -295,13 +306,21 @@ fn flags(mut rest: &str) -> (Vec<String>, String) {
     (flags, rest.to_string())
 }
 
-/// A text's words, quotes taken off.
+/// A text's words, quotes and the backslashes before spaces and quotes taken off.
 pub fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
-    for c in text.chars() {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
         match (quote, c) {
+            (None | Some('"'), '\\')
+                if chars.peek().is_some_and(|next| {
+                    matches!(next, '"' | '\\') || quote.is_none() && (*next == ' ' || *next == '\'')
+                }) =>
+            {
+                word.get_or_insert_default().extend(chars.next());
+            }
             (Some(open), c) if c == open => quote = None,
             (None, '"' | '\'') => {
                 quote = Some(c);
@@ -315,31 +334,57 @@ pub fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// `$NAME`, `${NAME}` and `${NAME:-default}` filled in; what the file does not say stays as it
-/// stands.
+/// Variables in a text filled in: `$NAME`, `${NAME}`, and `${NAME:-default}` with its like; what
+/// the file does not say stays as it stands.
+/// <https://docs.docker.com/reference/dockerfile/#environment-replacement>
 pub fn filled(text: &str, arguments: &BTreeMap<String, String>) -> String {
     let mut result = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         result.push_str(before);
-        let (name, remaining) = match after
-            .strip_prefix('{')
-            .and_then(|inner| inner.split_once('}'))
-        {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, remaining) = match after.strip_prefix('{').and_then(split_braces) {
             Some(braced) => braced,
-            None => after.split_at(
-                after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len()),
-            ),
+            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
         };
-        let (name, default) =
-            name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
-        match arguments.get(name).map(String::as_str).or(default) {
-            Some(value) => result.push_str(value),
+        let (name, modifier) = name.split_at(name.find(|c| !is_name(c)).unwrap_or(name.len()));
+        let value = arguments.get(name).map(String::as_str);
+        let (counts, modifier) = match modifier.strip_prefix(':') {
+            // With a colon, an empty value is none.
+            Some(modifier) => (value.filter(|value| !value.is_empty()), modifier),
+            None => (value, modifier),
+        };
+        let sign = modifier.chars().next();
+        let word = || filled(&modifier[1..], arguments);
+        let value = match sign {
+            None | Some('?') => value.map(str::to_string),
+            Some('-') => Some(counts.map_or_else(word, str::to_string)),
+            Some('+') => Some(counts.map_or_else(String::new, |_| word())),
+            Some(_) => None,
+        };
+        match value {
+            Some(value) => result.push_str(&value),
             None => result.push_str(&rest[before.len()..rest.len() - remaining.len()]),
         }
         rest = remaining;
     }
     result + rest
+}
+
+/// What stands in braces that are open already, and what follows them.
+fn split_braces(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 1;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -379,6 +424,18 @@ mod tests {
         );
     }
 
+    #[test]
+    fn words_are_what_a_build_takes_them_for() {
+        for (text, expected) in [
+            (r"a\ b c", &["a b", "c"][..]),
+            (r#"A="x\"y" B='\z'"#, &[r#"A=x"y"#, r"B=\z"]),
+            (r"C:\dir\x", &[r"C:\dir\x"]),
+            ("\"\" x", &["", "x"]),
+        ] {
+            assert_eq!(words(text), expected, "{text}");
+        }
+    }
+
     /// A shift begins no here-document; one may have a number, a dash and quotes.
     #[test]
     fn a_shift_is_no_here_document() {
@@ -407,11 +464,18 @@ mod tests {
 
     #[test]
     fn arguments_are_filled_in() {
-        let arguments = BTreeMap::from([("V".to_string(), "3.13".to_string())]);
+        let arguments = [("V", "3.13"), ("E", "")].map(|(name, value)| (name.into(), value.into()));
+        let arguments = BTreeMap::from(arguments);
         for (text, expected) in [
             ("python:$V-slim", "python:3.13-slim"),
             ("python:${V}", "python:3.13"),
             ("python:${W:-3}", "python:3"),
+            ("${W-3} ${V-3}", "3 3.13"),
+            ("${V:+set}${W:+set}", "set"),
+            ("${E:-x}${E-x}${E+y}", "xy"),
+            ("${W:-${V}}", "3.13"),
+            ("${V:?needed} ${W:?needed}", "3.13 ${W:?needed}"),
+            ("${V#3}", "${V#3}"),
             ("python:${W}", "python:${W}"),
             ("$W", "$W"),
             ("plain", "plain"),

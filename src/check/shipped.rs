@@ -8,12 +8,21 @@ use super::dockerfile::{Dockerfile, Instruction, Stage, filled, words};
 /// A port of EXPOSE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExposedPort {
-    /// `None` if what it is made of is not in the file.
+    /// `None` if what it is made of is not in the file; of a range, the first.
     pub number: Option<u16>,
+    /// The last of a range.
+    pub last: Option<u16>,
     pub is_tcp: bool,
     /// What it is made of, filled in.
     pub text: String,
     pub line: u64,
+}
+
+impl ExposedPort {
+    /// Whether a port is this one, or of this range.
+    pub fn contains(&self, port: u16) -> bool {
+        self.number.is_some_and(|first| (first..=self.last.unwrap_or(first)).contains(&port))
+    }
 }
 
 /// ENTRYPOINT or CMD.
@@ -28,6 +37,8 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     pub port: Option<u16>,
+    /// It asks by HTTPS.
+    pub is_https: bool,
     pub path: Option<String>,
     pub line: u64,
 }
@@ -47,6 +58,8 @@ pub struct ShippedImage {
     pub entrypoint: Option<Command>,
     pub cmd: Option<Command>,
     pub health: Option<HealthCheck>,
+    /// `10001:10001`; empty if the file does not say one.
+    pub user: String,
 }
 
 impl ShippedImage {
@@ -61,6 +74,17 @@ impl ShippedImage {
             let port = find_port(&command.words)?;
             Some((port, command.line))
         })
+    }
+
+    /// The port that the program of the command takes when no flag says one: of a variable that it
+    /// reads, else its own default.
+    pub fn port_of_program(&self) -> Option<(u16, u64)> {
+        let told = PORT_VARIABLES.iter().find_map(|name| {
+            let (text, line) = self.environment.get(*name)?;
+            let port = find_port(&words(text)).or_else(|| text.rsplit(':').next()?.parse().ok())?;
+            Some((port, *line))
+        });
+        told.or_else(|| self.command().into_iter().find_map(read_default_port))
     }
 
     /// The TCP ports that are exposed and known.
@@ -137,18 +161,6 @@ impl Dockerfile {
         }
         needed.into_iter().map(|at| stages[at].clone()).collect()
     }
-
-    /// The ARGs before the first FROM.
-    fn global_arguments(&self, arguments: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let mut globals = BTreeMap::new();
-        for one in self.instructions.iter().take_while(|one| one.keyword != "FROM") {
-            for (name, value) in one.pairs().into_iter().filter(|_| one.keyword == "ARG") {
-                let value = arguments.get(&name).cloned().or(value);
-                globals.extend(value.map(|value| (name, value)));
-            }
-        }
-        globals
-    }
 }
 
 /// Sets what ARG and ENV say. An ENV of a name goes before an ARG of it.
@@ -202,8 +214,8 @@ fn read_stage(
                 }
             }
             "EXPOSE" => {
-                for word in one.text.split_whitespace() {
-                    image.ports.push(read_exposed(word, &variables, one.line));
+                for word in words(&one.text) {
+                    image.ports.push(read_exposed(&word, &variables, one.line));
                 }
             }
             "CMD" => {
@@ -217,6 +229,7 @@ fn read_stage(
                     image.cmd = None;
                 }
             }
+            "USER" => image.user = filled(one.text.trim(), &variables),
             "HEALTHCHECK" => image.health = read_health(one, &variables),
             _ => {}
         }
@@ -226,8 +239,10 @@ fn read_stage(
 fn read_exposed(word: &str, variables: &BTreeMap<String, String>, line: u64) -> ExposedPort {
     let whole = filled(word, variables);
     let (number, protocol) = whole.split_once('/').unwrap_or((&whole, "tcp"));
+    let (first, last) = number.split_once('-').unwrap_or((number, number));
     ExposedPort {
-        number: number.parse().ok(),
+        number: first.parse().ok(),
+        last: last.parse().ok().filter(|_| first != last),
         is_tcp: protocol.eq_ignore_ascii_case("tcp"),
         text: number.to_string(),
         line,
@@ -269,7 +284,49 @@ const PORT_FLAGS: [&str; 17] = [
     "-P",
 ];
 
-fn find_port(words: &[String]) -> Option<u16> {
+/// Variables that servers read their port or address from, the flags of gunicorn among them.
+const PORT_VARIABLES: [&str; 8] = [
+    "UVICORN_PORT",
+    "GUNICORN_CMD_ARGS",
+    "FLASK_RUN_PORT",
+    "STREAMLIT_SERVER_PORT",
+    "GRADIO_SERVER_PORT",
+    "ASPNETCORE_HTTP_PORTS",
+    "ASPNETCORE_URLS",
+    "SERVER_PORT",
+];
+
+/// What a program listens on when nothing says a port: the program, the word that follows it, the
+/// port.
+const DEFAULT_PORTS: [(&str, &str, u16); 11] = [
+    ("uvicorn", "", 8000),
+    ("hypercorn", "", 8000),
+    ("granian", "", 8000),
+    ("daphne", "", 8000),
+    ("fastapi", "run", 8000),
+    ("flask", "run", 5000),
+    ("streamlit", "run", 8501),
+    ("litestar", "run", 8000),
+    ("next", "start", 3000),
+    ("puma", "", 9292),
+    ("rails", "server", 3000),
+];
+
+fn read_default_port(command: &Command) -> Option<(u16, u64)> {
+    let mut pairs = command.words.iter().enumerate().map(|(at, word)| {
+        let program = word.rsplit('/').next().unwrap_or_default();
+        (program, command.words.get(at + 1).map_or("", String::as_str))
+    });
+    let port = pairs.find_map(|(program, next)| {
+        let mut known = DEFAULT_PORTS.iter();
+        let found = known.find(|(own, word, _)| *own == program && ["", next].contains(word));
+        found.map(|(_, _, port)| *port)
+    })?;
+    Some((port, command.line))
+}
+
+/// The port that a flag in the words of a command says.
+pub fn find_port(words: &[String]) -> Option<u16> {
     let read = |text: &str| {
         text.rsplit(':').next()?.trim_matches(['"', '\'']).parse().ok().filter(|port| *port > 0)
     };
@@ -296,8 +353,10 @@ fn read_health(one: &Instruction, variables: &BTreeMap<String, String>) -> Optio
     }
     let text = filled(&one.text, variables);
     let hosts = ["localhost", "127.0.0.1", "0.0.0.0", "[::1]", "$HOSTNAME"];
-    let end = hosts.iter().filter_map(|host| Some(text.find(host)? + host.len())).min();
-    let rest = end.map_or("", |end| &text[end..]);
+    let place = hosts.iter().filter_map(|host| Some((text.find(host)?, host.len()))).min();
+    let before = place.map_or("", |(start, _)| &text[..start]);
+    let (is_http, is_https) = (before.ends_with("http://"), before.ends_with("https://"));
+    let rest = place.map_or("", |(start, length)| &text[start + length..]);
     let (port, rest) = match rest.strip_prefix(':') {
         Some(rest) => {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -314,10 +373,12 @@ fn read_health(one: &Instruction, variables: &BTreeMap<String, String>) -> Optio
     };
     let path = match path.as_str() {
         path if path.starts_with('/') && !path.contains('$') => Some(path.to_string()),
+        // curl http://localhost:8080
+        "" if is_http || is_https => Some("/".to_string()),
         _ if one.exec_form().is_some() || text.contains("python") => quoted(),
         _ => None,
     };
-    Some(HealthCheck { port, path, line: one.line })
+    Some(HealthCheck { port, is_https, path, line: one.line })
 }
 
 /// The texts between single quotes.
@@ -341,7 +402,7 @@ mod tests {
             command: Option<u16>,
         }
         let case = |lines, exposed, command| Case { lines, exposed, command };
-        let cases: [Case; 14] = [
+        let cases: [Case; 16] = [
             case("EXPOSE 8080\n", &[8080], None),
             case("ARG PORT=8080\nEXPOSE $PORT\n", &[8080], None),
             case("ENV PORT=8080\nEXPOSE ${PORT}/tcp\n", &[8080], None),
@@ -349,6 +410,8 @@ mod tests {
             case("EXPOSE $PORT\n", &[], None),
             case("ARG P=1\nENV P=2\nEXPOSE $P\n", &[2], None),
             case("EXPOSE 8080\nEXPOSE 9090\n", &[8080, 9090], None),
+            case("EXPOSE 8080-8082/tcp \"90\"\n", &[8080, 90], None),
+            case("ENV A=b\\ c PORT=85\nEXPOSE ${P-$PORT}\n", &[85], None),
             case("CMD [\"uvicorn\",\"a:b\",\"--port\",\"81\"]\n", &[], Some(81)),
             case("CMD exec gunicorn -b 0.0.0.0:5000 a:b\n", &[], Some(5000)),
             case("ENV PORT=83\nCMD [\"sh\",\"-c\",\"exec x --port=$PORT\"]\n", &[], Some(83)),
@@ -362,6 +425,23 @@ mod tests {
             let ports: Vec<u16> = image.tcp_ports().into_iter().map(|(port, _)| port).collect();
             assert_eq!(ports, exposed, "{lines}");
             assert_eq!(image.port_of_command().map(|(port, _)| port), command, "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_program_has_a_port_of_its_own() {
+        for (lines, port) in [
+            ("CMD [\"uvicorn\", \"a:b\"]", Some(8000)),
+            ("CMD exec /venv/bin/flask run", Some(5000)),
+            ("ENTRYPOINT [\"tini\"]\nCMD [\"streamlit\", \"run\", \"a.py\"]", Some(8501)),
+            ("CMD [\"fastapi\", \"dev\"]", None),
+            ("CMD [\"python\", \"a.py\"]", None),
+            ("ENV UVICORN_PORT=81\nCMD [\"uvicorn\", \"a:b\"]", Some(81)),
+            ("ENV GUNICORN_CMD_ARGS=\"--bind=:82 -w 2\"\nCMD [\"gunicorn\"]", Some(82)),
+            ("ENV ASPNETCORE_URLS=http://+:83\nCMD [\"dotnet\", \"a.dll\"]", Some(83)),
+        ] {
+            let image = ship(&format!("FROM x\n{lines}\n"));
+            assert_eq!(image.port_of_program().map(|(port, _)| port), port, "{lines}");
         }
     }
 
@@ -383,6 +463,8 @@ mod tests {
             ("CMD curl -f http://localhost:8080/ready || exit 1", Some(8080), Some("/ready")),
             ("CMD wget -qO- \"http://127.0.0.1:80/a/b?x=1\"", Some(80), Some("/a/b")),
             ("CMD curl localhost/up", None, Some("/up")),
+            ("CMD curl -f http://localhost:81 || exit 1", Some(81), Some("/")),
+            ("CMD nc -z localhost 81", None, None),
             ("--interval=9s CMD [\"curl\", \"http://localhost:3000/h\"]", Some(3000), Some("/h")),
             (
                 "CMD [\"python\", \"-c\", \"c = C('127.0.0.1', 8); c.request('GET', '/hz')\"]",

@@ -32,8 +32,8 @@ const DEPTH: usize = 8;
 const MOST: usize = 5000;
 
 /// The hidden files that say something of how a service is built.
-const TOLD_BY: [&str; 5] =
-    [".python-version", ".nvmrc", ".node-version", ".dockerignore", ".gitignore"];
+const TOLD_BY: [&str; 6] =
+    [".python-version", ".nvmrc", ".node-version", ".npmrc", ".dockerignore", ".gitignore"];
 
 /// The files that say something of the service when they are in a folder above.
 const TOLD_ABOVE: [&str; 5] =

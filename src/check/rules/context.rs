@@ -18,8 +18,9 @@ fn list_missing(facts: &DockerfileFacts<'_>) -> Vec<Missing> {
     let sources = facts.dockerfile.context_sources(facts.target, &facts.arguments);
     sources
         .into_iter()
-        // What the file does not say of a path is not looked for.
-        .filter(|source| !source.path.contains('$'))
+        // What the file does not say of a path is not looked for, and BuildKit takes it that a
+        // pattern matches nothing: `COPY package.json yarn.lock* ./`.
+        .filter(|source| !source.path.contains('$') && !is_pattern(&source.path))
         .filter_map(|source| {
             let found = find_paths(context, &source.path);
             if found.is_empty() {
@@ -29,6 +30,11 @@ fn list_missing(facts: &DockerfileFacts<'_>) -> Vec<Missing> {
             is_ignored.then_some(Missing { source, is_ignored })
         })
         .collect()
+}
+
+/// Whether a source of COPY may stand for several paths.
+pub fn is_pattern(source: &str) -> bool {
+    source.contains(['*', '?', '['])
 }
 
 /// The paths of the context that a source of COPY stands for.
@@ -41,13 +47,9 @@ fn find_paths<'a>(context: &'a ContextFiles, source: &str) -> Vec<&'a str> {
     if let Some(exact) = context.paths.get(&path) {
         return vec![exact];
     }
-    match path.contains(['*', '?', '[', '\\']) {
-        true => {
-            let all = context.paths.iter().map(String::as_str);
-            all.filter(|own| matches_glob(&path, own)).collect()
-        }
-        false => Vec::new(),
-    }
+    // An escaped name: `COPY a\*.txt ./`
+    let all = context.paths.iter().filter(|_| path.contains('\\')).map(String::as_str);
+    all.filter(|own| matches_glob(&path, own)).collect()
 }
 
 pub fn find_missing_sources(facts: &DockerfileFacts<'_>) -> Vec<Said> {
@@ -141,7 +143,7 @@ pub fn find_other_port(facts: &DockerfileFacts<'_>) -> Vec<Said> {
     let is_unknown = image.ports.iter().any(|one| one.text.contains('$'));
     let exposed: Vec<_> = image.ports.iter().filter(|one| one.is_tcp).collect();
     if let (Some(last), false) = (exposed.last(), is_unknown)
-        && !exposed.iter().any(|one| one.number == Some(port))
+        && !exposed.iter().any(|one| one.contains(port))
     {
         let all: Vec<&str> = exposed.iter().map(|one| one.text.as_str()).collect();
         let message = format!("EXPOSE says {}, service.yaml says `port: {port}`", all.join(" "));

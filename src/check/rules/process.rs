@@ -63,7 +63,8 @@ pub fn find_root_user(facts: &DockerfileFacts<'_>) -> Vec<Said> {
     let fix = "USER 10001:10001 before CMD";
     match facts.last("USER") {
         Some(user) => {
-            let name = user.text.split(':').next().unwrap_or_default();
+            let whole = facts.image().user;
+            let name = whole.split(':').next().unwrap_or_default();
             let root = ["root", "0"].contains(&name);
             root.then(|| (user.line, "the service runs as root".to_string(), fix.to_string()))
                 .into_iter()

@@ -174,11 +174,20 @@ fn read_stack(
     let path = find_dockerfile(tree);
     let old = path.as_deref().and_then(|path| tree.get(path)).is_some_and(|text| is_old(text));
     if let Some(path) = path.filter(|_| !old) {
-        if path != "Dockerfile" {
+        let others = list_dockerfiles(tree);
+        let others: Vec<&str> =
+            others.iter().map(String::as_str).filter(|other| *other != path).collect();
+        if !others.is_empty() {
+            notes.push(format!(
+                "{path} is taken for the service's; there is also {}: `image.dockerfile` of \
+                 service.yaml says which",
+                others.join(", ")
+            ));
+        } else if path != "Dockerfile" {
             notes.push(format!("{path} is taken for the service's"));
         }
         let text = tree.get(&path).map(String::as_str).unwrap_or_default();
-        let (own, image) = own::read_own(&path, text, &around.copied, &around.above, notes);
+        let (own, image) = own::read_own(&path, text, tree, &around.copied, &around.above, notes);
         let said = read_sources(tree);
         let facts = SourceFacts {
             port: image.port.or(said.port),
@@ -243,15 +252,41 @@ fn read_stack(
 /// The Dockerfile that is there: at the root, or in a folder that is no project of its own.
 pub fn find_dockerfile(tree: &Tree) -> Option<String> {
     let is_project = PROJECT_FILES[..4].iter().any(|file| tree.contains_key(*file));
-    if let Some(text) = tree.get("Dockerfile") {
-        return (!is_project || !text.starts_with(MARK)).then(|| "Dockerfile".to_string());
+    if tree.get("Dockerfile").is_some_and(|text| is_project && text.starts_with(MARK)) {
+        return None;
     }
-    let mut paths =
-        tree.keys().filter(|path| path.ends_with("/Dockerfile") && path.matches('/').count() == 1);
-    let is_of_another = |path: &str| {
-        PROJECT_FILES[..4].iter().any(|file| tree.contains_key(&path.replace("Dockerfile", file)))
+    list_dockerfiles(tree).into_iter().next()
+}
+
+/// The Dockerfiles that may be the service's, the surest first. Names that end otherwise are of
+/// other images: `Dockerfile.dev`.
+fn list_dockerfiles(tree: &Tree) -> Vec<String> {
+    const NAMES: [&str; 9] = [
+        "Dockerfile",
+        "Containerfile",
+        "Dockerfile.prod",
+        "Dockerfile.production",
+        "Dockerfile.release",
+        "prod.Dockerfile",
+        "production.Dockerfile",
+        "Dockerfile.app",
+        "Dockerfile.api",
+    ];
+    let is_of_another = |folder: &str| {
+        let mut files = PROJECT_FILES[..4].iter();
+        files.any(|file| tree.contains_key(&format!("{folder}/{file}")))
     };
-    paths.find(|path| !is_of_another(path)).cloned()
+    let mut found: Vec<(bool, usize, &String)> = tree
+        .keys()
+        .filter_map(|path| {
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let rank = NAMES.iter().position(|own| *own == name)?;
+            let is_near = folder.is_empty() || !folder.contains('/') && !is_of_another(folder);
+            is_near.then_some((!folder.is_empty(), rank, path))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, _, path)| path.clone()).collect()
 }
 
 /// What the sources at the root say, whatever builds them.

@@ -108,6 +108,7 @@ fn write_service(facts: &ServiceFacts) -> String {
             if path != "Dockerfile" {
                 keys.push(format!("dockerfile: {}", write_word(&path)));
             }
+            keys.extend(own.target.iter().map(|target| format!("target: {}", write_word(target))));
             if keys.is_empty() {
                 String::new()
             } else {

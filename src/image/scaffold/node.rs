@@ -127,6 +127,14 @@ pub fn read_project(
     if !tree.contains_key("package-lock.json") {
         notes.push("there is no package-lock.json: `npm install` writes it; commit it".into());
     }
+    let npmrc = tree.get(".npmrc").map(String::as_str).unwrap_or_default();
+    if let Some((line, _)) = (1..).zip(npmrc.lines()).find(|(_, line)| line.contains("registry=")) {
+        notes.push(format!(
+            ".npmrc:{line} names a registry of its own: hand .npmrc to the build by \
+             `build-secrets` of service.yaml, and mount it where the Dockerfile installs: `RUN \
+             --mount=type=secret,id=npmrc,target=/app/.npmrc`"
+        ));
+    }
     let start =
         start::choose_start(tree, &package).map_err(|refusal| match members.as_slice() {
             [] => refusal,
@@ -144,7 +152,7 @@ pub fn read_project(
     }
     let build = start::find_build(&package);
     let makes = build.is_some() || !start.steps.is_empty();
-    let made = ["dist", "build", ".next", "out"]
+    let made = ["dist", "build", ".next", ".nuxt", ".output", "out"]
         .into_iter()
         .filter(|name| {
             let below = format!("{name}/");

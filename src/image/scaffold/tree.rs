@@ -185,6 +185,24 @@ pub fn choose_health(routes: &[Route]) -> Option<Fact<String>> {
     ))
 }
 
+/// The port to name of those that a service listens on, the surest first: a guess where they
+/// differ.
+pub fn choose_port(found: Vec<Fact<u16>>) -> Option<Fact<u16>> {
+    let first = found.first()?.clone();
+    let others: Vec<String> = found
+        .iter()
+        .filter(|other| other.value != first.value)
+        .map(|other| format!("{} ({})", other.value, other.evidence))
+        .collect();
+    match others.is_empty() {
+        true => Some(first),
+        false => {
+            let why = format!("{} says it, and it listens on {} too", first.evidence, others.join(", "));
+            Some(Fact::guess(first.value, why))
+        }
+    }
+}
+
 /// Joins a prefix and a path as routers do, without a doubled slash.
 pub fn join_paths(prefix: &str, path: &str) -> String {
     match (prefix.trim_end_matches('/'), path) {

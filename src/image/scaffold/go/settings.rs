@@ -6,9 +6,9 @@ use tree_sitter::Node;
 
 use super::super::mode::{ModeReading, is_mode_name};
 use super::super::syntax::{
-    Source, arguments, children, is_call, is_port_name, line_of, list_nodes, read_port,
+    Source, ancestors, arguments, children, is_call, is_port_name, line_of, list_nodes, read_port,
 };
-use super::super::tree::{Fact, Tree};
+use super::super::tree::{Fact, Tree, choose_port};
 use super::code::{evaluate, list_imports, read_assignment};
 
 /// Calls that begin to serve, with the address first.
@@ -17,23 +17,32 @@ const LISTENS: [&str; 6] =
 
 /// The port that the service listens on, or takes when nothing else is said.
 pub fn find_port(sources: &[&Source]) -> Option<Fact<u16>> {
-    let looks: [fn(&[&Source], &Source, Node<'_>) -> Option<u16>; 3] =
-        [read_listen, read_default, read_named];
-    looks.iter().find_map(|look| {
-        sources.iter().find_map(|source| {
-            source.nodes().into_iter().find_map(|node| {
+    let look = |look: fn(&[&Source], &Source, Node<'_>) -> Option<u16>| {
+        let found = sources.iter().flat_map(move |source| {
+            source.nodes().into_iter().filter_map(move |node| {
                 let port = look(sources, source, node)?;
-                Some(Fact::read(port, &source.path, line_of(node)))
+                // What is served beside, such as metrics, has a goroutine of its own.
+                let is_beside = ancestors(node).any(|above| above.kind() == "go_statement");
+                Some((is_beside, Fact::read(port, &source.path, line_of(node))))
             })
-        })
-    })
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|(is_beside, _)| *is_beside);
+        found.into_iter().map(|(_, fact)| fact).collect::<Vec<_>>()
+    };
+    choose_port(look(read_listen))
+        .or_else(|| look(read_default).into_iter().next())
+        .or_else(|| look(read_named).into_iter().next())
 }
 
 /// `http.ListenAndServe(":8080", nil)`, `http.Server{Addr: ":8080"}`, gin's `r.Run()`.
 fn read_listen(sources: &[&Source], source: &Source, node: Node<'_>) -> Option<u16> {
     if node.kind() == "keyed_element" {
         let (key, value) = read_assignment(node)?;
-        let is = ["Addr", "Address"].contains(&source.text(key));
+        // The address of a client is somebody else's: redis.Options{Addr: …}
+        let literal = ancestors(node).find(|above| above.kind() == "composite_literal")?;
+        let kind = source.text(literal.child_by_field_name("type")?);
+        let is = kind.ends_with("Server") && ["Addr", "Address"].contains(&source.text(key));
         return read_port(&is.then(|| evaluate(sources, source, value))??);
     }
     if !is_call(&node) || !LISTENS.contains(&source.called(node)) {
@@ -44,9 +53,12 @@ fn read_listen(sources: &[&Source], source: &Source, node: Node<'_>) -> Option<u
         return Some(8080);
     }
     // net.Listen("tcp", ":8080")
+    let is_sure = !["Run", "Start"].contains(&source.called(node));
     let address = given.iter().take(2).find_map(|one| {
         let text = evaluate(sources, source, *one)?;
-        read_port(&text)
+        // tracer.Start("localhost:8126")
+        let is_own = is_sure || [":", "0.0.0.0:", "[::]:"].iter().any(|it| text.starts_with(it));
+        read_port(&text).filter(|_| is_own)
     });
     let owner = source.owner(node.child_by_field_name("function")?)?;
     let is_command = ["cmd", "exec", "command"].contains(&source.text(owner));
@@ -64,13 +76,29 @@ fn read_default(sources: &[&Source], source: &Source, node: Node<'_>) -> Option<
             .or_else(|| read_tag(&tag, "env-default"))?;
         return read_port(&default).filter(|_| is_port_name(&named.or(field).unwrap_or_default()));
     }
+    if node.kind() == "literal_value" {
+        return read_literal(sources, source, node);
+    }
     if !is_call(&node) {
         return None;
     }
     let given = arguments(node);
     let named =
         given.iter().position(|one| source.string(*one).is_some_and(|name| is_port_name(&name)))?;
-    read_port(&evaluate(sources, source, *given.get(named + 1)?)?)
+    // pflag has the short name between: IntP("port", "p", 8080, "…")
+    let mut values = given.iter().skip(named + 1).take(2);
+    values.find_map(|value| read_port(&evaluate(sources, source, *value)?))
+}
+
+/// `cli.IntFlag{Name: "port", Value: 8080}`
+fn read_literal(sources: &[&Source], source: &Source, node: Node<'_>) -> Option<u16> {
+    let find = |name: &str| {
+        let mut pairs = children(node).into_iter().filter_map(read_assignment);
+        let (_, value) = pairs.find(|(key, _)| source.text(*key) == name)?;
+        evaluate(sources, source, value)
+    };
+    let name = find("Name").filter(|name| is_port_name(name));
+    name.and_then(|_| find("Value")).and_then(|text| read_port(&text))
 }
 
 /// `port := "8080"`, `const DefaultPort = 8080`.

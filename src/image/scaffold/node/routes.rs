@@ -304,6 +304,7 @@ fn read_decorator<'a>(
 
 /// Next's routes, which are files.
 pub fn next_routes(tree: &Tree) -> Vec<Route> {
+    let prefix = super::start::read_next_option(tree, "basePath").unwrap_or_default();
     let mut found = Vec::new();
     for path in tree.keys() {
         let inside = path.strip_prefix("src/").unwrap_or(path);
@@ -323,7 +324,9 @@ pub fn next_routes(tree: &Tree) -> Vec<Route> {
             parts.collect::<Vec<_>>().join("/")
         });
         if let Some(route) = route.filter(|route| !route.contains('[')) {
-            let (path, file) = (format!("/{route}"), path.clone());
+            let whole = join_paths(&prefix, &route);
+            let whole = if whole.starts_with('/') { whole } else { format!("/{whole}") };
+            let (path, file) = (whole, path.clone());
             found.push(Route { path, file, line: 1, doubt: None });
         }
     }

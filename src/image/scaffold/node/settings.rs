@@ -4,27 +4,28 @@ use tree_sitter::Node;
 
 use super::super::mode::{ModeReading, is_mode_name};
 use super::super::syntax::{Source, arguments, children, is_call, line_of, list_nodes, read_port};
-use super::super::tree::Fact;
+use super::super::tree::{Fact, choose_port};
 use super::code::Scripts;
 
 /// The port that the service listens on, or takes when PORT is not set.
 pub fn find_port(scripts: &Scripts, reachable: &[&str]) -> Option<Fact<u16>> {
-    let looks: [fn(&Scripts, &str, &Source, Node<'_>) -> Option<u16>; 2] =
-        [read_listen, read_default];
-    looks.iter().find_map(|look| {
-        reachable.iter().find_map(|path| {
-            let source = &scripts.get(path)?.source;
-            source.nodes().into_iter().find_map(|node| {
+    let look = |look: fn(&Scripts, &str, &Source, Node<'_>) -> Option<u16>| {
+        let scripts_read = reachable.iter().filter_map(|path| Some((path, scripts.get(path)?)));
+        scripts_read.flat_map(move |(path, script)| {
+            let source = &script.source;
+            source.nodes().into_iter().filter_map(move |node| {
                 let port = look(scripts, path, source, node)?;
                 Some(Fact::read(port, path, line_of(node)))
             })
         })
-    })
+    };
+    choose_port(look(read_listen).collect()).or_else(|| look(read_default).next())
 }
 
 /// `app.listen(process.env.PORT || 3000)`, `server.listen({ port })`, `serve({ fetch, port })`.
 fn read_listen(scripts: &Scripts, path: &str, source: &Source, node: Node<'_>) -> Option<u16> {
-    if !is_call(&node) || !["listen", "serve"].contains(&source.called(node)) {
+    let serves = ["listen", "serve", "WebSocketServer"];
+    if !is_call(&node) || !serves.contains(&source.called(node)) {
         return None;
     }
     let first = *arguments(node).first()?;
@@ -64,8 +65,14 @@ fn read_default(scripts: &Scripts, path: &str, source: &Source, node: Node<'_>) 
         }
         "pair" => {
             let key = source.text(node.child_by_field_name("key")?);
-            ["PORT", "port"].contains(&key.trim_matches(['"', '\''])).then_some(())?;
-            node.child_by_field_name("value")?
+            let value = node.child_by_field_name("value")?;
+            // A number alone may be of a database.
+            let counts = match key.trim_matches(['"', '\'']) {
+                "PORT" => true,
+                "port" => value.kind() != "number" && value.kind() != "string",
+                _ => false,
+            };
+            counts.then_some(value)?
         }
         _ => return None,
     };

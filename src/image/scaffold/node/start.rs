@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::super::syntax::{Grammar, Source};
 use super::super::tree::{Evidence, Fact, Refusal, Tree};
 use super::code::complete_path;
 
@@ -50,15 +51,29 @@ pub fn choose_start(tree: &Tree, package: &Value) -> Result<Start, Refusal> {
             command,
             steps: Vec::new(),
             is_next,
-            is_standalone: is_next && is_standalone(tree),
+            is_standalone: is_next
+                && read_next_option(tree, "output").as_deref() == Some("standalone"),
             notes: Vec::new(),
         };
         if start.is_standalone {
             start.command.value = vec!["node".into(), "server.js".into()];
         }
         read_steps(package, name, script, &mut start);
+        note_preloads(package, &mut start);
         refuse_unmade(tree, package, &start)?;
         return Ok(start);
+    }
+    // Nuxt's build makes a server, which no script of its own starts.
+    if let Some(build) = package["scripts"]["build"].as_str().filter(|one| *one == "nuxt build") {
+        let command = ["node", ".output/server/index.mjs"].map(str::to_string).to_vec();
+        let command = Fact::set(command, format!("`{build}` of package.json makes it"));
+        return Ok(Start {
+            command,
+            steps: vec![],
+            is_next: false,
+            is_standalone: false,
+            notes: vec![],
+        });
     }
     let known = ["server.js", "index.js", "app.js", "src/server.js", "src/index.js", "src/app.js"];
     let script = package["scripts"]["start"].as_str();
@@ -159,23 +174,17 @@ fn has_program(tree: &Tree, package: &Value, program: &str) -> bool {
     locked || super::shape::list_dependencies(package).contains(&program)
 }
 
-/// Whether Next's configuration asks for a server of its own.
-fn is_standalone(tree: &Tree) -> bool {
-    ["next.config.js", "next.config.mjs", "next.config.ts", "next.config.cjs"]
-        .into_iter()
-        .filter_map(|file| {
-            let text = tree.get(file)?;
-            super::super::syntax::Source::parse(file, text, super::super::syntax::Grammar::Script)
+/// What Next's configuration sets an option to: `output: "standalone"`.
+pub fn read_next_option(tree: &Tree, option: &str) -> Option<String> {
+    let names = ["next.config.js", "next.config.mjs", "next.config.ts", "next.config.cjs"];
+    names.into_iter().find_map(|file| {
+        let source = Source::parse(file, tree.get(file)?, Grammar::Script)?;
+        source.nodes().into_iter().find_map(|node| {
+            let field = |field| node.child_by_field_name(field);
+            let is = node.kind() == "pair" && source.text(field("key")?) == option;
+            source.string(field("value").filter(|_| is)?)
         })
-        .any(|source| {
-            source.nodes().into_iter().any(|node| {
-                let field = |field| node.child_by_field_name(field);
-                node.kind() == "pair"
-                    && field("key").is_some_and(|key| source.text(key) == "output")
-                    && field("value").and_then(|value| source.string(value)).as_deref()
-                        == Some("standalone")
-            })
-        })
+    })
 }
 
 /// What stands before the command: what makes files belongs into the build, a migration into
@@ -212,6 +221,32 @@ fn read_steps(package: &Value, name: &str, script: &str, start: &mut Start) {
                 "the image does not run `{part}`, which `npm start` runs before the service"
             ));
         }
+    }
+}
+
+/// Says which modules the command loads first that are dependencies of developers only: the image
+/// has none of these.
+fn note_preloads(package: &Value, start: &mut Start) {
+    let words = &start.command.value;
+    let loaded = words.iter().enumerate().filter_map(|(at, word)| {
+        let flags = ["-r", "--require", "--import", "--loader", "--experimental-loader"];
+        let (flag, value) = word.split_once('=').unwrap_or((word, ""));
+        let value = if value.is_empty() { words.get(at + 1)? } else { value };
+        flags.contains(&flag).then_some(value)
+    });
+    let is_dev = |module: &&str| {
+        let depth = if module.starts_with('@') { 2 } else { 1 };
+        let name = module.split('/').take(depth).collect::<Vec<_>>().join("/");
+        package["devDependencies"][&name].is_string() && !package["dependencies"][&name].is_string()
+    };
+    let lost: Vec<&str> = loaded.filter(is_dev).collect();
+    if !lost.is_empty() {
+        let note = format!(
+            "the command loads {}, which is in `devDependencies`, and the image has none of \
+             them: move it to `dependencies`",
+            lost.join(", ")
+        );
+        start.notes.push(note);
     }
 }
 
