@@ -146,6 +146,8 @@ fn compile_globs(text: &str) -> Option<Vec<GlobMatcher>> {
                 continue;
             };
             let (before, after) = (&text[..at], text[at + 2..].trim_start_matches('*'));
+            // moby takes the slash behind for a part of it.
+            let after = after.strip_prefix('/').unwrap_or(after);
             if after.is_empty() {
                 next.extend([format!("{before}*"), format!("{before}*/**")]);
             } else if before.is_empty() && !after.contains(['*', '?', '[', '\\']) {

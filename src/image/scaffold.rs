@@ -11,6 +11,8 @@ mod mode;
 mod node;
 mod own;
 mod python;
+#[cfg(test)]
+mod shapes;
 mod syntax;
 mod tree;
 

@@ -79,8 +79,7 @@ pub fn find_missing_sources(facts: &DockerfileFacts<'_>) -> Vec<Said> {
 fn is_made_elsewhere(facts: &DockerfileFacts<'_>, missing: &Missing) -> bool {
     let ignore = facts.context.as_ref().and_then(|context| context.git_ignore.as_deref());
     !missing.is_ignored
-        && ignore
-            .is_some_and(|ignore| Ignore::parse_git(ignore).leaves_out(&missing.source.path))
+        && ignore.is_some_and(|ignore| Ignore::parse_git(ignore).leaves_out(&missing.source.path))
 }
 
 pub fn find_unmade_sources(facts: &DockerfileFacts<'_>) -> Vec<Said> {

@@ -87,7 +87,8 @@ impl SourceTexts {
         }
         let text = read_text(&file)?.unwrap_or_default();
         check_frontend(request, &text, &dockerfile)?;
-        let beside = PathBuf::from(format!("{}.dockerignore", file.display()));
+        // By the name that is given, as BuildKit has it, wherever a link leads.
+        let beside = PathBuf::from(format!("{}.dockerignore", dockerfile.display()));
         let ignore = match read_text(&beside)? {
             Some(text) => text,
             None => read_text(&context.join(".dockerignore"))?.unwrap_or_default(),

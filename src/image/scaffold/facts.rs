@@ -314,7 +314,12 @@ fn is_old(text: &str) -> bool {
 
 /// A file that the Dockerfile copies and the .dockerignore that is there leaves out.
 fn find_ignored(tree: &Tree, stack: &Stack) -> Option<String> {
-    let ignore = Ignore::parse(tree.get(".dockerignore")?);
+    let path = match stack {
+        Stack::Own(own) => own.path.as_str(),
+        _ => "Dockerfile",
+    };
+    let by_name = tree.get(&format!("{path}.dockerignore"));
+    let ignore = Ignore::parse(by_name.or_else(|| tree.get(".dockerignore"))?);
     let copied = match stack {
         Stack::Python(python) => python.copied(),
         Stack::Node(node) => node::list_manifests(node),

@@ -44,7 +44,7 @@ pub fn write_files(facts: &ServiceFacts, base: &str, workflows: &[File]) -> Vec<
 /// The .dockerignore beside a Dockerfile that stays. A context of another folder has its own, or
 /// gets one by the Dockerfile's name, which BuildKit prefers.
 fn write_own_ignore(own: &OwnDockerfile) -> Option<File> {
-    if own.context == "." {
+    if own.context == "." && !own.is_filtered {
         return Some((".dockerignore".into(), write_ignore(&[], &own.sources)));
     }
     (!own.is_filtered)
@@ -178,7 +178,8 @@ ENV SERVICE_VERSION=${VERSION} \\
 fn write_ignore(more: &[String], copied: &[String]) -> String {
     let always = [".git", ".github", "**/.env*", "**/*.pem", "Dockerfile", "target"];
     let patterns = always.into_iter().map(str::to_string).chain(more.iter().cloned());
-    let kept = patterns.filter(|pattern| !copied.iter().any(|path| Ignore::parse(pattern).empties(path)));
+    let kept =
+        patterns.filter(|pattern| !copied.iter().any(|path| Ignore::parse(pattern).empties(path)));
     let lines: String = kept.map(|pattern| format!("{pattern}\n")).collect();
     format!("# What must not get into the image.\n{lines}")
 }

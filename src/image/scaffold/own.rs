@@ -22,7 +22,8 @@ pub struct OwnDockerfile {
     pub target: Option<String>,
     /// What it copies from the context.
     pub sources: Vec<String>,
-    /// The context, where it is another folder, has a .dockerignore.
+    /// It has an ignore file by its own name, which BuildKit prefers, or its context, where that
+    /// is another folder, has one.
     pub is_filtered: bool,
 }
 
@@ -39,7 +40,8 @@ pub fn list_copied(text: &str) -> Vec<String> {
 
 /// The stage that is shipped, where the last one is a developer's.
 fn choose_target(dockerfile: &Dockerfile) -> Option<String> {
-    let aside = ["dev", "develop", "development", "debug", "test", "tests", "testing", "lint", "ci"];
+    let aside =
+        ["dev", "develop", "development", "debug", "test", "tests", "testing", "lint", "ci"];
     let shipped = ["production", "prod", "runtime", "release", "final", "runner", "deploy", "app"];
     let names: Vec<String> =
         dockerfile.stages().into_iter().map(|stage| stage.name.unwrap_or_default()).collect();
@@ -98,7 +100,8 @@ pub fn read_own(
         target,
         context: place.map_or(".".to_string(), |place| place.path.clone()),
         below: place.map_or(String::new(), |place| place.below.clone()),
-        is_filtered: place.is_some_and(|place| place.files.contains_key(".dockerignore")),
+        is_filtered: tree.contains_key(&format!("{path}.dockerignore"))
+            || place.is_some_and(|place| place.files.contains_key(".dockerignore")),
         sources,
     };
     (own, facts)
@@ -165,7 +168,8 @@ fn describe_image(
 /// The port that a flag says in the shell script of the repository which the image runs.
 fn find_script_port(image: &ShippedImage, tree: &Tree) -> Option<Fact<u16>> {
     let words = image.command().into_iter().flat_map(|command| &command.words);
-    let names = words.filter(|word| word.ends_with(".sh")).filter_map(|word| word.rsplit('/').next());
+    let names =
+        words.filter(|word| word.ends_with(".sh")).filter_map(|word| word.rsplit('/').next());
     let mut scripts = names.filter_map(|name| {
         let end = format!("/{name}");
         tree.iter().find(|(path, _)| *path == name || path.ends_with(&end))

@@ -197,7 +197,8 @@ pub fn choose_port(found: Vec<Fact<u16>>) -> Option<Fact<u16>> {
     match others.is_empty() {
         true => Some(first),
         false => {
-            let why = format!("{} says it, and it listens on {} too", first.evidence, others.join(", "));
+            let why =
+                format!("{} says it, and it listens on {} too", first.evidence, others.join(", "));
             Some(Fact::guess(first.value, why))
         }
     }

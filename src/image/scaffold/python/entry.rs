@@ -47,15 +47,8 @@ const ASGI: [&str; 8] = [
     "falcon.asgi.App",
     "get_asgi_application",
 ];
-const WSGI: [&str; 7] = [
-    "Flask",
-    "APIFlask",
-    "OpenAPI",
-    "FlaskApp",
-    "Bottle",
-    "falcon.App",
-    "get_wsgi_application",
-];
+const WSGI: [&str; 7] =
+    ["Flask", "APIFlask", "OpenAPI", "FlaskApp", "Bottle", "falcon.App", "get_wsgi_application"];
 
 /// Whether a call makes an application, and whether WSGI is how it is spoken to. A class that
 /// inherits from a framework's makes one too.
@@ -135,7 +128,12 @@ pub fn find_start(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
             true => Fact::read(start, &one.file, one.line),
             false => Fact::guess(
                 start,
-                format!("{}:{} makes it, and there is also {}", one.file, one.line, others.join(", ")),
+                format!(
+                    "{}:{} makes it, and there is also {}",
+                    one.file,
+                    one.line,
+                    others.join(", ")
+                ),
             ),
         }
     };
@@ -150,9 +148,7 @@ pub fn find_start(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
             if one.is_wsgi { Start::Wsgi(format!("{target}()")) } else { Start::Factory(target) };
         return Some(read(start, &one, &factories));
     }
-    find_program(modules)
-        .or_else(|| find_script(tree, modules))
-        .or_else(|| guess_program(modules))
+    find_program(modules).or_else(|| find_script(tree, modules)).or_else(|| guess_program(modules))
 }
 
 /// Other applications that may be the service's: as near to the root, and no part of the one.
@@ -277,7 +273,8 @@ fn find_script(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
     Some(match rivals.is_empty() {
         true => Fact::read(Start::Script(target), "pyproject.toml", line),
         false => {
-            let why = format!("pyproject.toml:{line} has it as {name}, beside {}", rivals.join(", "));
+            let why =
+                format!("pyproject.toml:{line} has it as {name}, beside {}", rivals.join(", "));
             Fact::guess(Start::Script(target), why)
         }
     })

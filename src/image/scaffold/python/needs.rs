@@ -71,12 +71,7 @@ const LIBRARIES: [Library; 10] = [
         build: &["gcc", "libc6-dev", "libldap2-dev", "libsasl2-dev"],
         runtime: &["libldap2", "libsasl2-2"],
     },
-    Library {
-        package: "uwsgi",
-        instead: "gunicorn",
-        build: &["gcc", "libc6-dev"],
-        runtime: &[],
-    },
+    Library { package: "uwsgi", instead: "gunicorn", build: &["gcc", "libc6-dev"], runtime: &[] },
     Library {
         package: "weasyprint",
         instead: "",

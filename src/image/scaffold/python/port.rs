@@ -122,10 +122,10 @@ enum Told {
 
 /// `port=8000`, `HTTPServer(("0.0.0.0", 8000), Handler)`, `make_server("", 8000, app)`.
 fn told_port(modules: &Modules, name: &str, source: &Source, call: Node<'_>) -> Told {
-    let read =
-        |node: Node<'_>| modules.evaluate(name, node).and_then(|text| read_port(&text));
-    let keyword =
-        ["port", "server_port", "bind", "listen"].iter().find_map(|word| source.keyword(call, word));
+    let read = |node: Node<'_>| modules.evaluate(name, node).and_then(|text| read_port(&text));
+    let keyword = ["port", "server_port", "bind", "listen"]
+        .iter()
+        .find_map(|word| source.keyword(call, word));
     if let Some(keyword) = keyword {
         return read(keyword).map_or(Told::Unknown, Told::Port);
     }

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use tree_sitter::Node;
 
 use super::super::mode::{ModeReading, is_mode_name};
-use super::super::syntax::{
-    Source, ancestors, arguments, children, is_call, line_of, list_nodes,
-};
+use super::super::syntax::{Source, ancestors, arguments, children, is_call, line_of, list_nodes};
 use super::code::{Modules, find_type, find_value, list_strings};
 
 /// The variables that may tell how to run, with the values that the sources know.
@@ -185,8 +183,8 @@ fn read_fields(
         .unwrap_or_default();
     let is_exact = read_option(source, class, "case_sensitive")
         .is_some_and(|value| source.text(value) == "True");
-    let delimiter = read_option(source, class, "env_nested_delimiter")
-        .and_then(|value| source.string(value));
+    let delimiter =
+        read_option(source, class, "env_nested_delimiter").and_then(|value| source.string(value));
     let mut found = Vec::new();
     for (variable, field) in list_fields(source, class, &prefix) {
         // A model in a field: `APP__ENV` is `env` of the class that `app` is of.
