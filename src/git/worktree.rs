@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use gix::bstr::{BString, ByteSlice};
+use gix::dir::walk::EmissionMode;
 use gix::status::index_worktree::Item as Unstaged;
 use gix::status::plumbing::index_as_worktree::{Change as EntryChange, EntryStatus};
 use gix::status::{Item, Submodule, UntrackedFiles};
@@ -43,6 +44,8 @@ impl std::fmt::Display for Difference {
 pub struct WorkTree {
     /// By path, relative to the root of the work tree; each path once.
     pub changes: Vec<(PathBuf, Difference)>,
+    /// What is there and git leaves out, relative to the root; a folder stands for all that is in it.
+    pub ignored: Vec<PathBuf>,
     /// The folders of submodules that were not fetched, relative to the root.
     pub missing_submodules: Vec<PathBuf>,
     /// Why the two could not be compared, when they could not.
@@ -76,6 +79,7 @@ fn collect_changes(
         .status(gix::progress::Discard)
         .map_err(cannot)?
         .untracked_files(UntrackedFiles::Files)
+        .dirwalk_options(|options| options.emit_ignored(Some(EmissionMode::CollapseDirectory)))
         .index_worktree_rewrites(None)
         .tree_index_track_renames(gix::status::tree_index::TrackRenames::Disabled)
         .index_worktree_submodules(Submodule::Given {
@@ -88,6 +92,12 @@ fn collect_changes(
     for item in items {
         let item = item.map_err(cannot)?;
         let path = to_path(item.location());
+        if let Item::IndexWorktree(Unstaged::DirectoryContents { entry, .. }) = &item
+            && matches!(entry.status, gix::dir::entry::Status::Ignored(_))
+        {
+            found.ignored.push(prefix.join(path));
+            continue;
+        }
         let difference = match &item {
             Item::TreeIndex(change) => match change {
                 gix::diff::index::Change::Deletion { .. } => Difference::Removed,

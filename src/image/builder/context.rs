@@ -1,6 +1,7 @@
 //! What can be said of a build context before the build: what of it the commit does not have, and
 //! what was never fetched. Pure.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::check::dockerfile::{Dockerfile, Instruction};
@@ -110,6 +111,22 @@ pub fn describe_pointers(pointers: &[Pointer], dockerfile: &Dockerfile) -> Optio
     })
 }
 
+/// Says what git leaves out and the image gets: each file, below what git leaves out. `None` if
+/// nothing is.
+pub fn describe_left_out(found: &[(PathBuf, PathBuf)], dockerfile: &Dockerfile) -> Option<String> {
+    let taken = found.iter().filter(|(_, file)| is_taken(dockerfile, file));
+    let taken: BTreeSet<&PathBuf> = taken.map(|(above, _)| above).collect();
+    let named: Vec<String> = taken.iter().take(NAMED).map(|path| show_path(path)).collect();
+    (!taken.is_empty()).then(|| {
+        format!(
+            "the image gets what git leaves out, and no other checkout of this commit has: {}{}. \
+             Leave it out by .dockerignore, or make it in a stage of the Dockerfile",
+            named.join(", "),
+            count_rest(taken.len())
+        )
+    })
+}
+
 /// Says which submodules reach the image as empty folders. `None` if none does.
 pub fn describe_missing_submodules(
     tree: &WorkTree,
@@ -186,6 +203,18 @@ mod tests {
             let found = find_uncommitted(&tree, &[folder], &files, &["target/image".into()]);
             assert_eq!(!found.is_empty(), counts, "{context} {ignore:?} {changed}");
         }
+    }
+
+    #[test]
+    fn what_git_leaves_out_is_said_where_an_image_gets_it() {
+        let found = [("made", "made/a.js"), ("made", "made/b.js"), ("local.db", "local.db")];
+        let found = found.map(|(above, file)| (PathBuf::from(above), PathBuf::from(file)));
+        let told = |copy: &str| {
+            describe_left_out(&found, &Dockerfile::parse(&format!("FROM x\nCOPY {copy} /x/\n")))
+        };
+        assert!(told(".").is_some_and(|text| text.contains(": local.db, made. Leave")));
+        assert!(told("made").is_some_and(|text| text.contains(": made. Leave")));
+        assert_eq!(told("app.py"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! service's own .dockerignore. Files whose modes come from somebody's umask are handed over as a
 //! copy with the modes that git knows.
 
+use std::collections::BTreeSet;
 use std::fs::{DirEntry, Metadata};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -158,7 +159,18 @@ impl SourceTexts {
         let (written, staged) = (Sources::as_written(request), fresh.part(STAGED));
         let folder = request.folder.clone();
         let report = report.clone();
-        work::run(move |stop| self.write(&folder, written, &staged, &report, stop)).await
+        let left = self.list_left_out(request);
+        work::run(move |stop| self.write(&folder, written, &staged, &left, &report, stop)).await
+    }
+
+    /// What git leaves out of the commit, relative to the build context.
+    fn list_left_out(&self, request: &BuildRequest) -> BTreeSet<PathBuf> {
+        let root = request.head.root.canonicalize().unwrap_or_else(|_| request.head.root.clone());
+        let below = |path: &PathBuf| {
+            let path = root.join(path);
+            path.strip_prefix(&self.context).ok().map(Path::to_path_buf)
+        };
+        request.tree.ignored.iter().filter_map(below).collect()
     }
 
     fn write(
@@ -166,11 +178,14 @@ impl SourceTexts {
         folder: &Path,
         mut sources: Sources,
         staged: &Path,
+        left: &BTreeSet<PathBuf>,
         report: &Report,
         stop: &Stop,
     ) -> Result<Sources> {
-        let survey = Survey::of(&self.context, Ignore::parse(&self.ignore), stop)?;
-        if let Some(text) = context::describe_pointers(&survey.pointers, &self.dockerfile) {
+        let survey = Survey::of(&self.context, Ignore::parse(&self.ignore), left, stop)?;
+        let pointers = context::describe_pointers(&survey.pointers, &self.dockerfile);
+        let uncommitted = context::describe_left_out(&survey.left_out, &self.dockerfile);
+        for text in pointers.into_iter().chain(uncommitted) {
             report.warn(text);
         }
         let name = self.file.file_name().unwrap_or("Dockerfile".as_ref()).to_string_lossy();
@@ -188,7 +203,7 @@ impl SourceTexts {
         for (number, context) in sources.contexts.values_mut().enumerate() {
             let root = folder.join(&*context);
             let ignore = read_text(&root.join(".dockerignore"))?.unwrap_or_default();
-            let survey = Survey::of(&root, Ignore::parse(&ignore), stop)?;
+            let survey = Survey::of(&root, Ignore::parse(&ignore), &BTreeSet::new(), stop)?;
             // Such a folder has no ignore file of ours.
             if survey.has_odd_modes || !survey.ours.is_empty() {
                 *context = staged.join(format!("context-{number}"));
@@ -249,11 +264,17 @@ struct Survey {
     /// Folders that this program made, relative to the root.
     ours: Vec<PathBuf>,
     pointers: Vec<Pointer>,
+    /// Files that git leaves out and the build gets, each below what git leaves out.
+    left_out: Vec<(PathBuf, PathBuf)>,
 }
 
+/// More of such files are not told apart.
+const MOST_LEFT_OUT: usize = 10_000;
+
 impl Survey {
-    fn of(root: &Path, ignore: Ignore, stop: &Stop) -> Result<Survey> {
+    fn of(root: &Path, ignore: Ignore, left: &BTreeSet<PathBuf>, stop: &Stop) -> Result<Survey> {
         let (mut has_odd_modes, mut ours, mut pointers) = (false, Vec::new(), Vec::new());
+        let mut left_out = Vec::new();
         walk_folder(root, stop, &mut |path, entry, meta| {
             let place = root.join(path);
             if meta.is_dir() {
@@ -268,13 +289,17 @@ impl Survey {
             }
             if meta.is_file() && !ignore.leaves_out(path) {
                 has_odd_modes |= read_mode(meta) != choose_mode(meta);
+                let above = path.ancestors().find(|above| left.contains(*above));
+                if let Some(above) = above.filter(|_| left_out.len() < MOST_LEFT_OUT) {
+                    left_out.push((above.to_path_buf(), path.to_path_buf()));
+                }
                 if let Some(pointer) = read_pointer(&place, meta) {
                     pointers.push(Pointer { path: path.to_path_buf(), size: pointer.size });
                 }
             }
             Ok(true)
         })?;
-        Ok(Survey { root: root.to_path_buf(), ignore, has_odd_modes, ours, pointers })
+        Ok(Survey { root: root.to_path_buf(), ignore, has_odd_modes, ours, pointers, left_out })
     }
 
     /// The folders that this program made, each with those around it that hold nothing else: they
@@ -407,7 +432,8 @@ mod tests {
     use crate::image::destination::mark_folder;
 
     fn survey(root: &Path, ignore: &str) -> Survey {
-        Survey::of(root, Ignore::parse(ignore), &Stop::never()).expect("a survey")
+        let left = ["made".into(), "local.db".into()].into();
+        Survey::of(root, Ignore::parse(ignore), &left, &Stop::never()).expect("a survey")
     }
 
     fn write(root: &Path, path: &str, text: &str, mode: u32) {
@@ -474,6 +500,17 @@ mod tests {
         write(root.path(), "docs/spec.txt", &format!("as in\n{text}"), FILE);
         let found = survey(root.path(), "docs\n").pointers;
         assert_eq!(found, [Pointer { path: "model/a.bin".into(), size: 7 }]);
+    }
+
+    #[test]
+    fn what_git_leaves_out_and_the_build_gets_is_found() {
+        let root = tempfile::tempdir().expect("a folder");
+        for path in ["made/a.js", "made/b.map", "local.db", "app.py"] {
+            write(root.path(), path, "", FILE);
+        }
+        let mut found = survey(root.path(), "*.db\n**/*.map\n").left_out;
+        found.sort();
+        assert_eq!(found, [("made".into(), "made/a.js".into())]);
     }
 
     #[test]
