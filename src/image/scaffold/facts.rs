@@ -204,6 +204,19 @@ fn read_stack(
                 .into(),
         );
     }
+    let deeper: Vec<&str> = tree
+        .keys()
+        .map(String::as_str)
+        .filter(|path| path.contains('/') && path.ends_with("Dockerfile"))
+        .take(3)
+        .collect();
+    if !deeper.is_empty() {
+        notes.push(format!(
+            "there are Dockerfiles further below: {}; where one is the service's, name it by \
+             `image.dockerfile` of service.yaml, and remove the one at the root",
+            deeper.join(", ")
+        ));
+    }
     let above = around.above.as_slice();
     if python::is_project(tree) {
         if node::read_package(tree)["scripts"]["build"].is_string() {
@@ -232,7 +245,13 @@ fn read_stack(
              ./MODULE`",
         ));
     }
-    if let Some((file, tool)) = OTHER_FILES.into_iter().find(|(file, _)| has(file)) {
+    let dotnet = [".csproj", ".fsproj", ".sln", ".slnx"];
+    let is_dotnet =
+        |path: &&String| !path.contains('/') && dotnet.iter().any(|end| path.ends_with(end));
+    let other = OTHER_FILES.into_iter().find(|(file, _)| has(file));
+    let other = other.map(|(file, tool)| (file.to_string(), tool));
+    let other = other.or_else(|| Some((tree.keys().find(is_dotnet)?.clone(), ".NET")));
+    if let Some((file, tool)) = other {
         return Err(Refusal::shape(
             tool,
             format!(

@@ -42,6 +42,28 @@ impl Refusal {
     }
 }
 
+/// # Errors
+/// A dependency that `place` says comes from `path` is not in the service's folder.
+pub fn require_path(tree: &Tree, path: &str, place: &str, from: &str) -> Result<(), Refusal> {
+    if path.starts_with("..") || path.starts_with('/') {
+        return Err(Refusal::shape(
+            "a dependency outside of the service's folder",
+            format!("{place} names {from}, which is not in the build context"),
+            "write the Dockerfile for the folder above, which COPY takes both from; `cicd init` \
+             then writes the rest, with `image: {context: ..}`",
+        ));
+    }
+    let below = format!("{path}/");
+    if !tree.keys().any(|file| file.starts_with(&below) || file == path) {
+        return Err(Refusal::shape(
+            "a dependency that is not in the repository",
+            format!("{place} names {from}, and there is no {path}"),
+            "commit it, or name it by an index, a registry or git",
+        ));
+    }
+    Ok(())
+}
+
 /// A folder above the service's, up to the repository's root, nearest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Above {

@@ -6,6 +6,7 @@ use tree_sitter::Node;
 
 use super::super::syntax::{DEEPEST, Grammar, Source, arguments, children, is_call, list_nodes};
 use super::super::tree::{Tree, list_sources};
+use crate::dockerignore::clean_path;
 
 const ENDS: [&str; 8] = [".ts", ".tsx", ".mts", ".cts", ".js", ".mjs", ".cjs", ".jsx"];
 
@@ -250,27 +251,14 @@ pub fn autoloaded(source: &Source, node: Node<'_>) -> Option<String> {
     let folder = source.property(options, "dir")?;
     let named = list_nodes(folder).into_iter().find_map(|one| source.string(one))?;
     let own = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    Some(join_folder(own, &named))
-}
-
-/// A relative path, from a folder.
-fn join_folder(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+    Some(clean_path(&format!("{own}/{named}")))
 }
 
 /// The file that an import names, as Node and the usual aliases find it.
 fn find_file(from: &str, wanted: &str, paths: &BTreeSet<String>) -> Option<String> {
     let own = from.rsplit_once('/').map_or("", |(folder, _)| folder);
     let bases: Vec<String> = if wanted.starts_with('.') {
-        vec![join_folder(own, wanted)]
+        vec![clean_path(&format!("{own}/{wanted}"))]
     } else {
         let plain = wanted.trim_start_matches(['@', '~', '#']).trim_start_matches('/');
         vec![format!("src/{plain}"), plain.to_string()]

@@ -211,19 +211,32 @@ fn compared_values(scripts: &Scripts, reachable: &[&str], variable: &str) -> Vec
 }
 
 /// Libraries that handle SIGTERM themselves, or are told to by one call.
-const HANDLERS: [&str; 6] =
-    ["close-with-grace", "@godaddy/terminus", "fastify-cli", "lightship", "next", "nuxt"];
+const HANDLERS: [&str; 11] = [
+    "close-with-grace",
+    "@godaddy/terminus",
+    "fastify-cli",
+    "lightship",
+    "next",
+    "nuxt",
+    "death",
+    "exit-hook",
+    "async-exit-hook",
+    "signal-exit",
+    "node-cleanup",
+];
 
 /// Whether something in the service handles SIGTERM: a source, or a library.
 pub fn handles_sigterm(scripts: &Scripts, dependencies: &[&str]) -> bool {
-    dependencies.iter().any(|name| HANDLERS.contains(name) || name.contains("graceful"))
-        || scripts.by_path.values().any(|script| {
-            let source = &script.source;
-            source.nodes().into_iter().any(|node| {
-                source.string(node).as_deref() == Some("SIGTERM")
-                    || is_call(&node) && source.called(node) == "enableShutdownHooks"
-            })
+    dependencies.iter().any(|name| {
+        // graceful-fs only opens files.
+        HANDLERS.contains(name) || name.contains("graceful") && *name != "graceful-fs"
+    }) || scripts.by_path.values().any(|script| {
+        let source = &script.source;
+        source.nodes().into_iter().any(|node| {
+            source.string(node).as_deref() == Some("SIGTERM")
+                || is_call(&node) && source.called(node) == "enableShutdownHooks"
         })
+    })
 }
 
 #[cfg(test)]

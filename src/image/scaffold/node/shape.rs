@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::super::tree::{Above, Refusal, Tree};
+use super::super::tree::{Above, Refusal, Tree, require_path};
 use crate::dockerignore::matches_glob;
 
 /// Where dependencies come from that no registry has.
@@ -156,23 +156,7 @@ fn read_origin(
     let path = ["file:", "link:", "portal:"].iter().find_map(|start| from.strip_prefix(start));
     if let Some(path) = path {
         let path = path.trim_start_matches("./").trim_end_matches('/');
-        if path.starts_with("..") || path.starts_with('/') {
-            return Err(Refusal::shape(
-                "a dependency outside of the service's folder",
-                format!("{place} is {from}, which is not in the build context"),
-                "write the Dockerfile for the folder above, which COPY takes both from; `cicd \
-                 init` \
-                 then writes the rest, with `image: {context: ..}`",
-            ));
-        }
-        let below = format!("{path}/");
-        if !tree.keys().any(|file| file.starts_with(&below) || file == path) {
-            return Err(Refusal::shape(
-                "a dependency that is not in the repository",
-                format!("{place} is {from}, and there is no {path}"),
-                "commit it, or name it by a registry or by git",
-            ));
-        }
+        require_path(tree, path, &place, from)?;
         found.local.push(path.to_string());
     } else if from.starts_with("workspace:") {
         return Err(Refusal::shape(

@@ -60,6 +60,7 @@ pub fn choose_start(tree: &Tree, package: &Value) -> Result<Start, Refusal> {
         }
         read_steps(package, name, script, &mut start);
         note_preloads(package, &mut start);
+        drop_env_files(&mut start);
         refuse_unmade(tree, package, &start)?;
         return Ok(start);
     }
@@ -221,6 +222,24 @@ fn read_steps(package: &Value, name: &str, script: &str, start: &mut Start) {
                 "the image does not run `{part}`, which `npm start` runs before the service"
             ));
         }
+    }
+}
+
+/// Takes files of variables out of the command: the image has none, and Node ends without one.
+fn drop_env_files(start: &mut Start) {
+    let words = &mut start.command.value;
+    let all = words.len();
+    let mut takes_value = false;
+    words.retain(|word| {
+        let is_value = std::mem::replace(&mut takes_value, word == "--env-file");
+        !is_value && !word.starts_with("--env-file")
+    });
+    if words.len() < all {
+        start.notes.push(
+            "the command does without `--env-file`, as the image has no such file: what is in it \
+             belongs into `env` and `secrets` of service.yaml"
+                .into(),
+        );
     }
 }
 

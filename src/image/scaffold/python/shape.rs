@@ -3,7 +3,7 @@
 
 use toml::{Table, Value};
 
-use super::super::tree::{Above, Refusal, Tree};
+use super::super::tree::{Above, Refusal, Tree, require_path};
 use super::project::get_tool;
 use crate::dockerignore::matches_glob;
 
@@ -106,7 +106,6 @@ pub fn read_dependencies(
             continue;
         }
         let path = from.trim_start_matches("file:").trim_start_matches("./").trim_end_matches('/');
-        let folder = format!("{path}/");
         if path.is_empty() || path == "." {
             return Err(Refusal::shape(
                 "a project that is installed as a dependency of itself",
@@ -115,22 +114,7 @@ pub fn read_dependencies(
                  Dockerfile: `COPY . .` before `pip install`",
             ));
         }
-        if path.starts_with("..") || path.starts_with('/') {
-            return Err(Refusal::shape(
-                "a dependency outside of the service's folder",
-                format!("{place} names {from}, which is not in the build context"),
-                "write the Dockerfile for the folder above, which COPY takes both from; `cicd \
-                 init` \
-                 then writes the rest, with `image: {context: ..}`",
-            ));
-        }
-        if !tree.keys().any(|file| file.starts_with(&folder) || file == path) {
-            return Err(Refusal::shape(
-                "a dependency that is not in the repository",
-                format!("{place} names {from}, and there is no {path}"),
-                "commit it, or name it by an index or by git",
-            ));
-        }
+        require_path(tree, path, &place, &from)?;
         if !found.local.iter().any(|local| local == path) {
             found.local.push(path.to_string());
         }

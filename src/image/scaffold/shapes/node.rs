@@ -235,6 +235,18 @@ pub const SHAPES: &[Shape] = &[
         ],
         &["note: .npmrc"],
     ),
+    // A file of variables.
+    shape(
+        &[
+            (
+                "package.json",
+                "{\"name\": \"s\", \"scripts\": {\"start\": \"node --env-file=.env server.js\"}}",
+            ),
+            ("package-lock.json", "{\"lockfileVersion\":3,\"packages\":{}}"),
+            ("server.js", "process.on('SIGTERM', () => {})\napp.listen(3012)\n"),
+        ],
+        &["entry: node server.js", "note: --env-file"],
+    ),
     // Websocket only.
     shape(
         &[

@@ -432,6 +432,17 @@ pub const SHAPES: &[Shape] = &[
         ],
         &["note: psycopg2"],
     ),
+    // Dockerfiles far below.
+    shape(
+        &[
+            ("requirements.txt", "fastapi==0.1\nuvicorn==0.1\nflask==3\ngunicorn==2\n"),
+            ("main.py", "from fastapi import FastAPI\napp = FastAPI()\n"),
+            ("compose/production/web/Dockerfile", "FROM x\n"),
+        ],
+        &["note: compose/production/web/Dockerfile"],
+    ),
+    // Dotnet.
+    shape(&[("Shop.csproj", "<Project/>"), ("Program.cs", "")], &["refused: .NET"]),
     // Conda.
     shape(
         &[
