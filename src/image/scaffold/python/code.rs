@@ -28,6 +28,8 @@ pub struct Module {
 #[derive(Debug, Default)]
 pub struct Modules {
     pub by_name: BTreeMap<String, Module>,
+    /// Name → the modules that it names.
+    links: BTreeMap<String, Vec<String>>,
 }
 
 impl Module {
@@ -62,7 +64,11 @@ impl Modules {
             let (imports, wildcards) = read_imports(&source, &name, is_package, &names);
             by_name.insert(name, Module { source, imports, wildcards });
         }
-        Modules { by_name }
+        let mut modules = Modules { by_name, links: BTreeMap::new() };
+        let names = modules.by_name.iter();
+        let links = names.map(|(name, module)| (name.clone(), modules.list_links(module)));
+        modules.links = links.collect();
+        modules
     }
 
     pub fn get(&self, name: &str) -> Option<&Module> {
@@ -77,29 +83,36 @@ impl Modules {
         let program = format!("{entry}{PROGRAM}");
         open.extend(self.by_name.get_key_value(&program).map(|(name, _)| name.as_str()));
         while let Some(name) = open.pop_front() {
-            let Some((name, module)) = self.by_name.get_key_value(name) else { continue };
-            if !seen.insert(name.as_str()) {
-                continue;
-            }
-            found.push(name);
-            for (target, attribute) in module.imports.values() {
-                let whole = attribute.as_ref().map(|attribute| format!("{target}.{attribute}"));
-                open.extend(self.with_packages(target));
-                open.extend(whole.as_deref().map_or(Vec::new(), |whole| self.with_packages(whole)));
-            }
-            for target in &module.wildcards {
-                open.extend(self.with_packages(target));
-            }
-            // Django's settings, `uvicorn.run("app.main:app")`: modules named by a string.
-            for node in module.source.nodes() {
-                let Some(text) = module.source.string(node) else { continue };
-                let text = text.split(':').next().unwrap_or_default();
-                if text.contains('.') || node.kind() == "string" {
-                    open.extend(self.named_by(text));
-                }
+            if seen.insert(name) {
+                found.push(name);
+                open.extend(self.links.get(name).into_iter().flatten().map(String::as_str));
             }
         }
         found
+    }
+
+    /// The modules that a module names: by its imports, and by its strings, as Django's settings
+    /// and `uvicorn.run("app.main:app")` do.
+    fn list_links(&self, module: &Module) -> Vec<String> {
+        let mut found: Vec<&str> = Vec::new();
+        for (target, attribute) in module.imports.values() {
+            let whole = attribute.as_ref().map(|attribute| format!("{target}.{attribute}"));
+            found.extend(self.with_packages(target));
+            found.extend(whole.as_deref().map_or(Vec::new(), |whole| self.with_packages(whole)));
+        }
+        for target in &module.wildcards {
+            found.extend(self.with_packages(target));
+        }
+        for node in module.source.nodes() {
+            let Some(text) = module.source.string(node) else { continue };
+            let text = text.split(':').next().unwrap_or_default();
+            if text.contains('.') || node.kind() == "string" {
+                found.extend(self.named_by(text));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        found.retain(|name| seen.insert(*name));
+        found.into_iter().map(str::to_string).collect()
     }
 
     /// The module of this name and the packages that it is in, where they have sources.

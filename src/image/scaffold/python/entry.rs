@@ -5,6 +5,7 @@ use tree_sitter::Node;
 use super::super::syntax::{Source, children, is_call, line_of, list_nodes};
 use super::super::tree::{Evidence, Fact, Tree};
 use super::code::{Modules, PROGRAM, Symbol, is_outermost, list_calls, read_parameters};
+use super::port::list_serving;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -200,6 +201,8 @@ fn told_start(
 
 /// A module that runs itself, one that serves before others.
 fn find_program(modules: &Modules) -> Option<Fact<Start>> {
+    let serving = list_serving(modules);
+    let serves = |name: &str| modules.reachable(name).iter().any(|one| serving.contains(one));
     let mut programs: Vec<(bool, usize, bool, &str, &str, u64)> = modules
         .by_name
         .iter()
@@ -211,8 +214,7 @@ fn find_program(modules: &Modules) -> Option<Fact<Start>> {
             };
             let name = name.strip_suffix(PROGRAM).unwrap_or(name);
             let depth = name.matches('.').count();
-            let serves = super::port::serves(modules, &modules.reachable(name));
-            Some((!serves, depth, !name.ends_with("main"), name, path, line))
+            Some((!serves(name), depth, !name.ends_with("main"), name, path, line))
         })
         // Django's manage.py runs commands of a developer.
         .filter(|(_, _, _, name, ..)| *name != "manage")
@@ -220,9 +222,9 @@ fn find_program(modules: &Modules) -> Option<Fact<Start>> {
     programs.sort();
     if let Some((idle, depth, other, name, path, line)) = programs.first() {
         let start = Start::Module(name.to_string());
+        let parts = modules.reachable(name);
         let rivals = programs[1..].iter().filter(|(own_idle, own_depth, own_other, own, ..)| {
-            (own_idle, own_depth, own_other) == (idle, depth, other)
-                && !modules.reachable(name).contains(own)
+            (own_idle, own_depth, own_other) == (idle, depth, other) && !parts.contains(own)
         });
         let rivals: Vec<&str> = rivals.map(|(_, _, _, name, ..)| *name).collect();
         return Some(match rivals.is_empty() {
@@ -257,11 +259,13 @@ fn find_script(tree: &Tree, modules: &Modules) -> Option<Fact<Start>> {
         let (module, function) = target.split_once(':').unwrap_or((target, ""));
         modules.get(module).is_some() && function.chars().all(|c| c.is_alphanumeric() || c == '_')
     };
+    let serving = list_serving(modules);
+    let serves = |name: &str| modules.reachable(name).iter().any(|one| serving.contains(one));
     let mut found: Vec<(bool, String, String)> = targets
         .filter(|(_, target)| is_ours(target))
         .map(|(name, target)| {
             let module = target.split(':').next().unwrap_or_default();
-            (!super::port::serves(modules, &modules.reachable(module)), name, target)
+            (!serves(module), name, target)
         })
         .collect();
     found.sort();

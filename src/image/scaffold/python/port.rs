@@ -1,5 +1,7 @@
 //! The port that a Python program listens on, when no server of ours is told one. Pure.
 
+use std::collections::BTreeSet;
+
 use tree_sitter::Node;
 
 use super::super::syntax::{Source, arguments, children, is_port_name, line_of, read_port};
@@ -73,14 +75,14 @@ fn read_server(
     }
 }
 
-/// Whether something in these modules begins to serve.
-pub fn serves(modules: &Modules, reachable: &[&str]) -> bool {
-    reachable.iter().any(|name| {
-        modules.get(name).is_some_and(|module| {
-            let mut calls = list_calls(&module.source).into_iter();
-            calls.any(|call| read_server(modules, name, module, call).is_some())
-        })
-    })
+/// The modules in which something begins to serve.
+pub fn list_serving(modules: &Modules) -> BTreeSet<&str> {
+    let serves = |name: &str, module: &Module| {
+        let mut calls = list_calls(&module.source).into_iter();
+        calls.any(|call| read_server(modules, name, module, call).is_some())
+    };
+    let all = modules.by_name.iter().filter(|(name, module)| serves(name, module));
+    all.map(|(name, _)| name.as_str()).collect()
 }
 
 /// The port of the first server that is started from the entry on; else the default of a variable

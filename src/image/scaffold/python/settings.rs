@@ -132,7 +132,7 @@ fn list_keys(modules: &Modules, name: &str, node: Node<'_>) -> Option<Vec<String
 
 /// Whether `bool()` is made of a variable: each value but the empty one is true.
 fn is_any_text(source: &Source, node: Node<'_>) -> bool {
-    let above = ancestors(node).filter(is_call).next();
+    let above = ancestors(node).find(is_call);
     above.is_some_and(|above| {
         source.called(above) == "bool"
             && arguments(above).first().is_some_and(|first| first.id() == node.id())
