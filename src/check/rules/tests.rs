@@ -123,10 +123,12 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         ),
         (
             "port-differs",
-            &["EXPOSE 80", "EXPOSE 90000", "ARG P=80\nEXPOSE $P", "EXPOSE 8000/udp 80"],
+            &["EXPOSE 80", "EXPOSE 90000", "EXPOSE 80-90", "ARG P=80\nEXPOSE $P", "EXPOSE 8000/udp 80"],
             &[
                 "EXPOSE 8000",
                 "EXPOSE 8000/tcp 9000",
+                "EXPOSE 7999-8001",
+                "EXPOSE \"8000\"",
                 "EXPOSE $PORT",
                 "ENV P=8000\nEXPOSE ${P}",
                 "EXPOSE 8125/udp",
@@ -232,7 +234,7 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         (
             "runs-as-root",
             3,
-            format!("{pinned}\nUSER 1\nUSER root"),
+            format!("{pinned}\nARG U=root\nUSER $U:$U"),
             "FROM gcr.io/distroless/static:nonroot@sha256:a\nCMD [\"x\"]".into(),
         ),
         (

@@ -1,5 +1,6 @@
 //! Repositories of public shapes, each written small, and what is found in them.
 
+mod dockerfile;
 mod go;
 mod node;
 mod python;
@@ -13,7 +14,8 @@ pub struct Shape {
     files: &'static [(&'static str, &'static str)],
     /// `port 8080`, `health path /up`, `mode APP_ENV (dev, prod)`: known, and no guess.
     /// `entry: app.main:app`: what the known entry ends with. `? port`: a guess, and said to be one.
-    /// `note: x`, `refused: x`, `Dockerfile: x`: what is in them, whatever the case.
+    /// `note: x`, `refused: x`, `Dockerfile: x`, `service: x` of service.yaml: what is in them,
+    /// whatever the case.
     told: &'static [&'static str],
 }
 
@@ -53,9 +55,10 @@ fn is_told(facts: &ServiceFacts, told: &str) -> bool {
     match told.split_once([':', ' ']).unwrap_or((told, "")) {
         ("?", what) => guessed.iter().any(|guess| guess.starts_with(&format!("{what} "))),
         ("note", part) => facts.notes.iter().any(|note| has(note, part.trim())),
-        ("Dockerfile", part) => {
+        (kind @ ("Dockerfile" | "service"), part) => {
+            let file = if kind == "service" { "service.yaml" } else { kind };
             let written = files::write_files(facts, "base", &[]);
-            written.iter().any(|(name, text)| name == "Dockerfile" && has(text, part.trim()))
+            written.iter().any(|(name, text)| name == file && has(text, part.trim()))
         }
         ("entry", part) => {
             let end = format!("{}`: ", part.trim());
@@ -67,7 +70,9 @@ fn is_told(facts: &ServiceFacts, told: &str) -> bool {
 
 #[test]
 fn each_shape_is_read_as_its_owner_would_say() {
-    let all = [python::SHAPES, routes::SHAPES, node::SHAPES, go::SHAPES].into_iter().flatten();
+    let all = [dockerfile::SHAPES, python::SHAPES, routes::SHAPES, node::SHAPES, go::SHAPES]
+        .into_iter()
+        .flatten();
     let wrong: Vec<String> = all.flat_map(find_wrong).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
