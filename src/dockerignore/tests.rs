@@ -1,3 +1,5 @@
+//! What a .dockerignore leaves out, pattern by pattern.
+
 use super::*;
 
 struct Row {

@@ -123,7 +123,13 @@ fn each_rule_has_what_breaks_it_and_what_keeps_it() {
         ),
         (
             "port-differs",
-            &["EXPOSE 80", "EXPOSE 90000", "EXPOSE 80-90", "ARG P=80\nEXPOSE $P", "EXPOSE 8000/udp 80"],
+            &[
+                "EXPOSE 80",
+                "EXPOSE 90000",
+                "EXPOSE 80-90",
+                "ARG P=80\nEXPOSE $P",
+                "EXPOSE 8000/udp 80",
+            ],
             &[
                 "EXPOSE 8000",
                 "EXPOSE 8000/tcp 9000",
