@@ -57,7 +57,8 @@ impl AnyTarget {
         let account = destination.registry.as_ref().map(|registry| registry.account.as_str());
         Ok(match (&destination.target, session) {
             (Target::Eks(cluster), Some(session)) => {
-                let eks = Eks::open(region, role, account, cluster, sources, session).await?;
+                let eks =
+                    Eks::open(region, role, account, cluster, sources, session, report).await?;
                 AnyTarget::Eks(Box::new(eks))
             }
             (Target::Ecs { ecs, api_gateway }, Some(session)) => {

@@ -1,15 +1,17 @@
 //! Deploys to Kubernetes on EKS.
 //!
 //! [`render`] says what a service is in Kubernetes' words; a server-side dry run says what would
-//! differ; [`plan`] makes that the plan; `apply` writes it, `watch` collects what happens and
-//! [`verdict`] judges it; `rollback` goes back to the last good state. [`auth`] is the only part
-//! that calls AWS, [`api`] the only one that calls the API server.
+//! differ; [`plan`] makes that the plan; `apply` writes it, `watch` looks at what happens,
+//! [`observe`] turns that into facts and [`verdict`] judges them; `rollback` goes back to the last
+//! good state. [`auth`] is the only part that calls AWS, [`api`] the only one that calls the API
+//! server.
 
 mod api;
 mod apply;
 mod auth;
 mod diff;
 mod object;
+mod observe;
 mod plan;
 mod refusal;
 mod render;
@@ -17,20 +19,22 @@ mod rollback;
 mod verdict;
 mod watch;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::{join, try_join_all};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use self::api::{Api, as_ours};
 use self::auth::Minter;
-use self::object::{Key, Object, list, number, read_manifest, text, to_yaml};
+use self::object::{Key, Object, read_manifest, to_yaml};
+use self::observe::{Memory, Restarts, parse, read_address, read_image, read_revision};
 use self::plan::{EksFacts, EksPlan, ObservedObject};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
-use self::rollback::image_of;
 use self::verdict::RolloutVerdict;
-use self::watch::{Memory, count_restarts};
+use self::watch::Look;
 use crate::aws::Session;
 use crate::config::platform;
 use crate::config::settings::Settings;
@@ -38,9 +42,16 @@ use crate::config::values::SecretRef;
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
 use crate::deploy::{Order, Running, Sources, storage};
 use crate::error::{Code, Error, Kind, Result};
+use crate::report::Report;
+use crate::retry::{self, Attempt, RetryPolicy};
 
 /// Requests of the smoke check to a service that is healthy, until one is answered with 2xx.
-const SMOKE_CHECKS: u32 = 10;
+const SMOKE_CHECKS: RetryPolicy = RetryPolicy {
+    attempts: 10,
+    first_pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(1),
+    jitter: 0.0,
+};
 
 /// One namespace of a cluster. See the module.
 pub struct Eks {
@@ -52,6 +63,7 @@ pub struct Eks {
     sources: Sources,
     /// The account that the service's buckets have to be of.
     account: Option<String>,
+    report: Report,
 }
 
 /// What a service is in the cluster.
@@ -120,8 +132,8 @@ pub struct EksWritten {
     wrote: bool,
     /// Objects that were created, with their uid.
     created: Vec<(Key, String)>,
-    /// The Deployment's generation after our apply.
-    generation: Option<i64>,
+    /// The objects' generations after our applies.
+    generations: HashMap<Key, i64>,
     /// The Deployment's uid and image after our apply.
     deployed: Option<(String, String)>,
 }
@@ -144,6 +156,7 @@ impl Eks {
         cluster: &platform::Eks,
         sources: &Sources,
         session: &Session,
+        report: &Report,
     ) -> Result<Eks> {
         let found = auth::find_cluster(session, region, cluster).await?;
         let namespace = cluster.namespace.as_str();
@@ -155,7 +168,7 @@ impl Eks {
             private: found.private,
             principal: None,
         };
-        let api = Api::new(&found, Minter::new(session, &found), namespace)?;
+        let api = Api::new(&found, Minter::new(session, &found), caller.clone(), report)?;
         let mut eks = Eks {
             session: session.clone(),
             api,
@@ -163,6 +176,7 @@ impl Eks {
             cluster: cluster.clone(),
             sources: sources.clone(),
             account: account.map(str::to_string),
+            report: report.clone(),
         };
         eks.enter_cluster(role).await?;
         Ok(eks)
@@ -178,23 +192,19 @@ impl Eks {
             // Who may only work inside the namespace may not be allowed to look at it; what comes
             // next will tell.
             Err(failure) if failure.code() == Some(403) => Ok(()),
-            Err(failure) => {
-                if failure.code() == Some(401) {
-                    let role = role.map(str::to_string);
-                    self.caller.principal = self.session.principal().await.or(role);
-                }
-                Err(self.explain(&failure, "enter the cluster"))
+            Err(Failure { fault: Some(fault), .. }) if fault.code() == Some(401) => {
+                let role = role.map(str::to_string);
+                self.caller.principal = self.session.principal().await.or(role);
+                Err(explain(&fault, "enter the cluster", &self.caller))
             }
+            Err(failure) => Err(failure.into()),
         }
     }
 
     /// Manifests that name no namespace go into ours, unless they are objects of the whole cluster.
     async fn place_objects(&self, objects: Vec<Object>) -> Result<Vec<Object>> {
         let placed = objects.into_iter().map(|object| async move {
-            let namespaced = self.api.is_namespaced(&object).await;
-            let namespaced = namespaced.map_err(|failure| {
-                self.explain(&failure, &format!("find the kind of {}", object.id()))
-            })?;
+            let namespaced = self.api.is_namespaced(&object).await?;
             Ok(if namespaced { object.placed(&self.caller.namespace) } else { object })
         });
         try_join_all(placed).await
@@ -204,20 +214,16 @@ impl Eks {
         Key::new("apps/v1", "Deployment", &self.caller.namespace, service)
     }
 
-    fn explain(&self, failure: &Failure, attempt: &str) -> Error {
-        explain(failure, attempt, &self.caller)
-    }
-
     /// One object as it is and as it would be. `autoscaler_goes`: its count is ours from now on.
     async fn observe_object(
         &self,
         object: &Object,
         autoscaler_goes: bool,
     ) -> Result<ObservedObject> {
-        let dry = |force| async move { self.api.apply(object, as_ours(true, force)).await };
-        let (live, answer) = join(self.api.get(&object.key()), dry(false)).await;
-        let live =
-            live.map_err(|failure| self.explain(&failure, &format!("read {}", object.id())))?;
+        let dry = |force| self.api.apply(object, as_ours(true, force), None);
+        let key = object.key();
+        let (live, answer) = join(self.api.get(&key), dry(false)).await;
+        let live = live?;
         let mut conflicts = answer.as_ref().err().map(Failure::conflicts).unwrap_or_default();
         if autoscaler_goes {
             conflicts.retain(|(manager, field)| {
@@ -228,9 +234,7 @@ impl Eks {
             return Err(owned_by_others(&object.id(), &conflicts));
         }
         let force = answer.as_ref().err().is_some_and(|failure| !failure.conflicts().is_empty());
-        let answer = if force { dry(true).await } else { answer };
-        let dry_run =
-            answer.map_err(|failure| self.explain(&failure, &format!("check {}", object.id())))?;
+        let dry_run = if force { dry(true).await? } else { answer? };
         Ok(ObservedObject { object: object.clone(), live, dry_run, force })
     }
 
@@ -256,9 +260,7 @@ impl Eks {
                          --from-literal={key}=…"
                     )));
                 }
-                Err(failure) if failure.code() != Some(403) => {
-                    return Err(self.explain(&failure, &format!("find Secret/{secret}")));
-                }
+                Err(failure) if failure.code() != Some(403) => return Err(failure.into()),
                 _ => {}
             }
         }
@@ -266,14 +268,12 @@ impl Eks {
     }
 
     /// The live objects of the last good state that are no longer wanted.
-    async fn read_leftovers(&self, goal: &Goal<EksDocuments>) -> Result<Vec<Value>> {
+    async fn read_leftovers(&self, goal: &Goal<EksDocuments>) -> Result<Vec<DynamicObject>> {
         let wanted = goal.wanted.documents.keys();
         let old = goal.good.as_ref().map(|good| good.state.documents.keys()).unwrap_or_default();
-        let gone = old.into_iter().filter(|key| !wanted.contains(key)).map(|key| async move {
-            let live = self.api.get(&key).await;
-            live.map_err(|failure| self.explain(&failure, &format!("read {}", key.id())))
-        });
-        Ok(try_join_all(gone).await?.into_iter().flatten().collect())
+        let gone: Vec<Key> = old.into_iter().filter(|key| !wanted.contains(key)).collect();
+        let live = try_join_all(gone.iter().map(|key| self.api.get(key))).await?;
+        Ok(live.into_iter().flatten().collect())
     }
 
     /// Where users reach the service: the Ingress's address once it has one, else through the API
@@ -282,37 +282,15 @@ impl Eks {
         let (service, namespace) = (&state.service, &self.caller.namespace);
         if let Some(path) = &state.documents.expose {
             let key = Key::new("networking.k8s.io/v1", "Ingress", namespace, service);
-            let ingress = self
-                .api
-                .get(&key)
-                .await
-                .map_err(|failure| self.explain(&failure, "read the Ingress"))?;
-            if let Some(address) = ingress.as_ref().and_then(address_of) {
+            let ingress = self.api.get(&key).await?;
+            if let Some(address) = ingress.as_ref().and_then(read_address) {
                 return Ok(format!("{address}{path}"));
             }
         }
         let endpoint = self.caller.endpoint.trim_end_matches('/');
-        let path = api::service_path(namespace, service, state.port, "/");
+        let path = self.api.service_path(service, state.port, "/");
         Ok(format!("{endpoint}{path}"))
     }
-
-    async fn write_failures(&self, verdict: RolloutVerdict) -> Result<Verdict> {
-        Ok(match verdict {
-            RolloutVerdict::Progressing(what) => Verdict::Progressing(what),
-            RolloutVerdict::Healthy { revision } => Verdict::Healthy { revision },
-            RolloutVerdict::Failed(troubles) => Verdict::Failed(self.causes(troubles).await?),
-        })
-    }
-}
-
-/// `https://host` of an Ingress that a load balancer answers for.
-fn address_of(ingress: &Value) -> Option<String> {
-    let first = list(ingress, "/status/loadBalancer/ingress").first()?;
-    let host = Some(text(first, "/hostname"))
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| text(first, "/ip"));
-    let scheme = if list(ingress, "/spec/tls").is_empty() { "http" } else { "https" };
-    (!host.is_empty()).then(|| format!("{scheme}://{host}"))
 }
 
 impl Target for Eks {
@@ -345,11 +323,10 @@ impl Target for Eks {
             documents.all_objects().map(|object| self.observe_object(object, autoscaler_goes));
         let objects = try_join_all(observed).await?;
         let leftovers = self.read_leftovers(goal).await?;
-        let pods = self.pods_of(name).await;
-        let pods = pods.map_err(|failure| self.explain(&failure, "read the pods"))?;
+        let restarts_before = self.read_restarts(&documents.objects).await?;
         let account = self.account.as_deref();
         let buckets = storage::observe(&documents.buckets, account, &self.session).await?;
-        Ok(EksFacts { objects, leftovers, buckets, restarts_before: count_restarts(&pods) })
+        Ok(EksFacts { objects, leftovers, buckets, restarts_before })
     }
 
     fn plan(&self, goal: &Goal<EksDocuments>, facts: EksFacts) -> Result<EksPlan> {
@@ -376,11 +353,20 @@ impl Target for Eks {
         written: &mut EksWritten,
         memory: &mut Memory,
     ) -> Result<Verdict> {
-        let generation = written.generation.unwrap_or(plan.generation);
-        let service = &plan.wanted.service;
-        let verdict =
-            self.judge_rollout(service, generation, &plan.restarts_before, memory).await?;
-        self.write_failures(verdict).await
+        let look = Look {
+            service: &plan.wanted.service,
+            objects: &plan.wanted.documents.objects,
+            generations: &written.generations,
+            restarts_before: &plan.restarts_before,
+        };
+        let verdict = self.judge_rollout(look, memory).await?;
+        Ok(match memory.confirm(verdict) {
+            RolloutVerdict::Progressing(what) => Verdict::Progressing(what),
+            RolloutVerdict::Healthy { revision } => Verdict::Healthy { revision },
+            RolloutVerdict::Failed(troubles) => {
+                Verdict::Failed(self.explain_troubles(troubles).await)
+            }
+        })
     }
 
     async fn verify(&self, plan: &EksPlan, _written: &EksWritten) -> Result<Option<String>> {
@@ -389,24 +375,29 @@ impl Target for Eks {
         if plan.runs_nothing() {
             return Ok(None);
         }
-        let mut said = String::new();
-        for _ in 0..SMOKE_CHECKS {
+        let silent = |said: String| {
+            let headline =
+                format!("{name} is ready, and does not answer 2xx on {path} through its Service");
+            Error::new(Kind::Broken, headline).code(Code::SmokeCheckFailed).why(said).fix(
+                "see that `port` and `health.path` in service.yaml are those of the container, \
+                 and that no NetworkPolicy shuts the API server out",
+            )
+        };
+        let answers = retry::run(&SMOKE_CHECKS, None, &self.report, async |_| {
             match self.api.ask_service(name, state.port, path).await {
-                Ok(200..=299) => return self.url_of(state).await.map(Some),
-                Ok(status) => said = format!("it answers {status}"),
-                // Readiness probes have asked the same path already; who may not use the proxy goes
-                // without a second request.
-                Err(failure) if failure.code() == Some(403) => return Ok(None),
-                Err(failure) => said = self.explain(&failure, "ask it").to_string(),
+                Ok(200..=299) => Attempt::Done(true),
+                // Readiness probes have asked the same path already; who may not use the proxy
+                // goes without a second request.
+                Err(failure) if failure.code() == Some(403) => Attempt::Done(false),
+                Ok(status) => {
+                    Attempt::Retry { why: silent(format!("it answers {status}")), after: None }
+                }
+                Err(failure) => {
+                    Attempt::Retry { why: silent(failure.error.to_string()), after: None }
+                }
             }
-            tokio::time::sleep(Self::INTERVAL * 2).await;
-        }
-        let headline =
-            format!("{name} is ready, and does not answer 2xx on {path} through its Service");
-        Err(Error::new(Kind::Broken, headline).code(Code::SmokeCheckFailed).why(said).fix(
-            "see that `port` and `health.path` in service.yaml are those of the container, and \
-             that no NetworkPolicy shuts the API server out",
-        ))
+        });
+        if answers.await? { self.url_of(state).await.map(Some) } else { Ok(None) }
     }
 
     async fn roll_back(
@@ -421,23 +412,26 @@ impl Target for Eks {
     async fn clean_up(&self, plan: &EksPlan, permit: Permit<'_>) -> Result<()> {
         for removal in plan.removals.iter().filter(|removal| !removal.first) {
             permit.check()?;
-            self.remove_object(&removal.key, &removal.uid).await?;
+            self.remove_object(&removal.key, &removal.uid, permit).await?;
         }
         Ok(())
     }
 
     async fn read_running(&self, state: &State<EksDocuments>) -> Result<Running> {
         let absent = Running { target: "eks", state: "absent".into(), ..Running::default() };
-        let live = self.api.get(&self.deployment_key(&state.service)).await;
-        let Some(live) = live.map_err(|failure| self.explain(&failure, "read the Deployment"))?
-        else {
-            return Ok(absent);
+        let key = self.deployment_key(&state.service);
+        let Some(live) = self.api.get(&key).await? else { return Ok(absent) };
+        let look = Look {
+            service: &state.service,
+            objects: &state.documents.objects,
+            generations: &HashMap::new(),
+            restarts_before: &Restarts::new(),
         };
-        let generation = number(&live, "/metadata/generation");
-        let mut memory = Memory::default();
-        let before = watch::Restarts::new();
-        let verdict = self.judge_rollout(&state.service, generation, &before, &mut memory).await?;
+        let verdict = self.judge_rollout(look, &mut Memory::default()).await?;
         let known = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
+        let labels = live.metadata.labels.as_ref();
+        let deployment: Deployment = parse(&live).unwrap_or_default();
+        let count = |count: Option<i32>| count.and_then(|count| count.try_into().ok());
         Ok(Running {
             target: "eks",
             state: match verdict {
@@ -446,12 +440,13 @@ impl Target for Eks {
                 RolloutVerdict::Failed(_) => "failed",
             }
             .into(),
-            version: known(text(&live, "/metadata/labels/app.kubernetes.io~1version")),
-            digest: image_of(&live).split_once('@').and_then(|(_, digest)| known(digest)),
-            revision: known(&object::revision_of(&live)),
+            version: labels.and_then(|labels| known(labels.get("app.kubernetes.io/version")?)),
+            digest: read_image(&live).split_once('@').and_then(|(_, digest)| known(digest)),
+            revision: known(&read_revision(&live)),
             url: Some(self.url_of(state).await?),
-            ready: u32::try_from(number(&live, "/status/readyReplicas")).unwrap_or_default(),
-            wanted: u32::try_from(number(&live, "/spec/replicas")).unwrap_or_default(),
+            ready: count(deployment.status.and_then(|status| status.ready_replicas))
+                .unwrap_or_default(),
+            wanted: count(deployment.spec.and_then(|spec| spec.replicas)).unwrap_or_default(),
         })
     }
 }
@@ -473,9 +468,9 @@ fn collect_objects(
             false => denied.into_error("read", &file),
         })?;
         for object in read_manifest(&content, &file)? {
-            let same =
-                |known: &Object| known.kind() == object.kind() && known.name() == object.name();
-            if objects.iter().any(same) {
+            let key = object.clone().placed(cluster.namespace.as_str()).key();
+            let placed = |known: &Object| known.clone().placed(cluster.namespace.as_str()).key();
+            if objects.iter().any(|known| placed(known).is_same(&key)) {
                 return Err(Error::input(format!(
                     "{}: {} stands twice",
                     file.display(),

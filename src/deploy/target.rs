@@ -196,6 +196,11 @@ impl<'a> Permit<'a> {
         Ok(())
     }
 
+    /// When the time for writing is over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// The time until the deadline.
     #[expect(clippy::disallowed_methods, reason = "a deadline is compared with the clock")]
     pub fn time_left(&self) -> Duration {

@@ -1,38 +1,56 @@
-//! The API server, over HTTP. The only file that calls kube; what leaves it is JSON and
-//! [`Failure`].
+//! The API server, through kube. The only file that sends to it; what leaves it is typed, or kube's
+//! dynamic object, and [`Failure`].
 //!
-//! Requests are built here rather than by kube's typed API: objects of any kind go through
-//! untouched, each request carries a token that is fresh, and timeouts and retries are bounded by
-//! us.
+//! A service below kube's client gives each request its token, so that typed, dynamic and discovery
+//! requests carry it alike. [`retry::run`] sends again, within our own bounds.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
+    PostParams, Preconditions, ValidationDirective,
+};
 use kube::client::Body;
+use kube::core::response::{Status, StatusDetails};
+use kube::core::{GroupVersion, Resource};
+use kube::discovery::{self, Scope};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use tower::BoxError;
 
 use super::auth::{Cluster, Minter};
-use super::object::{Key, Object, list, text};
-use super::refusal::{Failure, Refusal};
+use super::object::{Key, Object};
+use super::refusal::{Caller, Failure, Fault, Refusal, classify_fault, explain};
 use super::render::MANAGER;
 use crate::error::{Error, Result, chain};
+use crate::report::Report;
+use crate::retry::policy::read_retry_after;
+use crate::retry::{self, Attempt, RetryPolicy};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const READ: Duration = Duration::from_secs(20);
 /// All of one request, bodies included.
 const REQUEST: Duration = Duration::from_secs(30);
-const ATTEMPTS: u32 = 4;
-const FIRST_PAUSE: Duration = Duration::from_millis(150);
+const RETRIES: RetryPolicy =
+    RetryPolicy { first_pause: Duration::from_millis(200), ..RetryPolicy::DEFAULT };
 /// The most of a log that is read.
-const LOG_BYTES: u32 = 64 * 1024;
+const LOG_BYTES: i64 = 64 * 1024;
 
-/// What stays as it is in a path: what names are made of.
-const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
-/// The same in a path of several segments.
-const PATH: &AsciiSet = &SEGMENT.remove(b'/');
+/// What stays as it is in a path of several segments: what names are made of.
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'/');
 
 /// How an apply is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,26 +62,13 @@ pub struct Apply<'a> {
     pub manager: &'a str,
 }
 
-/// Where the objects of a kind are: `deployments`, in namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Resource {
-    plural: String,
-    namespaced: bool,
-}
-
 pub struct Api {
     client: kube::Client,
-    minter: Minter,
-    namespace: String,
+    minter: Arc<Minter>,
+    caller: Caller,
+    report: Report,
     /// Kinds that were looked up at the API server, by apiVersion and kind.
-    found: RefCell<HashMap<(String, String), Resource>>,
-}
-
-struct ApiRequest<'a> {
-    method: http::Method,
-    path: &'a str,
-    content_type: &'static str,
-    body: Vec<u8>,
+    found: RefCell<HashMap<(String, String), (ApiResource, Scope)>>,
 }
 
 impl Api {
@@ -71,7 +76,7 @@ impl Api {
     ///
     /// # Errors
     /// Bad input when the endpoint, the CA or the proxy is none.
-    pub fn new(cluster: &Cluster, minter: Minter, namespace: &str) -> Result<Api> {
+    pub fn new(cluster: &Cluster, minter: Minter, caller: Caller, report: &Report) -> Result<Api> {
         let uri = |text: &str, key: &str| {
             text.parse::<http::Uri>().map_err(|error| {
                 Error::input(format!("`{text}` is not a URL"))
@@ -93,83 +98,84 @@ impl Api {
                 .why(chain(&error))
                 .fix("correct `eks: {endpoint, ca, proxy}` in platform.yaml")
         })?;
-        Ok(Api { client, minter, namespace: namespace.to_string(), found: RefCell::default() })
+        let minter = Arc::new(minter);
+        let client = authorize(client, &minter, report, &caller.namespace);
+        let (report, found) = (report.clone(), RefCell::default());
+        Ok(Api { client, minter, caller, report, found })
     }
 
     /// One object, or none.
-    pub async fn get(&self, key: &Key) -> Result<Option<Value>, Failure> {
-        let path = self.path(key).await?;
-        match self.json(http::Method::GET, &path).await {
-            Ok(value) => Ok(Some(value)),
-            Err(failure) if failure.code() == Some(404) => Ok(None),
-            Err(failure) => Err(failure),
-        }
+    pub async fn get(&self, key: &Key) -> Result<Option<DynamicObject>, Failure> {
+        let objects = self.objects(key).await?;
+        let attempt = format!("read {}", key.id());
+        self.send(&attempt, None, async || objects.get_opt(&key.name).await).await
     }
 
-    /// The objects of a kind in our namespace. `query`: `labelSelector=…`, already encoded.
-    pub async fn list(
-        &self,
-        api_version: &str,
-        kind: &str,
-        query: &str,
-    ) -> Result<Vec<Value>, Failure> {
-        let collection = self.collection(&Key::new(api_version, kind, &self.namespace, "")).await?;
-        let answer = self.json(http::Method::GET, &format!("{collection}?{query}")).await?;
-        Ok(list(&answer, "/items").to_vec())
+    /// The objects of a kind in a namespace.
+    pub async fn list<K>(&self, namespace: &str, which: &ListParams) -> Result<Vec<K>, Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let objects = kube::Api::<K>::namespaced(self.client.clone(), namespace);
+        let attempt = format!("list {}", K::plural(&()));
+        Ok(self.send(&attempt, None, async || objects.list(which).await).await?.items)
     }
 
     /// Server-side apply with strict field validation; gives the object as it is then.
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
-    pub async fn apply(&self, object: &Object, how: Apply<'_>) -> Result<Value, Failure> {
-        let path = self.path(&object.key()).await?;
-        let (dry_run, force) = (if how.dry_run { "&dryRun=All" } else { "" }, how.force);
-        let path = format!(
-            "{path}?fieldManager={}&fieldValidation=Strict&force={force}{dry_run}",
-            how.manager
-        );
-        // Every JSON text is a YAML text.
-        let body = object.value().to_string().into_bytes();
-        let request = ApiRequest {
-            method: http::Method::PATCH,
-            path: &path,
-            content_type: "application/apply-patch+yaml",
-            body,
+    pub async fn apply(
+        &self,
+        object: &Object,
+        how: Apply<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<DynamicObject, Failure> {
+        let objects = self.objects(&object.key()).await?;
+        let attempt = format!("{} {}", if how.dry_run { "check" } else { "apply" }, object.id());
+        let how = PatchParams {
+            dry_run: how.dry_run,
+            force: how.force,
+            field_manager: Some(how.manager.to_string()),
+            field_validation: Some(ValidationDirective::Strict),
         };
-        parse(&self.send(&request).await?)
+        let patch = Patch::Apply(object.value());
+        self.send(&attempt, deadline, async || objects.patch(object.name(), &how, &patch).await)
+            .await
     }
 
     /// Replaces the object as it is now by `object`, whole.
-    pub async fn replace(&self, object: &Object) -> Result<Value, Failure> {
-        let path = self.path(&object.key()).await?;
-        let live = self.json(http::Method::GET, &path).await?;
-        let mut value = object.value().clone();
-        value["metadata"]["resourceVersion"] = text(&live, "/metadata/resourceVersion").into();
-        let path = format!("{path}?fieldManager={MANAGER}-undo");
-        let body = value.to_string().into_bytes();
-        parse(
-            &self
-                .send(&ApiRequest {
-                    method: http::Method::PUT,
-                    path: &path,
-                    content_type: "application/json",
-                    body,
-                })
-                .await?,
-        )
+    pub async fn replace(
+        &self,
+        object: &Object,
+        deadline: Option<Instant>,
+    ) -> Result<DynamicObject, Failure> {
+        let objects = self.objects(&object.key()).await?;
+        let how = PostParams { dry_run: false, field_manager: Some(format!("{MANAGER}-undo")) };
+        self.send(&format!("restore {}", object.id()), deadline, async || {
+            let live = objects.get(object.name()).await?;
+            let mut wanted: DynamicObject =
+                serde_json::from_value(object.value().clone()).map_err(kube::Error::SerdeError)?;
+            wanted.metadata.resource_version = live.metadata.resource_version;
+            objects.replace(object.name(), &how, &wanted).await
+        })
+        .await
     }
 
     /// Deletes exactly the object with `uid`. One that is gone, or is another by now, is left
     /// alone.
-    pub async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
-        let path = self.path(key).await?;
-        let body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}, "propagationPolicy": "Background"});
-        let request = ApiRequest {
-            method: http::Method::DELETE,
-            path: &path,
-            content_type: "application/json",
-            body: body.to_string().into_bytes(),
-        };
-        match self.send(&request).await {
+    pub async fn delete(
+        &self,
+        key: &Key,
+        uid: &str,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
+        let objects = self.objects(key).await?;
+        let exactly = Preconditions { uid: Some(uid.to_string()), resource_version: None };
+        let how = DeleteParams::background().preconditions(exactly);
+        let attempt = format!("delete {}", key.id());
+        let deleted =
+            self.send(&attempt, deadline, async || objects.delete(&key.name, &how).await).await;
+        match deleted {
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.code(), Some(404 | 409)) => Ok(()),
             Err(failure) => Err(failure),
@@ -179,201 +185,243 @@ impl Api {
     /// Whether the object exists. Only its metadata travels: for Secrets, whose values are none of
     /// our business.
     pub async fn exists(&self, key: &Key) -> Result<bool, Failure> {
-        let path = self.path(key).await?;
-        let request = ApiRequest {
-            method: http::Method::GET,
-            path: &path,
-            content_type: "metadata",
-            body: Vec::new(),
-        };
-        match self.send(&request).await {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.code() == Some(404) => Ok(false),
-            Err(failure) => Err(failure),
-        }
+        let objects = self.objects(key).await?;
+        let attempt = format!("find {}", key.id());
+        let found = self.send(&attempt, None, async || objects.get_metadata_opt(&key.name).await);
+        Ok(found.await?.is_some())
     }
 
     /// The last lines that a container wrote; `previous`: before its last restart.
     pub async fn log(
         &self,
+        namespace: &str,
         pod: &str,
         container: &str,
         previous: bool,
-        lines: usize,
+        lines: i64,
     ) -> Result<Vec<String>, Failure> {
-        let path = self.path(&Key::new("v1", "Pod", &self.namespace, pod)).await?;
-        let path = format!(
-            "{path}/log?container={container}&previous={previous}&tailLines={lines}&limitBytes={LOG_BYTES}"
-        );
-        let text = self.send(&get(&path)).await?;
-        Ok(text.lines().map(str::to_string).collect())
+        let pods = kube::Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let which = LogParams {
+            container: Some(container.to_string()),
+            previous,
+            tail_lines: Some(lines),
+            limit_bytes: Some(LOG_BYTES),
+            ..LogParams::default()
+        };
+        let attempt = format!("read the log of {pod}");
+        let text = self.send(&attempt, None, async || {
+            match pods.logs(pod, &which).await {
+                // A container may log anything.
+                Err(kube::Error::FromUtf8(error)) => {
+                    Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+                }
+                answer => answer,
+            }
+        });
+        Ok(text.await?.lines().map(str::to_string).collect())
     }
 
-    /// Asks the service itself for `path`, through the API server; gives the status it answered
-    /// with.
+    /// Asks the service itself for `path`, through the API server, once; gives the status it
+    /// answered with.
     /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/#manually-constructing-apiserver-proxy-urls>
     pub async fn ask_service(&self, service: &str, port: u16, path: &str) -> Result<u16, Failure> {
-        let path = service_path(&self.namespace, service, port, path);
-        // Not `send`: a service's own 3xx, 4xx and 5xx are answers here.
-        let answer = self.raw(&get(&path)).await?;
-        let status = answer.status();
-        if status.is_success() || status.is_redirection() {
-            return Ok(status.as_u16());
-        }
-        match self.once(&get(&path)).await {
-            // What the API server itself says is a Status; what the service says is not.
-            Err(Failure::Refused(refusal)) if refusal.reason == NOT_A_STATUS => Ok(refusal.code),
-            Err(failure) => Err(failure),
-            Ok(_) => Ok(200),
-        }
-    }
-
-    async fn json(&self, method: http::Method, path: &str) -> Result<Value, Failure> {
-        parse(&self.send(&ApiRequest { method, ..get(path) }).await?)
-    }
-
-    async fn path(&self, key: &Key) -> Result<String, Failure> {
-        Ok(format!("{}/{}", self.collection(key).await?, utf8_percent_encode(&key.name, SEGMENT)))
-    }
-
-    async fn collection(&self, key: &Key) -> Result<String, Failure> {
-        let resource = self.resource(&key.api_version, &key.kind).await?;
-        let root = group_path(&key.api_version);
-        Ok(if resource.namespaced {
-            let namespace = key.namespace.as_deref().unwrap_or(&self.namespace);
-            format!(
-                "{root}/namespaces/{}/{}",
-                utf8_percent_encode(namespace, SEGMENT),
-                resource.plural
-            )
-        } else {
-            format!("{root}/{}", resource.plural)
+        let path = self.service_path(service, port, path);
+        let asked = send_once(async || {
+            let request =
+                http::Request::get(&path).body(Body::empty()).map_err(kube::Error::HttpError)?;
+            let answer = self.client.send(request).await?;
+            let status = answer.status();
+            if status.is_success() || status.is_redirection() {
+                return Ok(status.as_u16());
+            }
+            let body = answer.into_body().collect().await?.to_bytes();
+            match serde_json::from_slice::<Status>(&body) {
+                // What the API server itself says is a Status; what the service says is not.
+                Ok(refusal) if refusal.code == status.as_u16() => {
+                    Err(kube::Error::Api(refusal.boxed()))
+                }
+                _ => Ok(status.as_u16()),
+            }
+        });
+        asked.await.map_err(|fault| Failure {
+            error: explain(&fault, "ask it", &self.caller),
+            fault: Some(fault),
+            may_have_written: false,
         })
+    }
+
+    /// The path under which the API server hands a request on to a service.
+    pub fn service_path(&self, service: &str, port: u16, path: &str) -> String {
+        let services =
+            kube::Api::<Service>::namespaced(self.client.clone(), &self.caller.namespace);
+        let path = utf8_percent_encode(path, PATH);
+        format!("{}/{service}:{port}/proxy{path}", services.resource_url())
     }
 
     /// Whether objects of this kind live in namespaces.
     pub async fn is_namespaced(&self, object: &Object) -> Result<bool, Failure> {
         let key = object.key();
-        Ok(self.resource(&key.api_version, &key.kind).await?.namespaced)
+        Ok(self.find_resource(&key.api_version, &key.kind).await?.1 == Scope::Namespaced)
     }
 
-    async fn resource(&self, api_version: &str, kind: &str) -> Result<Resource, Failure> {
-        if let Some(resource) = well_known(api_version, kind) {
+    /// The objects of a key's kind, where the key is.
+    async fn objects(&self, key: &Key) -> Result<kube::Api<DynamicObject>, Failure> {
+        let (resource, scope) = self.find_resource(&key.api_version, &key.kind).await?;
+        let namespace = key.namespace.as_deref().unwrap_or(&self.caller.namespace);
+        Ok(kube::Api::dynamic(self.client.clone(), &resource, &scope).constrain(namespace))
+    }
+
+    /// How the API server calls a kind. Only its own group is asked: another one that is down does
+    /// not matter.
+    async fn find_resource(
+        &self,
+        api_version: &str,
+        kind: &str,
+    ) -> Result<(ApiResource, Scope), Failure> {
+        if let Some(resource) = known_resource(api_version, kind) {
             return Ok(resource);
         }
-        let key = (api_version.to_string(), kind.to_string());
-        if let Some(resource) = self.found.borrow().get(&key) {
-            return Ok(resource.clone());
+        let at = (api_version.to_string(), kind.to_string());
+        if let Some(found) = self.found.borrow().get(&at) {
+            return Ok(found.clone());
         }
-        let unknown = || {
-            let error = Error::refused(format!("the cluster knows no {kind} of {api_version}")).fix(
+        let group: GroupVersion = api_version.parse().map_err(|error| {
+            Failure::unasked(Error::input(format!("`{api_version}` is no apiVersion")).why(error))
+        })?;
+        let wanted = group.with_kind(kind);
+        let attempt = format!("find the kind {kind} of {api_version}");
+        let found = self.send(&attempt, None, async || {
+            match discovery::pinned_kind(&self.client, &wanted).await {
+                Ok((resource, capabilities)) => Ok(Some((resource, capabilities.scope))),
+                Err(kube::Error::Discovery(_)) => Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let found = found.await?.ok_or_else(|| {
+            let error = Error::refused(format!("the cluster knows no {kind} of {api_version}"));
+            Failure::unasked(error.fix(
                 "install its CustomResourceDefinition first, in a deploy before this one, or correct the manifest",
-            );
-            Failure::Unasked(Box::new(error))
-        };
-        let answer = match self.json(http::Method::GET, &group_path(api_version)).await {
-            Err(failure) if failure.code() == Some(404) => return Err(unknown()),
-            answer => answer?,
-        };
-        let resources = list(&answer, "/resources");
-        let found = resources
-            .iter()
-            .find(|found| text(found, "/kind") == kind && !text(found, "/name").contains('/'));
-        let found = found.ok_or_else(unknown)?;
-        let namespaced = found.get("namespaced").and_then(Value::as_bool).unwrap_or(true);
-        let resource = Resource { plural: text(found, "/name").to_string(), namespaced };
-        self.found.borrow_mut().insert(key, resource.clone());
-        Ok(resource)
+            ))
+        })?;
+        self.found.borrow_mut().insert(at, found.clone());
+        Ok(found)
     }
 
-    /// One request, asked again a bounded number of times where that may help. Every request here
-    /// can be repeated: applying twice, or deleting one uid twice, is applying and deleting once.
-    async fn send(&self, request: &ApiRequest<'_>) -> Result<String, Failure> {
-        let mut pause = FIRST_PAUSE;
-        let mut renewed = false;
-        let mut attempt = 1;
-        loop {
-            let failure = match self.once(request).await {
-                Ok(text) => return Ok(text),
-                Err(failure) => failure,
-            };
-            if failure.code() == Some(401) && !renewed {
-                // The credentials behind the token may have ended before the token did.
-                renewed = true;
+    /// Sends until it is answered, the retries are over or the `deadline` passes. Every request
+    /// here can be repeated: applying twice, or deleting one uid twice, is applying and deleting
+    /// once.
+    async fn send<T>(
+        &self,
+        attempt: &str,
+        deadline: Option<Instant>,
+        call: impl AsyncFn() -> kube::Result<T>,
+    ) -> Result<T, Failure> {
+        let (mut last, mut may_have_written) = (None, false);
+        let answer = retry::run(&RETRIES, deadline, &self.report, async |this| {
+            if this.renew {
                 self.minter.forget();
-                continue;
             }
-            if attempt == ATTEMPTS || !failure.is_passing() {
-                return Err(failure);
+            // An attempt that the deadline drops is not heard of again.
+            let before = std::mem::replace(&mut may_have_written, true);
+            let answer = send_once(&call).await;
+            may_have_written = before;
+            match answer {
+                Ok(answer) => Attempt::Done(answer),
+                Err(fault) => {
+                    may_have_written |= fault.may_have_written();
+                    let attempt = classify_fault(&fault, attempt, &self.caller);
+                    last = Some(fault);
+                    attempt
+                }
             }
-            attempt += 1;
-            tokio::time::sleep(pause).await;
-            pause *= 3;
-        }
-    }
-
-    async fn once(&self, request: &ApiRequest<'_>) -> Result<String, Failure> {
-        let request = self.build(request).await?;
-        match tokio::time::timeout(REQUEST, self.client.request_text(request)).await {
-            Ok(Ok(text)) => Ok(text),
-            // A container may log anything.
-            Ok(Err(kube::Error::FromUtf8(error))) => {
-                Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
-            }
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(Failure::Unreachable { timed_out: true, why: too_long() }),
-        }
-    }
-
-    async fn raw(&self, request: &ApiRequest<'_>) -> Result<http::Response<Body>, Failure> {
-        let request = self.build(request).await?.map(Body::from);
-        match tokio::time::timeout(REQUEST, self.client.send(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(Failure::Unreachable { timed_out: true, why: too_long() }),
-        }
-    }
-
-    async fn build(&self, request: &ApiRequest<'_>) -> Result<http::Request<Vec<u8>>, Failure> {
-        let unasked = |error: Error| Failure::Unasked(Box::new(error));
-        let token = self.minter.token().await.map_err(unasked)?;
-        let mut bearer = http::HeaderValue::from_str(&token.bearer())
-            .map_err(|_| unasked(Error::unexpected("the cluster's token is no header value")))?;
-        bearer.set_sensitive(true);
-        let mut builder = http::Request::builder()
-            .method(&request.method)
-            .uri(request.path)
-            .header("authorization", bearer);
-        builder = match request.content_type {
-            "metadata" => builder
-                .header("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
-            "" => builder.header("accept", "application/json, */*"),
-            content_type => {
-                builder.header("accept", "application/json").header("content-type", content_type)
-            }
-        };
-        builder.body(request.body.clone()).map_err(|error| {
-            unasked(
-                Error::unexpected(format!("building the request for {}", request.path)).why(error),
-            )
         })
+        .await;
+        answer.map_err(|error| Failure { error, fault: last, may_have_written })
     }
 }
 
-fn get(path: &str) -> ApiRequest<'_> {
-    ApiRequest { method: http::Method::GET, path, content_type: "", body: Vec::new() }
+async fn send_once<T>(call: impl AsyncFn() -> kube::Result<T>) -> Result<T, Fault> {
+    match tokio::time::timeout(REQUEST, call()).await {
+        Ok(answer) => answer.map_err(|error| read_fault(&error)),
+        Err(_) => {
+            let why = format!("no answer within {} s", REQUEST.as_secs());
+            Err(Fault::Unreachable { timed_out: true, why })
+        }
+    }
 }
 
-fn too_long() -> String {
-    format!("no answer within {} s", REQUEST.as_secs())
+/// Kube's own client below a service that gives each request its token, reports what the API server
+/// warns of, and keeps the pause that a busy one asks for, which kube would drop.
+fn authorize(
+    client: kube::Client,
+    minter: &Arc<Minter>,
+    report: &Report,
+    namespace: &str,
+) -> kube::Client {
+    let (minter, report) = (minter.clone(), report.clone());
+    let service = tower::service_fn(move |mut request: http::Request<Body>| {
+        let (client, minter, report) = (client.clone(), minter.clone(), report.clone());
+        async move {
+            let mut bearer = http::HeaderValue::from_str(&minter.token().await?.bearer())?;
+            bearer.set_sensitive(true);
+            request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
+            let uri = request.uri().to_string();
+            let answer = client.send(request).await?;
+            // Each write is tried without being done first: so each warning is said once.
+            if uri.contains("dryRun=All") {
+                for warning in answer.headers().get_all(http::header::WARNING) {
+                    report.warn(read_warning(warning.to_str().unwrap_or_default()));
+                }
+            }
+            let is_of_the_service = uri.contains("/proxy/");
+            match asked_pause(&answer).filter(|_| !is_of_the_service) {
+                Some(pause) => Err(BoxError::from(read_busy(answer, pause).await?)),
+                None => Ok(answer),
+            }
+        }
+    });
+    kube::Client::new(service, namespace)
 }
 
-/// The path under which the API server hands a request on to a service.
-pub fn service_path(namespace: &str, service: &str, port: u16, path: &str) -> String {
-    format!(
-        "/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{}",
-        utf8_percent_encode(path, PATH)
-    )
+/// `299 - "text"` → text.
+/// <https://www.rfc-editor.org/rfc/rfc7234#section-5.5>
+fn read_warning(header: &str) -> String {
+    let text = header.splitn(3, ' ').nth(2).unwrap_or(header);
+    format!("the API server warns: {}", text.trim_matches('"').replace("\\\"", "\""))
+}
+
+fn asked_pause(answer: &http::Response<Body>) -> Option<Duration> {
+    if !matches!(answer.status().as_u16(), 429 | 503) {
+        return None;
+    }
+    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    read_retry_after(header(http::header::RETRY_AFTER), header(http::header::DATE))
+}
+
+async fn read_busy(answer: http::Response<Body>, pause: Duration) -> kube::Result<kube::Error> {
+    let code = answer.status().as_u16();
+    let body = answer.into_body().collect().await?.to_bytes();
+    let status = serde_json::from_slice::<Status>(&body).ok().filter(|known| known.code == code);
+    let status = status.unwrap_or_else(|| {
+        Status::failure(String::from_utf8_lossy(&body).trim(), "TooManyRequests").with_code(code)
+    });
+    let details = StatusDetails {
+        retry_after_seconds: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX),
+        ..status.details.clone().unwrap_or_else(no_details)
+    };
+    Ok(kube::Error::Api(status.with_details(details).boxed()))
+}
+
+fn no_details() -> StatusDetails {
+    StatusDetails {
+        name: String::new(),
+        group: String::new(),
+        kind: String::new(),
+        uid: String::new(),
+        causes: Vec::new(),
+        retry_after_seconds: 0,
+    }
 }
 
 /// `how` for what a deploy writes.
@@ -381,34 +429,28 @@ pub fn as_ours(dry_run: bool, force: bool) -> Apply<'static> {
     Apply { dry_run, force, manager: MANAGER }
 }
 
-fn parse(text: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::Unreachable {
-        timed_out: false,
-        why: format!("the answer is not JSON: {error}"),
-    })
-}
-
-/// What kube calls the reason when an answer is not the API server's own.
-const NOT_A_STATUS: &str = "Failed to parse error data";
-
-fn failure(error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) => {
-            let causes = status.details.iter().flat_map(|details| &details.causes);
-            Failure::Refused(Refusal {
-                code: status.code,
-                reason: status.reason.clone(),
-                message: status.message.clone(),
-                causes: causes.map(|cause| (cause.field.clone(), cause.message.clone())).collect(),
-            })
-        }
-        other => {
-            let why = chain(other);
-            let timed_out =
-                ["timed out", "deadline", "timeout"].iter().any(|words| why.contains(words));
-            Failure::Unreachable { timed_out, why }
-        }
+fn read_fault(error: &kube::Error) -> Fault {
+    if let kube::Error::Service(inner) = error
+        && let Some(error) = inner.downcast_ref::<Error>()
+    {
+        return Fault::Unasked(Box::new(error.clone()));
     }
+    let kube::Error::Api(status) = error else {
+        let why = chain(error);
+        let timed_out =
+            ["timed out", "deadline", "timeout"].iter().any(|words| why.contains(words));
+        return Fault::Unreachable { timed_out, why };
+    };
+    let details = status.details.as_ref();
+    let causes = details.iter().flat_map(|details| &details.causes);
+    let pause = details.map(|details| details.retry_after_seconds).filter(|pause| *pause > 0);
+    Fault::Refused(Refusal {
+        code: status.code,
+        reason: status.reason.clone(),
+        message: status.message.clone(),
+        causes: causes.map(|cause| (cause.field.clone(), cause.message.clone())).collect(),
+        retry_after: pause.map(|seconds| Duration::from_secs(seconds.into())),
+    })
 }
 
 /// PEM → the certificates in it, as kube wants them.
@@ -432,32 +474,23 @@ fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>> {
     if certificates.is_empty() { Err(wrong("there is none in it")) } else { Ok(certificates) }
 }
 
-/// `/api/v1`, `/apis/apps/v1`.
-fn group_path(api_version: &str) -> String {
-    if api_version.contains('/') {
-        format!("/apis/{api_version}")
-    } else {
-        format!("/api/{api_version}")
-    }
-}
-
-/// Kinds of Kubernetes itself, which need no look-up.
-fn well_known(api_version: &str, kind: &str) -> Option<Resource> {
-    let plural = match (api_version, kind) {
-        ("v1", "ConfigMap") => "configmaps",
-        ("v1", "Event") => "events",
-        ("v1", "Namespace") => "namespaces",
-        ("v1", "Pod") => "pods",
-        ("v1", "Secret") => "secrets",
-        ("v1", "Service") => "services",
-        ("v1", "ServiceAccount") => "serviceaccounts",
-        ("apps/v1", "Deployment") => "deployments",
-        ("apps/v1", "ReplicaSet") => "replicasets",
-        ("autoscaling/v2", "HorizontalPodAutoscaler") => "horizontalpodautoscalers",
-        ("networking.k8s.io/v1", "Ingress") => "ingresses",
-        _ => return None,
-    };
-    Some(Resource { plural: plural.into(), namespaced: kind != "Namespace" })
+/// Kinds that each deploy has, which need no look-up.
+fn known_resource(api_version: &str, kind: &str) -> Option<(ApiResource, Scope)> {
+    let namespaced = [
+        ApiResource::erase::<ConfigMap>(&()),
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<Event>(&()),
+        ApiResource::erase::<HorizontalPodAutoscaler>(&()),
+        ApiResource::erase::<Ingress>(&()),
+        ApiResource::erase::<Pod>(&()),
+        ApiResource::erase::<ReplicaSet>(&()),
+        ApiResource::erase::<Secret>(&()),
+        ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
+    ];
+    let known = namespaced.into_iter().map(|resource| (resource, Scope::Namespaced));
+    let mut known = known.chain([(ApiResource::erase::<Namespace>(&()), Scope::Cluster)]);
+    known.find(|(resource, _)| resource.api_version == api_version && resource.kind == kind)
 }
 
 /// Whether an object's kind is one of the cluster itself, as far as that is known without asking:
@@ -482,16 +515,6 @@ pub fn is_of_the_cluster(kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_those_of_the_api() {
-        assert_eq!(group_path("v1"), "/api/v1");
-        assert_eq!(group_path("apps/v1"), "/apis/apps/v1");
-        assert_eq!(
-            service_path("staging", "patients", 8000, "/healthz/a b"),
-            "/api/v1/namespaces/staging/services/patients:8000/proxy/healthz/a%20b"
-        );
-    }
 
     #[test]
     fn a_ca_is_read_or_refused() {

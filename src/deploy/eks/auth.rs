@@ -1,7 +1,6 @@
 //! Into the cluster: what EKS says of it, and the bearer token that its API server takes. The only
 //! file here that calls AWS.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +13,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use tokio::sync::watch;
 
 use crate::aws::Session;
 use crate::config::platform;
@@ -199,7 +199,7 @@ pub struct Minter {
     config: SdkConfig,
     region: String,
     cluster: String,
-    kept: RefCell<Option<(SystemTime, Token)>>,
+    kept: watch::Sender<Option<(SystemTime, Token)>>,
 }
 
 impl Minter {
@@ -208,7 +208,7 @@ impl Minter {
             config: session.config().clone(),
             region: cluster.region.clone(),
             cluster: cluster.name.clone(),
-            kept: RefCell::default(),
+            kept: watch::Sender::new(None),
         }
     }
 
@@ -231,13 +231,13 @@ impl Minter {
         let credentials =
             provider.provide_credentials().await.map_err(|error| no_credentials(&chain(&error)))?;
         let token = signed(credentials, &self.region, &self.cluster, now)?;
-        self.kept.replace(Some((now, token.clone())));
+        self.kept.send_replace(Some((now, token.clone())));
         Ok(token)
     }
 
     /// After the API server refused a token: the next one is a new one.
     pub fn forget(&self) {
-        self.kept.replace(None);
+        self.kept.send_replace(None);
     }
 }
 

@@ -1,15 +1,19 @@
 //! What differs between an object as it is and as it would be, a line each. Pure.
 
+use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::object::strip;
 use crate::deploy::diff::compare_documents;
 
 /// What differs, without what the API server writes. The data of a Secret is never shown.
-pub fn lines(live: &Value, wanted: &Value) -> Vec<String> {
-    let (mut live, mut wanted) = (live.clone(), wanted.clone());
-    strip(&mut live);
-    strip(&mut wanted);
+pub fn lines(live: &DynamicObject, wanted: &DynamicObject) -> Vec<String> {
+    let as_written = |object: &DynamicObject| {
+        let mut value = serde_json::to_value(object).unwrap_or_default();
+        strip(&mut value);
+        value
+    };
+    let (live, wanted) = (as_written(live), as_written(wanted));
     let is_secret = |object: &Value| object.get("kind").and_then(Value::as_str) == Some("Secret");
     let hidden: &[&str] = match is_secret(&live) || is_secret(&wanted) {
         true => &["data", "stringData"],
@@ -24,6 +28,10 @@ mod tests {
 
     use super::*;
 
+    fn dynamic(value: Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
+    }
+
     #[test]
     fn what_the_server_writes_is_no_difference() {
         let live = json!({
@@ -31,12 +39,14 @@ mod tests {
             "status": {"x": 1},
         });
         let wanted = json!({"metadata": {"name": "a", "generation": 2, "managedFields": [{}]}});
-        assert!(lines(&live, &wanted).is_empty());
+        assert!(lines(&dynamic(live), &dynamic(wanted)).is_empty());
     }
 
     #[test]
     fn the_data_of_a_secret_is_hidden_and_that_of_a_config_map_is_not() {
-        let object = |kind: &str, value: &str| json!({"kind": kind, "data": {"greeting": value}});
+        let object = |kind: &str, value: &str| {
+            dynamic(json!({"apiVersion": "v1", "kind": kind, "data": {"greeting": value}}))
+        };
         let differ = |kind| lines(&object(kind, "a"), &object(kind, "b"));
         assert_eq!(differ("Secret"), ["data.greeting: *** → ***"]);
         assert_eq!(differ("ConfigMap"), ["data.greeting: a → b"]);

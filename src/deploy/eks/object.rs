@@ -5,6 +5,9 @@
 
 use std::path::Path;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::DynamicObject;
+use kube::core::Selector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -36,6 +39,18 @@ impl Key {
         }
     }
 
+    /// Whether both name one object: its version does not matter, and what names no namespace is in
+    /// the same one.
+    pub fn is_same(&self, other: &Key) -> bool {
+        (self.group(), &self.kind, &self.namespace, &self.name)
+            == (other.group(), &other.kind, &other.namespace, &other.name)
+    }
+
+    /// `apps`; nothing for the API's core.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map(|(group, _)| group).unwrap_or_default()
+    }
+
     /// `Deployment/patients`, as reports name objects.
     pub fn id(&self) -> String {
         format!("{}/{}", self.kind, self.name)
@@ -58,7 +73,17 @@ impl Object {
                 return Err(format!("`{field}` is missing or not a text"));
             }
         }
+        // It becomes a segment of a path.
+        let name = text(&value, "/metadata/name");
+        if matches!(name, "." | "..") || name.contains(['/', '%', '?', '#']) {
+            return Err(format!("`metadata.name` is no name: {name}"));
+        }
         Ok(Object(value))
+    }
+
+    /// A live object.
+    pub fn from_live(live: &DynamicObject) -> Option<Object> {
+        Object::new(serde_json::to_value(live).ok()?).ok()
     }
 
     pub fn value(&self) -> &Value {
@@ -96,6 +121,33 @@ impl Object {
         self.kind() == "Secret" && text(&self.0, "/apiVersion") == "v1"
     }
 
+    /// Whether it is the service's own Deployment.
+    pub fn is_deployment_of(&self, service: &str) -> bool {
+        let key = self.key();
+        (key.api_version.as_str(), key.kind.as_str(), key.name.as_str())
+            == ("apps/v1", "Deployment", service)
+    }
+
+    /// How the API server is asked for its pods, if its kind has any.
+    pub fn pod_selector(&self) -> Option<Selector> {
+        let key = self.key();
+        match (key.api_version.as_str(), key.kind.as_str()) {
+            ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => {
+                let selector = LabelSelector::deserialize(self.0.pointer("/spec/selector")?);
+                selector.ok()?.try_into().ok()
+            }
+            ("batch/v1", "Job") => {
+                Some([("batch.kubernetes.io/job-name".into(), key.name)].into_iter().collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether its absence says that it is over: a Job goes some time after its end.
+    pub fn removes_itself(&self) -> bool {
+        self.0.pointer("/spec/ttlSecondsAfterFinished").is_some()
+    }
+
     /// The object in `namespace`, when it names none itself.
     #[must_use]
     pub fn placed(mut self, namespace: &str) -> Object {
@@ -121,23 +173,8 @@ impl Object {
 }
 
 /// The text at `pointer`, or nothing.
-pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The number at `pointer`, or 0: what the API server leaves out is 0.
-pub fn number(value: &Value, pointer: &str) -> i64 {
-    value.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
-}
-
-/// The elements of the list at `pointer`.
-pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// The revision that the deployment controller counts.
-pub fn revision_of(deployment: &Value) -> String {
-    text(deployment, "/metadata/annotations/deployment.kubernetes.io~1revision").to_string()
 }
 
 /// Takes out of an object what only the API server writes.
@@ -239,6 +276,14 @@ mod tests {
             (
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n".into(),
                 Err("`metadata.name`"),
+            ),
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a/../../secrets/b}\n".into(),
+                Err("`metadata.name` is no name"),
+            ),
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 'a?dryRun=All'}\n".into(),
+                Err("`metadata.name` is no name"),
             ),
             (
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 5}\n".into(),

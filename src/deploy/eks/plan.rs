@@ -1,12 +1,18 @@
 //! What stands in the cluster → what apply will do. Pure.
 
-use serde_json::Value;
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use kube::api::DynamicObject;
 
 use super::EksDocuments;
 use super::diff;
-use super::object::{Key, Object, list, number, revision_of, text};
-use super::render::MANAGER;
-use super::watch::Restarts;
+use super::object::{Key, Object};
+use super::observe::{
+    Known, Memory, Restarts, WorkloadSeen, gather_facts, is_managed, read_own_replicas,
+    read_revision,
+};
+use super::verdict::{RolloutVerdict, Status, judge_workload};
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Plan, State};
 use crate::deploy::{Action, Change};
@@ -17,7 +23,7 @@ pub struct EksFacts {
     /// What is to stand there, each with what stands there now.
     pub objects: Vec<ObservedObject>,
     /// Objects of the last good state, as they are now, that are no longer wanted.
-    pub leftovers: Vec<Value>,
+    pub leftovers: Vec<DynamicObject>,
     /// The service's buckets.
     pub buckets: Vec<Bucket>,
     /// Restarts of containers before anything is changed.
@@ -29,9 +35,9 @@ pub struct EksFacts {
 pub struct ObservedObject {
     pub object: Object,
     /// As it is.
-    pub live: Option<Value>,
+    pub live: Option<DynamicObject>,
     /// As it would be: the API server's answer to a dry run.
-    pub dry_run: Value,
+    pub dry_run: DynamicObject,
     /// Fields of it are to be taken over from tools that may be taken over from.
     pub force: bool,
 }
@@ -46,8 +52,6 @@ pub struct EksPlan {
     pub removals: Vec<Removal>,
     pub buckets: Vec<Bucket>,
     pub way_back: WayBack,
-    /// The Deployment's generation before the change.
-    pub generation: i64,
     pub restarts_before: Restarts,
 }
 
@@ -100,8 +104,7 @@ impl EksPlan {
     /// Whether the service is told to have no copies.
     pub fn runs_nothing(&self) -> bool {
         let mut objects = self.wanted.documents.objects.iter();
-        let own = objects
-            .find(|object| object.kind() == "Deployment" && object.name() == self.wanted.service);
+        let own = objects.find(|object| object.is_deployment_of(&self.wanted.service));
         own.and_then(|own| own.value().pointer("/spec/replicas")?.as_i64()) == Some(0)
     }
 }
@@ -129,8 +132,7 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
     changes.extend(removals.iter().filter(|removal| !removal.first).map(deletion));
     let deployment = facts.deployment(&goal.wanted.service);
     EksPlan {
-        previous_revision: deployment.map(revision_of).filter(|revision| !revision.is_empty()),
-        generation: deployment.map(|live| number(live, "/metadata/generation")).unwrap_or_default(),
+        previous_revision: deployment.map(read_revision).filter(|revision| !revision.is_empty()),
         way_back: find_way_back(goal, &facts),
         wanted: goal.wanted.clone(),
         buckets: facts.buckets,
@@ -143,11 +145,9 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
 
 impl EksFacts {
     /// The service's own Deployment, as it is.
-    fn deployment(&self, service: &str) -> Option<&Value> {
-        let own = |observed: &&ObservedObject| {
-            observed.object.kind() == "Deployment" && observed.object.name() == service
-        };
-        self.objects.iter().find(own)?.live.as_ref()
+    fn deployment(&self, service: &str) -> Option<&DynamicObject> {
+        let mut objects = self.objects.iter();
+        objects.find(|observed| observed.object.is_deployment_of(service))?.live.as_ref()
     }
 }
 
@@ -163,7 +163,7 @@ fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
     let Some(live) = live else { return Some((write(Action::Create, None), Vec::new())) };
     let hand_over = replicas_to_hand_over(object, live);
     let mut after = dry_run.clone();
-    if let (Some(count), Some(spec)) = (hand_over, after.get_mut("spec")) {
+    if let (Some(count), Some(spec)) = (hand_over, after.data.get_mut("spec")) {
         spec["replicas"] = count.into();
     }
     let mut details = diff::lines(live, &after);
@@ -174,27 +174,22 @@ fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
 }
 
 /// The live count, when we own it and the wanted Deployment leaves it out.
-fn replicas_to_hand_over(object: &Object, live: &Value) -> Option<i64> {
+fn replicas_to_hand_over(object: &Object, live: &DynamicObject) -> Option<i64> {
     let leaves_out =
         object.kind() == "Deployment" && object.value().pointer("/spec/replicas").is_none();
-    let ours = list(live, "/metadata/managedFields").iter().any(|entry| {
-        text(entry, "/manager") == MANAGER && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
-    });
-    (leaves_out && ours).then(|| number(live, "/spec/replicas"))
+    if leaves_out { read_own_replicas(live) } else { None }
 }
 
 /// An object is removed when we made it, it is wanted no more, and no data goes with it.
-fn removal_of(live: &Value) -> Option<Removal> {
+fn removal_of(live: &DynamicObject) -> Option<Removal> {
     const KEPT: [&str; 4] =
         ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
-    let object = Object::new(live.clone()).ok()?;
-    let ours = list(live, "/metadata/managedFields")
-        .iter()
-        .any(|entry| text(entry, "/manager") == MANAGER);
+    let object = Object::from_live(live)?;
+    let ours = is_managed(&live.metadata);
     let removable = ours && !KEPT.contains(&object.kind());
     removable.then(|| Removal {
         key: object.key(),
-        uid: text(live, "/metadata/uid").to_string(),
+        uid: live.metadata.uid.clone().unwrap_or_default(),
         // An autoscaler would go on setting the count that is ours from now on.
         first: object.kind() == "HorizontalPodAutoscaler",
     })
@@ -207,20 +202,31 @@ fn find_way_back(goal: &Goal<EksDocuments>, facts: &EksFacts) -> WayBack {
         return WayBack::ToGood(good.state.documents.objects.clone());
     }
     let service = &goal.wanted.service;
-    if !goal.adopts || !facts.deployment(service).is_some_and(is_healthy) {
+    if !goal.adopts || !facts.deployment(service).is_some_and(runs_healthy) {
         return WayBack::Nowhere;
     }
-    let live = facts.objects.iter().filter_map(|observed| Object::new(observed.live.clone()?).ok());
+    let live =
+        facts.objects.iter().filter_map(|observed| Object::from_live(observed.live.as_ref()?));
     WayBack::ToFound(live.map(Object::into_written).collect())
 }
 
-fn is_healthy(deployment: &Value) -> bool {
-    let wanted = number(deployment, "/spec/replicas");
-    wanted > 0
-        && number(deployment, "/status/observedGeneration")
-            >= number(deployment, "/metadata/generation")
-        && number(deployment, "/status/updatedReplicas") >= wanted
-        && number(deployment, "/status/availableReplicas") >= wanted
+fn runs_healthy(deployment: &DynamicObject) -> bool {
+    let key = Key::new("apps/v1", "Deployment", "", "");
+    let seen = WorkloadSeen {
+        key,
+        live: Some(deployment.clone()),
+        replica_sets: Vec::new(),
+        pods: Vec::new(),
+    };
+    let known = Known {
+        generations: &HashMap::new(),
+        restarts_before: &Restarts::new(),
+        events: &[],
+        now: Timestamp::UNIX_EPOCH,
+    };
+    let facts = gather_facts(&seen, &mut Memory::default(), known);
+    let runs = matches!(&facts.status, Status::Deployment(deployment) if deployment.wanted > 0);
+    runs && matches!(judge_workload(&facts), RolloutVerdict::Healthy { .. })
 }
 
 /// The order in which kinds are applied: what others refer to first.
@@ -252,7 +258,7 @@ pub fn order_of(kind: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::deploy::Image;
@@ -281,6 +287,10 @@ mod tests {
         value["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
         value["status"] = json!({"observedGeneration": 3, "updatedReplicas": available, "availableReplicas": available});
         value
+    }
+
+    fn dynamic(value: Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
     }
 
     fn facts(objects: Vec<ObservedObject>) -> EksFacts {
@@ -318,6 +328,7 @@ mod tests {
     }
 
     fn observed(wanted: Value, live: Option<Value>, dry_run: Value) -> ObservedObject {
+        let (live, dry_run) = (live.map(dynamic), dynamic(dry_run));
         ObservedObject { object: object(wanted), live, dry_run, force: false }
     }
 
@@ -355,7 +366,6 @@ mod tests {
             ]
         );
         assert_eq!(plan.previous_revision(), Some("7".into()));
-        assert_eq!(plan.generation, 3);
     }
 
     #[test]
@@ -398,11 +408,8 @@ mod tests {
     #[test]
     fn leftovers_go_when_they_are_ours_and_hold_no_data() {
         let made = |kind: &str, manager: &str| {
-            live(
-                json!({"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "p", "namespace": "n"}}),
-                0,
-                manager,
-            )
+            let object = json!({"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "p", "namespace": "n"}});
+            dynamic(live(object, 0, manager))
         };
         let mut facts = facts(Vec::new());
         facts.leftovers = vec![
@@ -444,7 +451,7 @@ mod tests {
             let plan = planned(facts(vec![observed(wanted(), live, wanted())]), good);
             let back = match &plan.way_back {
                 WayBack::ToGood(objects) | WayBack::ToFound(objects) => {
-                    Some(number(objects[0].value(), "/spec/replicas"))
+                    objects[0].value()["spec"]["replicas"].as_i64()
                 }
                 WayBack::Nowhere => None,
             };

@@ -1,11 +1,14 @@
 //! What the API server, or the way to it, said instead of an answer → an error with the exact fix.
 //! Pure.
 
-use crate::error::{Error, Kind};
+use std::time::Duration;
 
-/// A request that has no answer.
+use crate::error::{Error, Kind};
+use crate::retry::Attempt;
+
+/// What came instead of an answer.
 #[derive(Clone, Debug)]
-pub enum Failure {
+pub enum Fault {
     Refused(Refusal),
     /// No answer at all.
     Unreachable {
@@ -14,6 +17,69 @@ pub enum Failure {
     },
     /// Nothing was asked: this program could not.
     Unasked(Box<Error>),
+}
+
+/// A request that came to nothing, however often it was sent.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// With its fix.
+    pub error: Error,
+    /// What the last try met; `None` if the deadline ended it.
+    pub fault: Option<Fault>,
+    /// One of the tries may have been carried out.
+    pub may_have_written: bool,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        failure.error
+    }
+}
+
+impl Failure {
+    /// A failure of this program itself.
+    pub fn unasked(error: Error) -> Failure {
+        let fault = Some(Fault::Unasked(Box::new(error.clone())));
+        Failure { error, fault, may_have_written: false }
+    }
+
+    /// The status code of the answer.
+    pub fn code(&self) -> Option<u16> {
+        self.fault.as_ref()?.code()
+    }
+
+    /// Field managers that own fields this apply sets: manager and field, when that is what was
+    /// refused.
+    pub fn conflicts(&self) -> Vec<(String, String)> {
+        self.fault.as_ref().map(Fault::conflicts).unwrap_or_default()
+    }
+
+    /// The error of a look that may be taken again: it says nothing of what was looked for.
+    pub fn into_blindness(self) -> Error {
+        let passes = match &self.fault {
+            Some(Fault::Refused(refusal)) => refusal.code == 401 || refusal.code >= 429,
+            Some(Fault::Unreachable { .. }) => true,
+            Some(Fault::Unasked(_)) | None => false,
+        };
+        match passes {
+            true => Error { kind: Kind::Unexpected, ..self.error },
+            false => self.error,
+        }
+    }
+}
+
+/// Says what follows from a fault while an `attempt` (`read Deployment/patients`).
+pub fn classify_fault<T>(fault: &Fault, attempt: &str, caller: &Caller) -> Attempt<T> {
+    let why = explain(fault, attempt, caller);
+    match fault {
+        // The credentials behind the token may have ended before the token did.
+        Fault::Refused(refusal) if refusal.code == 401 => Attempt::Reauthorize { why },
+        Fault::Refused(refusal) if fault.is_passing() => {
+            Attempt::Retry { why, after: refusal.retry_after }
+        }
+        _ if fault.is_passing() => Attempt::Retry { why, after: None },
+        _ => Attempt::Refused(why),
+    }
 }
 
 /// A `Status` of the API server.
@@ -25,6 +91,8 @@ pub struct Refusal {
     pub message: String,
     /// Field and message, where the API server tells several things.
     pub causes: Vec<(String, String)>,
+    /// The pause that it asks for.
+    pub retry_after: Option<Duration>,
 }
 
 /// Who asks, and where: what a fix has to name.
@@ -48,11 +116,20 @@ impl Refusal {
     }
 }
 
-impl Failure {
-    /// Whether the same request may well be answered in a moment.
-    pub fn is_passing(&self) -> bool {
+impl Fault {
+    /// Whether a write may have been carried out all the same.
+    pub fn may_have_written(&self) -> bool {
         match self {
-            Failure::Refused(refusal) => {
+            Fault::Refused(refusal) => refusal.code >= 500,
+            Fault::Unreachable { .. } => true,
+            Fault::Unasked(_) => false,
+        }
+    }
+
+    /// Whether the same request may well be answered in a moment.
+    fn is_passing(&self) -> bool {
+        match self {
+            Fault::Refused(refusal) => {
                 matches!(refusal.code, 429 | 500 | 502 | 503 | 504)
                     && !refusal.is_about_the_object()
                     || refusal.code == 409
@@ -61,23 +138,21 @@ impl Failure {
             }
             // A connection that could not be made in its time will not be made in the same time
             // again.
-            Failure::Unreachable { timed_out, .. } => !timed_out,
-            Failure::Unasked(_) => false,
+            Fault::Unreachable { timed_out, .. } => !timed_out,
+            Fault::Unasked(_) => false,
         }
     }
 
     /// The status code of an answer.
     pub fn code(&self) -> Option<u16> {
         match self {
-            Failure::Refused(refusal) => Some(refusal.code),
-            Failure::Unreachable { .. } | Failure::Unasked(_) => None,
+            Fault::Refused(refusal) => Some(refusal.code),
+            Fault::Unreachable { .. } | Fault::Unasked(_) => None,
         }
     }
 
-    /// Field managers that own fields this apply sets: manager and field, when that is what was
-    /// refused.
-    pub fn conflicts(&self) -> Vec<(String, String)> {
-        let Failure::Refused(refusal) = self else { return Vec::new() };
+    fn conflicts(&self) -> Vec<(String, String)> {
+        let Fault::Refused(refusal) = self else { return Vec::new() };
         if refusal.code != 409 {
             return Vec::new();
         }
@@ -116,12 +191,12 @@ pub fn owned_by_others(object: &str, conflicts: &[(String, String)]) -> Error {
         .fix(fix)
 }
 
-/// The error for a failure while an `attempt` (`read Deployment/patients`).
-pub fn explain(failure: &Failure, attempt: &str, caller: &Caller) -> Error {
-    match failure {
-        Failure::Unasked(error) => error.as_ref().clone(),
-        Failure::Unreachable { timed_out, why } => unreachable(*timed_out, why, attempt, caller),
-        Failure::Refused(refusal) => refused(refusal, attempt, caller),
+/// The error for a fault while an `attempt` (`read Deployment/patients`).
+pub fn explain(fault: &Fault, attempt: &str, caller: &Caller) -> Error {
+    match fault {
+        Fault::Unasked(error) => error.as_ref().clone(),
+        Fault::Unreachable { timed_out, why } => unreachable(*timed_out, why, attempt, caller),
+        Fault::Refused(refusal) => refused(refusal, attempt, caller),
     }
 }
 
@@ -252,12 +327,13 @@ mod tests {
         }
     }
 
-    fn status(code: u16, reason: &str, message: &str) -> Failure {
-        Failure::Refused(Refusal {
+    fn status(code: u16, reason: &str, message: &str) -> Fault {
+        Fault::Refused(Refusal {
             code,
             reason: reason.into(),
             message: message.into(),
             causes: Vec::new(),
+            retry_after: None,
         })
     }
 
@@ -328,7 +404,7 @@ mod tests {
 
     #[test]
     fn silence_names_its_likely_reason() {
-        let silent = |timed_out, why: &str| Failure::Unreachable { timed_out, why: why.into() };
+        let silent = |timed_out, why: &str| Fault::Unreachable { timed_out, why: why.into() };
         let private = Caller { private: true, ..caller() };
         let cases = [
             (silent(true, "timed out"), private, "is private"),
@@ -343,20 +419,79 @@ mod tests {
         }
     }
 
+    /// A refusal that asks for a pause, as a busy API server does.
+    fn busy(seconds: u64) -> Fault {
+        let Fault::Refused(refusal) = status(429, "TooManyRequests", "") else { unreachable!() };
+        Fault::Refused(Refusal { retry_after: Some(Duration::from_secs(seconds)), ..refusal })
+    }
+
     #[test]
-    fn only_what_may_pass_is_asked_again() {
+    fn what_follows_from_a_fault() {
+        struct Case {
+            fault: Fault,
+            follows: &'static str,
+            may_have_written: bool,
+        }
+        let case = |fault, follows, may_have_written| Case { fault, follows, may_have_written };
+        let conflict = Fault::Refused(Refusal {
+            code: 409,
+            reason: "Conflict".into(),
+            causes: vec![(".spec.x".into(), "conflict with \"kubectl\" using v1".into())],
+            ..Refusal::default()
+        });
+        let silent = |timed_out| Fault::Unreachable { timed_out, why: String::new() };
+        let invalid = "failed to create typed patch object (n/x; /v1, Kind=ConfigMap)";
         let cases = [
-            (status(429, "TooManyRequests", ""), true),
-            (status(503, "ServiceUnavailable", ""), true),
-            (status(409, "Conflict", "the object has been modified"), true),
-            (status(409, "AlreadyExists", ""), false),
-            (status(403, "Forbidden", ""), false),
-            (status(401, "Unauthorized", ""), false),
-            (Failure::Unreachable { timed_out: false, why: String::new() }, true),
-            (Failure::Unreachable { timed_out: true, why: String::new() }, false),
+            case(status(429, "TooManyRequests", ""), "retry", false),
+            case(busy(3), "retry after 3 s", false),
+            case(status(500, "InternalError", "etcdserver: leader changed"), "retry", true),
+            case(status(503, "ServiceUnavailable", ""), "retry", true),
+            case(status(500, "InternalError", invalid), "refused", true),
+            case(status(409, "Conflict", "the object has been modified"), "retry", false),
+            case(status(409, "AlreadyExists", ""), "refused", false),
+            case(conflict, "refused", false),
+            case(status(401, "Unauthorized", ""), "reauthorize", false),
+            case(status(403, "Forbidden", ""), "refused", false),
+            case(status(404, "NotFound", ""), "refused", false),
+            case(status(410, "Expired", ""), "refused", false),
+            case(silent(false), "retry", true),
+            case(silent(true), "refused", true),
+            case(Fault::Unasked(Box::new(Error::refused("x"))), "refused", false),
         ];
-        for (failure, passing) in cases {
-            assert_eq!(failure.is_passing(), passing, "{failure:?}");
+        for Case { fault, follows, may_have_written } in cases {
+            let said = match classify_fault::<()>(&fault, "read x", &caller()) {
+                Attempt::Done(()) => "done".into(),
+                Attempt::Retry { after: None, .. } => "retry".into(),
+                Attempt::Retry { after: Some(after), .. } => {
+                    format!("retry after {} s", after.as_secs())
+                }
+                Attempt::Reauthorize { .. } => "reauthorize".to_string(),
+                Attempt::Refused(_) => "refused".into(),
+            };
+            assert_eq!(said, follows, "{fault:?}");
+            assert_eq!(fault.may_have_written(), may_have_written, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_that_met_what_passes_says_nothing() {
+        let silent = |timed_out| Fault::Unreachable { timed_out, why: String::new() };
+        let cases = [
+            (Some(status(503, "ServiceUnavailable", "")), Kind::Unexpected),
+            (Some(status(429, "TooManyRequests", "")), Kind::Unexpected),
+            (Some(status(401, "Unauthorized", "")), Kind::Unexpected),
+            (Some(silent(true)), Kind::Unexpected),
+            (Some(silent(false)), Kind::Unexpected),
+            (Some(status(403, "Forbidden", "")), Kind::Refused),
+            (None, Kind::TimedOut),
+        ];
+        for (fault, kind) in cases {
+            let error = match &fault {
+                Some(fault) => explain(fault, "read x", &caller()),
+                None => Error::new(Kind::TimedOut, "x"),
+            };
+            let failure = Failure { error, fault: fault.clone(), may_have_written: false };
+            assert_eq!(failure.into_blindness().kind, kind, "{fault:?}");
         }
     }
 
@@ -373,8 +508,9 @@ mod tests {
                 ),
                 (".spec.template".into(), "conflict with \"kubectl-client-side-apply\" using apps/v1".into()),
             ],
+            retry_after: None,
         };
-        let failure = Failure::Refused(refusal);
+        let failure = Fault::Refused(refusal);
         let conflicts = failure.conflicts();
         assert_eq!(
             conflicts,
@@ -383,7 +519,6 @@ mod tests {
                 ("kubectl-client-side-apply".to_string(), ".spec.template".to_string())
             ]
         );
-        assert!(!failure.is_passing());
         let error = owned_by_others("Deployment/patients", &conflicts);
         assert_eq!(error.why.as_deref(), Some("`kube-controller-manager` owns .spec.replicas"));
         assert!(error.advice().contains("`autoscale`"));

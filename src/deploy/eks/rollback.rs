@@ -3,12 +3,13 @@
 //! Applying it again gives the Deployment the pod template it had, so that its old ReplicaSet,
 //! whose pods may still run, is used again, and the next deploy of that state finds nothing to do.
 
-use serde_json::Value;
+use kube::api::DynamicObject;
 
-use super::object::{Key, Object, number, text};
+use super::object::{Key, Object};
+use super::observe::{Memory, Restarts, read_image};
 use super::plan::{EksPlan, WayBack};
 use super::verdict::RolloutVerdict;
-use super::watch::{Memory, Restarts};
+use super::watch::Look;
 use super::{Eks, EksWritten};
 use crate::deploy::target::{Permit, RolledBack, Target};
 use crate::error::{Error, Kind, Result};
@@ -38,61 +39,60 @@ impl Eks {
         };
         self.refuse_superseded(service, written).await?;
         permit.check()?;
-        let generation = match &plan.way_back {
-            WayBack::ToFound(objects) => self.replace_objects(service, objects, permit).await?,
+        match &plan.way_back {
+            WayBack::ToFound(objects) => self.replace_objects(objects, written, permit).await?,
             _ => {
                 let objects = objects.iter().map(|object| (object, true)).collect();
-                self.apply_objects(plan, objects, written, permit).await?
+                self.apply_objects(plan, objects, written, permit).await?;
             }
-        };
+        }
         let kept: Vec<Key> = objects.iter().map(Object::key).collect();
         let created = std::mem::take(&mut written.created);
         for (key, uid) in created.iter().filter(|(key, _)| !kept.contains(key)) {
             permit.check()?;
-            self.remove_object(key, uid).await?;
+            self.remove_object(key, uid, permit).await?;
         }
-        let generation = generation.unwrap_or(plan.generation);
-        self.wait_until_healthy(service, generation).await.map(RolledBack::ToGood)
+        let restarts_before = &Restarts::new();
+        let generations = &written.generations;
+        let look = Look { service, objects, generations, restarts_before };
+        self.wait_until_healthy(look).await.map(RolledBack::ToGood)
     }
 
     /// Replaces objects by what they were when they were found. An apply would leave what defaults
     /// have made of our fields meanwhile (the old name of a pod's service account is one).
     async fn replace_objects(
         &self,
-        service: &str,
         objects: &[Object],
+        written: &mut EksWritten,
         permit: Permit<'_>,
-    ) -> Result<Option<i64>> {
-        let mut generation = None;
+    ) -> Result<()> {
         for object in objects {
             permit.check()?;
-            let attempt = format!("restore {}", object.id());
-            let replaced = self
-                .api
-                .replace(object)
-                .await
-                .map_err(|failure| self.explain(&failure, &attempt))?;
-            if object.key() == self.deployment_key(service) {
-                generation = Some(number(&replaced, "/metadata/generation"));
-            }
+            let replaced = self.api.replace(object, Some(permit.deadline())).await?;
+            let generation = replaced.metadata.generation.unwrap_or_default();
+            written.generations.insert(object.key(), generation);
         }
-        Ok(generation)
+        Ok(())
     }
 
     /// Waits as long as the engine lets it.
-    async fn wait_until_healthy(&self, service: &str, generation: i64) -> Result<String> {
-        let (before, mut memory) = (Restarts::new(), Memory::default());
+    async fn wait_until_healthy(&self, look: Look<'_>) -> Result<String> {
+        let mut memory = Memory::default();
         loop {
-            match self.judge_rollout(service, generation, &before, &mut memory).await? {
-                RolloutVerdict::Healthy { revision } => return Ok(revision),
-                RolloutVerdict::Progressing(_) => tokio::time::sleep(Self::INTERVAL).await,
-                RolloutVerdict::Failed(troubles) => {
+            match self.judge_rollout(look, &mut memory).await.map(|found| memory.confirm(found)) {
+                Ok(RolloutVerdict::Healthy { revision }) => return Ok(revision),
+                Ok(RolloutVerdict::Failed(troubles)) => {
                     let why: Vec<String> = troubles
                         .iter()
                         .map(|trouble| format!("{}: {}", trouble.object, trouble.reason))
                         .collect();
                     let headline = "the last good version does not run either";
                     return Err(Error::new(Kind::Broken, headline).why(why.join("; ")));
+                }
+                Err(error) if error.kind != Kind::Unexpected => return Err(error),
+                // A look that fails says nothing of what comes up.
+                Ok(RolloutVerdict::Progressing(_)) | Err(_) => {
+                    tokio::time::sleep(Self::INTERVAL).await;
                 }
             }
         }
@@ -101,11 +101,7 @@ impl Eks {
     /// Undoing is only ours to do while what stands there is what we put there.
     async fn refuse_superseded(&self, service: &str, written: &EksWritten) -> Result<()> {
         let Some(deployed) = &written.deployed else { return Ok(()) };
-        let live = self
-            .api
-            .get(&self.deployment_key(service))
-            .await
-            .map_err(|failure| self.explain(&failure, "read the Deployment"))?;
+        let live = self.api.get(&self.deployment_key(service)).await?;
         if live.as_ref().is_some_and(|live| identity_of(live) == *deployed) {
             return Ok(());
         }
@@ -118,11 +114,6 @@ impl Eks {
 }
 
 /// The uid and the image of a Deployment: together they tell whose it is.
-pub(super) fn identity_of(deployment: &Value) -> (String, String) {
-    (text(deployment, "/metadata/uid").to_string(), image_of(deployment))
-}
-
-/// The image of the first container: ours is the only one.
-pub(super) fn image_of(deployment: &Value) -> String {
-    text(deployment, "/spec/template/spec/containers/0/image").to_string()
+pub(super) fn identity_of(deployment: &DynamicObject) -> (String, String) {
+    (deployment.metadata.uid.clone().unwrap_or_default(), read_image(deployment))
 }

@@ -1,9 +1,14 @@
-//! Facts of a rollout → how far it is. Pure: no I/O, and "now" is a fact.
+//! Facts of a workload → whether it is healthy, for every kind that has a notion of it. Pure: no
+//! I/O, and "now" is a fact.
 //!
 //! Two mistakes are to be avoided alike: waiting for the full timeout on what will never run, and
 //! giving up on what would have run in a moment. So each kind of trouble has its own patience,
-//! counted from when it was first seen, and only pods of the new ReplicaSet count: old pods and
-//! pods on their way out prove nothing either way.
+//! counted from when it was first seen, and only pods of the present revision count: old pods and
+//! pods on their way out prove nothing either way. One exit of one container proves nothing: what a
+//! service needs may start a moment after it.
+//!
+//! The rules are those of kubectl's `rollout status`; what it does not know is judged by
+//! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 
 use std::time::Duration;
 
@@ -18,25 +23,72 @@ const CREATE_PATIENCE: Duration = Duration::from_secs(10);
 /// More causes than these say the same thing again.
 const CAUSES: usize = 3;
 
-/// One look at a rollout.
+/// One look at one workload.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RolloutFacts {
+pub struct WorkloadFacts {
     pub now: Timestamp,
-    /// The generation our own apply was answered with: an observed generation below it speaks of an
-    /// older spec.
+    /// `Deployment/patients`.
+    pub object: String,
+    /// The newest generation known: an observed generation below it speaks of an older spec.
     pub generation: i64,
-    /// None when it is gone.
-    pub deployment: Option<Deployment>,
-    /// The one whose pods run the Deployment's present template, once it is there.
-    pub replica_set: Option<ReplicaSet>,
-    /// Its pods.
+    /// The generation that its controller speaks of. `None` if its kind counts none.
+    pub observed_generation: Option<i64>,
+    pub status: Status,
+    /// Why the pods of its present revision cannot be made.
+    pub create_failure: Option<CreateFailure>,
+    /// The pods of its present revision.
     pub pods: Vec<Pod>,
+}
+
+/// What the API server says of a workload, by its kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// It is not there.
+    Gone,
+    Deployment(Deployment),
+    /// `needed`: copies that have to be of the new revision. 0 if people replace them (`OnDelete`).
+    StatefulSet {
+        wanted: i64,
+        ready: i64,
+        updated: i64,
+        needed: i64,
+    },
+    /// `needed`: as for a StatefulSet.
+    DaemonSet {
+        wanted: i64,
+        available: i64,
+        updated: i64,
+        needed: i64,
+    },
+    ReplicaSet {
+        wanted: i64,
+        available: i64,
+    },
+    Job {
+        conditions: Vec<Condition>,
+        /// It is told not to run.
+        suspended: bool,
+    },
+    /// A Pod that nothing else owns.
+    Pod {
+        phase: String,
+        reason: String,
+    },
+    /// A claim without a provisioner at work waits for its first pod; that pod's owner is judged.
+    Claim {
+        phase: String,
+        provisioning: bool,
+    },
+    Autoscaler(Vec<Condition>),
+    /// Everything else; `needs`: the condition without which it does not serve.
+    Other {
+        needs: Option<&'static str>,
+        conditions: Vec<Condition>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deployment {
-    pub name: String,
-    pub observed_generation: i64,
     pub wanted: i64,
     pub total: i64,
     pub updated: i64,
@@ -51,21 +103,25 @@ pub struct Deployment {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
     pub kind: String,
-    pub status: bool,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
     pub reason: String,
     pub message: String,
     pub updated_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ReplicaSet {
-    pub name: String,
-    /// Why it cannot make pods, and since when we have seen that.
-    pub failure: Option<(String, Timestamp)>,
+/// What cannot make pods, why, and since when we have seen that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateFailure {
+    /// `ReplicaSet/patients-5d9…`.
+    pub object: String,
+    pub message: String,
+    pub since: Timestamp,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
+    pub namespace: String,
     pub name: String,
     /// On its way out.
     pub terminating: bool,
@@ -116,11 +172,14 @@ pub struct Exit {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RolloutVerdict {
     Progressing(String),
-    Healthy { revision: String },
+    /// `revision`: that of a Deployment, else empty.
+    Healthy {
+        revision: String,
+    },
     Failed(Vec<Trouble>),
 }
 
-/// Why a rollout will not get there.
+/// Why a workload will not get there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trouble {
     /// `Pod/patients-5d9…/patients`, `ReplicaSet/patients-5d9…`, `Deployment/patients`.
@@ -135,6 +194,7 @@ pub struct Trouble {
 /// A container's log; `previous`: of the run before the present one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
+    pub namespace: String,
     pub pod: String,
     pub container: String,
     pub previous: bool,
@@ -147,23 +207,38 @@ pub fn says_image_not_found(message: &str) -> bool {
         && !message.contains("authorization")
 }
 
-/// Derives the verdict.
-pub fn judge_facts(facts: &RolloutFacts) -> RolloutVerdict {
-    let Some(deployment) = &facts.deployment else {
-        return failed(Trouble {
-            object: "Deployment".into(),
-            reason: "it was deleted while this deploy waited for it".into(),
-            fix: Some("see who deletes it, then deploy again".into()),
-            ..Trouble::default()
-        });
-    };
-    if deployment.observed_generation < facts.generation {
-        return RolloutVerdict::Progressing("waiting for the deployment controller".into());
+/// Judges workloads together. `own`: the service's Deployment, whose revision it is.
+pub fn judge_workloads(own: &[WorkloadFacts], others: &[WorkloadFacts]) -> RolloutVerdict {
+    let (mut healthy, mut troubles, mut waits) = (String::new(), Vec::new(), Vec::new());
+    for (index, facts) in own.iter().chain(others).enumerate() {
+        let is_own = index < own.len();
+        match judge_workload(facts) {
+            RolloutVerdict::Healthy { revision } if is_own => healthy = revision,
+            RolloutVerdict::Healthy { .. } => {}
+            RolloutVerdict::Progressing(what) if is_own => waits.push(what),
+            RolloutVerdict::Progressing(what) => waits.push(format!("{}: {what}", facts.object)),
+            RolloutVerdict::Failed(found) => troubles.extend(found),
+        }
     }
-    if is_complete(deployment) {
-        return RolloutVerdict::Healthy { revision: deployment.revision.clone() };
+    match () {
+        () if !troubles.is_empty() => RolloutVerdict::Failed(troubles),
+        () if !waits.is_empty() => RolloutVerdict::Progressing(waits.join("; ")),
+        () => RolloutVerdict::Healthy { revision: healthy },
+    }
+}
+
+/// Says whether a workload is healthy: the one function for all kinds.
+pub fn judge_workload(facts: &WorkloadFacts) -> RolloutVerdict {
+    if facts.observed_generation.is_some_and(|observed| observed < facts.generation) {
+        return RolloutVerdict::Progressing("waiting for its controller".into());
     }
     let pods: Vec<&Pod> = facts.pods.iter().filter(|pod| !pod.terminating).collect();
+    let waits = match judge_status(facts, &pods) {
+        RolloutVerdict::Progressing(waits) => waits,
+        decided => return decided,
+    };
+    // A Job counts by itself how often its pods may end.
+    let is_job = matches!(facts.status, Status::Job { .. });
     let mut troubles: Vec<Trouble> = Vec::new();
     for trouble in pods.iter().filter_map(|pod| trouble_of_pod(pod, facts.now)) {
         // A second replica that fails in the same way says nothing new.
@@ -172,19 +247,161 @@ pub fn judge_facts(facts: &RolloutFacts) -> RolloutVerdict {
                 |trouble: &Trouble| trouble.log.as_ref().map(|log| log.container.clone());
             (&known.reason, container(known)) == (&trouble.reason, container(&trouble))
         };
-        if !troubles.iter().any(same) && troubles.len() < CAUSES {
+        let counts = !(is_job && trouble.exit_code.is_some());
+        if counts && !troubles.iter().any(same) && troubles.len() < CAUSES {
             troubles.push(trouble);
         }
     }
-    troubles
-        .extend(facts.replica_set.as_ref().and_then(|set| trouble_of_replica_set(set, facts.now)));
+    let create_failure = facts.create_failure.as_ref();
+    troubles.extend(create_failure.and_then(|failure| trouble_of_creation(failure, facts.now)));
     if !troubles.is_empty() {
         return RolloutVerdict::Failed(troubles);
     }
-    if let Some(trouble) = trouble_of_deployment(deployment, &pods) {
+    if let Status::Deployment(deployment) = &facts.status
+        && let Some(trouble) = trouble_of_deployment(&facts.object, deployment, &pods)
+    {
         return failed(trouble);
     }
-    RolloutVerdict::Progressing(progress(deployment, facts.replica_set.as_ref(), &pods))
+    let create_failure = create_failure.map(|failure| failure.message.clone());
+    let of_pods = pods.iter().filter_map(|pod| waits_for(pod)).take(CAUSES);
+    let all: Vec<String> = std::iter::once(waits).chain(create_failure).chain(of_pods).collect();
+    RolloutVerdict::Progressing(all.join("; "))
+}
+
+/// What the workload's own status says, without its pods' troubles.
+fn judge_status(facts: &WorkloadFacts, pods: &[&Pod]) -> RolloutVerdict {
+    let waits = match &facts.status {
+        Status::Gone => {
+            return failed(Trouble {
+                object: facts.object.clone(),
+                reason: "it was deleted while this deploy waited for it".into(),
+                fix: Some("see who deletes it, then deploy again".into()),
+                ..Trouble::default()
+            });
+        }
+        Status::Deployment(deployment) if is_complete(deployment) => {
+            return RolloutVerdict::Healthy { revision: deployment.revision.clone() };
+        }
+        Status::Deployment(deployment) => Some(describe_progress(deployment, pods)),
+        Status::StatefulSet { wanted, ready, updated, needed } => {
+            count_missing(*ready, *wanted, "ready")
+                .or_else(|| count_missing(*updated, *needed, "of the new revision"))
+        }
+        Status::DaemonSet { wanted, available, updated, needed } => {
+            count_missing(*updated, *needed, "of the new revision")
+                .or_else(|| count_missing(*available, *wanted, "available"))
+        }
+        Status::ReplicaSet { wanted, available } => count_missing(*available, *wanted, "available"),
+        Status::Job { conditions, suspended } => {
+            if let Some(condition) = find_true(conditions, "Failed") {
+                return failed(Trouble {
+                    fix: Some("see why its last pod failed".into()),
+                    ..trouble_of_end(&facts.object, &say(condition), pods)
+                });
+            }
+            let is_over = *suspended || find_true(conditions, "Complete").is_some();
+            (!is_over).then(|| "it runs".to_string())
+        }
+        Status::Pod { phase, reason } => match phase.as_str() {
+            "Succeeded" => None,
+            "Failed" => {
+                return failed(Trouble {
+                    fix: Some("see why it failed".into()),
+                    ..trouble_of_end(&facts.object, &with(phase, reason), pods)
+                });
+            }
+            _ => {
+                let is_ready = pods.iter().any(|pod| pod.ready);
+                (!is_ready).then(|| format!("it is {}", phase.to_lowercase()))
+            }
+        },
+        Status::Claim { phase, provisioning } => match phase.as_str() {
+            "Lost" => {
+                return failed(Trouble {
+                    object: facts.object.clone(),
+                    reason: "Lost: its volume is gone".into(),
+                    fix: Some("restore the volume, or delete the claim and its data".into()),
+                    ..Trouble::default()
+                });
+            }
+            "Bound" => None,
+            _ => provisioning.then(|| "its volume is being made".to_string()),
+        },
+        // Metrics come minutes after the first pods, or never: the count stays what it is.
+        Status::Autoscaler(conditions) => find_condition(conditions, "AbleToScale")
+            .filter(|found| found.status == "False" && found.reason.starts_with("Failed"))
+            .map(say),
+        Status::Other { needs, conditions } => {
+            if let Some(stalled) = find_true(conditions, "Stalled") {
+                return failed(Trouble {
+                    object: facts.object.clone(),
+                    reason: with("Stalled", &say(stalled)),
+                    fix: Some("correct what its controller names".into()),
+                    ..Trouble::default()
+                });
+            }
+            let reconciling = find_true(conditions, "Reconciling").map(say);
+            let needed = needs.unwrap_or("Ready");
+            let unmet = match find_condition(conditions, needed) {
+                Some(found) if found.status == "True" => None,
+                Some(found) => Some(with(&format!("not {needed}"), &say(found))),
+                None => needs.map(|needed| format!("not yet {needed}")),
+            };
+            reconciling.or(unmet)
+        }
+    };
+    match waits {
+        None => RolloutVerdict::Healthy { revision: String::new() },
+        Some(waits) => RolloutVerdict::Progressing(waits),
+    }
+}
+
+fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.kind == kind)
+}
+
+fn find_true<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    find_condition(conditions, kind).filter(|condition| condition.status == "True")
+}
+
+fn say(condition: &Condition) -> String {
+    with(&condition.reason, &condition.message)
+}
+
+fn count_missing(have: i64, wanted: i64, what: &str) -> Option<String> {
+    (have < wanted).then(|| format!("{have} of {wanted} copies {what}"))
+}
+
+/// The trouble of what ended badly, with the exit that says most.
+fn trouble_of_end(object: &str, reason: &str, pods: &[&Pod]) -> Trouble {
+    let ends = pods.iter().flat_map(|pod| {
+        pod.containers.iter().filter_map(move |container| {
+            match (&container.state, &container.last) {
+                (State::Terminated(exit), _) if exit.code != 0 => {
+                    Some((pod, container, exit, false))
+                }
+                (_, Some(exit)) if exit.code != 0 => Some((pod, container, exit, true)),
+                _ => None,
+            }
+        })
+    });
+    let last = ends.last();
+    Trouble {
+        object: object.to_string(),
+        reason: reason.to_string(),
+        exit_code: last.map(|(_, _, exit, _)| exit.code),
+        log: last.map(|(pod, container, _, previous)| find_log(pod, container, previous)),
+        ..Trouble::default()
+    }
+}
+
+fn find_log(pod: &Pod, container: &Container, previous: bool) -> Log {
+    Log {
+        namespace: pod.namespace.clone(),
+        pod: pod.name.clone(),
+        container: container.name.clone(),
+        previous,
+    }
 }
 
 fn failed(trouble: Trouble) -> RolloutVerdict {
@@ -205,8 +422,7 @@ fn trouble_of_pod(pod: &Pod, now: Timestamp) -> Option<Trouble> {
 }
 
 fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Option<Trouble> {
-    let log =
-        |previous| Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous });
+    let log = |previous| Some(find_log(pod, container, previous));
     let waited = container.waiting_since.is_some_and(|since| passed(since, now) >= PATIENCE);
     match &container.state {
         State::Waiting { reason, message } => match reason.as_str() {
@@ -242,11 +458,10 @@ fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Opt
             }
             _ => None,
         },
-        // The first restart comes at once; a container that ended and was started again has
-        // crashed.
+        // The first restart comes at once, and may be all it takes.
         State::Running => {
             let exit = container.last.as_ref()?;
-            let crashed = container.restarts > container.restarts_before
+            let crashed = container.restarts > container.restarts_before + 1
                 && !container.ready
                 && !is_done(container, exit);
             crashed.then(|| crash(container, pod, exit, log(true)))
@@ -354,29 +569,27 @@ fn config_fix(message: &str) -> String {
     "correct what the message names".into()
 }
 
-fn trouble_of_replica_set(set: &ReplicaSet, now: Timestamp) -> Option<Trouble> {
-    let (message, since) = set.failure.as_ref()?;
-    let quota = message.contains("exceeded quota");
+fn trouble_of_creation(failure: &CreateFailure, now: Timestamp) -> Option<Trouble> {
+    let quota = failure.message.contains("exceeded quota");
     let patience = if quota { PATIENCE } else { CREATE_PATIENCE };
     let fix = if quota {
         "raise the namespace's ResourceQuota: a rollout needs room for a quarter more pods; or lower `resources` or `replicas`"
     } else {
         "change what the message names, or ask who runs the cluster: its rules do not let this pod be made"
     };
-    (passed(*since, now) >= patience).then(|| Trouble {
-        object: format!("ReplicaSet/{}", set.name),
-        reason: format!("FailedCreate: {message}"),
+    (passed(failure.since, now) >= patience).then(|| Trouble {
+        object: failure.object.clone(),
+        reason: format!("FailedCreate: {}", failure.message),
         fix: Some(fix.into()),
         ..Trouble::default()
     })
 }
 
-fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Trouble> {
-    let object = format!("Deployment/{}", deployment.name);
+fn trouble_of_deployment(object: &str, deployment: &Deployment, pods: &[&Pod]) -> Option<Trouble> {
     if deployment.paused {
-        let fix = format!("kubectl rollout resume deployment/{}", deployment.name);
+        let fix = format!("kubectl rollout resume {}", object.to_lowercase());
         return Some(Trouble {
-            object,
+            object: object.into(),
             reason: "it is paused".into(),
             fix: Some(fix),
             ..Trouble::default()
@@ -389,7 +602,7 @@ fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Troub
             _ => true,
         };
         condition.kind == "Progressing"
-            && !condition.status
+            && condition.status == "False"
             && condition.reason == "ProgressDeadlineExceeded"
             && fresh
     })?;
@@ -400,10 +613,10 @@ fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Troub
             .containers
             .iter()
             .find(|container| !container.ready && container.state == State::Running)?;
-        Some(Log { pod: pod.name.clone(), container: container.name.clone(), previous: false })
+        Some(find_log(pod, container, false))
     });
     Some(Trouble {
-        object,
+        object: object.into(),
         reason: format!("ProgressDeadlineExceeded: {}{waits}", exceeded.message),
         fix: Some("see what its pods wait for".into()),
         log: unready,
@@ -411,22 +624,16 @@ fn trouble_of_deployment(deployment: &Deployment, pods: &[&Pod]) -> Option<Troub
     })
 }
 
-fn progress(deployment: &Deployment, set: Option<&ReplicaSet>, pods: &[&Pod]) -> String {
+fn describe_progress(deployment: &Deployment, pods: &[&Pod]) -> String {
     let Deployment { wanted, total, updated, .. } = deployment;
     let ready = i64::try_from(pods.iter().filter(|pod| pod.ready).count()).unwrap_or(i64::MAX);
-    let mut parts = Vec::new();
     if ready < *wanted || updated < wanted {
-        parts.push(format!("{ready} of {wanted} new copies ready"));
+        format!("{ready} of {wanted} new copies ready")
     } else if total > updated {
-        parts.push(format!("{} old copies to go", total - updated));
+        format!("{} old copies to go", total - updated)
     } else {
-        parts.push(format!("{wanted} new copies ready, not yet counted"));
+        format!("{wanted} new copies ready, not yet counted")
     }
-    parts.extend(set.and_then(|set| set.failure.as_ref()).map(|(message, _)| message.clone()));
-    let mut waits: Vec<String> = pods.iter().filter_map(|pod| waits_for(pod)).collect();
-    waits.truncate(CAUSES);
-    parts.extend(waits);
-    parts.join("; ")
 }
 
 /// What a pod that is not ready waits for, when that is worth a word.

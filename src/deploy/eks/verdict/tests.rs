@@ -8,13 +8,13 @@ fn at(seconds: i64) -> Timestamp {
 
 /// A rollout of generation 2 at second 0: two copies wanted, one new pod up and not ready, the old
 /// ones still there.
-fn rolling() -> RolloutFacts {
-    RolloutFacts {
+fn rolling() -> WorkloadFacts {
+    WorkloadFacts {
         now: at(0),
+        object: "Deployment/patients".into(),
         generation: 2,
-        deployment: Some(Deployment {
-            name: "patients".into(),
-            observed_generation: 2,
+        observed_generation: Some(2),
+        status: Status::Deployment(Deployment {
             wanted: 2,
             total: 3,
             updated: 1,
@@ -23,16 +23,15 @@ fn rolling() -> RolloutFacts {
             applied_at: Some(at(-5)),
             ..Deployment::default()
         }),
-        replica_set: Some(ReplicaSet { name: "patients-new".into(), failure: None }),
+        create_failure: None,
         pods: vec![pod("a", running())],
     }
 }
 
-fn complete() -> RolloutFacts {
-    let mut facts = rolling();
-    let deployment = facts.deployment.as_mut().expect("a deployment");
-    (deployment.total, deployment.updated, deployment.available) = (2, 2, 2);
-    facts
+fn complete() -> WorkloadFacts {
+    with_deployment(|deployment| {
+        (deployment.total, deployment.updated, deployment.available) = (2, 2, 2);
+    })
 }
 
 fn pod(name: &str, container: Container) -> Pod {
@@ -67,27 +66,29 @@ fn exited(code: i64, reason: &str) -> Exit {
 }
 
 fn restarted(code: i64, reason: &str) -> Container {
-    Container { last: Some(exited(code, reason)), restarts: 1, ..running() }
+    Container { last: Some(exited(code, reason)), restarts: 2, ..running() }
 }
 
-fn with_pods(pods: Vec<Pod>) -> RolloutFacts {
-    RolloutFacts { pods, ..rolling() }
+fn with_pods(pods: Vec<Pod>) -> WorkloadFacts {
+    WorkloadFacts { pods, ..rolling() }
 }
 
-fn with_container(container: Container) -> RolloutFacts {
+fn with_container(container: Container) -> WorkloadFacts {
     with_pods(vec![pod("a", container)])
 }
 
-fn with_deployment(change: impl Fn(&mut Deployment)) -> RolloutFacts {
+fn with_deployment(change: impl Fn(&mut Deployment)) -> WorkloadFacts {
     let mut facts = rolling();
-    change(facts.deployment.as_mut().expect("a deployment"));
+    if let Status::Deployment(deployment) = &mut facts.status {
+        change(deployment);
+    }
     facts
 }
 
 /// A verdict in one line: its kind, and for failures each object, reason, exit code and where the
 /// log is.
-fn line(facts: &RolloutFacts) -> String {
-    match judge_facts(facts) {
+fn line(facts: &WorkloadFacts) -> String {
+    match judge_workload(facts) {
         RolloutVerdict::Progressing(what) => format!("progressing: {what}"),
         RolloutVerdict::Healthy { revision } => format!("ready: {revision}"),
         RolloutVerdict::Failed(troubles) => {
@@ -115,7 +116,7 @@ const DENIED: &str =
 fn how_far_a_rollout_is() {
     let ready =
         |name: &str| Pod { ready: true, ..pod(name, Container { ready: true, ..running() }) };
-    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
+    let cases: Vec<(&str, WorkloadFacts, &str)> = vec![
         ("complete", complete(), "ready: 7"),
         ("under way", rolling(), "progressing: 0 of 2 new copies ready"),
         (
@@ -125,17 +126,17 @@ fn how_far_a_rollout_is() {
         ),
         (
             "complete, of the generation before",
-            RolloutFacts { generation: 3, ..complete() },
-            "progressing: waiting for the deployment controller",
+            WorkloadFacts { generation: 3, ..complete() },
+            "progressing: waiting for its controller",
         ),
         (
             "crashing, but of the generation before",
-            RolloutFacts { generation: 3, ..with_container(restarted(1, "Error")) },
-            "progressing: waiting for the deployment controller",
+            WorkloadFacts { generation: 3, ..with_container(restarted(1, "Error")) },
+            "progressing: waiting for its controller",
         ),
         (
             "new ones serve, old ones not gone",
-            RolloutFacts {
+            WorkloadFacts {
                 pods: vec![ready("a"), ready("b")],
                 ..with_deployment(|d| (d.total, d.updated, d.available) = (3, 2, 3))
             },
@@ -158,8 +159,8 @@ fn how_far_a_rollout_is() {
         ),
         (
             "deleted meanwhile",
-            RolloutFacts { deployment: None, ..rolling() },
-            "failed: Deployment: it was deleted",
+            WorkloadFacts { status: Status::Gone, observed_generation: None, ..rolling() },
+            "failed: Deployment/patients: it was deleted",
         ),
         (
             "paused",
@@ -176,7 +177,7 @@ fn how_far_a_rollout_is() {
         ),
         (
             "an earlier life's restarts, now complete",
-            RolloutFacts { pods: vec![pod("a", restarted(1, "Error"))], ..complete() },
+            WorkloadFacts { pods: vec![pod("a", restarted(1, "Error"))], ..complete() },
             "ready: 7",
         ),
     ];
@@ -199,14 +200,19 @@ fn containers_that_crash() {
         facts.pods[0].warnings = vec![words.to_string()];
         facts
     };
-    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
+    let cases: Vec<(&str, WorkloadFacts, &str)> = vec![
         (
             "ended once, not yet restarted",
             with_container(Container { state: State::Terminated(exited(3, "Error")), ..running() }),
             "progressing: 0 of 2",
         ),
         (
-            "restarted after an error",
+            "restarted once after an error",
+            with_container(Container { restarts: 1, ..restarted(3, "Error") }),
+            "progressing: 0 of 2",
+        ),
+        (
+            "restarted twice after an error",
             with_container(restarted(3, "Error")),
             "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
         ),
@@ -280,6 +286,11 @@ fn containers_that_crash() {
         (
             "one more than before this deploy",
             with_container(Container { restarts: 5, restarts_before: 4, ..restarted(1, "Error") }),
+            "progressing: 0 of 2",
+        ),
+        (
+            "two more than before this deploy",
+            with_container(Container { restarts: 6, restarts_before: 4, ..restarted(1, "Error") }),
             "failed: Pod/patients-new-a/patients: the container crashed",
         ),
         (
@@ -314,7 +325,7 @@ fn images_and_configuration_have_their_patience() {
         image_not_found: true,
         ..waiting("ImagePullBackOff", "Back-off pulling image", 0)
     };
-    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
+    let cases: Vec<(&str, WorkloadFacts, &str)> = vec![
         (
             "an image that is not there",
             with_container(waiting("ErrImagePull", GONE, 0)),
@@ -415,17 +426,18 @@ fn pods_that_have_no_place_are_waited_for_and_named() {
         containers: vec![waiting("ContainerCreating", "", 0)],
         ..Pod::default()
     };
-    let set = |message: &str, since| RolloutFacts {
+    let set = |message: &str, since| WorkloadFacts {
         pods: Vec::new(),
-        replica_set: Some(ReplicaSet {
-            name: "patients-new".into(),
-            failure: Some((message.into(), at(since))),
+        create_failure: Some(CreateFailure {
+            object: "ReplicaSet/patients-new".into(),
+            message: message.into(),
+            since: at(since),
         }),
         ..rolling()
     };
     let quota = "pods \"p\" is forbidden: exceeded quota: q";
     let rules = "pods \"p\" is forbidden: violates PodSecurity";
-    let cases: Vec<(&str, RolloutFacts, &str)> = vec![
+    let cases: Vec<(&str, WorkloadFacts, &str)> = vec![
         (
             "no node",
             with_pods(vec![nowhere]),
@@ -467,7 +479,7 @@ fn a_deadline_counts_when_it_is_about_this_change() {
             deployment.applied_at = applied.map(at);
             deployment.conditions = vec![Condition {
                 kind: "Progressing".into(),
-                status: false,
+                status: "False".into(),
                 reason: "ProgressDeadlineExceeded".into(),
                 message: "ReplicaSet \"patients-new\" has timed out progressing.".into(),
                 updated_at: updated.map(at),
@@ -492,7 +504,7 @@ fn a_deadline_counts_when_it_is_about_this_change() {
 
 #[test]
 fn fixes_name_what_to_change() {
-    let fix = |facts: &RolloutFacts| match judge_facts(facts) {
+    let fix = |facts: &WorkloadFacts| match judge_workload(facts) {
         RolloutVerdict::Failed(troubles) => troubles[0].fix.clone().unwrap_or_default(),
         other => panic!("{other:?}"),
     };
@@ -531,5 +543,37 @@ fn fixes_name_what_to_change() {
     ];
     for (facts, expected) in cases {
         assert!(fix(&facts).contains(expected), "{}: {}", line(&facts), fix(&facts));
+    }
+}
+
+#[test]
+fn workloads_are_judged_together() {
+    let other = |object: &str, status: Status| WorkloadFacts {
+        object: object.into(),
+        status,
+        observed_generation: None,
+        pods: Vec::new(),
+        ..rolling()
+    };
+    let claim = |phase: &str| Status::Claim { phase: phase.into(), provisioning: true };
+    let waits = || other("PersistentVolumeClaim/data", claim("Pending"));
+    let bound = || other("PersistentVolumeClaim/data", claim("Bound"));
+    let lost = || other("PersistentVolumeClaim/data", claim("Lost"));
+    let cases = [
+        (complete(), vec![], "healthy 7"),
+        (complete(), vec![bound()], "healthy 7"),
+        (complete(), vec![waits()], "PersistentVolumeClaim/data: its volume is being made"),
+        (rolling(), vec![bound()], "0 of 2 new copies ready"),
+        (rolling(), vec![waits()], "0 of 2 new copies ready; PersistentVolumeClaim/data: its"),
+        (rolling(), vec![waits(), lost()], "failed PersistentVolumeClaim/data"),
+        (complete(), vec![lost()], "failed PersistentVolumeClaim/data"),
+    ];
+    for (own, others, expected) in cases {
+        let said = match judge_workloads(&[own], &others) {
+            RolloutVerdict::Healthy { revision } => format!("healthy {revision}"),
+            RolloutVerdict::Progressing(what) => what,
+            RolloutVerdict::Failed(troubles) => format!("failed {}", troubles[0].object),
+        };
+        assert!(said.starts_with(expected), "{said}, expected {expected}");
     }
 }
