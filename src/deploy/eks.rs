@@ -203,9 +203,16 @@ impl Eks {
 
     /// Manifests that name no namespace go into ours, unless they are objects of the whole cluster.
     async fn place_objects(&self, objects: Vec<Object>) -> Result<Vec<Object>> {
-        let placed = objects.into_iter().map(|object| async move {
-            let namespaced = self.api.is_namespaced(&object).await?;
-            Ok(if namespaced { object.placed(&self.caller.namespace) } else { object })
+        let placed = objects.iter().map(|object| async {
+            let is_namespaced = match self.api.is_namespaced(object).await {
+                Err(failure) if failure.code() == Some(404) => {
+                    let definition = find_introduction(&objects, &object.key()).ok_or(failure)?;
+                    definition.defines_namespaced()
+                }
+                known => known?,
+            };
+            let object = object.clone();
+            Ok(if is_namespaced { object.placed(&self.caller.namespace) } else { object })
         });
         try_join_all(placed).await
     }
@@ -218,6 +225,7 @@ impl Eks {
     async fn observe_object(
         &self,
         object: &Object,
+        documents: &EksDocuments,
         autoscaler_goes: bool,
     ) -> Result<ObservedObject> {
         let dry = |force| self.api.apply(object, as_ours(true, force), None);
@@ -234,7 +242,14 @@ impl Eks {
             return Err(owned_by_others(&object.id(), &conflicts));
         }
         let force = answer.as_ref().err().is_some_and(|failure| !failure.conflicts().is_empty());
-        let dry_run = if force { dry(true).await? } else { answer? };
+        let dry_run = match if force { dry(true).await } else { answer } {
+            // What it needs is made in the same deploy: nothing can be tried before.
+            Err(failure) if failure.code() == Some(404) && live.is_none() => {
+                let introduction = find_introduction(&documents.objects, &key);
+                introduction.and_then(|_| object.to_dynamic()).ok_or(failure)?
+            }
+            answer => answer?,
+        };
         Ok(ObservedObject { object: object.clone(), live, dry_run, force })
     }
 
@@ -319,8 +334,9 @@ impl Target for Eks {
         let good = goal.good.as_ref().map(|good| &good.state.documents.objects);
         let had = good.is_some_and(|objects| objects.iter().any(is_autoscaler));
         let autoscaler_goes = had && !documents.objects.iter().any(is_autoscaler);
-        let observed =
-            documents.all_objects().map(|object| self.observe_object(object, autoscaler_goes));
+        let observed = documents
+            .all_objects()
+            .map(|object| self.observe_object(object, documents, autoscaler_goes));
         let objects = try_join_all(observed).await?;
         let leftovers = self.read_leftovers(goal).await?;
         let restarts_before = self.read_restarts(&documents.objects).await?;
@@ -449,6 +465,11 @@ impl Target for Eks {
             wanted: count(deployment.spec.and_then(|spec| spec.replicas)).unwrap_or_default(),
         })
     }
+}
+
+/// The object among `objects` without which the one of `key` cannot be made.
+fn find_introduction<'a>(objects: &'a [Object], key: &Key) -> Option<&'a Object> {
+    objects.iter().find(|object| object.introduces(key))
 }
 
 /// The service's own objects and those of its manifests.

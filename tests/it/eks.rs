@@ -481,6 +481,96 @@ fn manifests_come_and_go_with_the_service_and_configuration_rolls_back_with_it()
     assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
 }
 
+/// The image that all tests share, for manifests.
+fn image_of(version: &str) -> String {
+    let repository = format!("111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/{SERVICE}");
+    format!("{repository}@{}", digest_of(version))
+}
+
+/// A workload called `worker` that runs `script`.
+fn worker(kind: &str, script: &str) -> String {
+    let image = image_of("1.0.0");
+    let spec = |rest: &str| {
+        format!(
+            "{{{rest}containers: [{{name: w, image: \"{image}\", command: [sh, -c, '{script}']}}]}}"
+        )
+    };
+    let template =
+        |rest: &str| format!("{{metadata: {{labels: {{app: w}}}}, spec: {}}}", spec(rest));
+    let never = "restartPolicy: Never, ";
+    let (api_version, spec) = match kind {
+        "Job" => ("batch/v1", format!("{{backoffLimit: 0, template: {}}}", template(never))),
+        "Pod" => ("v1", spec(never)),
+        _ => {
+            let selector = "{matchLabels: {app: w}}";
+            ("apps/v1", format!("{{selector: {selector}, template: {}}}", template("")))
+        }
+    };
+    format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: worker}}\nspec: {spec}\n")
+}
+
+#[test]
+fn a_workload_among_the_manifests_has_to_run_as_well() {
+    let place = Place::new("workers");
+    place.service("manifests: [worker.yaml]\n");
+    for kind in ["Deployment", "StatefulSet", "DaemonSet", "Job", "Pod"] {
+        place.repository.write("worker.yaml", &worker(kind, "echo the worker is broken; exit 3"));
+        let failed = place.deploy("1.0.0");
+        let code = failed.code;
+        assert!(code == 4 || code == 5, "{kind}: {failed}");
+        let cause = &failed.json()["error"]["causes"][0];
+        assert_eq!(cause["exit-code"], 3, "{kind}: {failed}");
+        assert_eq!(cause["log-tail"][0], "the worker is broken", "{kind}: {failed}");
+        place.kubectl(&["delete", kind, "worker", "--ignore-not-found", "--grace-period=0"]);
+    }
+    place.repository.write("worker.yaml", &worker("Job", "sleep 1"));
+    let deployed = place.deploy("1.0.0").ended(0);
+    assert!(deployed.changed().contains(&"Job/worker".to_string()), "{deployed}");
+    let job = place.get("job/worker");
+    assert_eq!(job["status"]["succeeded"], 1, "the deploy waited for its end: {deployed}");
+}
+
+#[test]
+fn one_early_end_is_no_failure() {
+    let place = Place::new("early");
+    place.service("manifests: [worker.yaml]\n");
+    let volume = "volumes: [{name: v, emptyDir: {}}], ";
+    let script = "test -e /v/x || { touch /v/x; echo too early; exit 3; }; sleep 3600";
+    let text = worker("Deployment", script)
+        .replace("spec: {containers", &format!("spec: {{{volume}containers"))
+        .replace("command: [", "volumeMounts: [{name: v, mountPath: /v}], command: [");
+    place.repository.write("worker.yaml", &text);
+    place.deploy("1.0.0").ended(0);
+    let pods = place.get("pods");
+    let restarts: Vec<&Value> = pods["items"]
+        .as_array()
+        .expect("pods")
+        .iter()
+        .map(|pod| &pod["status"]["containerStatuses"][0]["restartCount"])
+        .collect();
+    assert!(restarts.contains(&&Value::from(1)), "{restarts:?}");
+}
+
+#[test]
+fn a_definition_and_its_object_come_in_one_deploy() {
+    let place = Place::new("define");
+    let group = format!("{}.example.com", place.namespace);
+    place.repository.write("thing.yaml", &format!(
+        "apiVersion: {group}/v1\nkind: Service\nmetadata: {{name: {SERVICE}}}\nspec: {{a: b}}\n---\n\
+         apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: things.{group}}}\n\
+         spec:\n  group: {group}\n  scope: Namespaced\n  names: {{kind: Service, plural: things, singular: thing}}\n  \
+         versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, \
+         x-kubernetes-preserve-unknown-fields: true}}}}}}]\n"
+    ));
+    place.service("manifests: [thing.yaml]\n");
+    let planned = run(place.command("1.0.0", digest_of("1.0.0")).arg("--plan")).ended(0);
+    let first = place.deploy("1.0.0").ended(0);
+    assert_eq!(first.changed(), planned.changed());
+    place.get(&format!("things.{group}/{SERVICE}"));
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
+    place.kubectl_cluster(&["delete", "crd", &format!("things.{group}"), "--wait=false"]);
+}
+
 #[test]
 fn fields_of_people_are_taken_over_and_those_of_controllers_are_not() {
     let place = Place::new("owners");
@@ -509,10 +599,7 @@ fn fields_of_people_are_taken_over_and_those_of_controllers_are_not() {
 #[test]
 fn a_service_that_something_else_deployed_goes_back_to_what_that_was() {
     let place = Place::new("adopt");
-    let image = format!(
-        "111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/{SERVICE}@{}",
-        digest_of("1.0.0")
-    );
+    let image = image_of("1.0.0");
     let old = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {SERVICE}}}\nspec:\n  selector: {{matchLabels: {{app.kubernetes.io/name: {SERVICE}}}}}\n  template:\n    metadata: {{labels: {{app.kubernetes.io/name: {SERVICE}}}}}\n    spec:\n      containers: [{{name: {SERVICE}, image: \"{image}\", ports: [{{name: http, containerPort: 8000}}]}}]\n"
     );

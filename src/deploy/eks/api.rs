@@ -106,7 +106,11 @@ impl Api {
 
     /// One object, or none.
     pub async fn get(&self, key: &Key) -> Result<Option<DynamicObject>, Failure> {
-        let objects = self.objects(key).await?;
+        let objects = match self.objects(key, None).await {
+            // There is none of a kind that is not there.
+            Err(failure) if failure.code() == Some(404) => return Ok(None),
+            objects => objects?,
+        };
         let attempt = format!("read {}", key.id());
         self.send(&attempt, None, async || objects.get_opt(&key.name).await).await
     }
@@ -130,7 +134,7 @@ impl Api {
         how: Apply<'_>,
         deadline: Option<Instant>,
     ) -> Result<DynamicObject, Failure> {
-        let objects = self.objects(&object.key()).await?;
+        let objects = self.objects(&object.key(), deadline).await?;
         let attempt = format!("{} {}", if how.dry_run { "check" } else { "apply" }, object.id());
         let how = PatchParams {
             dry_run: how.dry_run,
@@ -149,7 +153,7 @@ impl Api {
         object: &Object,
         deadline: Option<Instant>,
     ) -> Result<DynamicObject, Failure> {
-        let objects = self.objects(&object.key()).await?;
+        let objects = self.objects(&object.key(), deadline).await?;
         let how = PostParams { dry_run: false, field_manager: Some(format!("{MANAGER}-undo")) };
         self.send(&format!("restore {}", object.id()), deadline, async || {
             let live = objects.get(object.name()).await?;
@@ -169,7 +173,7 @@ impl Api {
         uid: &str,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        let objects = self.objects(key).await?;
+        let objects = self.objects(key, deadline).await?;
         let exactly = Preconditions { uid: Some(uid.to_string()), resource_version: None };
         let how = DeleteParams::background().preconditions(exactly);
         let attempt = format!("delete {}", key.id());
@@ -185,7 +189,7 @@ impl Api {
     /// Whether the object exists. Only its metadata travels: for Secrets, whose values are none of
     /// our business.
     pub async fn exists(&self, key: &Key) -> Result<bool, Failure> {
-        let objects = self.objects(key).await?;
+        let objects = self.objects(key, None).await?;
         let attempt = format!("find {}", key.id());
         let found = self.send(&attempt, None, async || objects.get_metadata_opt(&key.name).await);
         Ok(found.await?.is_some())
@@ -261,23 +265,28 @@ impl Api {
     /// Whether objects of this kind live in namespaces.
     pub async fn is_namespaced(&self, object: &Object) -> Result<bool, Failure> {
         let key = object.key();
-        Ok(self.find_resource(&key.api_version, &key.kind).await?.1 == Scope::Namespaced)
+        Ok(self.find_resource(&key, None).await?.1 == Scope::Namespaced)
     }
 
     /// The objects of a key's kind, where the key is.
-    async fn objects(&self, key: &Key) -> Result<kube::Api<DynamicObject>, Failure> {
-        let (resource, scope) = self.find_resource(&key.api_version, &key.kind).await?;
+    async fn objects(
+        &self,
+        key: &Key,
+        deadline: Option<Instant>,
+    ) -> Result<kube::Api<DynamicObject>, Failure> {
+        let (resource, scope) = self.find_resource(key, deadline).await?;
         let namespace = key.namespace.as_deref().unwrap_or(&self.caller.namespace);
         Ok(kube::Api::dynamic(self.client.clone(), &resource, &scope).constrain(namespace))
     }
 
-    /// How the API server calls a kind. Only its own group is asked: another one that is down does
+    /// How the API server calls a kind; a failure with code 404 if it knows none. Only its own group is asked: another one that is down does
     /// not matter.
     async fn find_resource(
         &self,
-        api_version: &str,
-        kind: &str,
+        key: &Key,
+        deadline: Option<Instant>,
     ) -> Result<(ApiResource, Scope), Failure> {
+        let (api_version, kind) = (key.api_version.as_str(), key.kind.as_str());
         if let Some(resource) = known_resource(api_version, kind) {
             return Ok(resource);
         }
@@ -290,7 +299,7 @@ impl Api {
         })?;
         let wanted = group.with_kind(kind);
         let attempt = format!("find the kind {kind} of {api_version}");
-        let found = self.send(&attempt, None, async || {
+        let found = self.send(&attempt, deadline, async || {
             match discovery::pinned_kind(&self.client, &wanted).await {
                 Ok((resource, capabilities)) => Ok(Some((resource, capabilities.scope))),
                 Err(kube::Error::Discovery(_)) => Ok(None),
@@ -298,12 +307,7 @@ impl Api {
                 Err(error) => Err(error),
             }
         });
-        let found = found.await?.ok_or_else(|| {
-            let error = Error::refused(format!("the cluster knows no {kind} of {api_version}"));
-            Failure::unasked(error.fix(
-                "install its CustomResourceDefinition first, in a deploy before this one, or correct the manifest",
-            ))
-        })?;
+        let found = found.await?.ok_or_else(|| Failure::unknown_kind(api_version, kind))?;
         self.found.borrow_mut().insert(at, found.clone());
         Ok(found)
     }

@@ -5,12 +5,15 @@ use serde_json::json;
 
 use super::api::{Apply, as_ours};
 use super::object::{Key, Object};
+use super::observe::{Memory, Restarts};
 use super::plan::{EksPlan, ObjectWrite, order_of};
 use super::rollback::identity_of;
+use super::verdict::RolloutVerdict;
+use super::watch::Look;
 use super::{Eks, EksWritten};
 use crate::deploy::storage;
-use crate::deploy::target::Permit;
-use crate::error::{Error, Result};
+use crate::deploy::target::{Permit, Target};
+use crate::error::{Error, Kind, Result};
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
@@ -91,8 +94,36 @@ impl Eks {
             if let Some(error) = failed {
                 return Err(error);
             }
+            for (object, _) in rank.iter().filter(|(object, _)| object.is_definition()) {
+                self.wait_until_established(object, written, permit).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Waits until objects of a kind that was just defined can be made.
+    async fn wait_until_established(
+        &self,
+        definition: &Object,
+        written: &EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        let look = Look {
+            service: "",
+            objects: std::slice::from_ref(definition),
+            generations: &written.generations,
+            restarts_before: &Restarts::new(),
+        };
+        loop {
+            permit.check()?;
+            let mut memory = Memory::default();
+            let looking = self.judge_rollout(look, &mut memory);
+            match tokio::time::timeout_at(permit.deadline().into(), looking).await {
+                Ok(Ok(RolloutVerdict::Healthy { .. })) => return Ok(()),
+                Ok(Err(error)) if error.kind != Kind::Unexpected => return Err(error),
+                _ => tokio::time::sleep(Self::INTERVAL).await,
+            }
+        }
     }
 
     /// Gives the Deployment's count an owner of its own, with the value it has. When we then let go

@@ -86,6 +86,11 @@ impl Object {
         Object::new(serde_json::to_value(live).ok()?).ok()
     }
 
+    /// As kube has it.
+    pub fn to_dynamic(&self) -> Option<DynamicObject> {
+        DynamicObject::deserialize(&self.0).ok()
+    }
+
     pub fn value(&self) -> &Value {
         &self.0
     }
@@ -119,6 +124,25 @@ impl Object {
     /// Whether its values must not be kept.
     pub fn is_secret(&self) -> bool {
         self.kind() == "Secret" && text(&self.0, "/apiVersion") == "v1"
+    }
+
+    /// Whether `other` can only be made once this is: its Namespace, or the definition of its kind.
+    pub fn introduces(&self, other: &Key) -> bool {
+        let defined = (text(&self.0, "/spec/group"), text(&self.0, "/spec/names/kind"));
+        let is_its_namespace = (self.kind(), self.key().group()) == ("Namespace", "")
+            && other.namespace.as_deref() == Some(self.name());
+        is_its_namespace || self.is_definition() && defined == (other.group(), other.kind.as_str())
+    }
+
+    /// Whether it defines a kind.
+    pub fn is_definition(&self) -> bool {
+        let key = self.key();
+        (key.group(), self.kind()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+    }
+
+    /// Whether the kind that this CustomResourceDefinition defines lives in namespaces.
+    pub fn defines_namespaced(&self) -> bool {
+        text(&self.0, "/spec/scope") == "Namespaced"
     }
 
     /// Whether it is the service's own Deployment.

@@ -1,8 +1,8 @@
 //! Typed reads: live objects → the facts that [`super::verdict`] judges. Pure but for [`Memory`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
@@ -31,6 +31,12 @@ const TEMPLATE: [&str; 2] = ["deprecated.daemonset.template.generation", "pod-te
 /// Says that a provisioner was told to make a claim's volume.
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 
+/// Warnings that are read again after this time, though no pod changed.
+const WARNINGS_AGE: SignedDuration = SignedDuration::from_secs(3);
+
+/// A container that runs so long without a readiness probe is believed to stay.
+const FRESH: SignedDuration = SignedDuration::from_secs(3);
+
 /// A container: its pod's uid and its name.
 pub type ContainerId = (String, String);
 
@@ -43,12 +49,22 @@ pub type Restarts = HashMap<ContainerId, i64>;
 pub struct Memory {
     /// The kind of wait, since when, and whether a registry denied the image meanwhile.
     waits: HashMap<ContainerId, (String, Timestamp, bool)>,
+    /// Since when a container has been seen to run after so many restarts.
+    runs: HashMap<(ContainerId, i32), Timestamp>,
     /// By ReplicaSet or other maker of pods.
     create_failures: HashMap<String, Timestamp>,
     /// The ReplicaSet that runs a generation of a Deployment.
     sets: HashMap<Key, (i64, ReplicaSet)>,
     /// The look before found a failure.
     suspects: bool,
+    /// Warning events about pods, and when they were read.
+    warnings: Option<(Timestamp, Vec<Event>)>,
+    /// What the last looks found healthy while something else was not.
+    pub healthy: HashSet<Key>,
+    /// The versions of all that the look before read.
+    versions: Vec<Option<String>>,
+    /// Looks in a row that found nothing changed.
+    pub quiet_looks: u32,
 }
 
 /// What was read of one workload at one moment.
@@ -70,10 +86,35 @@ pub struct Known<'a> {
     pub restarts_before: &'a Restarts,
     /// Warnings about pods.
     pub events: &'a [Event],
+    pub spare_ends: i64,
     pub now: Timestamp,
 }
 
 impl Memory {
+    /// Notes what a look read.
+    pub fn note_look(&mut self, seen: &[WorkloadSeen]) {
+        let metas = seen.iter().flat_map(|seen| {
+            let live = seen.live.iter().map(|live| &live.metadata);
+            live.chain(seen.pods.iter().map(|pod| &pod.metadata))
+        });
+        let versions = metas.map(|meta| meta.resource_version.clone()).collect();
+        if self.versions == versions {
+            self.quiet_looks += 1;
+        } else {
+            (self.versions, self.quiet_looks, self.warnings) = (versions, 0, None);
+        }
+    }
+
+    /// The warnings of a look before, while there can hardly be others.
+    pub fn recall_warnings(&self, now: Timestamp) -> Option<Vec<Event>> {
+        let (read_at, events) = self.warnings.as_ref()?;
+        (now.duration_since(*read_at) < WARNINGS_AGE).then(|| events.clone())
+    }
+
+    pub fn note_warnings(&mut self, events: &[Event], now: Timestamp) {
+        self.warnings = Some((now, events.to_vec()));
+    }
+
     /// Passes on a failure only if the look before found one too: one look may be stale.
     pub fn confirm(&mut self, verdict: RolloutVerdict) -> RolloutVerdict {
         let RolloutVerdict::Failed(troubles) = &verdict else {
@@ -225,6 +266,7 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
         generation: generation.max(written),
         observed_generation: None,
         status: Status::Gone,
+        spare_ends: known.spare_ends,
         create_failure: None,
         pods: Vec::new(),
     };
@@ -475,12 +517,19 @@ fn read_container(
         }
     };
     let at = identify_container(pod, status);
+    let started = status.state.as_ref().and_then(|state| state.running.as_ref()).map(|running| {
+        let seen = memory.runs.entry((at.clone(), status.restart_count)).or_insert(known.now);
+        // The node's clock may be another than ours.
+        running.started_at.as_ref().map_or(*seen, |started| started.0.min(*seen))
+    });
     let (waiting_since, image_not_found) = memory.note_wait(at.clone(), &state, known.now);
     let specs = pod
         .spec
         .iter()
         .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
     let spec = specs.into_iter().find(|spec| spec.name == status.name);
+    let has_probe = spec.is_some_and(|spec| spec.readiness_probe.is_some());
+    let is_young = started.is_some_and(|started| known.now.duration_since(started) < FRESH);
     let limits = spec.and_then(|spec| spec.resources.as_ref()?.limits.as_ref());
     let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
     Container {
@@ -491,6 +540,7 @@ fn read_container(
         restarts: status.restart_count.into(),
         restarts_before: known.restarts_before.get(&at).copied().unwrap_or_default(),
         ready: status.ready,
+        is_fresh: is_young && !init && !has_probe,
         waiting_since,
         image_not_found,
         memory_limit: limits

@@ -180,13 +180,18 @@ fn replicas_to_hand_over(object: &Object, live: &DynamicObject) -> Option<i64> {
     if leaves_out { read_own_replicas(live) } else { None }
 }
 
+/// Whether data goes with objects of this kind: a deploy never deletes them.
+pub fn holds_data(kind: &str) -> bool {
+    let kinds =
+        ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
+    kinds.contains(&kind)
+}
+
 /// An object is removed when we made it, it is wanted no more, and no data goes with it.
 fn removal_of(live: &DynamicObject) -> Option<Removal> {
-    const KEPT: [&str; 4] =
-        ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
     let object = Object::from_live(live)?;
     let ours = is_managed(&live.metadata);
-    let removable = ours && !KEPT.contains(&object.kind());
+    let removable = ours && !holds_data(object.kind());
     removable.then(|| Removal {
         key: object.key(),
         uid: live.metadata.uid.clone().unwrap_or_default(),
@@ -222,6 +227,7 @@ fn runs_healthy(deployment: &DynamicObject) -> bool {
         generations: &HashMap::new(),
         restarts_before: &Restarts::new(),
         events: &[],
+        spare_ends: 0,
         now: Timestamp::UNIX_EPOCH,
     };
     let facts = gather_facts(&seen, &mut Memory::default(), known);

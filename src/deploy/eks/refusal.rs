@@ -43,6 +43,15 @@ impl Failure {
         Failure { error, fault, may_have_written: false }
     }
 
+    /// The cluster has no such kind.
+    pub fn unknown_kind(api_version: &str, kind: &str) -> Failure {
+        let error = Error::refused(format!("the cluster knows no {kind} of {api_version}")).fix(
+            "add its CustomResourceDefinition to `manifests` or install it before, or correct the manifest",
+        );
+        let refusal = Refusal { code: 404, ..Refusal::default() };
+        Failure { error, fault: Some(Fault::Refused(refusal)), may_have_written: false }
+    }
+
     /// The status code of the answer.
     pub fn code(&self) -> Option<u16> {
         self.fault.as_ref()?.code()

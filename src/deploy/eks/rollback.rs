@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 
 use super::object::{Key, Object};
 use super::observe::{Memory, Restarts, read_image};
-use super::plan::{EksPlan, WayBack};
+use super::plan::{EksPlan, WayBack, holds_data};
 use super::verdict::RolloutVerdict;
 use super::watch::Look;
 use super::{Eks, EksWritten};
@@ -50,7 +50,10 @@ impl Eks {
         let created = std::mem::take(&mut written.created);
         for (key, uid) in created.iter().filter(|(key, _)| !kept.contains(key)) {
             permit.check()?;
-            self.remove_object(key, uid, permit).await?;
+            match holds_data(&key.kind) {
+                true => self.report.warn(format!("{} stays: data may be in it", key.id())),
+                false => self.remove_object(key, uid, permit).await?,
+            }
         }
         let restarts_before = &Restarts::new();
         let generations = &written.generations;

@@ -34,6 +34,8 @@ pub struct WorkloadFacts {
     /// The generation that its controller speaks of. `None` if its kind counts none.
     pub observed_generation: Option<i64>,
     pub status: Status,
+    /// Times that a container may end before it is given up: what it needs may come up later.
+    pub spare_ends: i64,
     /// Why the pods of its present revision cannot be made.
     pub create_failure: Option<CreateFailure>,
     /// The pods of its present revision.
@@ -146,6 +148,8 @@ pub struct Container {
     /// Restarts it had before this deploy began.
     pub restarts_before: i64,
     pub ready: bool,
+    /// It runs since a moment only, and nothing but that says that it is ready: it has no probe.
+    pub is_fresh: bool,
     /// Since when we have seen it wait for the reason it waits for now.
     pub waiting_since: Option<Timestamp>,
     /// A registry said once that there is no such image, though the reason has moved on to
@@ -233,14 +237,16 @@ pub fn judge_workload(facts: &WorkloadFacts) -> RolloutVerdict {
         return RolloutVerdict::Progressing("waiting for its controller".into());
     }
     let pods: Vec<&Pod> = facts.pods.iter().filter(|pod| !pod.terminating).collect();
-    let waits = match judge_status(facts, &pods) {
-        RolloutVerdict::Progressing(waits) => waits,
-        decided => return decided,
-    };
     // A Job counts by itself how often its pods may end.
     let is_job = matches!(facts.status, Status::Job { .. });
+    let is_fresh = pods.iter().flat_map(|pod| &pod.containers).any(|found| found.is_fresh);
+    let waits = match judge_status(facts, &pods) {
+        RolloutVerdict::Progressing(waits) => waits,
+        RolloutVerdict::Healthy { .. } if !is_job && is_fresh => "it runs, and may not stay".into(),
+        decided => return decided,
+    };
     let mut troubles: Vec<Trouble> = Vec::new();
-    for trouble in pods.iter().filter_map(|pod| trouble_of_pod(pod, facts.now)) {
+    for trouble in pods.iter().filter_map(|pod| trouble_of_pod(pod, facts)) {
         // A second replica that fails in the same way says nothing new.
         let same = |known: &Trouble| {
             let container =
@@ -414,16 +420,23 @@ fn is_complete(deployment: &Deployment) -> bool {
     updated >= wanted && total <= updated && available >= updated
 }
 
-fn trouble_of_pod(pod: &Pod, now: Timestamp) -> Option<Trouble> {
+fn trouble_of_pod(pod: &Pod, facts: &WorkloadFacts) -> Option<Trouble> {
     pod.containers.iter().find_map(|container| {
-        let trouble = trouble_of_container(container, pod, now)?;
+        let trouble = trouble_of_container(container, pod, facts)?;
         Some(Trouble { object: format!("Pod/{}/{}", pod.name, container.name), ..trouble })
     })
 }
 
-fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Option<Trouble> {
+fn trouble_of_container(
+    container: &Container,
+    pod: &Pod,
+    facts: &WorkloadFacts,
+) -> Option<Trouble> {
     let log = |previous| Some(find_log(pod, container, previous));
-    let waited = container.waiting_since.is_some_and(|since| passed(since, now) >= PATIENCE);
+    let restarts = container.restarts - container.restarts_before;
+    let gives_up = |ends: i64| ends > facts.spare_ends;
+    let since = container.waiting_since;
+    let waited = since.is_some_and(|since| passed(since, facts.now) >= PATIENCE);
     match &container.state {
         State::Waiting { reason, message } => match reason.as_str() {
             "InvalidImageName" | "ErrImageNeverPull" => {
@@ -452,7 +465,8 @@ fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Opt
                     ..Trouble::default()
                 })
             }
-            "CrashLoopBackOff" => {
+            // Without a restart since this deploy began it has been so before.
+            "CrashLoopBackOff" if restarts == 0 || gives_up(restarts + 1) => {
                 let exit = container.last.clone().unwrap_or_default();
                 Some(crash(container, pod, &exit, log(true)))
             }
@@ -461,14 +475,12 @@ fn trouble_of_container(container: &Container, pod: &Pod, now: Timestamp) -> Opt
         // The first restart comes at once, and may be all it takes.
         State::Running => {
             let exit = container.last.as_ref()?;
-            let crashed = container.restarts > container.restarts_before + 1
-                && !container.ready
-                && !is_done(container, exit);
+            let crashed = gives_up(restarts) && !container.ready && !is_done(container, exit);
             crashed.then(|| crash(container, pod, exit, log(true)))
         }
         State::Terminated(exit) => {
-            let again = container.restarts > container.restarts_before;
-            (again && !is_done(container, exit)).then(|| crash(container, pod, exit, log(false)))
+            let crashed = gives_up(restarts + 1) && !is_done(container, exit);
+            crashed.then(|| crash(container, pod, exit, log(false)))
         }
     }
 }

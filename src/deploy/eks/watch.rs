@@ -1,11 +1,15 @@
 //! Looks at what runs: reads all workloads of a state at once, and a failure's logs.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 
 use futures::future::{join_all, try_join, try_join_all};
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
+use kube::core::Resource;
+use serde::de::DeserializeOwned;
 
 use super::Eks;
 use super::object::{Key, Object};
@@ -15,11 +19,13 @@ use super::observe::{
 };
 use super::refusal::Failure;
 use super::verdict::{
-    Log, RolloutVerdict, Trouble, WorkloadFacts, judge_workloads, was_told_to_stop,
+    Log, RolloutVerdict, Trouble, judge_workload, judge_workloads, was_told_to_stop,
 };
 use crate::deploy::target::Target;
 use crate::error::{Cause, Result};
 
+/// After so many looks that found nothing changed, half as many are taken.
+const QUIET_LOOKS: u32 = 4;
 /// Lines of a log that a cause carries.
 const LOG_LINES: i64 = 25;
 /// Times a log is asked for again that is not there at the moment.
@@ -28,6 +34,8 @@ const LOG_ATTEMPTS: u32 = 6;
 const NO_LOG: &str = "unable to retrieve container logs for ";
 /// Warning events that a cause's reason carries.
 const WARNINGS: usize = 2;
+
+const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 
 /// What is looked at, and what it is compared with.
 #[derive(Clone, Copy)]
@@ -40,40 +48,79 @@ pub struct Look<'a> {
 }
 
 impl Eks {
-    /// One look: how far the workloads are, all of them. A look that fails says nothing of them.
+    /// One look: how far the workloads are. What was healthy is not asked for again until the rest
+    /// is healthy as well; then all are seen at once. A look that fails says nothing of them.
     pub(super) async fn judge_rollout(
         &self,
         look: Look<'_>,
         memory: &mut Memory,
     ) -> Result<RolloutVerdict> {
+        if memory.quiet_looks >= QUIET_LOOKS {
+            tokio::time::sleep(Self::INTERVAL).await;
+        }
+        let is_part = !memory.healthy.is_empty();
+        let verdict = self.judge_part(look, memory).await?;
+        if !matches!(verdict, RolloutVerdict::Healthy { .. }) {
+            return Ok(verdict);
+        }
+        memory.healthy.clear();
+        if is_part { self.judge_part(look, memory).await } else { Ok(verdict) }
+    }
+
+    async fn judge_part(&self, look: Look<'_>, memory: &mut Memory) -> Result<RolloutVerdict> {
         let own = self.deployment_key(look.service);
-        let watched = look.objects.iter().filter(|object| has_health(&object.key()));
-        let seen = try_join_all(watched.map(|object| self.read_workload(object, memory))).await;
+        // The first restart comes at once. Where something else comes up meanwhile, one more counts.
+        let brings_more = |key: &Key| *key != own && has_health(key) && key.kind != AUTOSCALER;
+        let has_others = look.objects.iter().any(|object| brings_more(&object.key()));
+        let keys = look.objects.iter().map(|object| (object.key(), object));
+        let watched = keys.filter(|(key, _)| has_health(key) && !memory.healthy.contains(key));
+        let seen = try_join_all(watched.map(|(key, object)| {
+            let memory = &*memory;
+            self.read_workload(key, object, memory)
+        }))
+        .await;
         let seen: Vec<WorkloadSeen> =
             seen.map_err(Failure::into_blindness)?.into_iter().flatten().collect();
-        let mut pods = seen.iter().flat_map(|seen| &seen.pods);
-        let events =
-            if pods.any(|pod| !is_ready(pod)) { self.read_warnings().await? } else { vec![] };
+        memory.note_look(&seen);
+        let now = now();
+        let events = match memory.recall_warnings(now) {
+            _ if seen.iter().flat_map(|seen| &seen.pods).all(is_ready) => Vec::new(),
+            Some(events) => events,
+            None => {
+                let events = self.read_warnings().await?;
+                memory.note_warnings(&events, now);
+                events
+            }
+        };
         let known = Known {
             generations: look.generations,
             restarts_before: look.restarts_before,
             events: &events,
-            now: now(),
+            spare_ends: if has_others { 2 } else { 1 },
+            now,
         };
-        let (first, others): (Vec<_>, Vec<_>) = seen.iter().partition(|seen| seen.key == own);
-        let mut gather = |seen: Vec<&WorkloadSeen>| -> Vec<WorkloadFacts> {
-            seen.into_iter().map(|seen| gather_facts(seen, memory, known)).collect()
-        };
-        Ok(judge_workloads(&gather(first), &gather(others)))
+        let (mut first, mut others) = (Vec::new(), Vec::new());
+        for seen in &seen {
+            let facts = gather_facts(seen, memory, known);
+            if seen.key == own {
+                first.push(facts);
+            } else {
+                if matches!(judge_workload(&facts), RolloutVerdict::Healthy { .. }) {
+                    memory.healthy.insert(seen.key.clone());
+                }
+                others.push(facts);
+            }
+        }
+        Ok(judge_workloads(&first, &others))
     }
 
     /// Reads a workload with its pods. `None` if it was to remove itself and did.
     async fn read_workload(
         &self,
+        key: Key,
         object: &Object,
         memory: &Memory,
     ) -> Result<Option<WorkloadSeen>, Failure> {
-        let key = object.key();
         let (live, pods) = try_join(self.api.get(&key), self.list_pods(object)).await?;
         if live.is_none() && object.removes_itself() {
             return Ok(None);
@@ -84,7 +131,7 @@ impl Eks {
         {
             seen.replica_sets = match memory.recall_set(&seen) {
                 Some(set) => vec![set],
-                None => self.api.list(self.namespace_of(object).as_str(), &which).await?,
+                None => self.list_in(object, &which).await?,
             };
         }
         Ok(Some(seen))
@@ -93,13 +140,23 @@ impl Eks {
     /// The pods that a workload selects, if its kind has any.
     async fn list_pods(&self, object: &Object) -> Result<Vec<Pod>, Failure> {
         match select_pods(object) {
-            Some(which) => self.api.list(self.namespace_of(object).as_str(), &which).await,
+            Some(which) => self.list_in(object, &which).await,
             None => Ok(Vec::new()),
         }
     }
 
-    fn namespace_of(&self, object: &Object) -> String {
-        object.key().namespace.unwrap_or_else(|| self.caller.namespace.clone())
+    /// What belongs to `object`, where it is. Who may not look into another namespace goes without.
+    async fn list_in<K>(&self, object: &Object, which: &ListParams) -> Result<Vec<K>, Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let own = &self.caller.namespace;
+        let namespace = object.key().namespace.unwrap_or_else(|| own.clone());
+        match self.api.list(&namespace, which).await {
+            Err(failure) if failure.code() == Some(403) && namespace != *own => Ok(Vec::new()),
+            answer => answer,
+        }
     }
 
     /// The restarts of all containers that belong to `objects`.

@@ -45,7 +45,8 @@ fn seen(pods: Vec<Pod>) -> WorkloadSeen {
 
 fn gather(seen: &WorkloadSeen, memory: &mut Memory, before: &Restarts, now: i64) -> WorkloadFacts {
     let generations = &HashMap::new();
-    let known = Known { generations, restarts_before: before, events: &[], now: at(now) };
+    let known =
+        Known { generations, restarts_before: before, events: &[], spare_ends: 1, now: at(now) };
     gather_facts(seen, memory, known)
 }
 
@@ -207,6 +208,11 @@ fn each_kind_is_judged_by_its_own_rule() {
             "status": {"containerStatuses": [{"name": "c", "restartCount": 2, "ready": false,
                 "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}]}})
     };
+    // Without a probe, one second after its start and four.
+    let started = |second: i64| {
+        json!({"metadata": {"name": "p-0", "uid": "p", "ownerReferences": [{"uid": "u"}], "labels": {"controller-revision-hash": "new"}},
+            "status": {"containerStatuses": [{"name": "c", "restartCount": 0, "ready": true, "state": {"running": {"startedAt": at(second).to_string()}}}]}})
+    };
     let ended = json!({"metadata": {"name": "p-x", "uid": "p", "ownerReferences": [{"uid": "u"}]},
         "status": {"containerStatuses": [{"name": "c", "restartCount": 0, "ready": false, "state": {"terminated": {"exitCode": 3, "reason": "Error"}}}]}});
     let own_end = json!({"status": {"phase": "Failed", "containerStatuses": [{"name": "c", "restartCount": 0, "ready": false, "state": {"terminated": {"exitCode": 3}}}]}});
@@ -234,6 +240,19 @@ fn each_kind_is_judged_by_its_own_rule() {
         case("a partition keeps one", sts, stateful(2, partition(1), 2, 2, 1), "healthy"),
         case("a partition above all", sts, stateful(2, partition(9), 2, 2, 0), "healthy"),
         case("people replace the copies", sts, stateful(2, on_delete(), 2, 2, 0), "healthy"),
+        Case {
+            pods: vec![started(-1)],
+            ..case(
+                "ready since a moment",
+                sts,
+                stateful(2, rolling(), 2, 2, 2),
+                "waits: it runs, and may not stay",
+            )
+        },
+        Case {
+            pods: vec![started(-4)],
+            ..case("ready and stays", sts, stateful(2, rolling(), 2, 2, 2), "healthy")
+        },
         case("none wanted", sts, stateful(0, rolling(), 2, 0, 0), "healthy"),
         Case {
             pods: vec![crashing("new")],
@@ -432,7 +451,13 @@ fn a_read_that_is_older_than_our_write_says_nothing() {
     let seen = seen(Vec::new());
     let generations = HashMap::from([(seen.key.clone(), 5)]);
     let restarts_before = &Restarts::new();
-    let known = Known { generations: &generations, restarts_before, events: &[], now: at(0) };
+    let known = Known {
+        generations: &generations,
+        restarts_before,
+        events: &[],
+        spare_ends: 1,
+        now: at(0),
+    };
     let facts = gather_facts(&seen, &mut Memory::default(), known);
     assert_eq!((facts.generation, facts.observed_generation), (5, Some(4)));
     assert!(matches!(judge_workload(&facts), RolloutVerdict::Progressing(_)));

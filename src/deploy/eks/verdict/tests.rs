@@ -23,6 +23,7 @@ fn rolling() -> WorkloadFacts {
             applied_at: Some(at(-5)),
             ..Deployment::default()
         }),
+        spare_ends: 1,
         create_failure: None,
         pods: vec![pod("a", running())],
     }
@@ -47,6 +48,7 @@ fn running() -> Container {
         restarts: 0,
         restarts_before: 0,
         ready: false,
+        is_fresh: false,
         waiting_since: None,
         image_not_found: false,
         memory_limit: "512Mi".into(),
@@ -228,6 +230,24 @@ fn containers_that_crash() {
         (
             "in a crash loop",
             with_container(crash_loop(3, "Error")),
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "in a crash loop, and may end once more",
+            WorkloadFacts {
+                spare_ends: 2,
+                ..with_container(Container { restarts: 1, ..crash_loop(3, "Error") })
+            },
+            "progressing: 0 of 2",
+        ),
+        (
+            "in a crash loop, and may end no more",
+            WorkloadFacts { spare_ends: 2, ..with_container(crash_loop(3, "Error")) },
+            "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "in a crash loop from before this deploy",
+            with_container(Container { restarts_before: 2, ..crash_loop(3, "Error") }),
             "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
         ),
         (
