@@ -313,11 +313,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
     /// Observes and plans, then goes forward; rolls back when that fails after something was
     /// written.
     async fn run_phases(&mut self, lease: &Lease, ledger: &Ledger) -> Result<(Reached, T::Plan)> {
-<<<<<<< HEAD
         let goal = make_goal::<T>(self.request, lease.head(), Some(ledger), self.report).await?;
-        let plan = self.target.plan(&goal, self.target.observe(&goal).await?)?;
-=======
-        let goal = make_goal::<T>(self.request, lease.head(), Some(ledger)).await?;
         let deadline = self.started + self.request.intent.timeout;
         let observing = self.target.observe(&goal);
         let facts =
@@ -326,7 +322,6 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 Err(error.code(Code::DeadlineExceeded))
             });
         let plan = self.target.plan(&goal, facts?)?;
->>>>>>> 94de58c (feat(eks): a definition and its objects come in one deploy; fix(eks): the way back keeps what holds data; fewer requests while nothing changes)
         show_changes(plan.changes(), false, self.report);
         self.changed = changed_objects(plan.changes());
         self.previous_revision = plan.previous_revision();

@@ -379,6 +379,30 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
     facts
 }
 
+/// Pods of another revision that a StatefulSet's controller waits for, though they may never get
+/// ready: they have to go by hand.
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback>
+pub fn find_stuck_pods(seen: &WorkloadSeen) -> Vec<&Pod> {
+    let set = seen.live.as_ref().filter(|_| seen.key.group() == "apps");
+    let Some(set) = set.and_then(parse::<StatefulSet>) else { return Vec::new() };
+    let status = set.status.unwrap_or_default();
+    if seen.key.kind != "StatefulSet" || status.observed_generation < set.metadata.generation {
+        return Vec::new();
+    }
+    let is_stuck = |pod: &&Pod| {
+        is_owned_by(&pod.metadata, &set.metadata)
+            && read_label(pod, "controller-revision-hash") != status.update_revision.as_deref()
+            && pod.metadata.deletion_timestamp.is_none()
+            && !is_ready(pod)
+    };
+    seen.pods.iter().filter(is_stuck).collect()
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|found| found.type_ == "Ready" && found.status == "True")
+}
+
 /// The ReplicaSet that runs the Deployment's present pod template: as kubectl and the controller
 /// find it, by the template.
 fn find_new_set<'a>(deployment: &Deployment, sets: &'a [ReplicaSet]) -> Option<&'a ReplicaSet> {

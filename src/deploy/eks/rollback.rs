@@ -6,7 +6,7 @@
 use kube::api::DynamicObject;
 
 use super::object::{Key, Object};
-use super::observe::{Memory, Restarts, read_image};
+use super::observe::{Memory, Restarts, find_stuck_pods, read_image};
 use super::plan::{EksPlan, WayBack, holds_data};
 use super::verdict::RolloutVerdict;
 use super::watch::Look;
@@ -58,7 +58,7 @@ impl Eks {
         let restarts_before = &Restarts::new();
         let generations = &written.generations;
         let look = Look { service, objects, generations, restarts_before };
-        self.wait_until_healthy(look).await.map(RolledBack::ToGood)
+        self.wait_until_healthy(look, permit).await.map(RolledBack::ToGood)
     }
 
     /// Replaces objects by what they were when they were found. An apply would leave what defaults
@@ -79,9 +79,12 @@ impl Eks {
     }
 
     /// Waits as long as the engine lets it.
-    async fn wait_until_healthy(&self, look: Look<'_>) -> Result<String> {
+    async fn wait_until_healthy(&self, look: Look<'_>, permit: Permit<'_>) -> Result<String> {
         let mut memory = Memory::default();
         loop {
+            for object in look.objects.iter().filter(|object| object.kind() == "StatefulSet") {
+                self.free_stuck_pods(object, permit).await;
+            }
             match self.judge_rollout(look, &mut memory).await.map(|found| memory.confirm(found)) {
                 Ok(RolloutVerdict::Healthy { revision }) => return Ok(revision),
                 Ok(RolloutVerdict::Failed(troubles)) => {
@@ -97,6 +100,23 @@ impl Eks {
                 Ok(RolloutVerdict::Progressing(_)) | Err(_) => {
                     tokio::time::sleep(Self::INTERVAL).await;
                 }
+            }
+        }
+    }
+
+    /// Deletes what keeps a StatefulSet from going back. Who may not waits for somebody who does.
+    async fn free_stuck_pods(&self, object: &Object, permit: Permit<'_>) {
+        let read = self.read_workload(object.key(), object, &Memory::default()).await;
+        let Ok(Some(seen)) = read else { return };
+        for pod in find_stuck_pods(&seen) {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let key = Key::new("v1", "Pod", namespace, name);
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            if permit.check().is_ok()
+                && let Err(error) = self.remove_object(&key, uid, permit).await
+            {
+                self.report.trace(error.to_string());
             }
         }
     }

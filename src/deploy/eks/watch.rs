@@ -15,7 +15,7 @@ use super::Eks;
 use super::object::{Key, Object};
 use super::observe::{
     Known, Memory, Restarts, WorkloadSeen, count_restarts, gather_facts, has_health, is_noise,
-    say_event,
+    is_ready, say_event,
 };
 use super::refusal::Failure;
 use super::verdict::{
@@ -115,7 +115,7 @@ impl Eks {
     }
 
     /// Reads a workload with its pods. `None` if it was to remove itself and did.
-    async fn read_workload(
+    pub(super) async fn read_workload(
         &self,
         key: Key,
         object: &Object,
@@ -227,11 +227,6 @@ impl Eks {
 
 fn select_pods(object: &Object) -> Option<ListParams> {
     object.pod_selector().map(|selector| ListParams::default().labels_from(&selector))
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|found| found.type_ == "Ready" && found.status == "True")
 }
 
 fn is_no_log(lines: &[String]) -> bool {

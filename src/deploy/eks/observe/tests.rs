@@ -479,3 +479,33 @@ fn the_address_of_an_ingress_is_that_of_its_load_balancer() {
         assert_eq!(read_address(&typed(live)).as_deref(), address);
     }
 }
+
+#[test]
+fn pods_that_keep_a_stateful_set_from_going_back_are_found() {
+    let pod = |name: &str, revision: &str, ready: &str| -> Pod {
+        typed(
+            json!({"metadata": {"name": name, "ownerReferences": [{"uid": "u"}], "labels": {"controller-revision-hash": revision}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}}),
+        )
+    };
+    let live = |observed: i64| {
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"uid": "u", "generation": 3},
+            "status": {"observedGeneration": observed, "replicas": 3, "updateRevision": "good"}})
+    };
+    let mut seen = WorkloadSeen {
+        key: Key::new("apps/v1", "StatefulSet", "n", "p"),
+        live: Some(typed(live(3))),
+        replica_sets: Vec::new(),
+        pods: vec![
+            pod("p-0", "good", "False"),
+            pod("p-1", "bad", "True"),
+            pod("p-2", "bad", "False"),
+        ],
+    };
+    let name = |pod: &&Pod| pod.metadata.name.clone();
+    assert_eq!(find_stuck_pods(&seen).iter().filter_map(name).collect::<Vec<_>>(), ["p-2"]);
+    seen.live = Some(typed(live(2)));
+    assert!(find_stuck_pods(&seen).is_empty(), "its controller does not know of it yet");
+    (seen.live, seen.key.kind) = (Some(typed(live(3))), "Deployment".into());
+    assert!(find_stuck_pods(&seen).is_empty());
+}
