@@ -23,7 +23,7 @@ use kube::api::{
     PostParams, Preconditions, ValidationDirective,
 };
 use kube::client::Body;
-use kube::core::response::{Status, StatusDetails};
+use kube::core::response::Status;
 use kube::core::{GroupVersion, Resource};
 use kube::discovery::{self, Scope};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -367,7 +367,9 @@ fn authorize(
     let service = tower::service_fn(move |mut request: http::Request<Body>| {
         let (client, minter, report) = (client.clone(), minter.clone(), report.clone());
         async move {
-            let mut bearer = http::HeaderValue::from_str(&minter.token().await?.bearer())?;
+            let unasked = |error| Fault::Unasked(Box::new(error));
+            let token = minter.token().await.map_err(unasked)?;
+            let mut bearer = http::HeaderValue::from_str(&token.bearer())?;
             bearer.set_sensitive(true);
             request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
             let uri = request.uri().to_string();
@@ -403,29 +405,16 @@ fn asked_pause(answer: &http::Response<Body>) -> Option<Duration> {
     read_retry_after(header(http::header::RETRY_AFTER), header(http::header::DATE))
 }
 
-async fn read_busy(answer: http::Response<Body>, pause: Duration) -> kube::Result<kube::Error> {
+async fn read_busy(answer: http::Response<Body>, pause: Duration) -> kube::Result<Fault> {
     let code = answer.status().as_u16();
     let body = answer.into_body().collect().await?.to_bytes();
-    let status = serde_json::from_slice::<Status>(&body).ok().filter(|known| known.code == code);
-    let status = status.unwrap_or_else(|| {
-        Status::failure(String::from_utf8_lossy(&body).trim(), "TooManyRequests").with_code(code)
-    });
-    let details = StatusDetails {
-        retry_after_seconds: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX),
-        ..status.details.clone().unwrap_or_else(no_details)
+    let status: Status = serde_json::from_slice(&body).unwrap_or_default();
+    let message = match status.message.is_empty() {
+        true => String::from_utf8_lossy(&body).trim().to_string(),
+        false => status.message,
     };
-    Ok(kube::Error::Api(status.with_details(details).boxed()))
-}
-
-fn no_details() -> StatusDetails {
-    StatusDetails {
-        name: String::new(),
-        group: String::new(),
-        kind: String::new(),
-        uid: String::new(),
-        causes: Vec::new(),
-        retry_after_seconds: 0,
-    }
+    let (reason, retry_after) = (status.reason, Some(pause));
+    Ok(Fault::Refused(Refusal { code, reason, message, causes: Vec::new(), retry_after }))
 }
 
 /// `how` for what a deploy writes.
@@ -435,9 +424,9 @@ pub fn as_ours(dry_run: bool, force: bool) -> Apply<'static> {
 
 fn read_fault(error: &kube::Error) -> Fault {
     if let kube::Error::Service(inner) = error
-        && let Some(error) = inner.downcast_ref::<Error>()
+        && let Some(fault) = inner.downcast_ref::<Fault>()
     {
-        return Fault::Unasked(Box::new(error.clone()));
+        return fault.clone();
     }
     let kube::Error::Api(status) = error else {
         let why = chain(error);

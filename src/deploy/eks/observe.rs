@@ -190,6 +190,10 @@ impl Memory {
 pub fn has_health(key: &Key) -> bool {
     match key.group() {
         "" => matches!(key.kind.as_str(), "Pod" | "PersistentVolumeClaim"),
+        "apps" => {
+            ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"].contains(&key.kind.as_str())
+        }
+        "autoscaling" => key.kind == "HorizontalPodAutoscaler",
         "batch" => key.kind == "Job",
         "admissionregistration.k8s.io"
         | "coordination.k8s.io"
@@ -371,6 +375,8 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
         let needs = match (group, seen.key.kind.as_str()) {
             ("apiextensions.k8s.io", "CustomResourceDefinition") => Some("Established"),
             ("apiregistration.k8s.io", "APIService") => Some("Available"),
+            // One of the kinds above that could not be read.
+            ("" | "apps" | "autoscaling" | "batch", _) => Some("readable"),
             _ => None,
         };
         Status::Other { needs, conditions: read_conditions(live) }

@@ -7,7 +7,8 @@ use crate::error::{Error, Kind};
 use crate::retry::Attempt;
 
 /// What came instead of an answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the API server gave no answer")]
 pub enum Fault {
     Refused(Refusal),
     /// No answer at all.
@@ -262,6 +263,11 @@ fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
         }
         404 => error(format!("cannot {attempt}: not found")).fix("see that the cluster has what the message names"),
         409 => error(format!("cannot {attempt}: changed by somebody else meanwhile")).fix("run the deploy again"),
+        422 if refusal.message.contains("field is immutable") && attempt.contains(" Job/") => {
+            error(format!("cannot {attempt}: a Job that was made cannot change")).fix(
+                "give the Job another name with each change, as seed-2; or set its `ttlSecondsAfterFinished: 0`, so that it is gone by then",
+            )
+        }
         422 if refusal.message.contains("field is immutable") => error(format!("cannot {attempt}: a field that cannot change would")).fix(format!(
             "another tool made it; let it go, its pods stay: kubectl -n {namespace} delete OBJECT --cascade=orphan, then deploy again"
         )),
@@ -409,6 +415,10 @@ mod tests {
             assert_eq!(error.kind, kind, "{failure:?}");
             assert!(error.advice().contains(fix), "{failure:?}: {:?}", error.fixes);
         }
+        let immutable =
+            status(422, "Invalid", "spec.template: Invalid value: {}: field is immutable");
+        let error = explain(&immutable, "check Job/seed", &caller());
+        assert!(error.advice().contains("give the Job another name"), "{:?}", error.fixes);
     }
 
     #[test]

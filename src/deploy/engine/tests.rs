@@ -25,6 +25,7 @@ struct Scripted {
     rollback: Option<Rollback>,
     asked: Mutex<Vec<&'static str>>,
     hangs: bool,
+    sees_nothing: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -91,6 +92,9 @@ impl Target for Scripted {
         Ok(state("1.0.0"))
     }
     async fn observe(&self, _goal: &Goal<String>) -> Result<()> {
+        if self.sees_nothing {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
     fn plan(&self, goal: &Goal<String>, (): ()) -> Result<ScriptedPlan> {
@@ -429,6 +433,12 @@ async fn the_time_is_bounded_on_the_way_in_and_on_the_way_back() {
     assert_eq!((error.kind, error.code), (Kind::TimedOut, Some(Code::DeadlineExceeded)));
     assert!(error.message.contains("revision 1 runs as before"), "{error}");
     assert_eq!(error.why.as_deref(), Some("waiting"));
+
+    let target = Scripted { sees_nothing: true, ..changing() };
+    let short = Intent { timeout: Duration::from_millis(300), ..intent(&interrupt) };
+    let error = run(&target, &ledger, "1.0.0", short).await.expect_err("late");
+    assert_eq!((error.kind, error.code), (Kind::TimedOut, Some(Code::DeadlineExceeded)));
+    assert!(target.asked().is_empty(), "{:?}", target.asked());
 }
 
 #[tokio::test]

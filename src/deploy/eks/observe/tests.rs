@@ -436,6 +436,7 @@ fn what_only_exists_is_not_looked_at() {
         ("networking.k8s.io/v1", "Ingress", false),
         ("rbac.authorization.k8s.io/v1", "Role", false),
         ("batch/v1", "CronJob", false),
+        ("apps/v1", "ControllerRevision", false),
         // Kinds of others, whatever they are called.
         ("serving.knative.dev/v1", "Service", true),
         ("example.com/v1", "ConfigMap", true),
