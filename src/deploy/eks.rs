@@ -23,14 +23,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::{join, try_join_all};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
 
 use self::api::{Api, as_ours};
 use self::auth::Minter;
-use self::object::{Key, Object, read_manifest, to_yaml};
-use self::observe::{Memory, Restarts, parse, read_address, read_image, read_revision};
+use self::object::{Key, LiveObject, Object, read_manifest, to_yaml};
+use self::observe::{Memory, Restarts, read_address, read_copies, read_image, read_revision};
 use self::plan::{EksFacts, EksPlan, ObservedObject};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
 use self::verdict::RolloutVerdict;
@@ -283,7 +281,7 @@ impl Eks {
     }
 
     /// The live objects of the last good state that are no longer wanted.
-    async fn read_leftovers(&self, goal: &Goal<EksDocuments>) -> Result<Vec<DynamicObject>> {
+    async fn read_leftovers(&self, goal: &Goal<EksDocuments>) -> Result<Vec<LiveObject>> {
         let wanted = goal.wanted.documents.keys();
         let old = goal.good.as_ref().map(|good| good.state.documents.keys()).unwrap_or_default();
         let gone: Vec<Key> = old.into_iter().filter(|key| !wanted.contains(key)).collect();
@@ -446,8 +444,7 @@ impl Target for Eks {
         let verdict = self.judge_rollout(look, &mut Memory::default()).await?;
         let known = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
         let labels = live.metadata.labels.as_ref();
-        let deployment: Deployment = parse(&live).unwrap_or_default();
-        let count = |count: Option<i32>| count.and_then(|count| count.try_into().ok());
+        let (ready, wanted) = read_copies(&live);
         Ok(Running {
             target: "eks",
             state: match verdict {
@@ -460,9 +457,8 @@ impl Target for Eks {
             digest: read_image(&live).split_once('@').and_then(|(_, digest)| known(digest)),
             revision: known(&read_revision(&live)),
             url: Some(self.url_of(state).await?),
-            ready: count(deployment.status.and_then(|status| status.ready_replicas))
-                .unwrap_or_default(),
-            wanted: count(deployment.spec.and_then(|spec| spec.replicas)).unwrap_or_default(),
+            ready,
+            wanted,
         })
     }
 }

@@ -1,14 +1,13 @@
 //! What differs between an object as it is and as it would be, a line each. Pure.
 
-use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::object::strip;
+use super::object::{LiveObject, strip};
 use crate::deploy::diff::compare_documents;
 
 /// What differs, without what the API server writes. The data of a Secret is never shown.
-pub fn lines(live: &DynamicObject, wanted: &DynamicObject) -> Vec<String> {
-    let as_written = |object: &DynamicObject| {
+pub fn lines(live: &LiveObject, wanted: &LiveObject) -> Vec<String> {
+    let as_written = |object: &LiveObject| {
         let mut value = serde_json::to_value(object).unwrap_or_default();
         strip(&mut value);
         value
@@ -28,7 +27,7 @@ mod tests {
 
     use super::*;
 
-    fn dynamic(value: Value) -> DynamicObject {
+    fn dynamic(value: Value) -> LiveObject {
         serde_json::from_value(value).expect("an object")
     }
 

@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::DynamicObject;
+/// An object as the API server has it.
+pub use kube::api::DynamicObject as LiveObject;
 use kube::core::Selector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -82,13 +83,13 @@ impl Object {
     }
 
     /// A live object.
-    pub fn from_live(live: &DynamicObject) -> Option<Object> {
+    pub fn from_live(live: &LiveObject) -> Option<Object> {
         Object::new(serde_json::to_value(live).ok()?).ok()
     }
 
     /// As kube has it.
-    pub fn to_dynamic(&self) -> Option<DynamicObject> {
-        DynamicObject::deserialize(&self.0).ok()
+    pub fn to_dynamic(&self) -> Option<LiveObject> {
+        LiveObject::deserialize(&self.0).ok()
     }
 
     pub fn value(&self) -> &Value {

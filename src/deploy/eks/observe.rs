@@ -12,12 +12,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::DynamicObject;
 use kube::core::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::object::Key;
+use super::object::{Key, LiveObject};
 use super::render::MANAGER;
 use super::verdict::{
     self, Condition, Container, CreateFailure, Exit, RolloutVerdict, State, Status, WorkloadFacts,
@@ -71,7 +70,7 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 pub struct WorkloadSeen {
     pub key: Key,
-    pub live: Option<DynamicObject>,
+    pub live: Option<LiveObject>,
     /// Of a Deployment.
     pub replica_sets: Vec<ReplicaSet>,
     /// Those that its selector selects.
@@ -217,24 +216,33 @@ pub fn count_restarts<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Restarts {
 }
 
 /// The revision that the deployment controller counts.
-pub fn read_revision(deployment: &DynamicObject) -> String {
+pub fn read_revision(deployment: &LiveObject) -> String {
     read_annotation(&deployment.metadata, REVISION).unwrap_or_default().to_string()
 }
 
+/// The copies of a Deployment that are ready, and those it is to have.
+pub fn read_copies(deployment: &LiveObject) -> (u32, u32) {
+    let deployment: Deployment = parse(deployment).unwrap_or_default();
+    let ready = deployment.status.and_then(|status| status.ready_replicas);
+    let wanted = deployment.spec.and_then(|spec| spec.replicas);
+    let count = |count: Option<i32>| u32::try_from(count.unwrap_or_default()).unwrap_or_default();
+    (count(ready), count(wanted))
+}
+
 /// The object as a type of its kind.
-pub fn parse<K: Resource + DeserializeOwned>(object: &DynamicObject) -> Option<K> {
+fn parse<K: Resource + DeserializeOwned>(object: &LiveObject) -> Option<K> {
     object.clone().try_parse().ok()
 }
 
 /// The image of a Deployment's first container: ours is the only one.
-pub fn read_image(deployment: &DynamicObject) -> String {
+pub fn read_image(deployment: &LiveObject) -> String {
     let template = parse::<Deployment>(deployment).and_then(|found| Some(found.spec?.template));
     let containers = template.and_then(|template| Some(template.spec?.containers));
     containers.and_then(|all| all.into_iter().next()?.image).unwrap_or_default()
 }
 
 /// `https://host` of an Ingress that a load balancer answers for.
-pub fn read_address(ingress: &DynamicObject) -> Option<String> {
+pub fn read_address(ingress: &LiveObject) -> Option<String> {
     let ingress: Ingress = parse(ingress)?;
     let first = ingress.status?.load_balancer?.ingress?.into_iter().next()?;
     let host = first.hostname.or(first.ip).filter(|host| !host.is_empty())?;
@@ -248,7 +256,7 @@ pub fn is_managed(meta: &ObjectMeta) -> bool {
 }
 
 /// The live count, if our manager owns it.
-pub fn read_own_replicas(deployment: &DynamicObject) -> Option<i64> {
+pub fn read_own_replicas(deployment: &LiveObject) -> Option<i64> {
     let mut entries = deployment.metadata.managed_fields.iter().flatten();
     let ours = entries.any(|entry| {
         let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
@@ -476,12 +484,12 @@ struct CommonCondition {
     message: String,
 }
 
-fn read_common(live: &DynamicObject) -> CommonStatus {
+fn read_common(live: &LiveObject) -> CommonStatus {
     let status = live.data.get("status");
     status.and_then(|status| CommonStatus::deserialize(status).ok()).unwrap_or_default()
 }
 
-fn read_conditions(live: &DynamicObject) -> Vec<Condition> {
+fn read_conditions(live: &LiveObject) -> Vec<Condition> {
     let conditions = read_common(live).conditions.into_iter().map(|found| Condition {
         kind: found.r#type,
         status: found.status,

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use kube::api::DynamicObject;
 
 use super::EksDocuments;
 use super::diff;
-use super::object::{Key, Object};
+use super::object::{Key, LiveObject, Object};
 use super::observe::{
     Known, Memory, Restarts, WorkloadSeen, gather_facts, is_managed, read_own_replicas,
     read_revision,
@@ -23,7 +22,7 @@ pub struct EksFacts {
     /// What is to stand there, each with what stands there now.
     pub objects: Vec<ObservedObject>,
     /// Objects of the last good state, as they are now, that are no longer wanted.
-    pub leftovers: Vec<DynamicObject>,
+    pub leftovers: Vec<LiveObject>,
     /// The service's buckets.
     pub buckets: Vec<Bucket>,
     /// Restarts of containers before anything is changed.
@@ -35,9 +34,9 @@ pub struct EksFacts {
 pub struct ObservedObject {
     pub object: Object,
     /// As it is.
-    pub live: Option<DynamicObject>,
+    pub live: Option<LiveObject>,
     /// As it would be: the API server's answer to a dry run.
-    pub dry_run: DynamicObject,
+    pub dry_run: LiveObject,
     /// Fields of it are to be taken over from tools that may be taken over from.
     pub force: bool,
 }
@@ -145,7 +144,7 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
 
 impl EksFacts {
     /// The service's own Deployment, as it is.
-    fn deployment(&self, service: &str) -> Option<&DynamicObject> {
+    fn deployment(&self, service: &str) -> Option<&LiveObject> {
         let mut objects = self.objects.iter();
         objects.find(|observed| observed.object.is_deployment_of(service))?.live.as_ref()
     }
@@ -174,7 +173,7 @@ fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
 }
 
 /// The live count, when we own it and the wanted Deployment leaves it out.
-fn replicas_to_hand_over(object: &Object, live: &DynamicObject) -> Option<i64> {
+fn replicas_to_hand_over(object: &Object, live: &LiveObject) -> Option<i64> {
     let leaves_out =
         object.kind() == "Deployment" && object.value().pointer("/spec/replicas").is_none();
     if leaves_out { read_own_replicas(live) } else { None }
@@ -188,7 +187,7 @@ pub fn holds_data(kind: &str) -> bool {
 }
 
 /// An object is removed when we made it, it is wanted no more, and no data goes with it.
-fn removal_of(live: &DynamicObject) -> Option<Removal> {
+fn removal_of(live: &LiveObject) -> Option<Removal> {
     let object = Object::from_live(live)?;
     let ours = is_managed(&live.metadata);
     let removable = ours && !holds_data(object.kind());
@@ -215,7 +214,7 @@ fn find_way_back(goal: &Goal<EksDocuments>, facts: &EksFacts) -> WayBack {
     WayBack::ToFound(live.map(Object::into_written).collect())
 }
 
-fn runs_healthy(deployment: &DynamicObject) -> bool {
+fn runs_healthy(deployment: &LiveObject) -> bool {
     let key = Key::new("apps/v1", "Deployment", "", "");
     let seen = WorkloadSeen {
         key,
@@ -295,7 +294,7 @@ mod tests {
         value
     }
 
-    fn dynamic(value: Value) -> DynamicObject {
+    fn dynamic(value: Value) -> LiveObject {
         serde_json::from_value(value).expect("an object")
     }
 

@@ -3,9 +3,7 @@
 //! Applying it again gives the Deployment the pod template it had, so that its old ReplicaSet,
 //! whose pods may still run, is used again, and the next deploy of that state finds nothing to do.
 
-use kube::api::DynamicObject;
-
-use super::object::{Key, Object};
+use super::object::{Key, LiveObject, Object};
 use super::observe::{Memory, Restarts, find_stuck_pods, read_image};
 use super::plan::{EksPlan, WayBack, holds_data};
 use super::verdict::RolloutVerdict;
@@ -137,6 +135,6 @@ impl Eks {
 }
 
 /// The uid and the image of a Deployment: together they tell whose it is.
-pub(super) fn identity_of(deployment: &DynamicObject) -> (String, String) {
+pub(super) fn identity_of(deployment: &LiveObject) -> (String, String) {
     (deployment.metadata.uid.clone().unwrap_or_default(), read_image(deployment))
 }
