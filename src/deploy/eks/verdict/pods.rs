@@ -64,14 +64,22 @@ fn trouble_of_container(
         // The first restart comes at once, and may be all it takes.
         State::Running => {
             let exit = container.last.as_ref()?;
-            let crashed = gives_up(restarts) && !container.ready && !is_done(container, exit);
+            let is_over = gives_up(restarts) || restarts > 0 && had_its_time(pod, exit);
+            let crashed = is_over && !container.ready && !is_done(container, exit);
             crashed.then(|| crash(container, pod, exit, log(true)))
         }
         State::Terminated(exit) => {
-            let crashed = gives_up(restarts + 1) && !is_done(container, exit);
+            let is_over = gives_up(restarts + 1) || had_its_time(pod, exit);
+            let crashed = is_over && !is_done(container, exit);
             crashed.then(|| crash(container, pod, exit, log(false)))
         }
     }
+}
+
+/// Whether its startup probe ended it: all of `health.startup` has passed, and not a moment.
+fn had_its_time(pod: &Pod, exit: &Exit) -> bool {
+    let was_killed = was_told_to_stop(exit.code) && exit.reason != "OOMKilled";
+    was_killed && pod.warnings.iter().any(|warning| warning.contains("Startup probe failed"))
 }
 
 /// An init container ends by design, when it ends well.

@@ -198,7 +198,8 @@ fn containers_that_crash() {
     };
     let init = |container: Container| Container { init: true, name: "migrate".into(), ..container };
     let probe = |words: &str| {
-        let mut facts = with_container(restarted(137, "Error"));
+        // Its first end: the probe has waited long enough.
+        let mut facts = with_container(Container { restarts: 1, ..restarted(137, "Error") });
         facts.pods[0].warnings = vec![words.to_string()];
         facts
     };
@@ -279,10 +280,19 @@ fn containers_that_crash() {
             "an error of its own, though a probe was refused meanwhile",
             {
                 let mut facts = probe("Unhealthy: Startup probe failed: connection refused");
-                facts.pods[0].containers[0].last = Some(exited(3, "Error"));
+                facts.pods[0].containers[0] = restarted(3, "Error");
                 facts
             },
             "failed: Pod/patients-new-a/patients: the container crashed [previous log]",
+        ),
+        (
+            "a first error of its own, though a probe was refused meanwhile",
+            {
+                let mut facts = probe("Unhealthy: Startup probe failed: connection refused");
+                facts.pods[0].containers[0].last = Some(exited(3, "Error"));
+                facts
+            },
+            "progressing: 0 of 2",
         ),
         (
             "an init container",
