@@ -250,7 +250,7 @@ pub fn read_address(ingress: &LiveObject) -> Option<String> {
     Some(format!("{}://{host}", if is_secure { "https" } else { "http" }))
 }
 
-/// The fields that our manager owns, one entry for each way of writing.
+/// Whether our manager owns fields of it.
 pub fn is_managed(meta: &ObjectMeta) -> bool {
     meta.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MANAGER))
 }
