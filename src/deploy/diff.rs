@@ -17,8 +17,17 @@ const LENGTH: usize = 200;
 pub fn compare_documents(old: &Value, new: &Value, hidden: &[&str]) -> Vec<String> {
     let mut walk = Walk { lines: Vec::new(), hidden };
     walk.compare("", "", Some(old), Some(new), false);
-    let more = walk.lines.len().saturating_sub(LINES);
-    walk.lines.truncate(LINES);
+    // What goes is always said.
+    let (mut shown, mut more) = (0, 0);
+    walk.lines.retain(|line| {
+        let is_shown = shown < LINES || line.ends_with(" → none");
+        if is_shown {
+            shown += 1
+        } else {
+            more += 1
+        }
+        is_shown
+    });
     if more > 0 {
         walk.lines.push(format!("and {more} more"));
     }
@@ -90,6 +99,7 @@ impl Walk<'_> {
         for element in before.iter().chain(added) {
             let (was, is) = (at(&before, element), at(&after, element));
             let sides = (was.map(|at| &old[at]), is.map(|at| &new[at]));
+            let sides = lone_values(sides.0, sides.1).unwrap_or(sides);
             self.compare(&format!("{path}[{element}]"), element, sides.0, sides.1, masked);
         }
         if self.lines.len() == lines {
@@ -99,9 +109,32 @@ impl Walk<'_> {
     }
 }
 
+/// What tells the elements of a list apart.
+const NAMES: [&str; 2] = ["name", "key"];
+
 /// The name that a value has beside it: `{name: API_TOKEN, value: …}`.
 fn value_name<'a>(object: Option<&'a Value>, key: &str) -> Option<&'a str> {
-    object?.get("name").filter(|_| key == "value")?.as_str()
+    let object = object.filter(|_| key == "value")?;
+    NAMES.iter().find_map(|name| object.get(name)?.as_str())
+}
+
+/// The values of a variable that is nothing but a name and a value, on both sides.
+fn lone_values<'a>(
+    old: Option<&'a Value>,
+    new: Option<&'a Value>,
+) -> Option<(Option<&'a Value>, Option<&'a Value>)> {
+    let value = |side: &'a Value, key: &str| {
+        side.as_object().filter(|fields| fields.len() == 2).and_then(|fields| fields.get(key))
+    };
+    ["value", "valueFrom"].into_iter().find_map(|key| {
+        let sides = (old.map(|side| value(side, key)), new.map(|side| value(side, key)));
+        match sides {
+            (None | Some(Some(_)), None | Some(Some(_))) => {
+                Some((sides.0.flatten(), sides.1.flatten()))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// The option whose value an element of a command is: `--token` before it.
@@ -110,11 +143,12 @@ fn flag_before(list: &[Value], index: usize) -> Option<&str> {
     (before.starts_with('-') && !before.contains('=')).then_some(before)
 }
 
-/// The `name` of each element, when each has one of its own.
+/// The name of each element, when each has one of its own.
 fn names(list: &[Value]) -> Option<Vec<&str>> {
-    let names: Option<Vec<&str>> =
-        list.iter().map(|element| element.get("name")?.as_str()).collect();
-    let names = names?;
+    let of = |key: &str| -> Option<Vec<&str>> {
+        list.iter().map(|element| element.get(key)?.as_str()).collect()
+    };
+    let names = NAMES.iter().find_map(|key| of(key))?;
     let own = names.iter().enumerate().all(|(index, name)| !names[..index].contains(name));
     own.then_some(names)
 }
@@ -193,11 +227,23 @@ mod tests {
                 "by name",
                 json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}),
                 json!({"env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}]}),
+                vec!["env[A]: 1 → none", "env[B]: 2 → 3", "env[C]: none → 4"],
+            ),
+            case(
+                "by key",
+                json!({"tags": [{"key": "team", "value": "a"}, {"key": "x", "value": ""}]}),
+                json!({"tags": [{"key": "team", "value": "b"}, {"key": "y", "z": 1}]}),
                 vec![
-                    "env[A]: {\"name\":\"A\",\"value\":\"1\"} → none",
-                    "env[B].value: 2 → 3",
-                    "env[C]: none → {\"name\":\"C\",\"value\":\"4\"}",
+                    "tags[team]: a → b",
+                    "tags[x]: \"\" → none",
+                    "tags[y]: none → {\"key\":\"y\",\"z\":1}",
                 ],
+            ),
+            case(
+                "another kind of value",
+                json!({"env": [{"name": "A", "value": "1"}]}),
+                json!({"env": [{"name": "A", "valueFrom": {"x": 1}}]}),
+                vec!["env[A].value: 1 → none", "env[A].valueFrom: none → {\"x\":1}"],
             ),
             case(
                 "order of names",
@@ -238,7 +284,7 @@ mod tests {
                     {"name": "DB_PASSWORD", "value": "new"},
                     {"name": "API_TOKEN", "value": "t"}
                 ]}),
-                vec!["env[DB_PASSWORD].value: *** → ***", "env[API_TOKEN]: none → ***"],
+                vec!["env[DB_PASSWORD]: *** → ***", "env[API_TOKEN]: none → ***"],
             ),
             case(
                 "a list that was not there",
@@ -277,6 +323,28 @@ mod tests {
                 vec!["config: *** → ***"],
             ),
             case(
+                "a tag",
+                json!({"tags": [{"key": "deploy-token", "value": "old"}]}),
+                json!({"tags": [{"key": "deploy-token", "value": "new"}]}),
+                vec!["tags[deploy-token]: *** → ***"],
+            ),
+            case(
+                "options of a log driver",
+                json!({"options": {"splunk-token": "a1b2", "splunk-url": "https://s", "apikey": "x9"}}),
+                json!({"options": {"apikey": "y9"}}),
+                vec![
+                    "options.splunk-token: *** → none",
+                    "options.splunk-url: https://s → none",
+                    "options.apikey: *** → ***",
+                ],
+            ),
+            case(
+                "an option with its value",
+                json!({"command": ["serve", "--token=hunter2hunter2"]}),
+                json!({"command": ["serve"]}),
+                vec!["command[1]: *** → none"],
+            ),
+            case(
                 "a number",
                 json!({"adminPassword": 12345678}),
                 json!({"adminPassword": 87654321}),
@@ -306,6 +374,8 @@ mod tests {
         let shown = lines(json!({"a": "x"}), json!({"a": "é".repeat(500)}));
         assert_eq!(shown, [format!("a: x → {}…", "é".repeat(LENGTH))]);
         let many: Vec<Value> = (0..100).map(|n| json!(n)).collect();
+        let gone = lines(json!({ "a": many }), json!({"a": []}));
+        assert_eq!((gone.len(), gone.last().map(String::as_str)), (100, Some("a[99]: 99 → none")));
         let shown = lines(json!({"a": []}), json!({ "a": many }));
         assert_eq!(
             (shown.len(), shown.last().map(String::as_str)),

@@ -162,7 +162,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
     place.service("env: {GREETING: goodbye}\n");
     let third = place.deploy("1.0.0").ended(0);
     assert_eq!(third.changed(), [format!("Deployment/{SERVICE}")]);
-    assert!(third.stderr.contains("env[GREETING].value: hello → goodbye"), "{third}");
+    assert!(third.stderr.contains("env[GREETING]: hello → goodbye"), "{third}");
     assert_eq!(third.json()["previous-revision"], "1");
     assert_eq!(place.answer(), "version 1.0.0 says goodbye");
 
@@ -578,7 +578,7 @@ fn fields_of_people_are_taken_over_and_those_of_controllers_are_not() {
     place.deploy("1.0.0").ended(0);
     place.kubectl(&["set", "env", &format!("deployment/{SERVICE}"), "GREETING=by-hand"]);
     let repaired = place.deploy("1.0.0").ended(0);
-    assert!(repaired.stderr.contains("env[GREETING].value: by-hand → hello"), "{repaired}");
+    assert!(repaired.stderr.contains("env[GREETING]: by-hand → hello"), "{repaired}");
 
     let patch = r#"[{"op": "replace", "path": "/spec/replicas", "value": 2}]"#;
     place.kubectl(&[
