@@ -3,6 +3,7 @@
 //! environment, to a file or to an argument.
 
 pub mod bucket;
+pub mod document;
 
 use std::time::Duration;
 

@@ -56,8 +56,21 @@ pub struct Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replicas {
+    /// service.yaml names no count: one, and on ECS what others scaled a live service to.
+    Unset,
     Fixed(u32),
     Auto(Autoscale),
+}
+
+impl Replicas {
+    /// The count to run; `None` with an autoscaler.
+    pub fn count(self) -> Option<u32> {
+        match self {
+            Replicas::Unset => Some(1),
+            Replicas::Fixed(count) => Some(count),
+            Replicas::Auto(_) => None,
+        }
+    }
 }
 
 /// Where an environment's workloads run.
@@ -146,7 +159,7 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         (None, None, Some(_), Some(_)) => return Err(both("service.yaml")),
         (Some(count), None, _, _) | (None, None, Some(count), None) => Replicas::Fixed(count),
         (None, Some(auto), _, _) | (None, None, None, Some(auto)) => Replicas::Auto(auto),
-        (None, None, None, None) => Replicas::Fixed(1),
+        (None, None, None, None) => Replicas::Unset,
     };
     if let Replicas::Auto(auto) = replicas
         && (auto.min == 0 || auto.min > auto.max || auto.cpu == 0 || auto.cpu > 100)

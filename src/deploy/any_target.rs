@@ -62,7 +62,7 @@ impl AnyTarget {
                 AnyTarget::Eks(Box::new(eks))
             }
             (Target::Ecs { ecs, api_gateway }, Some(session)) => {
-                let ecs = Ecs::open(ecs, api_gateway.as_ref(), region, account, session);
+                let ecs = Ecs::open(ecs, api_gateway.as_ref(), account, session);
                 AnyTarget::Ecs(Box::new(ecs))
             }
             (Target::Local, _) => {

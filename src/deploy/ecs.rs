@@ -1,30 +1,33 @@
 //! Deploys to ECS, reachable through a load balancer and API Gateway.
 //!
-//! [`task_definition`], [`edge`], [`plan`] and [`verdict`] decide and do no I/O; [`api`] and
+//! [`render`], [`live`], [`edge`], [`plan`] and [`verdict`] decide and do no I/O; [`api`] and
 //! [`edge_api`] talk to AWS.
 
 mod api;
-mod documents;
 mod edge;
 mod edge_api;
+mod live;
 mod plan;
-mod task_definition;
+mod render;
 mod verdict;
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use crate::aws::Session;
 use crate::config::platform::{ApiGateway, Ecs as Platform};
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
-use crate::deploy::{Action, Order, Running, answers, storage};
+use crate::deploy::{Order, Running, answers, storage};
 use crate::error::{Error, Kind, Result};
 
-use api::{Api, Rollout};
-pub use documents::{EcsDocuments, render_documents, render_state};
+use api::Api;
 use edge::EdgeStep;
 use edge_api::{EdgeApi, EdgeIds};
-use plan::{EcsFacts, EcsPlan};
-use task_definition::{last_part, revision_of};
+use live::comparable_definition;
+use plan::{EcsFacts, EcsPlan, ServiceWrite, WayBack, fill_in, find_way_back};
+pub use render::{EcsDocuments, render_documents, render_state};
+use render::{last_part, revision_of};
 use verdict::{Ownership, judge_look, owner_of_primary};
 
 /// One ECS cluster, and the way to it from outside.
@@ -32,7 +35,6 @@ pub struct Ecs {
     platform: Platform,
     api_gateway: Option<ApiGateway>,
     session: Session,
-    region: String,
     /// The account that the service's buckets have to be of.
     account: Option<String>,
     api: Api,
@@ -83,7 +85,6 @@ impl Ecs {
     pub fn open(
         platform: &Platform,
         api_gateway: Option<&ApiGateway>,
-        region: &str,
         account: Option<&str>,
         session: &Session,
     ) -> Ecs {
@@ -92,7 +93,6 @@ impl Ecs {
             edge: EdgeApi::new(session),
             platform: platform.clone(),
             api_gateway: api_gateway.cloned(),
-            region: region.to_string(),
             account: account.map(str::to_string),
             session: session.clone(),
         }
@@ -113,9 +113,8 @@ impl Ecs {
         since: Option<SystemTime>,
     ) -> Result<Verdict> {
         let documents = &plan.wanted.documents;
-        let name = &documents.service.name;
-        let mut look = self.api.look(name, definition_arn, since).await?;
-        look.desired = documents.service.desired;
+        let mut look = self.api.look(documents.name(), definition_arn, since).await?;
+        look.desired = documents.desired();
         look.ownership =
             owner_of_primary(&look, written.deployment.as_deref(), plan.facts.service.as_ref());
         if let Some(target_group) = &written.edge.target_group {
@@ -135,52 +134,20 @@ impl Ecs {
         Some(format!("{}{path}", endpoint.trim_end_matches('/')))
     }
 
-    /// The way back: the recorded good state; else, where the ledger knows nothing, what ran before.
-    async fn find_way_back(&self, plan: &EcsPlan) -> Result<Option<(String, Rollback)>> {
-        let live = plan.facts.service.as_ref();
-        if let Some(good) = &plan.good {
-            let documents = &good.state.documents;
-            let definition = &documents.task_definition;
-            let named =
-                good.revision.as_ref().map(|revision| format!("{}:{revision}", definition.family));
-            let found = match &named {
-                Some(named) => self.api.find_definition(named).await?,
-                None => None,
-            };
-            let arn = match found.filter(|(_, found)| found == definition) {
-                Some((arn, _)) => arn,
-                // It was deregistered: its content is what matters.
-                None => {
-                    let state = &good.state;
-                    self.api
-                        .register(
-                            definition,
-                            &self.region,
-                            &state.environment,
-                            &state.image.version,
-                        )
-                        .await?
-                }
-            };
-            // The count may have been changed by a person or a scheduler since.
-            let desired = live.map_or(documents.service.desired, |live| live.desired);
-            let rollback = Rollback {
-                desired,
-                subnets: documents.service.subnets.clone(),
-                security_groups: documents.service.security_groups.clone(),
-            };
-            return Ok(Some((arn, rollback)));
+    /// The ARN of the revision on the way back. It is registered anew when it is gone: its content
+    /// is what matters.
+    async fn find_revision(&self, back: &WayBack) -> Result<String> {
+        for name in &back.revisions {
+            let found = self.api.find_definition(name).await?;
+            let wanted = comparable_definition(&back.definition);
+            if let Some(found) = found
+                && found.is_active
+                && comparable_definition(&found.document) == wanted
+            {
+                return Ok(found.arn);
+            }
         }
-        // A service that was told to run nothing has no last good version: a first deploy that
-        // failed leaves this.
-        Ok(live.filter(|live| plan.adopts && live.desired > 0).map(|live| {
-            let rollback = Rollback {
-                desired: live.desired,
-                subnets: live.subnets.clone(),
-                security_groups: live.security_groups.clone(),
-            };
-            (live.definition_arn.clone(), rollback)
-        }))
+        self.api.register(&back.definition).await
     }
 
     /// Waits until `definition_arn` is what runs, all of it, as long as the engine lets it.
@@ -196,13 +163,6 @@ impl Ecs {
             tokio::time::sleep(Self::INTERVAL).await;
         }
     }
-}
-
-/// How a service ran that is gone back to.
-struct Rollback {
-    desired: u32,
-    subnets: Vec<String>,
-    security_groups: Vec<String>,
 }
 
 fn superseded(primary: &str) -> Error {
@@ -229,7 +189,7 @@ impl Target for Ecs {
         self.api.find_cluster().await?;
         let account = self.account.as_deref();
         Ok(EcsFacts {
-            service: self.api.find_service(&documents.service.name).await?,
+            service: self.api.find_service(documents.name()).await?,
             buckets: storage::observe(&documents.buckets, account, &self.session).await?,
             edge: match &documents.edge {
                 Some(wanted) => Some(self.edge.find(wanted).await?),
@@ -239,7 +199,11 @@ impl Target for Ecs {
     }
 
     fn plan(&self, goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> {
-        plan::make_plan(goal, facts, &self.platform)
+        plan::make_plan(goal, facts)
+    }
+
+    fn planned_state<'a>(&self, plan: &'a EcsPlan) -> Option<&'a State<EcsDocuments>> {
+        Some(&plan.wanted)
     }
 
     /// `before-deploy` is refused by [`render_state`].
@@ -255,8 +219,7 @@ impl Target for Ecs {
     ) -> Result<()> {
         permit.check()?;
         storage::apply(&plan.facts.buckets, &self.session).await?;
-        let state = &plan.wanted;
-        let documents = &state.documents;
+        let documents = &plan.wanted.documents;
         let vpc = plan.facts.edge.as_ref().map_or("", |found| found.vpc.as_str());
         written.edge = plan.facts.edge.as_ref().map(EdgeIds::from).unwrap_or_default();
         let (before, after): (Vec<&EdgeStep>, Vec<&EdgeStep>) =
@@ -273,37 +236,38 @@ impl Target for Ecs {
                 }
             }
         }
+        if let Some(live) = plan.facts.service.as_ref().filter(|_| plan.tag) {
+            permit.check()?;
+            let arn = live.document["serviceArn"].as_str().unwrap_or_default();
+            self.api.tag(arn, &documents.service["tags"]).await?;
+        }
         if plan.register {
             permit.check()?;
-            let definition = &documents.task_definition;
-            let (environment, version) = (&state.environment, &state.image.version);
-            let arn = self.api.register(definition, &self.region, environment, version).await?;
+            let arn = self.api.register(&documents.task_definition).await?;
             written.definition_arn = Some(arn);
         }
         let definition_arn = self.wanted_arn(plan, written);
-        let rollout = Rollout {
-            service: &documents.service.name,
-            definition_arn: &definition_arn,
-            desired: documents.service.desired,
-            balancer: written.edge.target_group.as_deref().map(|arn| (arn, state.port)),
-            grace: documents.service.grace,
-            environment: &state.environment,
-            subnets: &documents.service.subnets,
-            security_groups: &documents.service.security_groups,
+        let target_group = written.edge.target_group.clone();
+        let fill = |document: &Value| {
+            let mut document = document.clone();
+            let target_group = target_group.as_deref();
+            fill_in(&mut document, documents, Some(&definition_arn), target_group);
+            document
         };
-        permit.check()?;
-        let deployment = match plan.service {
-            Some(Action::Create) => {
-                let created = self.api.create(&rollout).await;
+        if plan.service.is_some() {
+            permit.check()?;
+        }
+        written.deployment = match &plan.service {
+            Some(ServiceWrite::Create(document)) => {
+                let created = self.api.create(&fill(document)).await;
                 written.note(created)?
             }
-            Some(_) => {
-                let updated = self.api.update(&rollout).await;
+            Some(ServiceWrite::Update(document)) => {
+                let updated = self.api.update(&fill(document)).await;
                 written.note(updated)?
             }
             None => None,
         };
-        written.deployment = deployment;
         if let Some(wanted) = &documents.edge {
             for step in after {
                 permit.check()?;
@@ -345,8 +309,8 @@ impl Target for Ecs {
         written: &mut EcsWritten,
         permit: Permit<'_>,
     ) -> Result<RolledBack> {
-        let state = &plan.wanted;
-        let name = &state.documents.service.name;
+        let documents = &plan.wanted.documents;
+        let name = documents.name();
         let ours = self.wanted_arn(plan, written);
         let look = self.api.look(name, &ours, Some(now())).await?;
         let live = plan.facts.service.as_ref();
@@ -355,7 +319,7 @@ impl Target for Ecs {
             return Err(superseded(&look.primary));
         }
         permit.check()?;
-        let Some((definition_arn, rollback)) = self.find_way_back(plan).await? else {
+        let Some(back) = find_way_back(plan) else {
             // The deploy ended before there was a service.
             if self.api.find_service(name).await?.is_none() {
                 return Ok(RolledBack::ToNothing(
@@ -366,17 +330,11 @@ impl Target for Ecs {
             return Ok(RolledBack::ToNothing(format!("service {name} is there with no tasks")));
         };
         self.edge.restore_health_checks(&plan.edge_steps).await?;
-        let rollout = Rollout {
-            service: name,
-            definition_arn: &definition_arn,
-            desired: rollback.desired,
-            balancer: None,
-            grace: state.documents.service.grace,
-            environment: &state.environment,
-            subnets: &rollback.subnets,
-            security_groups: &rollback.security_groups,
-        };
-        self.api.update(&rollout).await?;
+        let definition_arn = self.find_revision(&back).await?;
+        let mut document = back.service;
+        let target_group = written.edge.target_group.as_deref();
+        fill_in(&mut document, documents, Some(&definition_arn), target_group);
+        self.api.update(&document).await?;
         self.wait_until_back(name, &definition_arn).await?;
         Ok(RolledBack::ToGood(revision_of(&definition_arn)))
     }
@@ -388,7 +346,7 @@ impl Target for Ecs {
 
     async fn read_running(&self, state: &State<EcsDocuments>) -> Result<Running> {
         self.api.find_cluster().await?;
-        let name = &state.documents.service.name;
+        let name = state.documents.name();
         let Some(service) = self.api.find_service(name).await? else {
             return Ok(Running { target: "ecs", state: "absent".into(), ..Running::default() });
         };
@@ -405,8 +363,11 @@ impl Target for Ecs {
                 Verdict::Failed(_) => "failed",
             }
             .into(),
-            version: service.version,
-            digest: service.definition.image.split_once('@').map(|(_, digest)| digest.to_string()),
+            version: service.version().map(str::to_string),
+            digest: service
+                .image(name)
+                .and_then(|image| image.split_once('@'))
+                .map(|(_, digest)| digest.to_string()),
             revision: Some(revision_of(&service.definition_arn)),
             url: self.url_of(state, &ids),
             ready: look.running,

@@ -271,6 +271,8 @@ struct DeployRun<'a, T: Target> {
     request: &'a DeployRequest<'a, T::Documents>,
     report: &'a Report,
     started: Instant,
+    /// What the ledger is to keep: the wanted state, with what others wrote and stays.
+    state: State<T::Documents>,
     /// The objects that the plan changes.
     changed: Vec<String>,
     previous_revision: Option<String>,
@@ -301,6 +303,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
             request,
             report,
             started,
+            state: request.wanted.clone(),
             changed: Vec::new(),
             previous_revision: None,
             written: T::Written::default(),
@@ -323,6 +326,9 @@ impl<'a, T: Target> DeployRun<'a, T> {
             });
         let plan = self.target.plan(&goal, facts?)?;
         show_changes(plan.changes(), false, self.report);
+        if let Some(state) = self.target.planned_state(&plan) {
+            self.state = state.clone();
+        }
         self.changed = changed_objects(plan.changes());
         self.previous_revision = plan.previous_revision();
         match self.go_forward(&plan, lease).await {
@@ -437,7 +443,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 return Err(error);
             }
         };
-        let hash = self.request.wanted.hash()?;
+        let hash = self.state.hash()?;
         let good = lease.head().good.as_ref();
         let is_recorded = good.is_some_and(|good| good.state_hash.as_ref() == Some(&hash));
         let mut number = lease.head().last.as_ref().map(|last| last.number);
@@ -447,7 +453,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
             number = Some(lease.number());
             self.clean_up(&plan, &lease).await;
             let record = self.record(&lease, Ok(&reached))?;
-            let state = self.request.wanted.to_json()?;
+            let state = self.state.to_json()?;
             lease.close(record, Some(state), true).await.map_err(say_unrecorded)?;
         }
         self.end_phase();
@@ -493,7 +499,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
 
     /// The record of this run, as far as the run knows it.
     fn record(&self, lease: &Lease, end: Result<&Reached, &Error>) -> Result<Record> {
-        let DeployRequest { wanted, config_hash, .. } = self.request;
+        let config_hash = &self.request.config_hash;
         let reached = end.as_ref().ok();
         let codes = end.err().map(|error| {
             let of_causes = error.causes.iter().filter_map(|cause| cause.code);
@@ -506,7 +512,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
             phases: self.phases.clone(),
             causes: codes.unwrap_or_default(),
             config_hash: Some(config_hash.clone()),
-            state_hash: Some(wanted.hash()?),
+            state_hash: Some(self.state.hash()?),
             url: reached.and_then(|reached| reached.url.clone()),
             changed: self.changed.clone(),
             revision: reached.map(|reached| reached.revision.clone()),

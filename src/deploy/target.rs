@@ -13,7 +13,7 @@ use crate::error::{Cause, Code, Error, Kind, Result};
 use crate::ledger::{Lease, StateHash};
 
 /// The layout of [`State`]: raised when an older program could not read a newer state.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything a deploy applies to an environment, secrets' values excepted. The ledger keeps it by
 /// the hash of its JSON, and a rollback applies exactly this.
@@ -234,6 +234,12 @@ pub trait Target {
 
     /// Decides. Pure.
     fn plan(&self, goal: &Goal<Self::Documents>, facts: Self::Facts) -> Result<Self::Plan>;
+
+    /// What the plan reaches, where that is more than was wanted: what others wrote and stays. The
+    /// ledger keeps it.
+    fn planned_state<'a>(&self, _plan: &'a Self::Plan) -> Option<&'a State<Self::Documents>> {
+        None
+    }
 
     /// Runs `before-deploy` to its end.
     ///

@@ -1,6 +1,8 @@
 //! Deploys to ECS behind the load balancer and API Gateway, on an emulator that runs each task as a
 //! real container.
 
+mod documents;
+
 use std::process::Command;
 use std::time::Instant;
 
@@ -132,7 +134,7 @@ fn a_service_is_deployed_then_unchanged_then_changed_then_upgraded() {
         third.changed(),
         [format!("TaskDefinition/{}", place.name), format!("Service/{}", place.name)]
     );
-    assert!(third.stderr.contains("env.GREETING: hello → goodbye"), "{third}");
+    assert!(third.stderr.contains("environment[GREETING]: hello → goodbye"), "{third}");
     assert_eq!(http_get(&format!("{}/", url(&third))), "version 1.0.0 says goodbye");
     assert_eq!(
         (&third.json()["previous-revision"], &third.json()["revision"]),
@@ -325,10 +327,14 @@ fn render_shows_the_task_definition_without_a_network() {
     command.env_remove("INPUT_PLATFORM").env_remove("AWS_ENDPOINT_URL");
     let ended = run(command.args(["render", "--environment", "production"])).ended(0);
     let shown: Value = serde_json::from_str(&ended.stdout).expect("JSON");
-    assert_eq!(
-        shown["task-definition"]["secrets"]["URL"],
-        "arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::"
-    );
     let definition = &shown["task-definition"];
-    assert_eq!((&definition["cpu"], &definition["memory"]), (&256.into(), &512.into()));
+    assert_eq!(
+        definition["containerDefinitions"][0]["secrets"][0],
+        serde_json::json!({
+            "name": "URL",
+            "valueFrom": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::",
+        })
+    );
+    assert_eq!((&definition["cpu"], &definition["memory"]), (&"256".into(), &"512".into()));
+    assert_eq!(shown["service"]["launchType"], "FARGATE");
 }

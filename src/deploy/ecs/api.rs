@@ -3,29 +3,19 @@
 use std::time::SystemTime;
 
 use aws_sdk_ecs::error::ProvideErrorMetadata;
-use aws_sdk_ecs::types::{
-    AssignPublicIp, AwsVpcConfiguration, ContainerDefinition, CpuArchitecture,
-    DeploymentCircuitBreaker, DeploymentConfiguration, DesiredStatus, KeyValuePair, LaunchType,
-    LoadBalancer, LogConfiguration, LogDriver, NetworkConfiguration, NetworkMode, OsFamily,
-    PortMapping, RuntimePlatform, Secret, ServiceField, Tag, TaskDefinitionField,
-    TaskDefinitionStatus,
-};
+use aws_sdk_ecs::types::{DesiredStatus, ServiceField, TaskDefinitionField};
+use serde_json::{Value, json};
 
-use super::plan::LiveService;
-use super::task_definition::{TaskDefinition, last_part};
-use super::verdict::{Ownership, ServiceLook, StoppedTask};
+use super::live::{LiveService, strip_answer};
+use super::render::last_part;
+use super::verdict::{Ownership, ServiceLook, StoppedTask, failed_container};
+use crate::aws::document::Exchange;
 use crate::aws::{Session, refusal};
 use crate::config::platform::Ecs as Platform;
 use crate::error::{Error, Result};
 
 /// Lines of a container's log that go into a cause.
 const LOG_LINES: i32 = 30;
-
-const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
-
-/// Names the version on a task definition. Not on the service: a second name for one image changes
-/// nothing.
-const VERSION_TAG: &str = "cicd.clinicult.io/version";
 
 /// One cluster.
 pub struct Api {
@@ -34,18 +24,12 @@ pub struct Api {
     platform: Platform,
 }
 
-/// What a service is created or updated with.
-pub struct Rollout<'a> {
-    pub service: &'a str,
-    pub definition_arn: &'a str,
-    pub desired: u32,
-    /// The target group's ARN and the container's port.
-    pub balancer: Option<(&'a str, u16)>,
-    /// How long targets may be unhealthy after a start, in seconds.
-    pub grace: i32,
-    pub environment: &'a str,
-    pub subnets: &'a [String],
-    pub security_groups: &'a [String],
+/// A task definition that ECS knows.
+pub struct KnownDefinition {
+    pub arn: String,
+    /// As it could be registered again.
+    pub document: Value,
+    pub is_active: bool,
 }
 
 impl Api {
@@ -72,199 +56,119 @@ impl Api {
         )))
     }
 
-    /// The service and what it is told to run; none when there is none, or a deleted one.
+    /// The service and what it is told to run; `None` when there is none, or a deleted one.
     pub async fn find_service(&self, name: &str) -> Result<Option<LiveService>> {
+        let exchange = Exchange::default();
         let request = self.ecs.describe_services().cluster(&self.platform.cluster).services(name);
-        let answer = request.include(ServiceField::Tags).send().await;
-        let answer = answer.map_err(|error| {
+        let request = request.include(ServiceField::Tags).customize();
+        request.interceptor(exchange.clone()).send().await.map_err(|error| {
             refusal(format!("find ECS service {name}"), "ecs:DescribeServices", &error)
         })?;
-        let Some(service) =
-            answer.services().iter().find(|service| service.status() == Some("ACTIVE"))
+        let answer = exchange.answer()?;
+        let mut services = answer["services"].as_array().into_iter().flatten();
+        let Some(document) =
+            services.find(|one| matches!(one["status"].as_str(), Some("ACTIVE" | "DRAINING")))
         else {
             return Ok(None);
         };
-        let definition_arn = service.task_definition().unwrap_or_default().to_string();
-        let network =
-            service.network_configuration().and_then(|network| network.awsvpc_configuration());
-        let (definition, version) = self.read_definition(&definition_arn).await?;
+        let definition_arn = document["taskDefinition"].as_str().unwrap_or_default().to_string();
+        // One of a deployment controller outside of ECS has none.
+        let known = match definition_arn.as_str() {
+            "" => None,
+            // Without it nobody knows what in it is others'.
+            arn => Some(self.find_definition(arn).await?.ok_or_else(|| {
+                Error::refused(format!("cannot find {}, which service {name} runs", last_part(arn)))
+                    .fix("have the service run a task definition that is there")
+            })?),
+        };
+        let deployments = document["deployments"].as_array().into_iter().flatten();
         Ok(Some(LiveService {
-            deployments: service
-                .deployments()
-                .iter()
-                .filter_map(|deployment| deployment.id().map(str::to_string))
+            deployments: deployments
+                .filter_map(|deployment| deployment["id"].as_str().map(str::to_string))
                 .collect(),
-            definition,
+            is_active: known.as_ref().is_some_and(|known| known.is_active),
+            definition: known.map(|known| known.document).unwrap_or_default(),
             definition_arn,
-            version,
-            desired: count(service.desired_count()),
-            subnets: network.map(|network| network.subnets().to_vec()).unwrap_or_default(),
-            security_groups: network
-                .map(|network| network.security_groups().to_vec())
-                .unwrap_or_default(),
-            balanced: !service.load_balancers().is_empty(),
-            environment: tag(service.tags(), ENVIRONMENT_TAG),
+            document: document.clone(),
         }))
     }
 
-    /// An active task definition by `FAMILY:REVISION`, with its ARN; `None` when there is none.
-    pub async fn find_definition(&self, name: &str) -> Result<Option<(String, TaskDefinition)>> {
-        let answer = self.ecs.describe_task_definition().task_definition(name).send().await;
-        let found = match answer {
-            Ok(answer) => answer.task_definition().cloned(),
+    /// A task definition by its ARN or `FAMILY:REVISION`; `None` when there is none.
+    pub async fn find_definition(&self, name: &str) -> Result<Option<KnownDefinition>> {
+        let exchange = Exchange::default();
+        let request = self.ecs.describe_task_definition().task_definition(name);
+        let request = request.include(TaskDefinitionField::Tags).customize();
+        match request.interceptor(exchange.clone()).send().await {
+            Ok(_) => {}
             // ECS says of a missing one only that the request is bad.
-            Err(error) if error.code() == Some("ClientException") => None,
+            Err(error) if error.code() == Some("ClientException") => return Ok(None),
             Err(error) => {
                 let attempt = format!("read task definition {name}");
                 return Err(refusal(attempt, "ecs:DescribeTaskDefinition", &error));
             }
-        };
-        let active = found.filter(|found| found.status() == Some(&TaskDefinitionStatus::Active));
-        Ok(active.map(|found| {
-            let arn = found.task_definition_arn().unwrap_or_default().to_string();
-            (arn, convert_definition(&found))
+        }
+        let answer = exchange.answer()?;
+        let task = &answer["taskDefinition"];
+        Ok(Some(KnownDefinition {
+            arn: task["taskDefinitionArn"].as_str().unwrap_or_default().to_string(),
+            is_active: task["status"] == "ACTIVE",
+            document: strip_answer(&answer),
         }))
     }
 
-    /// A task definition, and the version that its tag names.
-    async fn read_definition(&self, arn: &str) -> Result<(TaskDefinition, Option<String>)> {
-        let request = self
-            .ecs
-            .describe_task_definition()
-            .task_definition(arn)
-            .include(TaskDefinitionField::Tags);
-        let answer = request.send().await;
-        let answer = answer.map_err(|error| {
-            refusal(format!("read task definition {arn}"), "ecs:DescribeTaskDefinition", &error)
+    /// Registers a revision; returns its ARN.
+    pub async fn register(&self, document: &Value) -> Result<String> {
+        let family = document["family"].as_str().unwrap_or_default();
+        let attempt = || format!("register a task definition of {family}");
+        let exchange = Exchange::sending(document);
+        let request = self.ecs.register_task_definition().customize();
+        let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
+            let failed = exchange.refusal(attempt(), "ecs:RegisterTaskDefinition", &error);
+            let pass = failed.why.as_deref().is_some_and(|why| why.contains("iam:PassRole"));
+            if !pass {
+                return failed;
+            }
+            failed.fix(
+                "allow `iam:PassRole` on the execution role and the task role, with \
+                 iam:PassedToService ecs-tasks.amazonaws.com",
+            )
         })?;
-        let Some(task) = answer.task_definition() else {
-            return Ok((TaskDefinition::default(), None));
-        };
-        Ok((convert_definition(task), tag(answer.tags(), VERSION_TAG)))
-    }
-
-    /// Registers a revision that people know as `version`; gives its ARN.
-    pub async fn register(
-        &self,
-        definition: &TaskDefinition,
-        region: &str,
-        environment: &str,
-        version: &str,
-    ) -> Result<String> {
-        let mut tags = tags(&definition.family, environment);
-        tags.push(Tag::builder().key(VERSION_TAG).value(version).build());
-        let what = || format!("register a task definition of {}", definition.family);
-        let wrong = |error: aws_sdk_ecs::error::BuildError| Error::unexpected(what()).why(error);
-        let mut container = ContainerDefinition::builder()
-            .name(&definition.family)
-            .image(&definition.image)
-            .essential(true)
-            .stop_timeout(definition.stop_timeout)
-            .port_mappings(
-                PortMapping::builder()
-                    .container_port(definition.port.into())
-                    .host_port(definition.port.into())
-                    .protocol(aws_sdk_ecs::types::TransportProtocol::Tcp)
-                    .build(),
-            );
-        for (name, value) in &definition.env {
-            container =
-                container.environment(KeyValuePair::builder().name(name).value(value).build());
-        }
-        for (name, from) in &definition.secrets {
-            container = container
-                .secrets(Secret::builder().name(name).value_from(from).build().map_err(wrong)?);
-        }
-        if let Some(group) = &definition.log_group {
-            let log = LogConfiguration::builder()
-                .log_driver(LogDriver::Awslogs)
-                .options("awslogs-group", group)
-                .options("awslogs-region", region)
-                .options("awslogs-stream-prefix", &definition.family)
-                .options("awslogs-create-group", "true")
-                .build()
-                .map_err(wrong)?;
-            container = container.log_configuration(log);
-        }
-        let platform = RuntimePlatform::builder()
-            .cpu_architecture(CpuArchitecture::from(definition.architecture.as_str()))
-            .operating_system_family(OsFamily::Linux)
-            .build();
-        let role = |role: &String| Some(role.clone()).filter(|role| !role.is_empty());
-        let answer = self
-            .ecs
-            .register_task_definition()
-            .family(&definition.family)
-            .container_definitions(container.build())
-            .cpu(definition.cpu.to_string())
-            .memory(definition.memory.to_string())
-            .network_mode(NetworkMode::Awsvpc)
-            .requires_compatibilities(aws_sdk_ecs::types::Compatibility::from(definition.launch.as_str()))
-            .runtime_platform(platform)
-            .set_execution_role_arn(role(&definition.execution_role))
-            .set_task_role_arn(role(&definition.task_role))
-            .set_tags(Some(tags))
-            .send()
-            .await
-            .map_err(|error| {
-                let failed = refusal(what(), "ecs:RegisterTaskDefinition", &error);
-                let pass = failed.why.as_deref().is_some_and(|why| why.contains("iam:PassRole"));
-                if pass { failed.fix("allow `iam:PassRole` on the execution role and the task role, with iam:PassedToService ecs-tasks.amazonaws.com") } else { failed }
-            })?;
         let arn = answer.task_definition().and_then(|task| task.task_definition_arn());
-        arn.map(str::to_string).ok_or_else(|| Error::unexpected(what()).why("ECS gave no ARN"))
+        arn.map(str::to_string).ok_or_else(|| {
+            Error::unexpected(format!("cannot {}", attempt())).why("ECS gave no ARN")
+        })
     }
 
-    /// Creates the service; returns the id of its deployment.
-    pub async fn create(&self, rollout: &Rollout<'_>) -> Result<Option<String>> {
-        let mut request = self
-            .ecs
-            .create_service()
-            .cluster(&self.platform.cluster)
-            .service_name(rollout.service)
-            .task_definition(rollout.definition_arn)
-            .desired_count(signed(rollout.desired))
-            .launch_type(match self.platform.launch {
-                crate::config::platform::Launch::Fargate => LaunchType::Fargate,
-                crate::config::platform::Launch::Ec2 => LaunchType::Ec2,
-            })
-            .network_configuration(self.network(rollout)?)
-            .deployment_configuration(deployment())
-            .set_tags(Some(tags(rollout.service, rollout.environment)));
-        if let Some((target_group, port)) = rollout.balancer {
-            let balancer = LoadBalancer::builder()
-                .target_group_arn(target_group)
-                .container_name(rollout.service)
-                .container_port(port.into())
-                .build();
-            request =
-                request.load_balancers(balancer).health_check_grace_period_seconds(rollout.grace);
-        }
-        let answer = request.send().await;
-        let answer = answer.map_err(|error| {
-            refusal(format!("create ECS service {}", rollout.service), "ecs:CreateService", &error)
+    /// Creates the service of a document; returns the id of its deployment.
+    pub async fn create(&self, document: &Value) -> Result<Option<String>> {
+        let name = document["serviceName"].as_str().unwrap_or_default();
+        let exchange = Exchange::sending(document);
+        let request = self.ecs.create_service().customize();
+        let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
+            exchange.refusal(format!("create ECS service {name}"), "ecs:CreateService", &error)
         })?;
         Ok(primary_id(answer.service()))
     }
 
-    /// Has the service run another revision, or another number of tasks; returns the id of the
-    /// deployment that this begins.
-    pub async fn update(&self, rollout: &Rollout<'_>) -> Result<Option<String>> {
-        let answer = self
-            .ecs
-            .update_service()
-            .cluster(&self.platform.cluster)
-            .service(rollout.service)
-            .task_definition(rollout.definition_arn)
-            .desired_count(signed(rollout.desired))
-            .network_configuration(self.network(rollout)?)
-            .deployment_configuration(deployment())
-            .send()
-            .await;
-        let answer = answer.map_err(|error| {
-            refusal(format!("update ECS service {}", rollout.service), "ecs:UpdateService", &error)
+    /// Tells the service what the document says; returns the id of the deployment that runs then.
+    pub async fn update(&self, document: &Value) -> Result<Option<String>> {
+        let name = document["service"].as_str().unwrap_or_default();
+        let exchange = Exchange::sending(document);
+        let request = self.ecs.update_service().customize();
+        let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
+            exchange.refusal(format!("update ECS service {name}"), "ecs:UpdateService", &error)
         })?;
         Ok(primary_id(answer.service()))
+    }
+
+    /// Adds tags to a service.
+    pub async fn tag(&self, arn: &str, tags: &Value) -> Result<()> {
+        let exchange = Exchange::sending(&json!({ "resourceArn": arn, "tags": tags }));
+        let request = self.ecs.tag_resource().customize();
+        let answer = request.interceptor(exchange.clone()).send().await;
+        answer.map(|_| ()).map_err(|error| {
+            exchange.refusal(format!("tag {}", last_part(arn)), "ecs:TagResource", &error)
+        })
     }
 
     /// Has the service run no tasks.
@@ -275,16 +179,6 @@ impl Api {
             refusal(format!("stop the tasks of ECS service {name}"), "ecs:UpdateService", &error)
         })?;
         Ok(())
-    }
-
-    fn network(&self, rollout: &Rollout<'_>) -> Result<NetworkConfiguration> {
-        let network = AwsVpcConfiguration::builder()
-            .set_subnets(Some(rollout.subnets.to_vec()))
-            .set_security_groups(Some(rollout.security_groups.to_vec()))
-            .assign_public_ip(AssignPublicIp::Disabled)
-            .build()
-            .map_err(|error| Error::unexpected("describing the service's network").why(error))?;
-        Ok(NetworkConfiguration::builder().awsvpc_configuration(network).build())
     }
 
     /// One look at the service. Tasks of `ours` that ended, and events, count from `since` on.
@@ -382,12 +276,21 @@ impl Api {
             if since.zip(at).is_some_and(|(since, at)| at < since) {
                 continue;
             }
-            let container = task.containers().first();
+            let seen: Vec<_> = task
+                .containers()
+                .iter()
+                .map(|one| (one.name().unwrap_or_default(), one.exit_code(), one.reason()))
+                .collect();
+            let container =
+                failed_container(&seen, name).and_then(|index| task.containers().get(index));
             let id = last_part(task.task_arn().unwrap_or_default()).to_string();
             let log_tail = match container.and_then(|container| container.exit_code()) {
-                Some(_) => self.log_tail(name, &id).await,
+                // Where others log is theirs.
+                Some(_) if container.and_then(|container| container.name()) == Some(name) => {
+                    self.log_tail(name, &id).await
+                }
                 // What never ran has said nothing.
-                None => Vec::new(),
+                _ => Vec::new(),
             };
             stopped.push(StoppedTask {
                 task: id,
@@ -439,53 +342,6 @@ impl Api {
     }
 }
 
-/// A task definition of ECS in our own terms.
-fn convert_definition(task: &aws_sdk_ecs::types::TaskDefinition) -> TaskDefinition {
-    let container = task.container_definitions().first();
-    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let pairs = container.map(|container| container.environment()).unwrap_or_default();
-    let secrets = container.map(|container| container.secrets()).unwrap_or_default();
-    let log =
-        container.and_then(|container| container.log_configuration()).and_then(|log| log.options());
-    TaskDefinition {
-        family: task.family().unwrap_or_default().into(),
-        image: container.and_then(|container| container.image()).unwrap_or_default().into(),
-        port: container
-            .and_then(|container| container.port_mappings().first())
-            .and_then(|port| port.container_port())
-            .and_then(|port| u16::try_from(port).ok())
-            .unwrap_or(0),
-        cpu: number(task.cpu()),
-        memory: number(task.memory()),
-        launch: task
-            .requires_compatibilities()
-            .first()
-            .map(|one| one.as_str().to_string())
-            .unwrap_or_default(),
-        architecture: task
-            .runtime_platform()
-            .and_then(|platform| platform.cpu_architecture())
-            .map_or_else(|| "X86_64".into(), |one| one.as_str().to_string()),
-        execution_role: task.execution_role_arn().unwrap_or_default().into(),
-        task_role: task.task_role_arn().unwrap_or_default().into(),
-        env: pairs
-            .iter()
-            .map(|pair| {
-                (
-                    pair.name().unwrap_or_default().to_string(),
-                    pair.value().unwrap_or_default().to_string(),
-                )
-            })
-            .collect(),
-        secrets: secrets
-            .iter()
-            .map(|secret| (secret.name().to_string(), secret.value_from().to_string()))
-            .collect(),
-        log_group: log.and_then(|options| options.get("awslogs-group").cloned()),
-        stop_timeout: container.and_then(|container| container.stop_timeout()).unwrap_or(0),
-    }
-}
-
 /// The id of the deployment that a write began: the PRIMARY one of its answer.
 fn primary_id(service: Option<&aws_sdk_ecs::types::Service>) -> Option<String> {
     let deployments = service.map(|service| service.deployments()).unwrap_or_default();
@@ -493,29 +349,6 @@ fn primary_id(service: Option<&aws_sdk_ecs::types::Service>) -> Option<String> {
     primary.id().map(str::to_string)
 }
 
-/// New tasks before old ones go; ECS goes back by itself when nobody is left to watch.
-fn deployment() -> DeploymentConfiguration {
-    let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(true).build();
-    DeploymentConfiguration::builder()
-        .minimum_healthy_percent(100)
-        .maximum_percent(200)
-        .deployment_circuit_breaker(breaker)
-        .build()
-}
-
-fn tags(service: &str, environment: &str) -> Vec<Tag> {
-    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-    vec![tag(super::edge::OWNER_TAG, service), tag(ENVIRONMENT_TAG, environment)]
-}
-
-fn tag(tags: &[Tag], key: &str) -> Option<String> {
-    tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value().map(str::to_string))
-}
-
 fn count(number: i32) -> u32 {
     u32::try_from(number).unwrap_or(0)
-}
-
-fn signed(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }

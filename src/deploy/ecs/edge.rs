@@ -178,12 +178,17 @@ pub fn render_edge(
     });
     Ok(Some(EdgeWanted {
         listener,
-        target_group: short_name(&format!("{}-{}", settings.name, settings.environment), 32),
+        target_group: target_group_name(&settings.name, &settings.environment),
         port: settings.port,
         health: HealthCheck { path: settings.health.path.clone(), codes: WELL.into() },
         patterns,
         gateway,
     }))
+}
+
+/// The name of a service's target group, which has at most 32 characters.
+pub fn target_group_name(service: &str, environment: &str) -> String {
+    short_name(&format!("{service}-{environment}"), 32)
 }
 
 /// What is missing.

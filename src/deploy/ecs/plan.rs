@@ -1,9 +1,14 @@
 //! Facts about an ECS service → what a deploy will do. Pure.
 
-use super::documents::EcsDocuments;
+use serde_json::{Value, json};
+
 use super::edge::{self, EdgeFound, EdgeStep, EdgeWanted};
-use super::task_definition::{TaskDefinition, differences, revision_of};
-use crate::config::platform::Ecs as Platform;
+use super::live::{
+    LiveService, comparable_definition, comparable_service, keep_definition, keep_service,
+    leads_to, name_foreign, refuse_clash, refuse_service, update_document,
+};
+use super::render::{EcsDocuments, find_tag, last_part, revision_of};
+use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Good, Plan, State};
 use crate::deploy::{Action, Change};
@@ -17,28 +22,10 @@ pub struct EcsFacts {
     pub edge: Option<EdgeFound>,
 }
 
-/// The ECS service as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LiveService {
-    /// The task definition it is told to run, by ARN.
-    pub definition_arn: String,
-    pub definition: TaskDefinition,
-    /// The ids of its deployments at this moment.
-    pub deployments: Vec<String>,
-    /// The version by which the task definition was registered, by its tag.
-    pub version: Option<String>,
-    pub desired: u32,
-    pub subnets: Vec<String>,
-    pub security_groups: Vec<String>,
-    /// Whether a load balancer is attached: that cannot be changed.
-    pub balanced: bool,
-    /// The environment it was deployed for, by its tag; none for one that we did not make.
-    pub environment: Option<String>,
-}
-
 /// What apply will do.
 #[derive(Clone, Debug)]
 pub struct EcsPlan {
+    /// With what others wrote and stays.
     pub wanted: State<EcsDocuments>,
     /// The way back.
     pub good: Option<Good<EcsDocuments>>,
@@ -47,9 +34,20 @@ pub struct EcsPlan {
     pub facts: EcsFacts,
     /// Register a new revision; else the service's own is kept.
     pub register: bool,
-    pub service: Option<Action>,
+    pub service: Option<ServiceWrite>,
+    /// Tag the service, which others made, as ours.
+    pub tag: bool,
     pub edge_steps: Vec<EdgeStep>,
     changes: Vec<Change>,
+}
+
+/// What ECS is told of the service, but for what [`fill_in`] adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceWrite {
+    /// The input of CreateService.
+    Create(Value),
+    /// The input of UpdateService.
+    Update(Value),
 }
 
 impl Plan for EcsPlan {
@@ -64,34 +62,14 @@ impl Plan for EcsPlan {
 /// Decides.
 ///
 /// # Errors
-/// Bad input for what ECS cannot be told, refused for what cannot be changed.
-pub fn make_plan(
-    goal: &Goal<EcsDocuments>,
-    facts: EcsFacts,
-    platform: &Platform,
-) -> Result<EcsPlan> {
-    let EcsDocuments { task_definition: definition, service, edge: wanted, .. } =
-        &goal.wanted.documents;
+/// Bad input for what ECS cannot be told, refused for what cannot be changed or kept.
+pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> {
+    let mut wanted = goal.wanted.clone();
     let environment = &goal.wanted.environment;
-    if service.subnets.is_empty() {
-        return Err(Error::input(format!(
-            "environment {environment} has no subnets to run tasks in"
-        ))
-        .fix(format!("set environments.{environment}.ecs.subnets in platform.yaml")));
-    }
-    if let Some(other) = facts.service.as_ref().and_then(|service| service.environment.as_ref())
-        && other != environment
-    {
-        return Err(Error::refused(format!(
-            "service {} in cluster {} is the one of environment {other}, not of {environment}",
-            service.name, platform.cluster
-        ))
-        .fix(format!(
-            "give environment {environment} an ECS cluster of its own in platform.yaml"
-        )));
-    }
+    refuse_place(&goal.wanted, facts.service.as_ref())?;
     let mut changes = storage::plan(&facts.buckets);
-    let edge_steps = match (wanted, &facts.edge) {
+    let edge_wanted = goal.wanted.documents.edge.as_ref();
+    let edge_steps = match (edge_wanted, &facts.edge) {
         (Some(wanted), Some(found)) => edge::plan_edge(wanted, found)?,
         _ => Vec::new(),
     };
@@ -99,83 +77,234 @@ pub fn make_plan(
     // when there is something to reach.
     let (before, after): (Vec<&EdgeStep>, Vec<&EdgeStep>) =
         edge_steps.iter().partition(|step| step.comes_before_service());
-    changes.extend(before.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
+    changes.extend(before.into_iter().filter_map(|step| edge_change(step, edge_wanted)));
 
-    let mut differ = match &facts.service {
-        Some(service) => differences(&service.definition, definition),
-        None => vec![format!("image: {}", definition.image)],
-    };
-    let register = !differ.is_empty();
-    if register {
-        differ.extend(goal.wanted.documents.rounding.clone());
-        let action = if facts.service.is_some() { Action::Update } else { Action::Create };
-        let object = format!("TaskDefinition/{}", definition.family);
-        changes.push(Change { action, object, details: differ });
+    let documents = &mut wanted.documents;
+    let live = facts.service.as_ref();
+    if let Some(live) = live {
+        let target_group = edge::target_group_name(&goal.wanted.service, environment);
+        refuse_service(&live.document, &documents.service)?;
+        refuse_exposure(&live.document, documents, &target_group)?;
+        documents.service = keep_service(&live.document, &documents.service, &target_group);
+        // A service that was told to run nothing is brought up.
+        if documents.keeps_count && live.desired() > 0 {
+            documents.service["desiredCount"] = json!(live.desired());
+        }
+        let definition = &live.definition;
+        documents.task_definition = keep_definition(definition, &documents.task_definition);
+        refuse_clash(definition, &documents.task_definition)?;
     }
-    let service = service_change(&facts, &goal.wanted.documents, register, platform)?;
-    let action = service.as_ref().map(|change| change.action);
-    changes.extend(service);
-    changes.extend(after.into_iter().filter_map(|step| edge_change(step, wanted.as_ref())));
+    // The ledger names a state by its bytes.
+    documents.task_definition.sort_all_objects();
+    documents.service.sort_all_objects();
+
+    let definition = definition_change(live, documents);
+    let register = definition.is_some();
+    changes.extend(definition);
+    let found = facts.edge.as_ref().and_then(|found| found.target_group.as_ref());
+    let found = found.map(|group| group.arn.as_str());
+    let (service, change) = service_change(live, documents, register, found);
+    changes.extend(change);
+    changes.extend(after.into_iter().filter_map(|step| edge_change(step, edge_wanted)));
+    let tag = live.is_some_and(|live| !missing_tags(live, &wanted.documents.service).is_empty());
     Ok(EcsPlan {
-        wanted: goal.wanted.clone(),
+        wanted,
         good: goal.good.clone(),
         adopts: goal.adopts,
         facts,
         register,
-        service: action,
+        service,
+        tag,
         edge_steps,
         changes,
     })
 }
 
+/// Refuses a place without subnets, and one that is another environment's.
+fn refuse_place(wanted: &State<EcsDocuments>, live: Option<&LiveService>) -> Result<()> {
+    let (environment, service) = (&wanted.environment, &wanted.documents.service);
+    let subnets = &service["networkConfiguration"]["awsvpcConfiguration"]["subnets"];
+    if subnets.as_array().is_none_or(Vec::is_empty) {
+        return Err(Error::input(format!(
+            "environment {environment} has no subnets to run tasks in"
+        ))
+        .fix(format!("set environments.{environment}.ecs.subnets in platform.yaml")));
+    }
+    let Some(other) = live.and_then(LiveService::environment).filter(|other| other != environment)
+    else {
+        return Ok(());
+    };
+    Err(Error::refused(format!(
+        "service {} in cluster {} is the one of environment {other}, not of {environment}",
+        wanted.documents.name(),
+        service["cluster"].as_str().unwrap_or_default()
+    ))
+    .fix(format!("give environment {environment} an ECS cluster of its own in platform.yaml")))
+}
+
+/// Refuses to take a service off its load balancer, which would leave its path open to nobody.
+fn refuse_exposure(live: &Value, documents: &EcsDocuments, target_group: &str) -> Result<()> {
+    let mut balancers = live["loadBalancers"].as_array().into_iter().flatten();
+    if documents.edge.is_some() || !balancers.any(|one| leads_to(one, target_group)) {
+        return Ok(());
+    }
+    let (service, name) = (&documents.service, documents.name());
+    Err(Error::refused(format!(
+        "service {name} has a load balancer, and that cannot be changed"
+    ))
+    .fix(format!(
+        "delete the service (`aws ecs delete-service --cluster {} --service {name} --force`), then \
+         deploy again",
+        service["cluster"].as_str().unwrap_or_default(),
+    )))
+}
+
+/// `None` when the live revision is what is wanted.
+fn definition_change(live: Option<&LiveService>, documents: &EcsDocuments) -> Option<Change> {
+    let wanted = &documents.task_definition;
+    let mut details = match live {
+        None => {
+            let image = &wanted["containerDefinitions"][0]["image"];
+            vec![format!("image: {}", image.as_str().unwrap_or_default())]
+        }
+        Some(live) => {
+            let (before, after) =
+                (comparable_definition(&live.definition), comparable_definition(wanted));
+            let mut details = compare_documents(&before, &after, &[]);
+            if !live.is_active {
+                details.push(format!("{} was deregistered", last_part(&live.definition_arn)));
+            }
+            details
+        }
+    };
+    if details.is_empty() {
+        return None;
+    }
+    details.extend(documents.rounding.clone());
+    let foreign = name_foreign(wanted);
+    if !foreign.is_empty() {
+        details.push(format!("stays as others wrote it: {}", foreign.join(", ")));
+    }
+    let action = if live.is_some() { Action::Update } else { Action::Create };
+    Some(Change { action, object: format!("TaskDefinition/{}", documents.name()), details })
+}
+
 fn service_change(
-    facts: &EcsFacts,
+    live: Option<&LiveService>,
     documents: &EcsDocuments,
     register: bool,
-    platform: &Platform,
-) -> Result<Option<Change>> {
-    let EcsDocuments { task_definition: definition, service: wanted, .. } = documents;
-    let (desired, balanced) = (wanted.desired, documents.edge.is_some());
-    let object = format!("Service/{}", definition.family);
-    let Some(service) = &facts.service else {
-        return Ok(Some(Change {
-            action: Action::Create,
-            object,
-            details: vec![format!("tasks: {desired}")],
-        }));
+    target_group: Option<&str>,
+) -> (Option<ServiceWrite>, Option<Change>) {
+    let object = format!("Service/{}", documents.name());
+    let Some(live) = live else {
+        let details = vec![format!("desiredCount: {}", documents.desired())];
+        let write = ServiceWrite::Create(documents.service.clone());
+        return (Some(write), Some(Change { action: Action::Create, object, details }));
     };
-    if service.balanced != balanced {
-        return Err(Error::refused(format!(
-            "service {} {} a load balancer, and that cannot be changed",
-            definition.family,
-            if balanced { "has no" } else { "has" }
-        ))
-        .fix(format!(
-            "delete the service (`aws ecs delete-service --cluster {} --service {} --force`), then deploy again",
-            platform.cluster, definition.family
-        )));
-    }
-    let mut details = Vec::new();
-    if service.desired != desired {
-        details.push(format!("tasks: {} → {desired}", service.desired));
-    }
-    for (name, before, after) in [
-        ("subnets", &service.subnets, &wanted.subnets),
-        ("security-groups", &service.security_groups, &wanted.security_groups),
-    ] {
-        let sorted = |list: &[String]| {
-            let mut list = list.to_vec();
-            list.sort();
-            list
-        };
-        if sorted(before) != sorted(after) {
-            details.push(format!("{name}: {} → {}", before.join(" "), after.join(" ")));
-        }
-    }
+    let mut wanted = documents.service.clone();
+    fill_in(&mut wanted, documents, None, target_group);
+    let (before, after) = (comparable_service(&live.document), comparable_service(&wanted));
+    let mut details = compare_documents(&before, &after, &[]);
+    let mut update = update_document(&live.document, &wanted, &Value::Null);
     if register {
         details.push("runs the new task definition".into());
+        let family = wanted["taskDefinition"].clone();
+        let document = update.get_or_insert_with(
+            || json!({ "cluster": wanted["cluster"], "service": wanted["serviceName"] }),
+        );
+        document["taskDefinition"] = family;
     }
-    Ok((!details.is_empty()).then_some(Change { action: Action::Update, object, details }))
+    details.extend(missing_tags(live, &wanted));
+    let change =
+        (!details.is_empty()).then_some(Change { action: Action::Update, object, details });
+    (update.map(ServiceWrite::Update), change)
+}
+
+/// A line for each tag of ours that a service has not.
+fn missing_tags(live: &LiveService, wanted: &Value) -> Vec<String> {
+    let tags = wanted["tags"].as_array().into_iter().flatten();
+    let pairs = tags.filter_map(|tag| Some((tag["key"].as_str()?, tag["value"].as_str()?)));
+    let missing = pairs.filter_map(|(key, value)| {
+        let before = find_tag(&live.document["tags"], key);
+        let shown = before.unwrap_or("none");
+        (before != Some(value)).then(|| format!("tags[{key}]: {shown} → {value}"))
+    });
+    missing.collect()
+}
+
+/// Puts into a service's document what is known only when it is sent: the revision, where the
+/// document names one, and the ARN of the target group that stands there by its name.
+pub fn fill_in(
+    service: &mut Value,
+    documents: &EcsDocuments,
+    definition_arn: Option<&str>,
+    target_group: Option<&str>,
+) {
+    if let Some(arn) = definition_arn.filter(|_| service.get("taskDefinition").is_some()) {
+        service["taskDefinition"] = json!(arn);
+    }
+    let name = documents.edge.as_ref().map(|edge| edge.target_group.as_str());
+    let balancers = service.get_mut("loadBalancers").and_then(Value::as_array_mut);
+    for balancer in balancers.into_iter().flatten() {
+        if let Some(arn) = target_group.filter(|_| balancer["targetGroupArn"].as_str() == name) {
+            balancer["targetGroupArn"] = json!(arn);
+        }
+    }
+}
+
+/// What a rollback tells ECS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    /// The input of RegisterTaskDefinition, should the revision be gone.
+    pub definition: Value,
+    /// The good revision's own name, and what ran before this deploy where it is the same.
+    pub revisions: Vec<String>,
+    /// The input of UpdateService.
+    pub service: Value,
+}
+
+/// The way back: the recorded good state; else, where the ledger knows nothing, what ran before.
+/// `None` when there is none. What others wrote before this deploy stays on it too.
+pub fn find_way_back(plan: &EcsPlan) -> Option<WayBack> {
+    let live = plan.facts.service.as_ref();
+    let before = live.map_or(Value::Null, |live| live.document.clone());
+    let target_group = edge::target_group_name(&plan.wanted.service, &plan.wanted.environment);
+    let (definition, mut service, named) = match &plan.good {
+        Some(good) => {
+            let EcsDocuments { task_definition, service, .. } = &good.state.documents;
+            let definition = match live {
+                Some(live) => keep_definition(&live.definition, task_definition),
+                None => task_definition.clone(),
+            };
+            let family = task_definition["family"].as_str().unwrap_or_default();
+            let named = good.revision.as_ref().map(|revision| format!("{family}:{revision}"));
+            (definition, keep_service(&before, service, &target_group), named)
+        }
+        // A service that was told to run nothing has no last good version: a first deploy that
+        // failed leaves this.
+        None if plan.adopts && live.is_some_and(|live| live.desired() > 0) => {
+            (live?.definition.clone(), before.clone(), None)
+        }
+        None => return None,
+    };
+    // The count may have been changed by a person or a scheduler since.
+    if let Some(live) = live {
+        service["desiredCount"] = json!(live.desired());
+    }
+    service["cluster"] = plan.wanted.documents.service["cluster"].clone();
+    let written = match &plan.service {
+        Some(ServiceWrite::Create(document) | ServiceWrite::Update(document)) => document,
+        None => &Value::Null,
+    };
+    let mut document = update_document(&before, &service, written).unwrap_or_else(
+        || json!({ "cluster": service["cluster"], "service": service["serviceName"] }),
+    );
+    document["taskDefinition"] = definition["family"].clone();
+    let wanted = comparable_definition(&definition);
+    let same =
+        live.filter(|live| live.is_active && comparable_definition(&live.definition) == wanted);
+    let revisions = same.map(|live| live.definition_arn.clone()).into_iter().chain(named).collect();
+    Some(WayBack { definition, revisions, service: document })
 }
 
 fn edge_change(step: &EdgeStep, wanted: Option<&EdgeWanted>) -> Option<Change> {
@@ -204,117 +333,4 @@ fn edge_change(step: &EdgeStep, wanted: Option<&EdgeWanted>) -> Option<Change> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::platform::Launch;
-    use crate::deploy::Image;
-    use crate::deploy::ecs::documents::ServiceDocument;
-    use crate::deploy::target::HealthCheck;
-
-    fn platform() -> Platform {
-        Platform {
-            cluster: "c".into(),
-            launch: Launch::Fargate,
-            subnets: vec!["s1".into(), "s2".into()],
-            security_groups: vec!["g".into()],
-            execution_role: String::new(),
-            task_role: String::new(),
-            listener: None,
-        }
-    }
-
-    fn definition(image: &str) -> TaskDefinition {
-        TaskDefinition {
-            family: "patients".into(),
-            image: image.into(),
-            ..TaskDefinition::default()
-        }
-    }
-
-    fn running(image: &str) -> EcsFacts {
-        let service = LiveService {
-            deployments: vec![],
-            definition_arn: "arn:…/patients:6".into(),
-            definition: definition(image),
-            version: None,
-            desired: 2,
-            subnets: vec!["s2".into(), "s1".into()],
-            security_groups: vec!["g".into()],
-            balanced: false,
-            environment: None,
-        };
-        EcsFacts { service: Some(service), ..EcsFacts::default() }
-    }
-
-    fn planned(facts: EcsFacts) -> Result<EcsPlan> {
-        planned_in(facts, &["s1", "s2"])
-    }
-
-    fn planned_in(facts: EcsFacts, subnets: &[&str]) -> Result<EcsPlan> {
-        let documents = EcsDocuments {
-            task_definition: definition("a@1"),
-            service: ServiceDocument {
-                name: "patients".into(),
-                desired: 2,
-                subnets: subnets.iter().map(ToString::to_string).collect(),
-                security_groups: vec!["g".into()],
-                grace: 60,
-            },
-            edge: None,
-            buckets: vec![],
-            rounding: None,
-        };
-        let wanted = State {
-            format: 1,
-            target: "ecs".into(),
-            service: "patients".into(),
-            environment: "production".into(),
-            image: Image { repository: "a".into(), digest: "1".into(), version: "1".into() },
-            port: 8000,
-            health: HealthCheck { path: "/healthz".into(), startup: 60_000 },
-            documents,
-        };
-        let goal = Goal { wanted, good: None, adopts: true, migrates: true };
-        make_plan(&goal, facts, &platform())
-    }
-
-    fn changes(plan: &EcsPlan) -> Vec<String> {
-        plan.changes()
-            .iter()
-            .map(|change| format!("{:?} {}", change.action, change.object))
-            .collect()
-    }
-
-    #[test]
-    fn facts_become_changes() {
-        let none: Vec<String> = vec![];
-        assert_eq!(
-            changes(&planned(running("a@1")).expect("a plan")),
-            none,
-            "the order of subnets is no difference"
-        );
-        assert_eq!(
-            changes(&planned(running("a@0")).expect("a plan")),
-            ["Update TaskDefinition/patients", "Update Service/patients"]
-        );
-        assert_eq!(
-            changes(&planned(EcsFacts::default()).expect("a plan")),
-            ["Create TaskDefinition/patients", "Create Service/patients"]
-        );
-        let mut scaled = running("a@1");
-        scaled.service.as_mut().expect("a service").desired = 1;
-        let plan = planned(scaled).expect("a plan");
-        assert_eq!(
-            (changes(&plan), plan.register),
-            (vec!["Update Service/patients".to_string()], false)
-        );
-        assert_eq!(plan.previous_revision().as_deref(), Some("6"));
-        let mut balanced = running("a@1");
-        balanced.service.as_mut().expect("a service").balanced = true;
-        assert!(planned(balanced).is_err());
-        let mut other = running("a@1");
-        other.service.as_mut().expect("a service").environment = Some("staging".into());
-        assert!(planned(other).expect_err("of staging").message.contains("environment staging"));
-        assert!(planned_in(EcsFacts::default(), &[]).is_err());
-    }
-}
+mod tests;

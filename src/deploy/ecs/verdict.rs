@@ -3,8 +3,8 @@
 //! A rollout is done only when the PRIMARY deployment is ours and all of it runs: the SDK's own
 //! waiter also passes after a rollback and for a service with no tasks.
 
-use super::plan::LiveService;
-use super::task_definition::{last_part, revision_of};
+use super::live::LiveService;
+use super::render::{last_part, revision_of};
 use crate::deploy::target::Verdict;
 use crate::error::Cause;
 
@@ -47,6 +47,23 @@ pub struct StoppedTask {
     /// What the container's runtime said: `OutOfMemoryError: …`.
     pub container_reason: Option<String>,
     pub log_tail: Vec<String>,
+}
+
+/// Which container of a stopped task is the one to name: ours where it failed, else one that did.
+/// The others were sent SIGTERM when the first ended.
+pub fn failed_container(
+    containers: &[(&str, Option<i32>, Option<&str>)],
+    ours: &str,
+) -> Option<usize> {
+    let sigterm = [Some(0), Some(143), Some(137), None];
+    let failed = |(_, code, reason): &(&str, Option<i32>, Option<&str>)| {
+        !sigterm.contains(code) || reason.is_some()
+    };
+    let is_ours = |(name, ..): &(&str, Option<i32>, Option<&str>)| *name == ours;
+    let at = |found: &dyn Fn(&(&str, Option<i32>, Option<&str>)) -> bool| {
+        containers.iter().position(found)
+    };
+    at(&|one| is_ours(one) && failed(one)).or(at(&failed)).or(at(&is_ours)).or(at(&|_| true))
 }
 
 /// Whose deployment is PRIMARY.
@@ -545,6 +562,22 @@ mod tests {
                 ..look()
             };
             assert_eq!(owner_of_primary(&look, deployment, Some(&before)), owner, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_container_that_failed_is_named() {
+        let (oom, ended, killed) = (Some("OutOfMemoryError"), Some(1), Some(137));
+        let cases: [(&[(&str, Option<i32>, Option<&str>)], Option<usize>); 6] = [
+            (&[("ours", Some(3), None)], Some(0)),
+            (&[("router", Some(143), None), ("ours", Some(3), None)], Some(1)),
+            (&[("router", ended, None), ("ours", Some(143), None)], Some(0)),
+            (&[("router", Some(0), None), ("ours", killed, oom)], Some(1)),
+            (&[("router", killed, None), ("ours", Some(0), None)], Some(1)),
+            (&[], None),
+        ];
+        for (containers, expected) in cases {
+            assert_eq!(failed_container(containers, "ours"), expected, "{containers:?}");
         }
     }
 }

@@ -120,7 +120,7 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
     metadata["labels"][VERSION] = label_value(&order.image.version).into();
     let mut spec = Map::new();
     // With an autoscaler the count is not ours: a value here would undo its work at every deploy.
-    if let Replicas::Fixed(count) = settings.replicas {
+    if let Some(count) = settings.replicas.count() {
         spec.insert("replicas".into(), count.into());
     }
     let rest = json!({

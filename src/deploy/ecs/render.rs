@@ -1,0 +1,506 @@
+//! Settings and platform → what ECS and the way to it are told, in the API's own words. Pure.
+//!
+//! The two documents are the inputs of RegisterTaskDefinition and CreateService. Two values are
+//! known only when they are sent: the revision behind `taskDefinition`, and the ARN of the target
+//! group, whose name stands in its place.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>
+//! <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CreateService.html>
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+
+use super::edge::{self, EdgeWanted};
+use crate::config::platform::{ApiGateway, Ecs as Platform, Launch};
+use crate::config::settings::{Replicas, Settings};
+use crate::config::values::SecretRef;
+use crate::deploy::target::State;
+use crate::deploy::{Order, short_name, storage};
+use crate::error::{Error, Result};
+
+/// How long a container has between SIGTERM and SIGKILL, in seconds.
+const STOP_TIMEOUT: u32 = 30;
+
+/// The tags of a task definition and of a service.
+pub const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
+/// Names the version on a task definition. Not on the service: a second name for one image changes
+/// nothing.
+pub const VERSION_TAG: &str = "cicd.clinicult.io/version";
+
+/// Everything a deploy to ECS applies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EcsDocuments {
+    /// The input of RegisterTaskDefinition.
+    #[serde(deserialize_with = "read_definition")]
+    pub task_definition: Value,
+    /// The input of CreateService.
+    pub service: Value,
+    /// service.yaml names no count of tasks: a live service's own stays.
+    #[serde(default)]
+    pub keeps_count: bool,
+    /// None for a service that is not exposed.
+    pub edge: Option<EdgeWanted>,
+    pub buckets: Vec<String>,
+    /// Why a task gets more than service.yaml asks for: only the plan says so.
+    #[serde(skip)]
+    pub rounding: Option<String>,
+}
+
+impl EcsDocuments {
+    /// The name of the service, which is that of its family and its container too.
+    pub fn name(&self) -> &str {
+        self.service["serviceName"].as_str().unwrap_or_default()
+    }
+
+    /// Tasks that are to run.
+    pub fn desired(&self) -> u32 {
+        count_of(&self.service["desiredCount"])
+    }
+}
+
+/// States of before had words of their own, which ECS cannot be told.
+fn read_definition<'de, D: Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
+    let document = Value::deserialize(from)?;
+    match document["containerDefinitions"].as_array() {
+        Some(_) => Ok(document),
+        None => Err(serde::de::Error::custom("its task definition is not one of ECS's API")),
+    }
+}
+
+/// The state of an order.
+///
+/// # Errors
+/// Bad input for what ECS cannot be told.
+pub fn render_state(
+    order: &Order,
+    platform: &Platform,
+    api_gateway: Option<&ApiGateway>,
+) -> Result<State<EcsDocuments>> {
+    let size = task_size(&order.settings, platform.launch)?;
+    let edge = edge::render_edge(order, platform, api_gateway)?;
+    let documents = EcsDocuments {
+        rounding: describe_rounding(&order.settings, size),
+        task_definition: render_definition(order, platform, size)?,
+        service: render_service(order, platform, edge.as_ref())?,
+        keeps_count: order.settings.replicas == Replicas::Unset,
+        edge,
+        buckets: storage::bucket_names(order),
+    };
+    Ok(State::new("ecs", order, documents))
+}
+
+/// The documents as JSON, for people.
+///
+/// # Errors
+/// Bad input for what ECS cannot be told.
+pub fn render_documents(
+    order: &Order,
+    platform: &Platform,
+    api_gateway: Option<&ApiGateway>,
+) -> Result<String> {
+    let state = render_state(order, platform, api_gateway)?;
+    serde_json::to_string_pretty(&state.documents)
+        .map_err(|error| Error::unexpected("cannot write the documents as JSON").why(error))
+}
+
+/// The input of RegisterTaskDefinition.
+fn render_definition(order: &Order, ecs: &Platform, (cpu, memory): (u32, u32)) -> Result<Value> {
+    let settings = &order.settings;
+    let mut secrets = BTreeMap::new();
+    for (variable, secret) in &settings.secrets {
+        secrets.insert(variable.to_string(), secret_arn(order, variable, secret)?);
+    }
+    if ecs.execution_role.is_empty() && (ecs.launch == Launch::Fargate || !secrets.is_empty()) {
+        return Err(Error::input(format!(
+            "environment {} has no execution role",
+            settings.environment
+        ))
+        .why("ECS reads secrets by it, and Fargate pulls images by it")
+        .fix(format!(
+            "set environments.{}.ecs.execution-role in platform.yaml",
+            settings.environment
+        )));
+    }
+    let name = service_name(order);
+    let env: BTreeMap<String, String> = settings
+        .container_env(|storage| Some(storage::bucket_name(order, storage)))
+        .into_iter()
+        .collect();
+    let named = |values: BTreeMap<String, String>, key: &str| -> Value {
+        values.iter().map(|(name, value)| json!({ "name": name, key: value })).collect()
+    };
+    let port = settings.port;
+    let mut container = json!({
+        "name": name,
+        "image": order.image.reference(),
+        "essential": true,
+        "portMappings": [{ "containerPort": port, "hostPort": port, "protocol": "tcp" }],
+        "environment": named(env, "value"),
+        "secrets": named(secrets, "valueFrom"),
+        "stopTimeout": STOP_TIMEOUT,
+    });
+    // Without an execution role nothing may write logs.
+    if !ecs.execution_role.is_empty() {
+        container["logConfiguration"] = json!({
+            "logDriver": "awslogs",
+            "options": {
+                "awslogs-group": format!("/ecs/{}", ecs.cluster),
+                "awslogs-region": order.destination.region,
+                "awslogs-stream-prefix": name,
+                "awslogs-create-group": "true",
+            },
+        });
+    }
+    let mut tags = render_tags(order);
+    tags.push(json!({ "key": VERSION_TAG, "value": order.image.version }));
+    let mut document = json!({
+        "family": name,
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": [launch_type(ecs.launch)],
+        "cpu": cpu.to_string(),
+        "memory": memory.to_string(),
+        "runtimePlatform": {
+            "cpuArchitecture": architecture(&settings.platforms)?,
+            "operatingSystemFamily": "LINUX",
+        },
+        "containerDefinitions": [container],
+        "tags": tags,
+    });
+    let roles = [("executionRoleArn", &ecs.execution_role), ("taskRoleArn", &ecs.task_role)];
+    for (key, role) in roles.into_iter().filter(|(_, role)| !role.is_empty()) {
+        document[key] = json!(role);
+    }
+    Ok(document)
+}
+
+/// The input of CreateService. New tasks start before old ones stop, and ECS goes back by itself
+/// when nobody is left to watch.
+fn render_service(order: &Order, ecs: &Platform, edge: Option<&EdgeWanted>) -> Result<Value> {
+    let settings = &order.settings;
+    let limits = [("subnets", &ecs.subnets, 16), ("security-groups", &ecs.security_groups, 5)];
+    if let Some((key, list, most)) = limits.into_iter().find(|(_, list, most)| list.len() > *most) {
+        let environment = &settings.environment;
+        let (key, count) = (format!("environments.{environment}.ecs.{key}"), list.len());
+        return Err(Error::input(format!("{key} has {count} entries, and ECS takes {most}"))
+            .fix(format!("name at most {most} in {key} of platform.yaml")));
+    }
+    let name = service_name(order);
+    let mut document = json!({
+        "cluster": ecs.cluster,
+        "serviceName": name,
+        "taskDefinition": name,
+        "desiredCount": desired_count(settings)?,
+        "launchType": launch_type(ecs.launch),
+        "networkConfiguration": { "awsvpcConfiguration": {
+            "subnets": ecs.subnets,
+            "securityGroups": ecs.security_groups,
+            "assignPublicIp": "DISABLED",
+        } },
+        "deploymentConfiguration": {
+            "minimumHealthyPercent": 100,
+            "maximumPercent": 200,
+            "deploymentCircuitBreaker": { "enable": true, "rollback": true },
+        },
+        "propagateTags": "SERVICE",
+        "enableECSManagedTags": true,
+        "tags": render_tags(order),
+    });
+    if let Some(edge) = edge {
+        document["loadBalancers"] = json!([{
+            "targetGroupArn": edge.target_group,
+            "containerName": name,
+            "containerPort": settings.port,
+        }]);
+        document["healthCheckGracePeriodSeconds"] = json!(settings.health.startup.as_secs());
+    }
+    Ok(document)
+}
+
+fn render_tags(order: &Order) -> Vec<Value> {
+    let tag = |key: &str, value: &str| json!({ "key": key, "value": value });
+    let environment = &order.settings.environment;
+    vec![tag(edge::OWNER_TAG, &service_name(order)), tag(ENVIRONMENT_TAG, environment)]
+}
+
+/// The value of a tag in a list of ECS's.
+pub fn find_tag<'a>(tags: &'a Value, key: &str) -> Option<&'a str> {
+    tags.as_array()?.iter().find(|tag| tag["key"] == key)?["value"].as_str()
+}
+
+/// A count of ECS's, none for what is none.
+pub fn count_of(value: &Value) -> u32 {
+    value.as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+}
+
+fn launch_type(launch: Launch) -> &'static str {
+    match launch {
+        Launch::Fargate => "FARGATE",
+        Launch::Ec2 => "EC2",
+    }
+}
+
+/// The name of the family, of its container and of the service.
+fn service_name(order: &Order) -> String {
+    short_name(&order.settings.name, 255)
+}
+
+/// Refuses what ECS cannot be told yet, so that nothing of service.yaml is ignored.
+///
+/// # Errors
+/// Bad input that names the key.
+fn desired_count(settings: &Settings) -> Result<u32> {
+    let refuse = |key: &str| {
+        Err(Error::input(format!(
+            "`{key}` is not supported on ECS yet, and environment {} is on ECS",
+            settings.environment
+        ))
+        .fix(format!("remove `{key}`, or deploy this environment to EKS")))
+    };
+    if settings.before_deploy.is_some() {
+        return refuse("before-deploy");
+    }
+    if !settings.manifests.is_empty() {
+        return refuse("manifests");
+    }
+    settings.replicas.count().map_or_else(|| refuse("autoscale"), Ok)
+}
+
+/// Fargate's sizes: CPU units → MiB of memory. The API takes no others.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size>
+fn fargate_memory(cpu: u32) -> Vec<u32> {
+    let steps = |from: u32, to: u32, by: u32| {
+        (from..=to).step_by(by as usize).map(|gigabytes| gigabytes * 1024).collect()
+    };
+    match cpu {
+        256 => vec![512, 1024, 2048],
+        512 => steps(1, 4, 1),
+        1024 => steps(2, 8, 1),
+        2048 => steps(4, 16, 1),
+        4096 => steps(8, 30, 1),
+        8192 => steps(16, 60, 4),
+        16384 => steps(32, 120, 8),
+        _ => vec![],
+    }
+}
+
+const FARGATE_CPU: [u32; 7] = [256, 512, 1024, 2048, 4096, 8192, 16384];
+
+/// CPU units and MiB of a task.
+fn task_size(settings: &Settings, launch: Launch) -> Result<(u32, u32)> {
+    let (cpu, memory) = (settings.cpu.millicores, settings.memory.mebibytes);
+    match launch {
+        Launch::Fargate => fargate_size(cpu, memory),
+        Launch::Ec2 => Ok((cpu_units(cpu), memory)),
+    }
+}
+
+/// What is said when a task gets more than service.yaml asks for.
+fn describe_rounding(settings: &Settings, (units, mebibytes): (u32, u32)) -> Option<String> {
+    let (cpu, memory) = (settings.cpu.millicores, settings.memory.mebibytes);
+    let more = units > cpu_units(cpu) || mebibytes > memory;
+    more.then(|| {
+        format!(
+            "{cpu}m and {memory}Mi are rounded up to a size that Fargate has: {units} CPU units and \
+             {mebibytes} MiB"
+        )
+    })
+}
+
+fn cpu_units(millicores: u32) -> u32 {
+    (u64::from(millicores) * 1024).div_ceil(1000).try_into().unwrap_or(u32::MAX)
+}
+
+/// The smallest size of Fargate that has at least this much of both.
+fn fargate_size(millicores: u32, mebibytes: u32) -> Result<(u32, u32)> {
+    // 250m is what people write for a quarter of a core, which is 256 units.
+    for cpu in FARGATE_CPU.into_iter().filter(|cpu| *cpu >= cpu_units(millicores)) {
+        if let Some(memory) = fargate_memory(cpu).into_iter().find(|memory| *memory >= mebibytes) {
+            return Ok((cpu, memory));
+        }
+    }
+    Err(Error::input(format!(
+        "resources {{cpu: {millicores}m, memory: {mebibytes}Mi}} is more than a Fargate task can have"
+    ))
+    .fix("at most cpu: 16 and memory: 120Gi; for more use launch: ec2 in platform.yaml"))
+}
+
+fn architecture(platforms: &[String]) -> Result<String> {
+    match platforms {
+        [one] if one == "linux/arm64" => Ok("ARM64".into()),
+        // An image for both runs on either; x86 is what clusters have without being asked.
+        platforms if platforms.iter().any(|platform| platform == "linux/amd64") => {
+            Ok("X86_64".into())
+        }
+        _ => Err(Error::input("image.platforms is empty").fix("platforms: [linux/amd64]")),
+    }
+}
+
+/// The part of AWS that a region belongs to.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
+fn partition(region: &str) -> &'static str {
+    match region {
+        region if region.starts_with("cn-") => "aws-cn",
+        region if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
+fn secret_arn(order: &Order, variable: &str, secret: &SecretRef) -> Result<String> {
+    let region = &order.destination.region;
+    let partition = partition(region);
+    let account =
+        order.destination.registry.as_ref().map_or("", |registry| registry.account.as_str());
+    match secret {
+        // ARNs of secrets end with six letters that only AWS knows; ECS takes them without.
+        SecretRef::SecretsManager { name, key } => {
+            let key = key.as_ref().map(|key| format!(":{key}::")).unwrap_or_default();
+            Ok(format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{name}{key}"))
+        }
+        SecretRef::Ssm { path } => {
+            Ok(format!("arn:{partition}:ssm:{region}:{account}:parameter{path}"))
+        }
+        SecretRef::Kubernetes { .. } => Err(Error::input(format!(
+            "secrets.{variable} is `{secret}`, and {} is on ECS",
+            order.settings.environment
+        ))
+        .fix("name it as secretsmanager:NAME#KEY or ssm:/PATH for this environment")),
+    }
+}
+
+/// What stands behind the last slash of an ARN.
+pub fn last_part(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+/// The revision at the end of a task definition's ARN.
+pub fn revision_of(arn: &str) -> String {
+    arn.rsplit(':').next().unwrap_or(arn).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::service::Autoscale;
+
+    fn settings(extra: &str) -> Settings {
+        let text = format!("name: patients\nport: 8000\nreplicas: 2\n{extra}");
+        let service = serde_saphyr::from_str(&text).expect("a service");
+        crate::config::settings::resolve(&service, "production").expect("settings")
+    }
+
+    #[test]
+    fn what_ecs_cannot_be_told_is_refused() {
+        for (extra, key) in [
+            ("before-deploy: {command: [a]}\n", "before-deploy"),
+            ("manifests: [a.yaml]\n", "manifests"),
+        ] {
+            let error = desired_count(&settings(extra)).expect_err(key);
+            assert!(error.message.contains(key), "{error}");
+        }
+        let mut auto = settings("");
+        auto.replicas = Replicas::Auto(Autoscale { min: 1, max: 2, cpu: 50 });
+        assert!(desired_count(&auto).is_err());
+    }
+
+    #[test]
+    fn fargate_sizes_are_rounded_up_to_one_that_exists() {
+        let cases = [
+            (250, 512, Some((256, 512))),
+            (250, 513, Some((256, 1024))),
+            (256, 512, Some((512, 1024))),
+            (250, 2048, Some((256, 2048))),
+            (250, 2049, Some((512, 3072))),
+            (250, 8192, Some((1024, 8192))),
+            (1000, 512, Some((1024, 2048))),
+            (4000, 30 * 1024, Some((4096, 30 * 1024))),
+            (4000, 31 * 1024, Some((8192, 32 * 1024))),
+            (8000, 17 * 1024, Some((8192, 20 * 1024))),
+            (16000, 120 * 1024, Some((16384, 120 * 1024))),
+            (16000, 121 * 1024, None),
+            (17000, 512, None),
+        ];
+        for (cpu, memory, expected) in cases {
+            assert_eq!(fargate_size(cpu, memory).ok(), expected, "{cpu}m {memory}Mi");
+        }
+    }
+
+    #[test]
+    fn secrets_become_arns() {
+        let settings = |secret: &str| {
+            let text = format!("name: patients\nport: 8000\nsecrets: {{S: '{secret}'}}\n");
+            let service = serde_saphyr::from_str(&text).expect("a service");
+            crate::config::settings::resolve(&service, "production").expect("settings")
+        };
+        let registry = "registry: {account: '111122223333', region: REGION}\nenvironments: {production: {target: ecs, region: REGION, \
+                        ecs: {cluster: c, subnets: [s], security-groups: [g]}}}\n";
+        let cases = [
+            (
+                "secretsmanager:p/db#url",
+                "eu-west-1",
+                Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db:url::"),
+            ),
+            (
+                "secretsmanager:p/db",
+                "eu-west-1",
+                Some("arn:aws:secretsmanager:eu-west-1:111122223333:secret:p/db"),
+            ),
+            ("ssm:/p/db", "eu-west-1", Some("arn:aws:ssm:eu-west-1:111122223333:parameter/p/db")),
+            (
+                "ssm:/p/db",
+                "cn-north-1",
+                Some("arn:aws-cn:ssm:cn-north-1:111122223333:parameter/p/db"),
+            ),
+            (
+                "ssm:/p/db",
+                "us-gov-west-1",
+                Some("arn:aws-us-gov:ssm:us-gov-west-1:111122223333:parameter/p/db"),
+            ),
+            ("k8s:db/url", "eu-west-1", None),
+        ];
+        for (secret, region, expected) in cases {
+            let platform =
+                serde_saphyr::from_str(&registry.replace("REGION", region)).expect("a platform");
+            let destination = crate::config::settings::destination(Some(&platform), "production")
+                .expect("a place");
+            let image = crate::deploy::Image {
+                repository: "r".into(),
+                digest: "d".into(),
+                version: "1".into(),
+            };
+            let settings = settings(secret);
+            let found = settings.secrets["S"].clone();
+            let order = Order { settings, destination, image };
+            assert_eq!(
+                secret_arn(&order, "S", &found).ok().as_deref(),
+                expected,
+                "{secret} in {region}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_runs_on_an_architecture_it_has() {
+        let of = |platforms: &[&str]| {
+            architecture(&platforms.iter().map(ToString::to_string).collect::<Vec<_>>()).ok()
+        };
+        assert_eq!(of(&["linux/amd64"]).as_deref(), Some("X86_64"));
+        assert_eq!(of(&["linux/arm64"]).as_deref(), Some("ARM64"));
+        assert_eq!(of(&["linux/arm64", "linux/amd64"]).as_deref(), Some("X86_64"));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn arns_have_ends() {
+        assert_eq!(
+            revision_of("arn:aws:ecs:eu-west-1:111122223333:task-definition/patients:7"),
+            "7"
+        );
+        assert_eq!(
+            last_part("arn:aws:ecs:eu-west-1:111122223333:task-definition/patients:7"),
+            "patients:7"
+        );
+    }
+}
