@@ -62,6 +62,14 @@ enum Wish {
     Release { answer: oneshot::Sender<Result<()>> },
 }
 
+impl Wish {
+    fn into_answer(self) -> oneshot::Sender<Result<()>> {
+        match self {
+            Wish::Close { answer, .. } | Wish::Release { answer } => answer,
+        }
+    }
+}
+
 /// Takes the lock.
 pub async fn acquire(ledger: &Ledger, run: Run, terms: AcquireTerms<'_>) -> Result<Lease> {
     let mut driver = Driver::new(ledger.clone(), run.clone(), random_id()?);
@@ -232,17 +240,28 @@ struct Keeper {
 impl Keeper {
     async fn keep(mut self) {
         let mut command = Command::Hold;
-        let mut answer = None;
+        let (mut answer, mut wish) = (None, None);
         loop {
+            // Who holds the lock looks for as long as it takes whether a renewal landed, unless the
+            // run is over.
+            if wish.is_none() {
+                wish = self.wishes.try_recv().ok();
+            }
+            if wish.is_some() {
+                self.driver.machine.wish_to_end();
+            }
             let event = match command {
-                Command::Hold => match self.hold().await {
+                Command::Hold => match self.hold(wish.take()).await {
                     Some((event, asked)) => {
                         answer = asked.or(answer);
                         event
                     }
                     None => return,
                 },
-                Command::End(end) => return self.finish(end, answer).await,
+                Command::End(end) => {
+                    let asked = wish.map(Wish::into_answer);
+                    return self.finish(end, answer.or(asked)).await;
+                }
                 Command::Pause => Event::Late,
                 Command::Read(key) => {
                     rest(&self.driver).await;
@@ -269,7 +288,13 @@ impl Keeper {
     }
 
     /// Waits until it is time to renew, or for the run's end. `None`: the lease was dropped.
-    async fn hold(&mut self) -> Option<(Event, Option<oneshot::Sender<Result<()>>>)> {
+    async fn hold(
+        &mut self,
+        wish: Option<Wish>,
+    ) -> Option<(Event, Option<oneshot::Sender<Result<()>>>)> {
+        if let Some(wish) = wish {
+            return Some(self.grant(wish));
+        }
         let ledger = &self.driver.ledger;
         let interval = renewal_interval(ledger.term());
         let passed = self.driver.lease_start().map_or(interval, |start| start.elapsed());
@@ -277,14 +302,18 @@ impl Keeper {
         let pause = interval.saturating_sub(passed).max(ledger.poll().min(interval) / 2);
         tokio::select! {
             () = tokio::time::sleep(pause) => Some((Event::Renew, None)),
-            wish = self.wishes.recv() => match wish? {
-                Wish::Close { ending, good, answer } => {
-                    let state = ending.state.is_some();
-                    self.driver.ending = Some(*ending);
-                    Some((Event::Close { good, state }, Some(answer)))
-                }
-                Wish::Release { answer } => Some((Event::Release, Some(answer))),
-            },
+            wish = self.wishes.recv() => Some(self.grant(wish?)),
+        }
+    }
+
+    fn grant(&mut self, wish: Wish) -> (Event, Option<oneshot::Sender<Result<()>>>) {
+        match wish {
+            Wish::Close { ending, good, answer } => {
+                let state = ending.state.is_some();
+                self.driver.ending = Some(*ending);
+                (Event::Close { good, state }, Some(answer))
+            }
+            Wish::Release { answer } => (Event::Release, Some(answer)),
         }
     }
 
@@ -297,7 +326,7 @@ impl Keeper {
         let answer = match answer {
             Some(answer) => answer,
             None => match self.wishes.recv().await {
-                Some(Wish::Close { answer, .. } | Wish::Release { answer }) => answer,
+                Some(wish) => wish.into_answer(),
                 None => return,
             },
         };

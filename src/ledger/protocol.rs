@@ -184,6 +184,8 @@ pub struct Machine {
     stage: Stage,
     pending: Awaiting,
     doubts: u8,
+    /// The run waits for its end: a holder in doubt gives up like everybody else.
+    ends: bool,
     /// The lock's content at the first look; the inner `None` if there was no lock.
     first: Option<Option<Nonce>>,
     /// Waits for the release, as it is newer than the run that was last seen to hold the lock.
@@ -209,6 +211,7 @@ impl Machine {
             stage: Stage::Acquire,
             pending: Awaiting::Begin,
             doubts: 0,
+            ends: false,
             first: None,
             waits: false,
             lock: None,
@@ -235,6 +238,14 @@ impl Machine {
     /// How many writes in a row were in doubt.
     pub fn doubts(&self) -> u8 {
         self.doubts
+    }
+
+    /// Says that the run is over and waits for the answer to a renewal: from here on the doubts are
+    /// counted anew, and their number is bounded.
+    pub fn wish_to_end(&mut self) {
+        if !self.ends {
+            (self.ends, self.doubts) = (true, 0);
+        }
     }
 
     /// The content of the lock by which this run holds it: the lease counts from the start of that
@@ -348,7 +359,7 @@ impl Machine {
     /// Counts a write in doubt; returns the end if it was one too many.
     fn count_doubt(&mut self) -> Option<Command> {
         self.doubts = self.doubts.saturating_add(1);
-        if self.doubts <= MOST_DOUBTS || self.stage == Stage::Held {
+        if self.doubts <= MOST_DOUBTS || (self.stage == Stage::Held && !self.ends) {
             return None;
         }
         // Once the record is written, whoever takes the lock over finds it and sets the head right.

@@ -392,3 +392,29 @@ async fn of_two_processes_one_gets_the_lock_and_a_killed_one_holds_nobody_up() {
     assert!(records.iter().all(|record| record.result == RecordResult::Killed));
     assert_eq!(records.len(), 10, "every killed run is seen");
 }
+
+/// The store goes away while the lock is held: the run looks for its renewal as long as it goes on,
+/// and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_although_the_store_does_not_come_back() {
+    for returns in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, away) = (folder.path().join("ledger"), folder.path().join("away"));
+        let ledger = open(&root, SHORT);
+        let lease = acquire(&ledger, "ada").await.expect("the lock");
+        std::fs::rename(&root, &away).expect("away");
+        std::fs::write(&root, "no folder").expect("written");
+        // Long enough for a renewal that does not get through.
+        tokio::time::sleep(SHORT * 2).await;
+        if returns {
+            std::fs::remove_file(&root).expect("removed");
+            std::fs::rename(&away, &root).expect("back");
+        }
+        let closed = close(lease, RecordResult::Deployed);
+        let closed = tokio::time::timeout(SHORT * 20, closed).await.expect("an end");
+        match returns {
+            true => closed.expect("a record"),
+            false => assert_eq!(refusal(closed).code, Some(Code::LedgerUnavailable)),
+        }
+    }
+}
