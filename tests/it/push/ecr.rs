@@ -128,7 +128,7 @@ fn ecrs_token_is_never_shown() {
     let ecr = EcrRepository::new();
     let layout = Layout::image(&[random(100)]);
     // The token, the password, and what the token stands for.
-    for (format, commands) in [("json", 0), ("human", 0), ("github", 3)] {
+    for (format, masked) in [("json", false), ("human", false), ("github", true)] {
         let arguments = ["--tag", "1.4.0", "--verbose", "--output", format];
         let folder = Repository::new();
         folder.write("service.yaml", &format!("name: {}\nport: 8000\n", ecr.0));
@@ -139,7 +139,7 @@ fn ecrs_token_is_never_shown() {
         let text = format!("{}{}", ended.stdout, ended.stderr);
         let shown: Vec<&str> =
             text.lines().filter(|line| line.contains(token) || line.contains(password)).collect();
-        assert_eq!(shown.len(), commands, "{ended}");
+        assert_eq!(!shown.is_empty(), masked, "{ended}");
         assert!(shown.iter().all(|line| line.starts_with("::add-mask::")), "{ended}");
     }
 }
