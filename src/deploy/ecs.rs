@@ -203,7 +203,7 @@ impl Target for Ecs {
     }
 
     fn planned_state<'a>(&self, plan: &'a EcsPlan) -> Option<&'a State<EcsDocuments>> {
-        Some(&plan.wanted)
+        Some(&plan.recorded)
     }
 
     /// `before-deploy` is refused by [`render_state`].

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::render::{ENVIRONMENT_TAG, VERSION_TAG, count_of, find_tag};
 use crate::error::{Error, Result};
+use crate::redact::is_hidden;
 
 /// The ECS service as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -194,10 +195,37 @@ pub fn keep_definition(live: &Value, wanted: &Value) -> Value {
             }
         }
     }
+    // Of a stored state these lack what the ledger does not keep.
+    for container in elements(&mut kept, "containerDefinitions") {
+        let its_name = container["name"].as_str().unwrap_or_default();
+        if let Some(others) = find_container(live, its_name).filter(|_| its_name != name) {
+            *container = others.clone();
+        }
+    }
     for (list, key) in [("containerDefinitions", "name"), ("tags", "key")] {
         append_absent(live, &mut kept, list, key);
     }
     kept
+}
+
+/// A task definition as the ledger keeps it: without what others wrote in the open that looks like a
+/// secret, as the ledger keeps no value of any.
+pub fn leave_out_secrets(document: &mut Value) {
+    let name = document["family"].as_str().unwrap_or_default().to_string();
+    for container in elements(document, "containerDefinitions") {
+        // The variables of our own container are those of service.yaml.
+        let others = container["name"] != *name;
+        let variables = container.get_mut("environment").filter(|_| others);
+        if let Some(variables) = variables.and_then(Value::as_array_mut) {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+            variables.retain(|one| !is_hidden(&text(&one["name"]), &text(&one["value"])));
+        }
+        for place in ["/dockerLabels", "/logConfiguration/options"] {
+            if let Some(values) = container.pointer_mut(place).and_then(Value::as_object_mut) {
+                values.retain(|key, value| !is_hidden(key, value.as_str().unwrap_or_default()));
+            }
+        }
+    }
 }
 
 fn keep_container(live: &Value, wanted: &mut Value) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::edge::{self, EdgeFound, EdgeStep, EdgeWanted};
 use super::live::{
     LiveService, comparable_definition, comparable_service, keep_definition, keep_service,
-    leads_to, name_foreign, refuse_clash, refuse_service, update_document,
+    leads_to, leave_out_secrets, name_foreign, refuse_clash, refuse_service, update_document,
 };
 use super::render::{EcsDocuments, find_tag, last_part, revision_of};
 use crate::deploy::diff::compare_documents;
@@ -27,6 +27,8 @@ pub struct EcsFacts {
 pub struct EcsPlan {
     /// With what others wrote and stays.
     pub wanted: State<EcsDocuments>,
+    /// The same as the ledger keeps it.
+    pub recorded: State<EcsDocuments>,
     /// The way back.
     pub good: Option<Good<EcsDocuments>>,
     /// Without a recorded way back, what runs now is one.
@@ -107,8 +109,11 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
     changes.extend(change);
     changes.extend(after.into_iter().filter_map(|step| edge_change(step, edge_wanted)));
     let tag = live.is_some_and(|live| !missing_tags(live, &wanted.documents.service).is_empty());
+    let mut recorded = wanted.clone();
+    leave_out_secrets(&mut recorded.documents.task_definition);
     Ok(EcsPlan {
         wanted,
+        recorded,
         good: goal.good.clone(),
         adopts: goal.adopts,
         facts,

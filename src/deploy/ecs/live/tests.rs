@@ -185,6 +185,28 @@ fn what_others_wrote_stays() {
     assert!(name_foreign(&documents.task_definition).is_empty());
 }
 
+/// What others wrote in the open is not in the ledger, and is there again with what is live.
+#[test]
+fn the_ledger_keeps_no_secret_of_others() {
+    let (documents, mut live, _) = exposed();
+    let sidecar = json!({
+        "name": "agent", "image": "agent:7",
+        "environment": [{ "name": "SITE", "value": "eu" }, { "name": "API_KEY", "value": "hunter2hunter2" }],
+        "logConfiguration": { "logDriver": "splunk", "options": { "splunk-token": "hunter2hunter2", "splunk-url": "https://logs" } },
+        "dockerLabels": { "team": "a", "password": "hunter2hunter2" },
+    });
+    live["containerDefinitions"].as_array_mut().expect("a list").push(sidecar.clone());
+    let kept = keep_definition(&live, &documents.task_definition);
+    let mut recorded = kept.clone();
+    leave_out_secrets(&mut recorded);
+    assert!(!recorded.to_string().contains("hunter2"), "{recorded}");
+    for part in ["SITE", "splunk-url", "team"] {
+        assert!(recorded.to_string().contains(part), "{part}: {recorded}");
+    }
+    assert_eq!(recorded["containerDefinitions"][0], kept["containerDefinitions"][0]);
+    assert_eq!(keep_definition(&live, &recorded), kept);
+}
+
 /// What we write is what service.yaml says, and every removal is a line.
 #[test]
 fn what_is_ours_is_as_rendered() {
