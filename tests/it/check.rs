@@ -68,7 +68,8 @@ fn a_workflow_above_the_service_counts_too() {
     let repository = Repository::new();
     repository.write("services/one/service.yaml", "name: one\nport: 8000\n");
     repository.write("services/one/Dockerfile", "FROM scratch\nUSER 1\nCMD [\"/x\"]\n");
-    let workflow = include_str!("../../workflows/ci.yml").replace("      id-token: write\n", "");
+    let workflow = include_str!("../../workflows/ci.yml")
+        .replace("      id-token: write # the roles that push, plan and deploy\n", "");
     repository.write(".github/workflows/ci.yml", &workflow);
     let result =
         run(cicd(&repository.path().join("services/one")).args(["check", "--output", "json"]))
