@@ -1,4 +1,4 @@
-//! Signals, as the commands see them.
+//! Signals (Ctrl-C, a cancelled job), as the commands see them.
 //!
 //! A command that nobody else depends on is dropped at once. One that holds something which must be
 //! put right first (a lock) takes a [`Hold`]; `main` then waits for it, for a bounded time.

@@ -30,7 +30,7 @@ use driver::{parse_object, read_json, to_json};
 pub use freeze::Freeze;
 use freeze::{ALL_SERVICES, Freezes};
 pub use head::{Head, HeadEntry};
-pub use lease::{AcquireTerms, Lease};
+pub use lease::{AcquireTerms, Guard, Lease};
 pub use lock::{Holder, Lock};
 use lock::{Process, TERM};
 use nonce::Nonce;

@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::config::interceptors::{
-    BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextRef,
+    BeforeTransmitInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+    FinalizerInterceptorContextRef,
 };
 use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sts::error::{BoxError, ProvideErrorMetadata, SdkError};
@@ -19,12 +20,32 @@ use serde_json::Value;
 use super::refusal;
 use crate::error::{Cannot, Error, Kind, Result};
 
+/// Whether the run may still write; a refusal if not.
+#[derive(Clone)]
+pub struct MayWrite(Arc<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl MayWrite {
+    pub fn new(check: impl Fn() -> Result<()> + Send + Sync + 'static) -> MayWrite {
+        MayWrite(Arc::new(check))
+    }
+}
+
+impl std::fmt::Debug for MayWrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MayWrite")
+    }
+}
+
 /// One call: the document that it sends, and the one that it is answered with.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
     /// `None` leaves the request as the SDK makes it.
     request: Option<String>,
     answer: Arc<OnceLock<Vec<u8>>>,
+    /// Whether the run may still write, asked before each attempt.
+    guard: Option<MayWrite>,
+    /// Why an attempt was not sent.
+    unsent: Arc<OnceLock<Error>>,
     /// An attempt had no answer, or one that does not say what was done.
     in_doubt: Arc<AtomicBool>,
 }
@@ -33,6 +54,11 @@ impl Exchange {
     /// A call whose input is `document`.
     pub fn sending(document: &Value) -> Exchange {
         Exchange { request: Some(document.to_string()), ..Exchange::default() }
+    }
+
+    /// The same, each attempt only while the run may write.
+    pub fn guarded(self, guard: &MayWrite) -> Exchange {
+        Exchange { guard: Some(guard.clone()), ..self }
     }
 
     /// The document that AWS answered.
@@ -49,6 +75,9 @@ impl Exchange {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
+        if let Some(unsent) = self.unsent.get() {
+            return unsent.clone();
+        }
         let failed = refusal(attempt, action, error);
         let status = error.raw_response().map(|response: &HttpResponse| response.status().as_u16());
         let code = error.code().unwrap_or_default();
@@ -89,6 +118,18 @@ impl Intercept for Exchange {
             *request.body_mut() = document.clone().into();
         }
         Ok(())
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let Some(Err(error)) = self.guard.as_ref().map(|guard| (guard.0)()) else { return Ok(()) };
+        let why = error.message.clone();
+        self.unsent.get_or_init(|| error);
+        Err(why.into())
     }
 
     fn read_after_attempt(

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::aws::Session;
+use crate::aws::document::MayWrite;
 use crate::config::platform::{ApiGateway, Ecs as Platform};
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
 use crate::deploy::{Order, Running, answers, storage};
@@ -28,7 +29,7 @@ use live::comparable_definition;
 use plan::{EcsFacts, EcsPlan, ServiceWrite, WayBack, fill_in, find_way_back};
 pub use render::{EcsDocuments, render_documents, render_state};
 use render::{last_part, revision_of};
-use verdict::{Ownership, judge_look, owner_of_primary};
+use verdict::{Identity, Ownership, judge_look, owner_of_primary};
 
 /// One ECS cluster, and the way to it from outside.
 pub struct Ecs {
@@ -59,7 +60,21 @@ impl Written for EcsWritten {
     }
 }
 
+/// What each try of a write asks: a retry may come when the lock is another's.
+fn may_write(permit: Permit<'_>) -> MayWrite {
+    let guard = permit.guard();
+    MayWrite::new(move || guard.check())
+}
+
 impl EcsWritten {
+    /// By what our deployment is known.
+    fn identity(&self) -> Identity<'_> {
+        Identity {
+            deployment: self.deployment.as_deref(),
+            definition_arn: self.definition_arn.as_deref(),
+        }
+    }
+
     /// Notes the outcome of a write. A refusal wrote nothing; no answer may have.
     fn note<T>(&mut self, answer: Result<T>) -> Result<T> {
         self.wrote |= !matches!(&answer, Err(error) if error.kind == Kind::Refused);
@@ -115,8 +130,7 @@ impl Ecs {
         let documents = &plan.wanted.documents;
         let mut look = self.api.look(documents.name(), definition_arn, since).await?;
         look.desired = documents.desired();
-        look.ownership =
-            owner_of_primary(&look, written.deployment.as_deref(), plan.facts.service.as_ref());
+        look.ownership = owner_of_primary(&look, &written.identity(), plan.facts.service.as_ref());
         if let Some(target_group) = &written.edge.target_group {
             let (healthy, unhealthy) = self.edge.target_health(target_group).await?;
             (look.healthy_targets, look.unhealthy) = (Some(healthy), unhealthy);
@@ -136,7 +150,7 @@ impl Ecs {
 
     /// The ARN of the revision on the way back. It is registered anew when it is gone: its content
     /// is what matters.
-    async fn find_revision(&self, back: &WayBack) -> Result<String> {
+    async fn find_revision(&self, back: &WayBack, guard: &MayWrite) -> Result<String> {
         for name in &back.revisions {
             let found = self.api.find_definition(name).await?;
             let wanted = comparable_definition(&back.definition);
@@ -147,7 +161,7 @@ impl Ecs {
                 return Ok(found.arn);
             }
         }
-        self.api.register(&back.definition).await
+        self.api.register(&back.definition, guard).await
     }
 
     /// Waits until `definition_arn` is what runs, all of it, as long as the engine lets it.
@@ -218,6 +232,7 @@ impl Target for Ecs {
         permit: Permit<'_>,
     ) -> Result<()> {
         permit.check()?;
+        let guard = may_write(permit);
         storage::apply(&plan.facts.buckets, &self.session).await?;
         let documents = &plan.wanted.documents;
         let vpc = plan.facts.edge.as_ref().map_or("", |found| found.vpc.as_str());
@@ -243,7 +258,7 @@ impl Target for Ecs {
         }
         if plan.register {
             permit.check()?;
-            let arn = self.api.register(&documents.task_definition).await?;
+            let arn = self.api.register(&documents.task_definition, &guard).await?;
             written.definition_arn = Some(arn);
         }
         let definition_arn = self.wanted_arn(plan, written);
@@ -259,11 +274,11 @@ impl Target for Ecs {
         }
         written.deployment = match &plan.service {
             Some(ServiceWrite::Create(document)) => {
-                let created = self.api.create(&fill(document)).await;
+                let created = self.api.create(&fill(document), &guard).await;
                 written.note(created)?
             }
             Some(ServiceWrite::Update(document)) => {
-                let updated = self.api.update(&fill(document)).await;
+                let updated = self.api.update(&fill(document), &guard).await;
                 written.note(updated)?
             }
             None => None,
@@ -314,11 +329,12 @@ impl Target for Ecs {
         let ours = self.wanted_arn(plan, written);
         let look = self.api.look(name, &ours, Some(now())).await?;
         let live = plan.facts.service.as_ref();
-        let owner = owner_of_primary(&look, written.deployment.as_deref(), live);
+        let owner = owner_of_primary(&look, &written.identity(), live);
         if owner == Ownership::Others {
             return Err(superseded(&look.primary));
         }
         permit.check()?;
+        let guard = may_write(permit);
         let Some(back) = find_way_back(plan) else {
             // The deploy ended before there was a service.
             if self.api.find_service(name).await?.is_none() {
@@ -330,11 +346,13 @@ impl Target for Ecs {
             return Ok(RolledBack::ToNothing(format!("service {name} is there with no tasks")));
         };
         self.edge.restore_health_checks(&plan.edge_steps).await?;
-        let definition_arn = self.find_revision(&back).await?;
+        permit.check()?;
+        let definition_arn = self.find_revision(&back, &guard).await?;
         let mut document = back.service;
         let target_group = written.edge.target_group.as_deref();
         fill_in(&mut document, documents, Some(&definition_arn), target_group);
-        self.api.update(&document).await?;
+        permit.check()?;
+        self.api.update(&document, &guard).await?;
         self.wait_until_back(name, &definition_arn).await?;
         Ok(RolledBack::ToGood(revision_of(&definition_arn)))
     }

@@ -1,7 +1,7 @@
 //! One deploy, in phases over a record of the ledger: lock, migrate, apply, watch, verify, record.
 //!
 //! The engine owns the run's state and hands it to a stateless [`Target`]. Whatever ends the run (a
-//! failure, a signal, a lost lock) ends in a record and a released lock.
+//! failure, a signal (Ctrl-C), a lost lock) ends in a record and a released lock.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ pub async fn deploy<T: Target>(
         signal = hold.signalled() => Err(signal.error()),
         result = run.run_phases(&lease, ledger) => result,
     };
-    run.conclude(lease, result).await
+    run.conclude(lease, result, &hold).await
 }
 
 /// Shows what a deploy would do, and changes nothing: no lock is taken.
@@ -416,6 +416,10 @@ impl<'a, T: Target> DeployRun<'a, T> {
         for cause in &error.causes {
             self.report.warn(format!("{}: {}", cause.object, cause.reason));
         }
+        // A run that stood still may not undo what another one runs by now.
+        if let Err(lost) = lease.check() {
+            return describe_rollback(&self.request.wanted, error, Err(lost));
+        }
         self.enter(Phase::Rollback, lease);
         // As long as the way in, counted anew: that one's time may be what was over.
         let deadline = now() + self.request.intent.timeout;
@@ -434,6 +438,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
         mut self,
         lease: Lease,
         result: Result<(Reached, T::Plan)>,
+        hold: &Hold,
     ) -> Result<Outcome> {
         self.enter(Phase::Record, &lease);
         let (reached, plan) = match result {
@@ -451,7 +456,14 @@ impl<'a, T: Target> DeployRun<'a, T> {
             lease.release().await?;
         } else {
             number = Some(lease.number());
-            self.clean_up(&plan, &lease).await;
+            // What was seen through to its end is recorded, whatever comes in between.
+            tokio::select! {
+                biased;
+                _ = hold.signalled() => {
+                    self.report.warn("the new version runs, and what is no longer wanted stays");
+                }
+                () = self.clean_up(&plan, &lease) => {}
+            }
             let record = self.record(&lease, Ok(&reached))?;
             let state = self.state.to_json()?;
             lease.close(record, Some(state), true).await.map_err(say_unrecorded)?;
@@ -488,7 +500,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
         }
     }
 
-    /// Removes leftovers. What runs is good and recorded, so a failure is only said.
+    /// Removes leftovers, while the lock is held. What runs is good, so a failure is only said.
     async fn clean_up(&self, plan: &T::Plan, lease: &Lease) {
         let permit = Permit::new(lease, now() + self.request.intent.timeout);
         if let Err(error) = self.target.clean_up(plan, permit).await {
@@ -586,7 +598,13 @@ fn result_of(error: &Error) -> RecordResult {
 }
 
 fn say_unrecorded(error: Error) -> Error {
+    let kind = match error.kind {
+        // Something was changed.
+        Kind::Refused => Kind::Unexpected,
+        kind => kind,
+    };
     Error {
+        kind,
         message: format!("the new version runs, but the ledger lacks it: {}", error.message),
         ..error
     }

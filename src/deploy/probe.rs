@@ -1,9 +1,9 @@
-//! Asks a URL until it answers: the proof at the end of a deploy.
+//! The smoke check of ECS: asks a URL until it answers, as users do.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::error::{Cannot, Error, Kind, Result, chain};
+use crate::error::{Cannot, Code, Error, Kind, Result, chain};
 use crate::http;
 
 /// Time between two requests.
@@ -15,17 +15,21 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// [`Kind::Broken`] with the last answer when it does not.
 pub async fn answers(url: &str, within: Duration) -> Result<()> {
     let client = client(url)?;
-    let tries = within.as_millis().div_ceil(PAUSE.as_millis()).max(1);
-    let mut last = String::new();
-    for _ in 0..tries {
-        match client.get(url).send().await {
-            Ok(answer) if answer.status().is_success() => return Ok(()),
-            Ok(answer) => last = format!("it answered {}", answer.status()),
-            Err(error) => last = chain(&error.without_url()),
+    let mut last = String::from("nothing came back in time");
+    let asking = async {
+        loop {
+            match client.get(url).send().await {
+                Ok(answer) if answer.status().is_success() => return,
+                Ok(answer) => last = format!("it answered {}", answer.status()),
+                Err(error) => last = chain(&error.without_url()),
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
+    };
+    if tokio::time::timeout(within.max(PAUSE), asking).await.is_ok() {
+        return Ok(());
     }
-    Err(Error::new(Kind::Broken, format!("{url} does not answer")).why(last).fix("see that the service answers its health path with the whole path in front of it, and that security groups let the request through"))
+    Err(Error::new(Kind::Broken, format!("{url} does not answer")).code(Code::SmokeCheckFailed).why(last).fix("see that the service answers its health path with the whole path in front of it, and that security groups let the request through"))
 }
 
 /// Names below `.localhost` are this machine by definition (RFC 6761, section 6.3), and not every

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, Image, Order, Running};
 use crate::error::{Cause, Code, Error, Kind, Result};
-use crate::ledger::{Lease, StateHash};
+use crate::ledger::{Guard, Lease, StateHash};
 
 /// The layout of [`State`]: raised when an older program could not read a newer state.
 const FORMAT: u32 = 2;
@@ -194,6 +194,11 @@ impl<'a> Permit<'a> {
                 .fix("give it longer with --timeout, if it only needs time"));
         }
         Ok(())
+    }
+
+    /// What each try of a write asks.
+    pub fn guard(&self) -> Guard {
+        self.lease.guard()
     }
 
     /// When the time for writing is over.

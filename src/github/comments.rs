@@ -3,6 +3,8 @@
 //! Each step has a section of it. Steps of several jobs write at the same time, and GitHub has no
 //! condition for that: so who writes looks again whether the own section is there.
 
+use std::time::Duration;
+
 use http::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,6 +13,7 @@ use serde_json::json;
 use super::client::ApiCall;
 use super::repository::Repository;
 use crate::error::Result;
+use crate::retry::policy::random_share;
 
 /// Pages of a hundred comments that are looked through for ours.
 const PAGES: usize = 10;
@@ -18,7 +21,10 @@ const PAGES: usize = 10;
 const ROUNDS: u32 = 5;
 /// The longest section, in characters: GitHub takes 65,536 for the whole.
 /// <https://docs.github.com/en/rest/issues/comments>
-const SECTION: usize = 12_000;
+const SECTION: usize = 6_000;
+
+/// After a write, another job's may still come that knew nothing of it.
+const SETTLE: Duration = Duration::from_millis(1500);
 
 /// The comment's parts: a mark by which it is found again, and sections by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +53,13 @@ impl Body {
 
     /// Puts a section in its place: the steps in their order, environments by name.
     pub fn set(&mut self, name: &str, content: &str) {
-        let mut content: String = content.trim_end().to_string();
+        // Nothing that a section says is one of our marks.
+        let mut content: String = content.trim_end().replace("<!--", "&lt;!--");
         if let Some((end, _)) = content.char_indices().nth(SECTION) {
             content.truncate(end);
+            if content.matches("<pre>").count() > content.matches("</pre>").count() {
+                content.push_str("\n</pre>");
+            }
             content.push_str("\n\n_The rest is in the job's summary._");
         }
         self.sections.retain(|(known, _)| known != name);
@@ -136,7 +146,11 @@ impl Repository {
             };
             let call = ApiCall::write(method, url, &sent, &attempt);
             match self.client.send::<IgnoredAny>(&call).await? {
-                Ok(_) => ended = Commented::Written,
+                // Who wrote at the same moment from an older reading has overwritten us by then.
+                Ok(_) => {
+                    ended = Commented::Written;
+                    tokio::time::sleep(SETTLE.mul_f64(0.5 + random_share())).await;
+                }
                 Err(refusal) if matches!(refusal.status, 403 | 404) => {
                     return Ok(Commented::Denied);
                 }
@@ -196,9 +210,13 @@ mod tests {
     #[test]
     fn a_long_section_is_cut() {
         let mut body = Body::new("service.yaml");
-        for name in ["version", "build-image", "deploy a", "deploy b"] {
-            body.set(name, &"ä".repeat(100_000));
+        for name in
+            ["check", "version", "build-image", "deploy a", "deploy b", "deploy c", "deploy d"]
+        {
+            body.set(name, &format!("<pre>{}", "ä".repeat(100_000)));
         }
-        assert!(body.render().chars().count() < 65_536);
+        let text = body.render();
+        assert!(text.chars().count() < 65_536);
+        assert_eq!(text.matches("<pre>").count(), text.matches("</pre>").count());
     }
 }

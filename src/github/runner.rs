@@ -89,7 +89,8 @@ pub fn reference(environ: &Environ) -> Option<Reference> {
     let reference = environ.get("GITHUB_REF")?;
     let tag = || reference.strip_prefix("refs/tags/").map(|tag| Reference::Tag(tag.into()));
     let branch = reference.strip_prefix("refs/heads/");
-    branch.map(|branch| Reference::Branch(branch.into())).or_else(tag)
+    // A reference of another kind is nothing that is merged.
+    branch.map(|branch| Reference::Branch(branch.into())).or_else(tag).or(Some(Reference::Review))
 }
 
 /// The branch a run is for: in a pull request the one that it is to be merged into. A runner checks

@@ -42,6 +42,43 @@ pub struct Lease {
     task: JoinHandle<()>,
 }
 
+/// Tells whether a run may write, wherever it is asked: before each try of a write too, as a retry
+/// may come when the lock is another's.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    place: String,
+    term: Duration,
+    standing: watch::Receiver<Standing>,
+}
+
+impl Guard {
+    /// Whether this run may write.
+    ///
+    /// # Errors
+    /// Superseded, when another run took the lock over, or when this one could not renew it for
+    /// two thirds of its term: another one may have it by now.
+    pub fn check(&self) -> Result<()> {
+        match &*self.standing.borrow() {
+            Standing::Taken(holder) => Err(taken_over(&self.place, holder.as_deref())),
+            Standing::Renewed(start) => {
+                let passed = start.elapsed();
+                if passed < writing_time(self.term) {
+                    return Ok(());
+                }
+                let message = format!(
+                    "cannot go on in {}: the lock was last renewed {} seconds ago",
+                    self.place,
+                    passed.as_secs()
+                );
+                Err(Error::new(Kind::Superseded, message)
+                    .code(Code::LockHeld)
+                    .why("another run may hold the lock by now")
+                    .fix("run again once the ledger can be reached"))
+            }
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         self.task.abort();
@@ -163,30 +200,21 @@ impl Lease {
         }
     }
 
+    /// What tells whether this run may write.
+    pub fn guard(&self) -> Guard {
+        Guard {
+            place: self.ledger.place().to_string(),
+            term: self.ledger.term(),
+            standing: self.standing.clone(),
+        }
+    }
+
     /// Whether this run may write: asked before every write to a target.
     ///
     /// # Errors
-    /// Superseded, when another run took the lock over, or when this one could not renew it for
-    /// two thirds of its term: another one may have it by now.
+    /// As [`Guard::check`].
     pub fn check(&self) -> Result<()> {
-        match &*self.standing.borrow() {
-            Standing::Taken(holder) => Err(taken_over(&self.ledger, holder.as_deref())),
-            Standing::Renewed(start) => {
-                let passed = start.elapsed();
-                if passed < writing_time(self.ledger.term()) {
-                    return Ok(());
-                }
-                let message = format!(
-                    "cannot go on in {}: the lock was last renewed {} seconds ago",
-                    self.ledger.place(),
-                    passed.as_secs()
-                );
-                Err(Error::new(Kind::Superseded, message)
-                    .code(Code::LockHeld)
-                    .why("another run may hold the lock by now")
-                    .fix("run again once the ledger can be reached"))
-            }
-        }
+        self.guard().check()
     }
 
     /// Notes the phase; it is written with the next renewal.
@@ -333,7 +361,7 @@ impl Keeper {
         let result = match end {
             End::Closed | End::Released => Ok(()),
             End::Fenced | End::Held | End::Frozen => {
-                Err(taken_over(&self.driver.ledger, holder.as_ref()))
+                Err(taken_over(&self.driver.ledger.place(), holder.as_ref()))
             }
             End::Unreachable => Err(unreachable_store(&self.driver)),
         };
@@ -348,7 +376,7 @@ fn refuse(driver: &Driver, end: End) -> Error {
         End::Held => held(driver),
         End::Fenced | End::Closed | End::Released => {
             let holder = driver.seen.as_ref().and_then(|(lock, _)| lock.holder.as_ref());
-            taken_over(&driver.ledger, holder)
+            taken_over(&driver.ledger.place(), holder)
         }
         End::Unreachable => unreachable_store(driver),
     }
@@ -393,8 +421,8 @@ fn frozen(driver: &Driver) -> Error {
     error.why(why).fix(format!("wait until {}, or ask {} to unlock it", freeze.until, freeze.who))
 }
 
-fn taken_over(ledger: &Ledger, holder: Option<&Holder>) -> Error {
-    let message = format!("cannot go on in {}: another run took the lock over", ledger.place());
+fn taken_over(place: &str, holder: Option<&Holder>) -> Error {
+    let message = format!("cannot go on in {place}: another run took the lock over");
     let why = match holder {
         Some(holder) => format!("{} has it since {}", holder.describe(), holder.since),
         None => "the lock was released by another run".to_string(),

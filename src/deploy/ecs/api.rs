@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::live::{LiveService, strip_answer};
 use super::render::last_part;
 use super::verdict::{Ownership, ServiceLook, StoppedTask, failed_container};
-use crate::aws::document::Exchange;
+use crate::aws::document::{Exchange, MayWrite};
 use crate::aws::{Session, refusal};
 use crate::config::platform::Ecs as Platform;
 use crate::error::{Error, Result};
@@ -117,10 +117,10 @@ impl Api {
     }
 
     /// Registers a revision; returns its ARN.
-    pub async fn register(&self, document: &Value) -> Result<String> {
+    pub async fn register(&self, document: &Value, guard: &MayWrite) -> Result<String> {
         let family = document["family"].as_str().unwrap_or_default();
         let attempt = || format!("register a task definition of {family}");
-        let exchange = Exchange::sending(document);
+        let exchange = Exchange::sending(document).guarded(guard);
         let request = self.ecs.register_task_definition().customize();
         let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
             let failed = exchange.refusal(attempt(), "ecs:RegisterTaskDefinition", &error);
@@ -140,9 +140,9 @@ impl Api {
     }
 
     /// Creates the service of a document; returns the id of its deployment.
-    pub async fn create(&self, document: &Value) -> Result<Option<String>> {
+    pub async fn create(&self, document: &Value, guard: &MayWrite) -> Result<Option<String>> {
         let name = document["serviceName"].as_str().unwrap_or_default();
-        let exchange = Exchange::sending(document);
+        let exchange = Exchange::sending(document).guarded(guard);
         let request = self.ecs.create_service().customize();
         let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
             exchange.refusal(format!("create ECS service {name}"), "ecs:CreateService", &error)
@@ -151,9 +151,9 @@ impl Api {
     }
 
     /// Tells the service what the document says; returns the id of the deployment that runs then.
-    pub async fn update(&self, document: &Value) -> Result<Option<String>> {
+    pub async fn update(&self, document: &Value, guard: &MayWrite) -> Result<Option<String>> {
         let name = document["service"].as_str().unwrap_or_default();
-        let exchange = Exchange::sending(document);
+        let exchange = Exchange::sending(document).guarded(guard);
         let request = self.ecs.update_service().customize();
         let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
             exchange.refusal(format!("update ECS service {name}"), "ecs:UpdateService", &error)

@@ -220,9 +220,20 @@ pub fn leave_out_secrets(document: &mut Value) {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
             variables.retain(|one| !is_hidden(&text(&one["name"]), &text(&one["value"])));
         }
-        for place in ["/dockerLabels", "/logConfiguration/options"] {
-            if let Some(values) = container.pointer_mut(place).and_then(Value::as_object_mut) {
-                values.retain(|key, value| !is_hidden(key, value.as_str().unwrap_or_default()));
+        let hides = |values: &Value| {
+            let mut values = values.as_object().into_iter().flatten();
+            values.any(|(key, value)| is_hidden(key, value.as_str().unwrap_or_default()))
+        };
+        let options = container["logConfiguration"]["options"].clone();
+        for (field, values) in
+            [("dockerLabels", container["dockerLabels"].clone()), ("logConfiguration", options)]
+        {
+            // As a whole: half a log driver's options start no container, and what is live fills in
+            // whole fields.
+            if hides(&values)
+                && let Some(fields) = container.as_object_mut()
+            {
+                fields.remove(field);
             }
         }
     }

@@ -80,11 +80,20 @@ pub enum Ownership {
     Others,
 }
 
-/// Whose the PRIMARY deployment of a look is. `deployment` is the id that our write was answered
-/// with, `before` is the service as it was found.
+/// By what a run knows its own deployment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identity<'a> {
+    /// The id that our write was answered with.
+    pub deployment: Option<&'a str>,
+    /// The revision that this run registered, which nobody else knows of: what runs it is ours, also
+    /// when the answer to our write was lost.
+    pub definition_arn: Option<&'a str>,
+}
+
+/// Whose the PRIMARY deployment of a look is. `before` is the service as it was found.
 pub fn owner_of_primary(
     look: &ServiceLook,
-    deployment: Option<&str>,
+    ours: &Identity<'_>,
     before: Option<&LiveService>,
 ) -> Ownership {
     let Some(primary) = look.primary_id.as_deref() else { return Ownership::Ours };
@@ -92,8 +101,9 @@ pub fn owner_of_primary(
         before.is_some_and(|before| before.deployments.iter().any(|known| known == primary));
     let is_definition_of_before =
         before.is_some_and(|before| before.definition_arn == look.primary);
-    match deployment {
+    match ours.deployment {
         Some(ours) if primary == ours => Ownership::Ours,
+        None if ours.definition_arn == Some(look.primary.as_str()) => Ownership::Ours,
         Some(_) if was_there => Ownership::Stale,
         Some(_) if is_definition_of_before => Ownership::RolledBackByEcs,
         // This run kept what it found.
@@ -538,6 +548,8 @@ mod tests {
             name: &'static str,
             /// What our write was answered with.
             deployment: Option<&'static str>,
+            /// What this run registered.
+            registered: Option<&'static str>,
             primary: &'static str,
             id: Option<&'static str>,
             owner: Ownership,
@@ -546,22 +558,32 @@ mod tests {
         let ours = Some("ecs-svc/2");
         #[rustfmt::skip]
         let cases = [
-            Case { name: "ours", deployment: ours, primary: OURS, id: ours, owner: Ownership::Ours },
-            Case { name: "an old read", deployment: ours, primary: six, id: Some("ecs-svc/1"), owner: Ownership::Stale },
-            Case { name: "the breaker", deployment: ours, primary: six, id: Some("ecs-svc/3"), owner: Ownership::RolledBackByEcs },
-            Case { name: "a later deploy", deployment: ours, primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
-            Case { name: "a later deploy of the same", deployment: ours, primary: OURS, id: Some("ecs-svc/3"), owner: Ownership::Others },
-            Case { name: "kept", deployment: None, primary: six, id: Some("ecs-svc/1"), owner: Ownership::Ours },
-            Case { name: "kept, and replaced", deployment: None, primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
-            Case { name: "no id", deployment: ours, primary: OURS, id: None, owner: Ownership::Ours },
+            Case { name: "ours", deployment: ours, registered: None, primary: OURS, id: ours, owner: Ownership::Ours },
+            Case { name: "an old read", deployment: ours, registered: None, primary: six, id: Some("ecs-svc/1"), owner: Ownership::Stale },
+            Case { name: "the breaker", deployment: ours, registered: None, primary: six, id: Some("ecs-svc/3"), owner: Ownership::RolledBackByEcs },
+            Case { name: "a later deploy", deployment: ours, registered: None, primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "a later deploy of the same", deployment: ours, registered: None, primary: OURS, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "kept", deployment: None, registered: None, primary: six, id: Some("ecs-svc/1"), owner: Ownership::Ours },
+            Case { name: "kept, and replaced", deployment: None, registered: None, primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "a lost answer", deployment: None, registered: Some(OURS), primary: OURS, id: Some("ecs-svc/2"), owner: Ownership::Ours },
+            Case { name: "a lost answer, and replaced", deployment: None, registered: Some(OURS), primary: eight, id: Some("ecs-svc/3"), owner: Ownership::Others },
+            Case { name: "no id", deployment: ours, registered: None, primary: OURS, id: None, owner: Ownership::Ours },
         ];
-        for Case { name, deployment, primary, id, owner } in cases {
+        for Case { name, deployment, registered, primary, id, owner } in cases {
             let look = ServiceLook {
                 primary: primary.into(),
                 primary_id: id.map(str::to_string),
                 ..look()
             };
-            assert_eq!(owner_of_primary(&look, deployment, Some(&before)), owner, "{name}");
+            assert_eq!(
+                owner_of_primary(
+                    &look,
+                    &Identity { deployment, definition_arn: registered },
+                    Some(&before)
+                ),
+                owner,
+                "{name}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -34,6 +34,7 @@ use super::auth::{Cluster, Minter};
 use super::object::{Key, Object};
 use super::refusal::{Caller, Failure, Fault, Refusal, classify_fault, explain};
 use super::render::MANAGER;
+use crate::deploy::target::Permit;
 use crate::error::{Error, Result, chain};
 use crate::report::Report;
 use crate::retry::policy::read_retry_after;
@@ -132,9 +133,9 @@ impl Api {
         &self,
         object: &Object,
         how: Apply<'_>,
-        deadline: Option<Instant>,
+        permit: Option<Permit<'_>>,
     ) -> Result<DynamicObject, Failure> {
-        let objects = self.objects(&object.key(), deadline).await?;
+        let objects = self.objects(&object.key(), permit).await?;
         let attempt = format!("{} {}", if how.dry_run { "check" } else { "apply" }, object.id());
         let how = PatchParams {
             dry_run: how.dry_run,
@@ -143,19 +144,18 @@ impl Api {
             field_validation: Some(ValidationDirective::Strict),
         };
         let patch = Patch::Apply(object.value());
-        self.send(&attempt, deadline, async || objects.patch(object.name(), &how, &patch).await)
-            .await
+        self.send(&attempt, permit, async || objects.patch(object.name(), &how, &patch).await).await
     }
 
     /// Replaces the object as it is now by `object`, whole.
     pub async fn replace(
         &self,
         object: &Object,
-        deadline: Option<Instant>,
+        permit: Option<Permit<'_>>,
     ) -> Result<DynamicObject, Failure> {
-        let objects = self.objects(&object.key(), deadline).await?;
+        let objects = self.objects(&object.key(), permit).await?;
         let how = PostParams { dry_run: false, field_manager: Some(format!("{MANAGER}-undo")) };
-        self.send(&format!("restore {}", object.id()), deadline, async || {
+        self.send(&format!("restore {}", object.id()), permit, async || {
             let live = objects.get(object.name()).await?;
             let mut wanted: DynamicObject =
                 serde_json::from_value(object.value().clone()).map_err(kube::Error::SerdeError)?;
@@ -171,14 +171,14 @@ impl Api {
         &self,
         key: &Key,
         uid: &str,
-        deadline: Option<Instant>,
+        permit: Option<Permit<'_>>,
     ) -> Result<(), Failure> {
-        let objects = self.objects(key, deadline).await?;
+        let objects = self.objects(key, permit).await?;
         let exactly = Preconditions { uid: Some(uid.to_string()), resource_version: None };
         let how = DeleteParams::background().preconditions(exactly);
         let attempt = format!("delete {}", key.id());
         let deleted =
-            self.send(&attempt, deadline, async || objects.delete(&key.name, &how).await).await;
+            self.send(&attempt, permit, async || objects.delete(&key.name, &how).await).await;
         match deleted {
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.code(), Some(404 | 409)) => Ok(()),
@@ -272,9 +272,9 @@ impl Api {
     async fn objects(
         &self,
         key: &Key,
-        deadline: Option<Instant>,
+        permit: Option<Permit<'_>>,
     ) -> Result<kube::Api<DynamicObject>, Failure> {
-        let (resource, scope) = self.find_resource(key, deadline).await?;
+        let (resource, scope) = self.find_resource(key, permit).await?;
         let namespace = key.namespace.as_deref().unwrap_or(&self.caller.namespace);
         Ok(kube::Api::dynamic(self.client.clone(), &resource, &scope).constrain(namespace))
     }
@@ -284,7 +284,7 @@ impl Api {
     async fn find_resource(
         &self,
         key: &Key,
-        deadline: Option<Instant>,
+        permit: Option<Permit<'_>>,
     ) -> Result<(ApiResource, Scope), Failure> {
         let (api_version, kind) = (key.api_version.as_str(), key.kind.as_str());
         if let Some(resource) = known_resource(api_version, kind) {
@@ -299,7 +299,7 @@ impl Api {
         })?;
         let wanted = group.with_kind(kind);
         let attempt = format!("find the kind {kind} of {api_version}");
-        let found = self.send(&attempt, deadline, async || {
+        let found = self.send(&attempt, permit, async || {
             match discovery::pinned_kind(&self.client, &wanted).await {
                 Ok((resource, capabilities)) => Ok(Some((resource, capabilities.scope))),
                 Err(kube::Error::Discovery(_)) => Ok(None),
@@ -312,17 +312,22 @@ impl Api {
         Ok(found)
     }
 
-    /// Sends until it is answered, the retries are over or the `deadline` passes. Every request
+    /// Sends until it is answered, the retries are over or the `permit` ends. Every request
     /// here can be repeated: applying twice, or deleting one uid twice, is applying and deleting
     /// once.
     async fn send<T>(
         &self,
         attempt: &str,
-        deadline: Option<Instant>,
+        permit: Option<Permit<'_>>,
         call: impl AsyncFn() -> kube::Result<T>,
     ) -> Result<T, Failure> {
         let (mut last, mut may_have_written) = (None, false);
+        let deadline = permit.map(|permit| permit.deadline());
         let answer = retry::run(&RETRIES, deadline, &self.report, async |this| {
+            // A retry may come when the lock is another's.
+            if let Some(Err(error)) = permit.map(|permit| permit.check()) {
+                return Attempt::Refused(error);
+            }
             if this.renew {
                 self.minter.forget();
             }

@@ -60,9 +60,8 @@ impl Eks {
             objects.chunk_by(|(one, _), (next, _)| order_of(one.kind()) == order_of(next.kind()))
         {
             permit.check()?;
-            let deadline = Some(permit.deadline());
             let answers: Vec<_> = stream::iter(rank.iter().map(|(object, force)| async move {
-                (*object, self.api.apply(object, as_ours(false, *force), deadline).await)
+                (*object, self.api.apply(object, as_ours(false, *force), Some(permit)).await)
             }))
             .buffer_unordered(CONCURRENCY)
             .collect()
@@ -144,7 +143,7 @@ impl Eks {
         });
         let object = Object::new(count).map_err(Error::unexpected)?;
         let how = Apply { dry_run: false, force: true, manager: REPLICAS_MANAGER };
-        self.api.apply(&object, how, Some(permit.deadline())).await?;
+        self.api.apply(&object, how, Some(permit)).await?;
         Ok(())
     }
 
@@ -154,6 +153,6 @@ impl Eks {
         uid: &str,
         permit: Permit<'_>,
     ) -> Result<()> {
-        Ok(self.api.delete(key, uid, Some(permit.deadline())).await?)
+        Ok(self.api.delete(key, uid, Some(permit)).await?)
     }
 }

@@ -69,7 +69,7 @@ impl Eks {
     ) -> Result<()> {
         for object in objects {
             permit.check()?;
-            let replaced = self.api.replace(object, Some(permit.deadline())).await?;
+            let replaced = self.api.replace(object, Some(permit)).await?;
             let generation = replaced.metadata.generation.unwrap_or_default();
             written.generations.insert(object.key(), generation);
         }

@@ -1,6 +1,9 @@
 //! What stands on the engine → what deploy does. Pure.
 
+use serde_json::{Value, json};
+
 use super::render::{DIGEST, LocalDocuments, REVISION, SETTINGS, VERSION};
+use crate::deploy::diff::compare_documents;
 use crate::deploy::target::{Goal, Good, Plan, State};
 use crate::deploy::{Action, Change};
 use crate::docker::{self, Container};
@@ -84,7 +87,9 @@ pub fn make_plan(goal: &Goal<LocalDocuments>, facts: LocalFacts) -> LocalPlan {
     let mut changes = Vec::new();
     if let Some(command) = wanted.documents.before_deploy.as_ref().filter(|_| migrates) {
         let object = format!("Task/{}-before-deploy", wanted.service);
-        changes.push(Change { action: Action::Create, object, details: vec![command.join(" ")] });
+        let command = json!({ "command": command });
+        let details = compare_documents(&Value::Null, &command, &[]);
+        changes.push(Change { action: Action::Create, object, details });
     }
     if kept.is_none() {
         changes.push(describe_container(wanted, last_good.as_ref(), &settings_hash));
