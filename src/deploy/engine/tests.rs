@@ -25,6 +25,8 @@ struct Scripted {
     rollback: Option<Rollback>,
     asked: Mutex<Vec<&'static str>>,
     hangs: bool,
+    /// What is no longer wanted does not go.
+    lingers: bool,
     sees_nothing: bool,
 }
 
@@ -168,6 +170,9 @@ impl Target for Scripted {
     }
     async fn clean_up(&self, _plan: &ScriptedPlan, _permit: Permit<'_>) -> Result<()> {
         self.note("clean up");
+        if self.lingers {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
     async fn read_running(&self, _state: &State<String>) -> Result<Running> {
@@ -481,6 +486,26 @@ async fn a_signal_is_recorded_and_frees_the_lock() {
         assert!(lock.holder.is_none());
         assert!(!interrupt.send(signal), "nobody is waited for any more");
     }
+}
+
+/// It was seen through to its end by then: whatever the signal cuts short, it is recorded as good.
+#[tokio::test]
+async fn a_signal_in_the_clean_up_loses_no_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+    let target = Scripted { lingers: true, ..changing() };
+    let sent = async {
+        while !target.asked().contains(&"clean up") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(interrupt.send(Signal::Interrupt), "it is waited for");
+    };
+    let deploying = run(&target, &ledger, "1.0.0", intent(&interrupt));
+    let (outcome, ()) = futures::future::join(deploying, sent).await;
+    assert_eq!(outcome.expect("deployed").status, Status::Deployed);
+    let head = ledger.read_head().await.expect("a head");
+    assert_eq!(head.good.map(|good| good.number), Some(1));
+    assert!(ledger.read_lock().await.expect("a lock").expect("a lock").holder.is_none());
 }
 
 #[tokio::test]

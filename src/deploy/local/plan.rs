@@ -1,6 +1,6 @@
 //! What stands on the engine → what deploy does. Pure.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::render::{DIGEST, LocalDocuments, REVISION, SETTINGS, VERSION};
 use crate::deploy::diff::compare_documents;
@@ -88,7 +88,7 @@ pub fn make_plan(goal: &Goal<LocalDocuments>, facts: LocalFacts) -> LocalPlan {
     if let Some(command) = wanted.documents.before_deploy.as_ref().filter(|_| migrates) {
         let object = format!("Task/{}-before-deploy", wanted.service);
         let command = json!({ "command": command });
-        let details = compare_documents(&Value::Null, &command, &[]);
+        let details = compare_documents(&json!({}), &command, &[]);
         changes.push(Change { action: Action::Create, object, details });
     }
     if kept.is_none() {

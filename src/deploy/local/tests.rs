@@ -223,7 +223,7 @@ fn a_plan_says_what_differs() {
     assert_eq!(plan.changes()[0].details, expected);
     let plan = planned("before-deploy: {command: [alembic, upgrade, head]}\n", vec![]);
     assert_eq!(plan.changes()[0].object, "Task/patients-before-deploy");
-    assert_eq!(plan.changes()[0].details, ["alembic upgrade head"]);
+    assert_eq!(plan.changes()[0].details, ["command: none → [\"alembic\",\"upgrade\",\"head\"]"]);
 }
 
 #[test]

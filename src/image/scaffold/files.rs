@@ -404,6 +404,26 @@ mod tests {
         assert!(!files[".dockerignore"].contains("target"), "{}", files[".dockerignore"]);
     }
 
+    /// What the program runs and no build makes is in the image; what one makes is not its source.
+    #[test]
+    fn a_folder_that_is_committed_is_left_out_only_where_a_build_makes_it() {
+        let lock = ("package-lock.json", r#"{"lockfileVersion": 3, "packages": {}}"#);
+        let text = "require('http').createServer().listen(3000)\n";
+        for (scripts, server, left_out) in [
+            (r#"{"start": "node dist/server.js"}"#, ("dist/server.js", text), false),
+            (r#"{"build": "tsc", "start": "node dist/server.js"}"#, ("src/server.ts", text), true),
+        ] {
+            let package = format!(r#"{{"name": "s", "scripts": {scripts}}}"#);
+            let files = written(&[("package.json", &package), lock, server], &around());
+            let ignore = &files[".dockerignore"];
+            assert_eq!(ignore.lines().any(|line| line == "dist"), left_out, "{scripts}: {ignore}");
+            // A name without a slash counts at the root only.
+            for below in ["**/.env*", "**/node_modules"] {
+                assert!(ignore.lines().any(|line| line == below), "{below}: {ignore}");
+            }
+        }
+    }
+
     #[test]
     fn a_workflow_that_is_there_stays_and_one_that_calls_is_enough() {
         let of = |name: &str, text: &str| (name.to_string(), text.to_string());
