@@ -22,7 +22,7 @@ mod watch;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::future::{join, try_join_all};
+use futures::future::{join, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
 use self::api::{Api, as_ours};
@@ -335,7 +335,9 @@ impl Target for Eks {
         let observed = documents
             .all_objects()
             .map(|object| self.observe_object(object, documents, autoscaler_goes));
-        let objects = try_join_all(observed).await?;
+        // Of several refusals always the first object's is told, not the one that came first.
+        let objects: Vec<ObservedObject> =
+            join_all(observed).await.into_iter().collect::<Result<_>>()?;
         let leftovers = self.read_leftovers(goal).await?;
         let restarts_before = self.read_restarts(&documents.objects).await?;
         let account = self.account.as_deref();
