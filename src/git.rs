@@ -297,6 +297,16 @@ pub fn list_branches(repository: &gix::Repository) -> Result<BTreeMap<String, St
     Ok(branches)
 }
 
+/// Lists the branches that have a commit, as far as this clone knows.
+///
+/// # Errors
+/// Unexpected, when the references cannot be read.
+pub fn list_holders(repository: &gix::Repository, commit: &str) -> Result<Vec<String>> {
+    let has = |tip: &str| is_ancestor(repository, commit, tip) == Some(true);
+    let branches = list_branches(repository)?.into_iter();
+    Ok(branches.filter(|(_, tip)| has(tip)).map(|(name, _)| name).collect())
+}
+
 /// Reads the default branch of the remote, as a clone remembers it.
 pub fn read_default_branch(repository: &gix::Repository) -> Option<String> {
     const HEAD: &str = "refs/remotes/origin/HEAD";

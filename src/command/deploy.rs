@@ -52,7 +52,12 @@ pub fn conclude_deploy(
     let (service, environment) = (&site.settings.name, &site.settings.environment);
     let headline = Markdown::default().own("**").text(service).own("** ");
     let headline = headline.text(&outcome.version).own(" → ").text(environment);
-    context.report.summarise(headline.own(": ").text(&words));
+    let headline = headline.own(": ").text(&words);
+    // The verdict first, then what it is about.
+    context.report.summarise(match outcome.plan.is_empty() {
+        true => headline,
+        false => headline.own("\n\n").block(&outcome.plan),
+    });
     if let Some(url) = &outcome.url {
         context.report.print(url, &mut std::io::stdout());
     }

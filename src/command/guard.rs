@@ -37,9 +37,7 @@ pub fn read_run_reference(context: &Context) -> RunReference {
 fn list_holders(context: &Context) -> Result<Vec<String>> {
     let repository = git::open(&context.folder())?;
     let head = git::head(&repository)?.revision;
-    let branches = git::list_branches(&repository)?.into_iter();
-    let has = |tip: &str| git::is_ancestor(&repository, &head, tip) == Some(true);
-    Ok(branches.filter(|(_, tip)| has(tip)).map(|(name, _)| name).collect())
+    git::list_holders(&repository, &head)
 }
 
 /// Why the run may not deploy where `branches` may, or the default branch where there are none.

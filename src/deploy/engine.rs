@@ -19,7 +19,7 @@ use crate::ledger::{
     AcquireTerms, CauseCode, Head, HeadEntry, Holder, Lease, Ledger, Phase, PhaseTime, Record,
     RecordKind, RecordResult, Run, RunLink,
 };
-use crate::report::{Markdown, Report};
+use crate::report::Report;
 
 /// How many looks in a row may fail before the deploy does.
 const BLIND_LOOKS: u32 = 5;
@@ -106,8 +106,8 @@ pub async fn plan<T: Target>(
     };
     let goal = make_goal::<T>(request, &head, ledger, report).await?;
     let plan = target.plan(&goal, target.observe(&goal).await?)?;
-    show_changes(plan.changes(), true, report);
     Ok(Outcome {
+        plan: show_changes(plan.changes(), true, report),
         revision: plan.previous_revision(),
         previous_revision: plan.previous_revision(),
         changed: changed_objects(plan.changes()),
@@ -611,7 +611,8 @@ fn say_unrecorded(error: Error) -> Error {
     .fix("run the deploy again: it finds what runs and records it")
 }
 
-fn show_changes(changes: &[Change], plan_only: bool, report: &Report) {
+/// Reports what is done, or would be; gives the same lines.
+fn show_changes(changes: &[Change], plan_only: bool, report: &Report) -> String {
     let mut shown = String::new();
     for change in changes {
         let verb = match (change.action, plan_only) {
@@ -629,9 +630,7 @@ fn show_changes(changes: &[Change], plan_only: bool, report: &Report) {
             shown.push('\n');
         }
     }
-    if plan_only && !shown.is_empty() {
-        report.summarise(Markdown::default().block(&shown));
-    }
+    shown
 }
 
 fn changed_objects(changes: &[Change]) -> Vec<String> {

@@ -67,13 +67,6 @@ impl Body {
         self.sections.sort_by_key(|(name, _)| (rank(name), name.clone()));
     }
 
-    pub fn has(&self, name: &str, content: &Body) -> bool {
-        let find = |body: &Body| {
-            body.sections.iter().find(|(known, _)| known == name).map(|(_, text)| text.clone())
-        };
-        find(self).is_some() && find(self) == find(content)
-    }
-
     pub fn render(&self) -> String {
         let sections = self.sections.iter();
         let shown = sections.map(|(name, content)| format!("<!-- section {name} -->\n{content}\n"));
@@ -132,8 +125,7 @@ impl Repository {
             let found = self.find_comment(number, of, &attempt).await?;
             let mut body = found.as_ref().map_or_else(|| Body::new(of), |(_, body)| body.clone());
             body.set(name, content);
-            let is_said = found.as_ref().is_some_and(|(_, found)| found.has(name, &body));
-            if is_said {
+            if found.as_ref().is_some_and(|(_, found)| *found == body) {
                 return Ok(ended);
             }
             let sent = json!({ "body": body.render() });

@@ -108,11 +108,12 @@ fn is_on_default(
     head: &git::Head,
     default: Option<&str>,
 ) -> Result<bool> {
-    let branches = git::list_branches(repository)?;
-    let usual = || branches.get("main").or_else(|| branches.get("master"));
-    let default = default.map_or_else(usual, |default| branches.get(default));
-    let has = |tip: &String| git::is_ancestor(repository, &head.revision, tip) == Some(true);
-    Ok(default.is_some_and(has))
+    let holders = git::list_holders(repository, &head.revision)?;
+    let is_default = |name: &String| match default {
+        Some(default) => name == default,
+        None => matches!(name.as_str(), "main" | "master"),
+    };
+    Ok(holders.iter().any(is_default))
 }
 
 /// Whether a commit is `Merge <head> into <base>`, as GitHub makes it for `refs/pull/12/merge`.
