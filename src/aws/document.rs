@@ -159,6 +159,10 @@ impl Intercept for Exchange {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use aws_credential_types::Credentials;
+
     use super::*;
 
     #[test]
@@ -181,6 +185,45 @@ mod tests {
         ];
         for (status, code, expected) in cases {
             assert_eq!(is_refusal(status, code), expected, "{status:?} {code}");
+        }
+    }
+
+    /// Whoever takes the lock over while a write is tried again gets no write of ours behind his.
+    #[tokio::test]
+    async fn no_try_is_sent_when_the_run_may_not_write_any_more() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = tries.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 8192]).await;
+                let answer = b"HTTP/1.1 500 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        let config = aws_sdk_sts::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_sts::config::Region::new("eu-west-1"))
+            .endpoint_url(endpoint)
+            .credentials_provider(Credentials::new("key", "secret", None, None, "test"));
+        let client = aws_sdk_sts::Client::from_conf(config.build());
+        for (allowed, sent) in [(0, 0), (1, 1), (usize::MAX, 3)] {
+            tries.store(0, Ordering::SeqCst);
+            let seen = tries.clone();
+            let guard = MayWrite::new(move || match seen.load(Ordering::SeqCst) < allowed {
+                true => Ok(()),
+                false => Err(Error::new(Kind::Superseded, "another run has the lock")),
+            });
+            let exchange = Exchange::sending(&serde_json::json!({})).guarded(&guard);
+            let request = client.get_caller_identity().customize();
+            let error = request.interceptor(exchange.clone()).send().await.expect_err("500");
+            let refused = exchange.refusal("write".into(), "sts:GetCallerIdentity", &error);
+            assert_eq!(tries.load(Ordering::SeqCst), sent, "{allowed}");
+            assert_eq!(refused.kind == Kind::Superseded, allowed < 3, "{refused:?}");
         }
     }
 }
