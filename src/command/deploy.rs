@@ -11,7 +11,7 @@ use crate::cli::DeployArgs;
 use crate::config::settings::{self, Destination, Settings, Target};
 use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
 use crate::error::{Code, Error, Kind, Result};
-use crate::ledger::RecordKind;
+use crate::ledger::{Ledger, RecordKind};
 use crate::report::Markdown;
 use crate::{registry, version};
 
@@ -97,6 +97,27 @@ pub async fn open_site(
         report: &context.report,
     })
     .await
+}
+
+/// Opens the ledger of an environment alone: it can be read, and the environment frozen, while the
+/// cluster does not answer.
+pub async fn open_ledger(context: &Context, environment: &str) -> Result<(Settings, Ledger)> {
+    let (settings, destination) = resolve_environment(context, environment).await?;
+    let platform = context.platform().await?;
+    let session = match destination.target {
+        Target::Local => None,
+        _ => Some(context.session_of(&destination, &destination.region).await?),
+    };
+    let place = site::LedgerPlace {
+        service: &settings.name,
+        environment,
+        destination: &destination,
+        session: session.as_ref(),
+        records: platform.as_ref().and_then(|platform| platform.records.as_ref()),
+    };
+    let ledger = site::open_ledger(&place, &context.environ, &context.report).await?;
+    let ledger = ledger.ok_or_else(|| site::missing_ledger(&destination))?;
+    Ok((settings, ledger))
 }
 
 /// What to deploy, as it was asked for.

@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use super::Context;
-use super::deploy::open_site;
+use super::deploy::open_ledger;
 use crate::cli::HistoryArgs;
 use crate::error::Result;
 use crate::ledger::Record;
 
 pub async fn show_history(context: &Context, arguments: &HistoryArgs) -> Result<()> {
     let environment = context.environment()?;
-    let site = open_site(context, environment, None).await?;
-    let records = site.ledger()?.list_records(arguments.limit).await?;
+    let (settings, ledger) = open_ledger(context, environment).await?;
+    let records = ledger.list_records(arguments.limit).await?;
     let text = match records.is_empty() {
-        true => format!("{} was never deployed to {environment}", site.settings.name),
+        true => format!("{} was never deployed to {environment}", settings.name),
         false => records.iter().map(describe_record).collect::<Vec<_>>().join("\n"),
     };
     context.report.print(&text, &mut std::io::stdout());

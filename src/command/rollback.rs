@@ -56,14 +56,7 @@ fn choose_record<'a>(to: &str, head: &Head, records: &'a [Record]) -> Result<&'a
             .fix(describe_choice(good())));
     }
     let found = match to {
-        "previous" => {
-            let present = head.good.as_ref();
-            good().find(|record| {
-                present.is_some_and(|present| {
-                    record.number < present.number && record.state_hash != present.state_hash
-                })
-            })
-        }
+        "previous" => find_previous(head, good()),
         digest if digest.starts_with("sha256:") => {
             good().find(|record| record.run.digest == digest)
         }
@@ -77,6 +70,22 @@ fn choose_record<'a>(to: &str, head: &Head, records: &'a [Record]) -> Result<&'a
             .why("the ledger has no such record that ended well")
             .fix(describe_choice(good()))
     })
+}
+
+/// The good record before the one that runs. After a rollback that is the one before the version
+/// that was gone back to: going back twice never goes forward.
+fn find_previous<'a>(
+    head: &Head,
+    good: impl Iterator<Item = &'a Record> + Clone,
+) -> Option<&'a Record> {
+    let present = head.good.as_ref()?;
+    let is_present = |record: &&Record| record.state_hash == present.state_hash;
+    let first_deployed = good
+        .clone()
+        .filter(is_present)
+        .find(|record| record.number <= present.number && record.run.kind != RecordKind::Rollback);
+    let present_number = first_deployed.map_or(present.number, |record| record.number);
+    good.filter(|record| record.number < present_number).find(|record| !is_present(record))
 }
 
 /// What could have been chosen.
@@ -150,5 +159,33 @@ mod tests {
             }
         }
         assert!(choose_record("previous", &Head::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn going_back_twice_never_goes_forward() {
+        let back = |number, version| {
+            let mut record = record(number, version, true);
+            record.run.kind = RecordKind::Rollback;
+            record
+        };
+        // What was deployed, newest first; what `previous` means then.
+        let cases: [(&[Record], Option<u64>); 5] = [
+            (&[record(1, "1", true)], None),
+            (&[record(2, "2", true), record(1, "1", true)], Some(1)),
+            (&[back(3, "1"), record(2, "2", true), record(1, "1", true)], None),
+            (
+                &[back(4, "2"), record(3, "3", true), record(2, "2", true), record(1, "1", true)],
+                Some(1),
+            ),
+            (
+                &[record(4, "3", true), back(3, "1"), record(2, "2", true), record(1, "1", true)],
+                Some(3),
+            ),
+        ];
+        for (records, expected) in cases {
+            let head = Head { good: records.first().map(HeadEntry::from), ..Head::default() };
+            let found = choose_record("previous", &head, records).ok();
+            assert_eq!(found.map(|record| record.number), expected, "{records:?}");
+        }
     }
 }

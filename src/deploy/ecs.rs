@@ -58,6 +58,9 @@ impl Written for EcsWritten {
     fn any(&self) -> bool {
         self.wrote
     }
+    fn touches_running(&self) -> bool {
+        self.wrote
+    }
 }
 
 /// What each try of a write asks: a retry may come when the lock is another's.
@@ -221,7 +224,12 @@ impl Target for Ecs {
     }
 
     /// `before-deploy` is refused by [`render_state`].
-    async fn migrate(&self, _plan: &EcsPlan, _permit: Permit<'_>) -> Result<()> {
+    async fn migrate(
+        &self,
+        _plan: &EcsPlan,
+        _written: &mut EcsWritten,
+        _permit: Permit<'_>,
+    ) -> Result<()> {
         Ok(())
     }
 
@@ -231,7 +239,7 @@ impl Target for Ecs {
         written: &mut EcsWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        permit.check()?;
+        permit.check().await?;
         let guard = may_write(permit);
         storage::apply(&plan.facts.buckets, &self.session).await?;
         let documents = &plan.wanted.documents;
@@ -241,7 +249,7 @@ impl Target for Ecs {
             plan.edge_steps.iter().partition(|step| step.comes_before_service());
         if let Some(wanted) = &documents.edge {
             for step in before {
-                permit.check()?;
+                permit.check().await?;
                 let applied = self.edge.apply(step, wanted, vpc, &mut written.edge).await;
                 // Only this one changes what runs already.
                 if matches!(step, EdgeStep::UpdateTargetGroup { .. }) {
@@ -252,12 +260,12 @@ impl Target for Ecs {
             }
         }
         if let Some(live) = plan.facts.service.as_ref().filter(|_| plan.tag) {
-            permit.check()?;
+            permit.check().await?;
             let arn = live.document["serviceArn"].as_str().unwrap_or_default();
             self.api.tag(arn, &documents.service["tags"]).await?;
         }
         if plan.register {
-            permit.check()?;
+            permit.check().await?;
             let arn = self.api.register(&documents.task_definition, &guard).await?;
             written.definition_arn = Some(arn);
         }
@@ -270,7 +278,7 @@ impl Target for Ecs {
             document
         };
         if plan.service.is_some() {
-            permit.check()?;
+            permit.check().await?;
         }
         written.deployment = match &plan.service {
             Some(ServiceWrite::Create(document)) => {
@@ -285,7 +293,7 @@ impl Target for Ecs {
         };
         if let Some(wanted) = &documents.edge {
             for step in after {
-                permit.check()?;
+                permit.check().await?;
                 self.edge.apply(step, wanted, vpc, &mut written.edge).await?;
             }
         }
@@ -333,7 +341,7 @@ impl Target for Ecs {
         if owner == Ownership::Others {
             return Err(superseded(&look.primary));
         }
-        permit.check()?;
+        permit.check().await?;
         let guard = may_write(permit);
         let Some(back) = find_way_back(plan) else {
             // The deploy ended before there was a service.
@@ -346,12 +354,12 @@ impl Target for Ecs {
             return Ok(RolledBack::ToNothing(format!("service {name} is there with no tasks")));
         };
         self.edge.restore_health_checks(&plan.edge_steps).await?;
-        permit.check()?;
+        permit.check().await?;
         let definition_arn = self.find_revision(&back, &guard).await?;
         let mut document = back.service;
         let target_group = written.edge.target_group.as_deref();
         fill_in(&mut document, documents, Some(&definition_arn), target_group);
-        permit.check()?;
+        permit.check().await?;
         self.api.update(&document, &guard).await?;
         self.wait_until_back(name, &definition_arn).await?;
         Ok(RolledBack::ToGood(revision_of(&definition_arn)))

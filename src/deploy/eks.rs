@@ -140,6 +140,9 @@ impl Written for EksWritten {
     fn any(&self) -> bool {
         self.wrote
     }
+    fn touches_running(&self) -> bool {
+        self.wrote
+    }
 }
 
 impl Eks {
@@ -350,7 +353,12 @@ impl Target for Eks {
     }
 
     /// `before-deploy` is refused by [`render`].
-    async fn migrate(&self, _plan: &EksPlan, _permit: Permit<'_>) -> Result<()> {
+    async fn migrate(
+        &self,
+        _plan: &EksPlan,
+        _written: &mut EksWritten,
+        _permit: Permit<'_>,
+    ) -> Result<()> {
         Ok(())
     }
 
@@ -427,7 +435,7 @@ impl Target for Eks {
 
     async fn clean_up(&self, plan: &EksPlan, permit: Permit<'_>) -> Result<()> {
         for removal in plan.removals.iter().filter(|removal| !removal.first) {
-            permit.check()?;
+            permit.check().await?;
             self.remove_object(&removal.key, &removal.uid, permit).await?;
         }
         Ok(())

@@ -3,6 +3,9 @@
 //! The engine owns the run's state and hands it to a stateless [`Target`]. Whatever ends the run (a
 //! failure, a signal (Ctrl-C), a lost lock) ends in a record and a released lock.
 
+mod end;
+mod intent;
+
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
@@ -14,12 +17,15 @@ use super::target::{
 };
 use super::{Action, Change};
 use crate::error::{Code, Error, Kind, Result};
-use crate::interrupt::{Hold, Interrupt};
+use crate::interrupt::Hold;
 use crate::ledger::{
     AcquireTerms, CauseCode, Head, HeadEntry, Holder, Lease, Ledger, Phase, PhaseTime, Record,
-    RecordKind, RecordResult, Run, RunLink,
+    RecordKind, RecordResult, Run,
 };
 use crate::report::Report;
+use end::{WentBack, describe_rollback, is_refusal, result_of, say_unrecorded};
+pub use intent::Intent;
+use intent::{compare_runs, refuse_older};
 
 /// How many looks in a row may fail before the deploy does.
 const BLIND_LOOKS: u32 = 5;
@@ -35,26 +41,6 @@ pub struct DeployRequest<'a, D> {
     pub intent: Intent<'a>,
 }
 
-/// Who deploys, why, and how long it may take.
-pub struct Intent<'a> {
-    pub kind: RecordKind,
-    pub link: RunLink,
-    pub who: String,
-    pub commit: Option<String>,
-    /// An event started it, and not a person: such a run may be older than what is deployed.
-    pub is_automatic: bool,
-    pub reason: Option<String>,
-    /// Bound on the way in, and anew on the way back.
-    pub timeout: Duration,
-    /// Only show what would change.
-    pub plan_only: bool,
-    pub is_ancestor: &'a Ancestry<'a>,
-    pub interrupt: &'a Interrupt,
-}
-
-/// Whether the first commit is an ancestor of the second. `None` when nobody can tell.
-pub type Ancestry<'a> = dyn Fn(&str, &str) -> Option<bool> + Sync + 'a;
-
 /// Runs one deploy.
 ///
 /// # Errors
@@ -69,7 +55,12 @@ pub async fn deploy<T: Target>(
 ) -> Result<Outcome> {
     let started = now();
     let hold = request.intent.interrupt.hold();
-    let lease = acquire_lock::<T>(ledger, request, &hold, started).await?;
+    let prepared = tokio::select! {
+        biased;
+        signal = hold.signalled() => return Err(signal.error()),
+        prepared = prepare(target, request, ledger, report, started) => prepared?,
+    };
+    let lease = acquire_lock::<T>(ledger, request, &hold, report, started).await?;
     let mut run = DeployRun::new(target, request, report, started);
     if let Some(killed) = lease.killed() {
         report.warn(format!(
@@ -84,7 +75,7 @@ pub async fn deploy<T: Target>(
     let result = tokio::select! {
         biased;
         signal = hold.signalled() => Err(signal.error()),
-        result = run.run_phases(&lease, ledger) => result,
+        result = run.run_phases(&lease, ledger, prepared) => result,
     };
     run.conclude(lease, result, &hold).await
 }
@@ -115,12 +106,47 @@ pub async fn plan<T: Target>(
     })
 }
 
+/// What a run knew before it had the lock.
+struct Prepared<T: Target> {
+    head: Head,
+    plan: T::Plan,
+}
+
+/// The preflight: what would be refused anyway is refused before anything is written, the lock
+/// included. The plan holds under the lock too, if nobody deployed in between. `None`: something
+/// could not be read, which the run itself tries again and records.
+///
+/// # Errors
+/// As the target refuses; superseded when a newer run was here.
+async fn prepare<T: Target>(
+    target: &T,
+    request: &DeployRequest<'_, T::Documents>,
+    ledger: &Ledger,
+    report: &Report,
+    started: Instant,
+) -> Result<Option<Prepared<T>>> {
+    let planning = async {
+        let head = ledger.read_head().await?;
+        refuse_older(&describe_run(T::NAME, request), &request.intent, &head)?;
+        let goal = make_goal::<T>(request, &head, Some(ledger), report).await?;
+        let plan = target.plan(&goal, target.observe(&goal).await?)?;
+        Ok(Prepared { head, plan })
+    };
+    let deadline = started + request.intent.timeout;
+    match tokio::time::timeout_at(deadline.into(), planning).await {
+        Ok(Ok(prepared)) => Ok(Some(prepared)),
+        Ok(Err(error)) if is_refusal(&error) || error.kind == Kind::Superseded => Err(error),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
+}
+
 /// Acquires the lock; refuses an older run. A signal waits a moment for the answer, so that the lock
 /// is released and not left to expire.
 async fn acquire_lock<T: Target>(
     ledger: &Ledger,
     request: &DeployRequest<'_, T::Documents>,
     hold: &Hold,
+    report: &Report,
     started: Instant,
 ) -> Result<Lease> {
     let ours = describe_run(T::NAME, request);
@@ -133,15 +159,19 @@ async fn acquire_lock<T: Target>(
     let lease = tokio::select! {
         biased;
         signal = hold.signalled() => {
-            if let Ok(Ok(lease)) = tokio::time::timeout(SIGNAL_GRACE, acquiring).await {
-                lease.release().await?;
+            if let Ok(Ok(lease)) = tokio::time::timeout(SIGNAL_GRACE, acquiring).await
+                && let Err(error) = lease.release().await
+            {
+                report.warn(format!("the lock is left to expire: {error}"));
             }
             return Err(signal.error());
         }
         lease = &mut acquiring => lease?,
     };
     if let Err(error) = refuse_older(&ours, &request.intent, lease.head()) {
-        lease.release().await?;
+        if let Err(failure) = lease.release().await {
+            report.warn(format!("the lock is left to expire: {failure}"));
+        }
         return Err(error);
     }
     Ok(lease)
@@ -162,54 +192,6 @@ fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
         started: timestamp(),
         pipeline_version: crate::cli::VERSION.to_string(),
     }
-}
-
-/// Orders two runs: by their commits where one contains the other, else by the run numbers of one
-/// workflow. `None` when neither says anything. Pure but for `is_ancestor`.
-fn compare_runs(ours: &Run, theirs: &Run, is_ancestor: &Ancestry<'_>) -> Option<Ordering> {
-    if let (Some(our_commit), Some(their_commit)) = (&ours.commit, &theirs.commit)
-        && our_commit != their_commit
-    {
-        if is_ancestor(our_commit, their_commit) == Some(true) {
-            return Some(Ordering::Less);
-        }
-        if is_ancestor(their_commit, our_commit) == Some(true) {
-            return Some(Ordering::Greater);
-        }
-    }
-    let (ours, theirs) = (&ours.run, &theirs.run);
-    let is_same_workflow = ours.workflow.is_some()
-        && (&ours.workflow, &ours.repository) == (&theirs.workflow, &theirs.repository);
-    let order = ours.number?.cmp(&theirs.number?);
-    is_same_workflow.then_some(order)
-}
-
-/// Refuses a run whose commit or number is older than that of the last record. A person who starts
-/// a deploy by hand, a rollback and a promotion say themselves what they want.
-fn refuse_older(ours: &Run, intent: &Intent<'_>, head: &Head) -> Result<()> {
-    let Some(last) = head.last.as_ref() else { return Ok(()) };
-    if !intent.is_automatic || intent.kind != RecordKind::Deploy {
-        return Ok(());
-    }
-    if compare_runs(ours, &last.run, intent.is_ancestor) != Some(Ordering::Less) {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Superseded,
-        format!(
-            "cannot deploy {}: a newer run deployed {} before (record {})",
-            ours.version, last.run.version, last.number
-        ),
-    )
-    .code(Code::OlderRun)
-    .why(match &last.run.run.url {
-        Some(url) => format!("the newer one is {url}, by {}", last.run.who),
-        None => format!("{} started the newer one", last.run.who),
-    })
-    .fix(
-        "do nothing if that is right; to go back on purpose: `cicd rollback --to VERSION`, or start \
-         the deploy by hand (workflow_dispatch)",
-    ))
 }
 
 /// The objects that differ from `wanted`.
@@ -285,10 +267,36 @@ struct DeployRun<'a, T: Target> {
     waits_for: String,
 }
 
-/// What the way in reached.
+/// What the watching reached.
 struct Reached {
     url: Option<String>,
     revision: String,
+}
+
+/// Where a run goes.
+#[derive(Clone, Copy)]
+enum Way {
+    /// To the new version.
+    In,
+    /// The rollback, to the last good one.
+    Back,
+}
+
+impl Way {
+    /// What watching and verifying are called on it.
+    fn phases(self) -> (Phase, Phase) {
+        match self {
+            Way::In => (Phase::Watch, Phase::Verify),
+            Way::Back => (Phase::Rollback, Phase::Rollback),
+        }
+    }
+
+    fn failure(self) -> &'static str {
+        match self {
+            Way::In => "the new version does not run",
+            Way::Back => "the last good version does not run either",
+        }
+    }
 }
 
 impl<'a, T: Target> DeployRun<'a, T> {
@@ -313,18 +321,20 @@ impl<'a, T: Target> DeployRun<'a, T> {
         }
     }
 
-    /// Observes and plans, then goes forward; rolls back when that fails after something was
-    /// written.
-    async fn run_phases(&mut self, lease: &Lease, ledger: &Ledger) -> Result<(Reached, T::Plan)> {
-        let goal = make_goal::<T>(self.request, lease.head(), Some(ledger), self.report).await?;
-        let deadline = self.started + self.request.intent.timeout;
-        let observing = self.target.observe(&goal);
-        let facts =
-            tokio::time::timeout_at(deadline.into(), observing).await.unwrap_or_else(|_| {
-                let error = Error::new(Kind::TimedOut, "cannot see what runs: the time is over");
-                Err(error.code(Code::DeadlineExceeded))
-            });
-        let plan = self.target.plan(&goal, facts?)?;
+    /// Plans, then goes forward; rolls back when that fails after what runs may have changed.
+    async fn run_phases(
+        &mut self,
+        lease: &Lease,
+        ledger: &Ledger,
+        prepared: Option<Prepared<T>>,
+    ) -> Result<(Reached, T::Plan)> {
+        // Whoever deployed since the preflight advanced the head, or was killed.
+        let prepared =
+            prepared.filter(|prepared| prepared.head == *lease.head() && lease.killed().is_none());
+        let plan = match prepared {
+            Some(prepared) => prepared.plan,
+            None => self.make_plan(lease, ledger).await?,
+        };
         show_changes(plan.changes(), false, self.report);
         if let Some(state) = self.target.planned_state(&plan) {
             self.state = state.clone();
@@ -333,43 +343,69 @@ impl<'a, T: Target> DeployRun<'a, T> {
         self.previous_revision = plan.previous_revision();
         match self.go_forward(&plan, lease).await {
             Ok(reached) => Ok((reached, plan)),
-            // What runs is what ran before this run, so there is nothing to go back to. And what
-            // somebody newer runs is not ours to undo.
-            Err(error) if !self.written.any() || error.kind == Kind::Superseded => Err(error),
-            Err(error) => Err(self.roll_back(&plan, lease, error).await),
+            // What somebody newer runs is not ours to undo.
+            Err(error) if error.kind == Kind::Superseded => Err(error),
+            Err(error) if self.written.touches_running() => {
+                Err(self.roll_back(&plan, lease, error).await)
+            }
+            // What runs is what ran before this run, so there is nothing to go back to.
+            Err(error) => Err(error),
         }
+    }
+
+    /// Observes and plans under the lock.
+    async fn make_plan(&self, lease: &Lease, ledger: &Ledger) -> Result<T::Plan> {
+        let goal = make_goal::<T>(self.request, lease.head(), Some(ledger), self.report).await?;
+        let deadline = self.started + self.request.intent.timeout;
+        let observing = self.target.observe(&goal);
+        let facts =
+            tokio::time::timeout_at(deadline.into(), observing).await.unwrap_or_else(|_| {
+                let error = Error::new(Kind::TimedOut, "cannot see what runs: the time is over");
+                Err(error.code(Code::DeadlineExceeded))
+            });
+        self.target.plan(&goal, facts?)
     }
 
     /// The phases migrate, apply, watch and verify, within the deadline.
     async fn go_forward(&mut self, plan: &T::Plan, lease: &Lease) -> Result<Reached> {
         let deadline = self.started + self.request.intent.timeout;
         let permit = Permit::new(lease, deadline);
-        if !plan.changes().is_empty() {
-            self.enter(Phase::Migrate, lease);
-            self.target.migrate(plan, permit).await?;
-            self.enter(Phase::Apply, lease);
-            self.target.apply(plan, &mut self.written, permit).await?;
-        }
-        match tokio::time::timeout_at(deadline.into(), self.reach(plan, lease)).await {
+        let going = async {
+            if !plan.changes().is_empty() {
+                self.enter(Phase::Migrate, lease);
+                self.target.migrate(plan, &mut self.written, permit).await?;
+                self.enter(Phase::Apply, lease);
+                self.target.apply(plan, &mut self.written, permit).await?;
+            }
+            self.reach(plan, lease, Way::In).await
+        };
+        match tokio::time::timeout_at(deadline.into(), going).await {
             Ok(reached) => reached,
-            Err(_) => Err(Error::new(
-                Kind::TimedOut,
-                format!("not ready after {} s", self.request.intent.timeout.as_secs()),
-            )
-            .code(Code::DeadlineExceeded)
-            .why(std::mem::take(&mut self.waits_for))
-            .fix("give it longer with --timeout, if it only needs time")),
+            Err(_) => Err(self.late("not ready after")),
         }
     }
 
-    /// Watches until the new version is healthy, has it answer, and looks a last time: the end is
-    /// told by what runs.
-    async fn reach(&mut self, plan: &T::Plan, lease: &Lease) -> Result<Reached> {
+    /// The error of a deadline that passed, with what was waited for.
+    fn late(&mut self, what: &str) -> Error {
+        let seconds = self.request.intent.timeout.as_secs();
+        let error = Error::new(Kind::TimedOut, format!("{what} {seconds} s"))
+            .code(Code::DeadlineExceeded)
+            .fix("give it longer with --timeout, if it only needs time");
+        match std::mem::take(&mut self.waits_for) {
+            words if words.is_empty() => error,
+            words => error.why(words),
+        }
+    }
+
+    /// Watches until the version is healthy, has it answer, and looks a last time: the end is told
+    /// by what runs, on the way in as on the way back.
+    async fn reach(&mut self, plan: &T::Plan, lease: &Lease, way: Way) -> Result<Reached> {
         let mut memory = T::Memory::default();
+        let (watch, verify) = way.phases();
         loop {
-            self.enter(Phase::Watch, lease);
-            let revision = self.watch(plan, &mut memory).await?;
-            self.enter(Phase::Verify, lease);
+            self.enter(watch, lease);
+            let revision = self.watch(plan, &mut memory, way).await?;
+            self.enter(verify, lease);
             let url = self.target.verify(plan, &self.written).await?;
             match self.target.check_rollout(plan, &mut self.written, &mut memory).await {
                 Ok(Verdict::Healthy { revision: last }) if last == revision => {
@@ -383,14 +419,13 @@ impl<'a, T: Target> DeployRun<'a, T> {
     }
 
     /// Looks until the rollout is healthy; returns the revision's name.
-    async fn watch(&mut self, plan: &T::Plan, memory: &mut T::Memory) -> Result<String> {
+    async fn watch(&mut self, plan: &T::Plan, memory: &mut T::Memory, way: Way) -> Result<String> {
         let mut blind = 0;
         loop {
             match self.target.check_rollout(plan, &mut self.written, memory).await {
                 Ok(Verdict::Healthy { revision }) => return Ok(revision),
                 Ok(Verdict::Failed(causes)) => {
-                    let error = Error::new(Kind::Broken, "the new version does not run");
-                    return Err(error.causes(causes));
+                    return Err(Error::new(Kind::Broken, way.failure()).causes(causes));
                 }
                 Ok(Verdict::Progressing(state)) => {
                     blind = 0;
@@ -416,21 +451,36 @@ impl<'a, T: Target> DeployRun<'a, T> {
         for cause in &error.causes {
             self.report.warn(format!("{}: {}", cause.object, cause.reason));
         }
-        // A run that stood still may not undo what another one runs by now.
-        if let Err(lost) = lease.check() {
-            return describe_rollback(&self.request.wanted, error, Err(lost));
-        }
         self.enter(Phase::Rollback, lease);
+        self.waits_for.clear();
         // As long as the way in, counted anew: that one's time may be what was over.
         let deadline = now() + self.request.intent.timeout;
         let permit = Permit::new(lease, deadline);
-        let rolling = self.target.roll_back(plan, &mut self.written, permit);
-        let rolled_back =
-            tokio::time::timeout_at(deadline.into(), rolling).await.unwrap_or_else(|_| {
-                let seconds = self.request.intent.timeout.as_secs();
-                Err(Error::new(Kind::Broken, format!("not back within {seconds} s")))
-            });
+        let rolling = self.go_back(plan, lease, permit);
+        let rolled_back = match tokio::time::timeout_at(deadline.into(), rolling).await {
+            Ok(rolled_back) => rolled_back,
+            Err(_) => Err(Error { kind: Kind::Broken, ..self.late("not back within") }),
+        };
         describe_rollback(&self.request.wanted, error, rolled_back)
+    }
+
+    /// Brings the last good version back, and believes it as a new one is believed.
+    async fn go_back(
+        &mut self,
+        plan: &T::Plan,
+        lease: &Lease,
+        permit: Permit<'_>,
+    ) -> Result<WentBack> {
+        // A run that stood still may not undo what another one runs by now.
+        permit.check().await?;
+        match self.target.roll_back(plan, &mut self.written, permit).await? {
+            RolledBack::Begun => {
+                let reached = self.reach(plan, lease, Way::Back).await?;
+                Ok(WentBack::ToGood { revision: reached.revision })
+            }
+            RolledBack::ToGood(revision) => Ok(WentBack::ToGood { revision }),
+            RolledBack::ToNothing(words) => Ok(WentBack::ToNothing(words)),
+        }
     }
 
     /// Records how the run ended and releases the lock.
@@ -487,8 +537,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
     /// Records a failure, unless it changed nothing and the plan was never begun: a refusal is no
     /// deploy. What cannot be recorded is said; the failure itself is what the run ends with.
     async fn conclude_failure(&self, lease: Lease, error: &Error) {
-        let is_refusal = matches!(error.kind, Kind::Refused | Kind::Input);
-        let ended = match is_refusal && !self.written.any() && lease.killed().is_none() {
+        let changed_nothing = is_refusal(error) && !self.written.any();
+        let ended = match changed_nothing && lease.killed().is_none() {
             true => lease.release().await,
             false => match self.record(&lease, Err(error)) {
                 Ok(record) => lease.close(record, None, false).await,
@@ -534,6 +584,9 @@ impl<'a, T: Target> DeployRun<'a, T> {
 
     /// Begins a phase: whoever looks at the lock sees how far this run is.
     fn enter(&mut self, phase: Phase, lease: &Lease) {
+        if self.phase.0 == phase {
+            return;
+        }
         self.end_phase();
         lease.set_phase(phase);
         self.phase = (phase, now());
@@ -545,70 +598,6 @@ impl<'a, T: Target> DeployRun<'a, T> {
         self.report.phase(phase.word(), seconds);
         self.phases.push(PhaseTime { name: phase, seconds });
     }
-}
-
-/// The error of a run that was rolled back, or could not be.
-fn describe_rollback<D>(wanted: &State<D>, error: Error, rolled_back: Result<RolledBack>) -> Error {
-    let name = format!("{} {} in {}", wanted.service, wanted.image.version, wanted.environment);
-    let failure = error.message.clone();
-    match rolled_back {
-        Ok(RolledBack::ToGood(revision)) => Error {
-            kind: match error.kind {
-                Kind::TimedOut => Kind::TimedOut,
-                _ => Kind::RolledBack,
-            },
-            message: format!("{name}: {failure}; revision {revision} runs as before"),
-            ..error
-        },
-        Ok(RolledBack::ToNothing(words)) => Error {
-            kind: match error.kind {
-                Kind::TimedOut => Kind::TimedOut,
-                _ => Kind::Broken,
-            },
-            message: format!(
-                "{name}: {failure}; there is no earlier version to go back to: {words}"
-            ),
-            ..error
-        },
-        Err(rollback) if rollback.kind == Kind::Superseded => Error {
-            kind: Kind::Superseded,
-            message: format!("{name}: {failure}; {}", rollback.message),
-            fixes: [error.fixes, rollback.fixes].concat(),
-            ..error
-        },
-        Err(rollback) => Error {
-            kind: Kind::Broken,
-            message: format!("{name}: {failure}; and the rollback failed: {rollback}"),
-            fixes: [error.fixes, rollback.fixes].concat(),
-            causes: [error.causes, rollback.causes].concat(),
-            ..error
-        },
-    }
-}
-
-/// How a failed run stands in the ledger.
-fn result_of(error: &Error) -> RecordResult {
-    match error.kind {
-        Kind::RolledBack => RecordResult::RolledBack,
-        Kind::TimedOut => RecordResult::TimedOut,
-        Kind::Superseded => RecordResult::Superseded,
-        Kind::Interrupted | Kind::Terminated => RecordResult::Interrupted,
-        _ => RecordResult::Failed,
-    }
-}
-
-fn say_unrecorded(error: Error) -> Error {
-    let kind = match error.kind {
-        // Something was changed.
-        Kind::Refused => Kind::Unexpected,
-        kind => kind,
-    };
-    Error {
-        kind,
-        message: format!("the new version runs, but the ledger lacks it: {}", error.message),
-        ..error
-    }
-    .fix("run the deploy again: it finds what runs and records it")
 }
 
 /// Reports what is done, or would be; gives the same lines.

@@ -39,12 +39,37 @@ pub struct Local {
 /// What this run started.
 #[derive(Debug, Default)]
 pub struct LocalWritten {
+    migrated: bool,
     started: bool,
+    /// What the rollback brings back.
+    back: Option<Judged>,
 }
 
 impl Written for LocalWritten {
     fn any(&self) -> bool {
+        self.migrated || self.started
+    }
+    fn touches_running(&self) -> bool {
         self.started
+    }
+}
+
+/// The container that is to be healthy.
+#[derive(Clone, Debug)]
+struct Judged {
+    name: String,
+    revision: u64,
+    state: State<LocalDocuments>,
+}
+
+impl LocalWritten {
+    /// What is judged: the new container, or the one that the rollback brings back.
+    fn judged(&self, plan: &LocalPlan) -> Judged {
+        self.back.clone().unwrap_or_else(|| Judged {
+            name: plan.current.clone(),
+            revision: plan.revision,
+            state: plan.wanted.clone(),
+        })
     }
 }
 
@@ -131,14 +156,20 @@ impl Local {
     }
 
     /// Runs the before-deploy command to its end.
-    async fn run_before_deploy(&self, plan: &LocalPlan, permit: Permit<'_>) -> Result<()> {
+    async fn run_before_deploy(
+        &self,
+        plan: &LocalPlan,
+        written: &mut LocalWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
         let state = &plan.wanted;
         let Some(command) = state.documents.before_deploy.as_ref() else { return Ok(()) };
         let image = self.load_image(state).await?;
         let name = unique(&format!("{}-before-deploy", state.service))?;
         let _removal = self.engine.removal(vec![name.clone()]);
-        permit.check()?;
+        permit.check().await?;
         let secrets = self.secret_values(state)?;
+        written.migrated = true;
         self.engine.start(&render::render_task(state, &secrets, command, &name, &image)).await?;
         let ended = tokio::time::timeout(permit.time_left(), self.wait_for_end(&name)).await;
         let log_tail = self.engine.log_tail(&name, LOG_TAIL).await;
@@ -189,28 +220,17 @@ impl Local {
         &self,
         good: &Good<LocalDocuments>,
         permit: Permit<'_>,
-    ) -> Result<RolledBack> {
-        let state = &good.state;
-        let image = self.load_image(state).await?;
-        let secrets = self.secret_values(state)?;
+    ) -> Result<Judged> {
+        let state = good.state.clone();
+        let image = self.load_image(&state).await?;
+        let secrets = self.secret_values(&state)?;
         let name = unique(&state.service)?;
-        let revision = good.revision.clone().unwrap_or_default();
-        let number = revision.parse().unwrap_or_default();
-        permit.check()?;
-        self.engine.start(&render::render_service(state, &secrets, &name, &image, number)).await?;
-        loop {
-            match self.engine.inspect(&name).await? {
-                Some(container) if self.ask_container(&container, state).await.is_well() => {
-                    return Ok(RolledBack::ToGood(revision));
-                }
-                Some(Container {
-                    state: docker::State::Running | docker::State::Created, ..
-                }) => {
-                    tokio::time::sleep(Self::INTERVAL).await;
-                }
-                _ => return Err(no_answer(&revision, &name)),
-            }
-        }
+        let revision = good.revision.as_ref().and_then(|revision| revision.parse().ok());
+        let revision = revision.unwrap_or_default();
+        permit.check().await?;
+        let spec = render::render_service(&state, &secrets, &name, &image, revision);
+        self.engine.start(&spec).await?;
+        Ok(Judged { name, revision, state })
     }
 
     async fn wait_for_end(&self, name: &str) -> Result<docker::State> {
@@ -253,9 +273,14 @@ impl Target for Local {
         Ok(plan::make_plan(goal, facts))
     }
 
-    async fn migrate(&self, plan: &LocalPlan, permit: Permit<'_>) -> Result<()> {
+    async fn migrate(
+        &self,
+        plan: &LocalPlan,
+        written: &mut LocalWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
         match plan.migrates {
-            true => self.run_before_deploy(plan, permit).await,
+            true => self.run_before_deploy(plan, written, permit).await,
             false => Ok(()),
         }
     }
@@ -271,7 +296,7 @@ impl Target for Local {
         }
         let image = self.load_image(&plan.wanted).await?;
         let secrets = self.secret_values(&plan.wanted)?;
-        permit.check()?;
+        permit.check().await?;
         // What a start without an answer leaves behind is removed by its name.
         written.started = true;
         let spec =
@@ -284,18 +309,18 @@ impl Target for Local {
     async fn check_rollout(
         &self,
         plan: &LocalPlan,
-        _written: &mut LocalWritten,
+        written: &mut LocalWritten,
         memory: &mut LocalMemory,
     ) -> Result<Verdict> {
-        let state = &plan.wanted;
-        let container = self.engine.inspect(&plan.current).await?;
+        let Judged { name, revision, state } = &written.judged(plan);
+        let container = self.engine.inspect(name).await?;
         let answer = match &container {
             Some(container) => self.ask_container(container, state).await,
             None => Answer::Silence("it is gone".into()),
         };
         let mut look = Look {
-            name: &plan.current,
-            revision: plan.revision,
+            name,
+            revision: *revision,
             state: container.map(|container| container.state),
             answer,
             waited: memory.waited(),
@@ -309,34 +334,26 @@ impl Target for Local {
             listening: None,
         };
         if look.is_lost() {
-            look.log_tail = self.engine.log_tail(&plan.current, LOG_TAIL).await;
-            look.listening = self.engine.listening(&plan.current).await;
+            look.log_tail = self.engine.log_tail(name, LOG_TAIL).await;
+            look.listening = self.engine.listening(name).await;
         }
         Ok(judge_look(look))
     }
 
-    async fn verify(&self, plan: &LocalPlan, _written: &LocalWritten) -> Result<Option<String>> {
-        let path = &plan.wanted.health.path;
-        let container = self.engine.inspect(&plan.current).await?;
-        let container = container
-            .ok_or_else(|| Error::unexpected(format!("somebody removed {}", plan.current)))?;
-        match self.ask_container(&container, &plan.wanted).await {
-            answer if answer.is_well() => Ok(url_of(&container)),
-            answer => Err(Error::unexpected(format!("GET {path} answered, and then did not"))
-                .code(Code::SmokeCheckFailed)
-                .why(match answer {
-                    Answer::Status(status) => status.to_string(),
-                    Answer::Silence(why) => why,
-                })),
-        }
+    /// The smoke check is the look before and the look after: both ask the container the way that
+    /// users of this machine do.
+    async fn verify(&self, plan: &LocalPlan, written: &LocalWritten) -> Result<Option<String>> {
+        let container = self.engine.inspect(&written.judged(plan).name).await?;
+        Ok(container.as_ref().and_then(url_of))
     }
 
     async fn roll_back(
         &self,
         plan: &LocalPlan,
-        _written: &mut LocalWritten,
+        written: &mut LocalWritten,
         permit: Permit<'_>,
     ) -> Result<RolledBack> {
+        permit.check().await?;
         if plan.create {
             self.engine.stop(&plan.current, GRACE).await?;
         }
@@ -346,22 +363,22 @@ impl Target for Local {
         for leftover in others.filter(|name| Some(*name) != last_good) {
             self.engine.stop(leftover, GRACE).await?;
         }
-        let Some((name, revision)) = &plan.last_good else {
-            return match &plan.good {
-                Some(good) => self.restart_good(good, permit).await,
-                None => Ok(RolledBack::ToNothing("what was started is removed again".into())),
-            };
-        };
-        match self.engine.inspect(name).await? {
-            Some(container) if self.ask_container(&container, &plan.wanted).await.is_well() => {
-                Ok(RolledBack::ToGood(revision.to_string()))
+        let good_state = plan.good.as_ref().map_or(&plan.wanted, |good| &good.state);
+        let back = match (&plan.last_good, &plan.good) {
+            (Some((name, revision)), _) => {
+                Judged { name: name.clone(), revision: *revision, state: good_state.clone() }
             }
-            _ => Err(no_answer(&revision.to_string(), name)),
-        }
+            (None, Some(good)) => self.restart_good(good, permit).await?,
+            (None, None) => {
+                return Ok(RolledBack::ToNothing("what was started is removed again".into()));
+            }
+        };
+        written.back = Some(back);
+        Ok(RolledBack::Begun)
     }
 
     async fn clean_up(&self, plan: &LocalPlan, permit: Permit<'_>) -> Result<()> {
-        permit.check()?;
+        permit.check().await?;
         let stops = plan.leftovers.iter().map(|left| self.engine.stop(&left.name, GRACE));
         futures::future::try_join_all(stops).await?;
         let good = plan.good.as_ref().map(|good| good.state.image.digest.as_str());
@@ -404,11 +421,6 @@ impl LocalMemory {
     fn waited(&mut self) -> Duration {
         self.first_look.get_or_insert_with(Instant::now).elapsed()
     }
-}
-
-fn no_answer(revision: &str, name: &str) -> Error {
-    Error::unexpected(format!("revision {revision} ({name}) does not answer any more"))
-        .fix(format!("read its log: docker logs {name}"))
 }
 
 /// Where users of this machine reach it.

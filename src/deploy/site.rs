@@ -76,17 +76,7 @@ impl Site {
     /// # Errors
     /// Bad input when platform.yaml names no bucket for it.
     pub fn ledger(&self) -> Result<&Ledger> {
-        self.ledger.as_ref().ok_or_else(|| {
-            let account = self.destination.registry.as_ref();
-            let account = account.map_or("ACCOUNT", |registry| registry.account.as_str());
-            Error::input("platform.yaml does not say where deploys are recorded")
-                .why("the lock, the history and the way back of eks and ecs live in an S3 bucket")
-                .fix(format!(
-                    "add to platform.yaml (the bucket is created when it is missing):\nrecords: \
-                     {{bucket: cicd-records-{account}, region: {}}}",
-                    self.destination.region
-                ))
-        })
+        self.ledger.as_ref().ok_or_else(|| missing_ledger(&self.destination))
     }
 
     /// Deploys `image` with the settings of the site.
@@ -196,6 +186,19 @@ pub async fn open_ledger(
     let Some(records) = place.records else { return Ok(None) };
     let (bucket, region) = (&records.bucket, &records.region);
     Ledger::in_bucket(session, bucket, region, &scope, report).await.map(Some)
+}
+
+/// The error of a command that needs a ledger where platform.yaml names none.
+pub fn missing_ledger(destination: &Destination) -> Error {
+    let account = destination.registry.as_ref();
+    let account = account.map_or("ACCOUNT", |registry| registry.account.as_str());
+    Error::input("cannot open the ledger: platform.yaml does not say where deploys are recorded")
+        .why("the lock, the history and the way back of eks and ecs live in an S3 bucket")
+        .fix(format!(
+            "add to platform.yaml (the bucket is created when it is missing):\nrecords: {{bucket: \
+             cicd-records-{account}, region: {}}}",
+            destination.region
+        ))
 }
 
 /// The constant of a target that is known by a value only.

@@ -142,10 +142,14 @@ pub trait Plan {
     fn previous_revision(&self) -> Option<String>;
 }
 
-/// What a run wrote, by the identities that the platform answered. It survives a failure half-way.
+/// What a run wrote, by the identities that the platform answered. It survives a failure half-way,
+/// and says what is judged: from the first write of a rollback on, the version that is gone back to.
 pub trait Written: Default {
-    /// Whether something that runs may have changed. Then a failure takes the way back.
+    /// Whether anything may have been written. Then there is a record of the run, however it ends.
     fn any(&self) -> bool;
+    /// Whether what runs, or where its users are led, may have changed. Then a failure takes the
+    /// way back.
+    fn touches_running(&self) -> bool;
 }
 
 /// What one look at the target says. A target's `verdict` module derives it from facts, without I/O.
@@ -160,10 +164,12 @@ pub enum Verdict {
     Failed(Vec<Cause>),
 }
 
-/// What a rollback reached.
+/// What a rollback came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RolledBack {
-    /// The last good version runs again, or never stopped; with its revision's name.
+    /// The last good version is on its way back: it is watched and verified as a new one is.
+    Begun,
+    /// The last good version never stopped, or runs again; with its revision's name.
     ToGood(String),
     /// There was none: the first deploy. What was created is left for looking at, or removed: said
     /// in words.
@@ -182,12 +188,12 @@ impl<'a> Permit<'a> {
         Permit { lease, deadline }
     }
 
-    /// Refuses the write that would follow.
+    /// Refuses the write that would follow. Waits where the lock could not be renewed of late.
     ///
     /// # Errors
-    /// Superseded when the lock may be another's by now, timed out after the deadline.
-    pub fn check(&self) -> Result<()> {
-        self.lease.check()?;
+    /// Superseded when the lock is another's by now, timed out after the deadline.
+    pub async fn check(&self) -> Result<()> {
+        self.guard().wait(self.deadline).await?;
         if self.time_left().is_zero() {
             return Err(Error::new(Kind::TimedOut, "the time for writing is over")
                 .code(Code::DeadlineExceeded)
@@ -196,7 +202,7 @@ impl<'a> Permit<'a> {
         Ok(())
     }
 
-    /// What each try of a write asks.
+    /// What a try of a write asks that cannot wait.
     pub fn guard(&self) -> Guard {
         self.lease.guard()
     }
@@ -246,11 +252,16 @@ pub trait Target {
         None
     }
 
-    /// Runs `before-deploy` to its end.
+    /// Runs `before-deploy` to its end. What it did counts as written.
     ///
     /// # Errors
     /// [`Kind::Gate`] when it fails.
-    async fn migrate(&self, plan: &Self::Plan, permit: Permit<'_>) -> Result<()>;
+    async fn migrate(
+        &self,
+        plan: &Self::Plan,
+        written: &mut Self::Written,
+        permit: Permit<'_>,
+    ) -> Result<()>;
 
     /// Does what the plan says, and nothing else; notes in `written` what was answered.
     async fn apply(
@@ -274,7 +285,12 @@ pub trait Target {
     /// The smoke check: a request to the service the way its users come. Returns their address.
     async fn verify(&self, plan: &Self::Plan, written: &Self::Written) -> Result<Option<String>>;
 
-    /// The rollback after a failure: what ran before runs again, as far as it is still ours to say.
+    /// Begins the rollback after a failure: makes the writes that bring the last good version back,
+    /// as far as that is still ours to say, and notes in `written` what is judged from then on.
+    /// Whether it runs again is told by [`Target::check_rollout`] and [`Target::verify`].
+    ///
+    /// # Errors
+    /// Superseded when somebody else's change is what runs.
     async fn roll_back(
         &self,
         plan: &Self::Plan,

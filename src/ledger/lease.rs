@@ -52,11 +52,11 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether this run may write.
+    /// Whether this run may write, now.
     ///
     /// # Errors
-    /// Superseded, when another run took the lock over, or when this one could not renew it for
-    /// two thirds of its term: another one may have it by now.
+    /// Superseded, when another run took the lock over. Unexpected with `ledger-unavailable`, when
+    /// this one could not renew it for two thirds of its term: another one may have it by now.
     pub fn check(&self) -> Result<()> {
         match &*self.standing.borrow() {
             Standing::Taken(holder) => Err(taken_over(&self.place, holder.as_deref())),
@@ -66,14 +66,35 @@ impl Guard {
                     return Ok(());
                 }
                 let message = format!(
-                    "cannot go on in {}: the lock was last renewed {} seconds ago",
+                    "cannot write in {}: the lock was last renewed {} seconds ago",
                     self.place,
                     passed.as_secs()
                 );
-                Err(Error::new(Kind::Superseded, message)
-                    .code(Code::LockHeld)
+                Err(Error::unexpected(message)
+                    .code(Code::LedgerUnavailable)
                     .why("another run may hold the lock by now")
                     .fix("run again once the ledger can be reached"))
+            }
+        }
+    }
+
+    /// As [`Guard::check`], and waits until `deadline` for a lock that could not be renewed: the
+    /// store may be back in a moment.
+    ///
+    /// # Errors
+    /// Superseded, when another run took the lock over; timed out with `ledger-unavailable`.
+    pub async fn wait(&self, deadline: Instant) -> Result<()> {
+        let mut standing = self.standing.clone();
+        loop {
+            standing.mark_unchanged();
+            let error = match self.check() {
+                Err(error) if error.kind == Kind::Unexpected => error,
+                ended => return ended,
+            };
+            match tokio::time::timeout_at(deadline.into(), standing.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(error),
+                Err(_) => return Err(Error { kind: Kind::TimedOut, ..error }),
             }
         }
     }
@@ -207,14 +228,6 @@ impl Lease {
             term: self.ledger.term(),
             standing: self.standing.clone(),
         }
-    }
-
-    /// Whether this run may write: asked before every write to a target.
-    ///
-    /// # Errors
-    /// As [`Guard::check`].
-    pub fn check(&self) -> Result<()> {
-        self.guard().check()
     }
 
     /// Notes the phase; it is written with the next renewal.

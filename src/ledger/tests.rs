@@ -82,7 +82,7 @@ async fn deploys_after_each_other_leave_a_history() {
         let lease = acquire(&ledger, "ada").await.expect("the lock");
         assert_eq!(lease.number(), number as u64 + 1);
         assert!(lease.killed().is_none());
-        lease.check().expect("a fresh lease");
+        lease.guard().check().expect("a fresh lease");
         close(lease, *result).await.expect("closed");
     }
     let lease = acquire(&ledger, "ada").await.expect("the lock");
@@ -118,7 +118,7 @@ async fn a_lock_that_is_held_refuses_others_as_soon_as_its_holder_is_seen_to_liv
     for part in ["patients in production", "ada", "runs/7", "1.0.0-ada", "since", "until"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    lease.check().expect("the holder is not disturbed");
+    lease.guard().check().expect("the holder is not disturbed");
 
     let error = refusal(acquire_newer(&ledger, "newer", 1).await);
     assert_eq!(error.code, Some(Code::LockHeld), "it waits for as long as it may");
@@ -176,10 +176,10 @@ async fn a_run_whose_lock_was_taken_over_writes_nothing_more() {
             break next;
         }
     };
-    while stopped.check().is_ok() {
+    while stopped.guard().check().is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let error = refusal(stopped.check());
+    let error = refusal(stopped.guard().wait(within(30)).await);
     assert_eq!((error.kind, error.code), (Kind::Superseded, Some(Code::LockHeld)));
     assert!(error.to_string().contains("bob"), "{error}");
     let error = refusal(close(stopped, RecordResult::Deployed).await);
@@ -199,10 +199,17 @@ async fn a_run_that_cannot_renew_stops_and_goes_on_once_it_can() {
     let turn = std::fs::File::open(folder.path().join(".turn")).expect("the turn");
     turn.lock().expect("another process's turn");
     tokio::time::sleep(SHORT).await;
-    let error = refusal(lease.check());
-    assert_eq!(error.kind, Kind::Superseded);
+    let error = refusal(lease.guard().check());
+    assert_eq!((error.kind, error.code), (Kind::Unexpected, Some(Code::LedgerUnavailable)));
     assert!(error.to_string().contains("last renewed"), "{error}");
+    let error = refusal(lease.guard().wait(within(1)).await);
+    assert_eq!((error.kind, error.code), (Kind::TimedOut, Some(Code::LedgerUnavailable)));
+    let guard = lease.guard();
+    let waiting = tokio::spawn(async move { guard.wait(within(30)).await });
+    tokio::time::sleep(SHORT / 2).await;
+    assert!(!waiting.is_finished(), "nothing is written meanwhile");
     turn.unlock().expect("let go");
+    waiting.await.expect("no panic").expect("the lock is still ours");
     close(lease, RecordResult::Deployed).await.expect("nobody else took the lock");
     assert_eq!(ledger.read_head().await.expect("a head").mark().good, 1);
 }

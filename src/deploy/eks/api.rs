@@ -325,7 +325,9 @@ impl Api {
         let deadline = permit.map(|permit| permit.deadline());
         let answer = retry::run(&RETRIES, deadline, &self.report, async |this| {
             // A retry may come when the lock is another's.
-            if let Some(Err(error)) = permit.map(|permit| permit.check()) {
+            if let Some(permit) = permit
+                && let Err(error) = permit.check().await
+            {
                 return Attempt::Refused(error);
             }
             if this.renew {

@@ -29,16 +29,16 @@ impl Eks {
         permit: Permit<'_>,
     ) -> Result<()> {
         // Buckets first: containers may look for them at their start. They are never taken back.
-        permit.check()?;
+        permit.check().await?;
         storage::apply(&plan.buckets, &self.session).await?;
         for removal in plan.removals.iter().filter(|removal| removal.first) {
-            permit.check()?;
+            permit.check().await?;
             written.wrote = true;
             self.remove_object(&removal.key, &removal.uid, permit).await?;
         }
         for write in &plan.writes {
             if let Some(count) = write.hand_over_replicas {
-                permit.check()?;
+                permit.check().await?;
                 written.wrote = true;
                 self.hand_over_replicas(write, count, permit).await?;
             }
@@ -59,7 +59,7 @@ impl Eks {
         for rank in
             objects.chunk_by(|(one, _), (next, _)| order_of(one.kind()) == order_of(next.kind()))
         {
-            permit.check()?;
+            permit.check().await?;
             let answers: Vec<_> = stream::iter(rank.iter().map(|(object, force)| async move {
                 (*object, self.api.apply(object, as_ours(false, *force), Some(permit)).await)
             }))
@@ -114,7 +114,7 @@ impl Eks {
             restarts_before: &Restarts::new(),
         };
         loop {
-            permit.check()?;
+            permit.check().await?;
             let mut memory = Memory::default();
             let looking = self.judge_rollout(look, &mut memory);
             match tokio::time::timeout_at(permit.deadline().into(), looking).await {

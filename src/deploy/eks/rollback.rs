@@ -36,7 +36,7 @@ impl Eks {
             }
         };
         self.refuse_superseded(service, written).await?;
-        permit.check()?;
+        permit.check().await?;
         match &plan.way_back {
             WayBack::ToFound(objects) => self.replace_objects(objects, written, permit).await?,
             _ => {
@@ -47,7 +47,7 @@ impl Eks {
         let kept: Vec<Key> = objects.iter().map(Object::key).collect();
         let created = std::mem::take(&mut written.created);
         for (key, uid) in created.iter().filter(|(key, _)| !kept.contains(key)) {
-            permit.check()?;
+            permit.check().await?;
             match holds_data(&key.kind) {
                 true => self.report.warn(format!("{} stays: data may be in it", key.id())),
                 false => self.remove_object(key, uid, permit).await?,
@@ -68,7 +68,7 @@ impl Eks {
         permit: Permit<'_>,
     ) -> Result<()> {
         for object in objects {
-            permit.check()?;
+            permit.check().await?;
             let replaced = self.api.replace(object, Some(permit)).await?;
             let generation = replaced.metadata.generation.unwrap_or_default();
             written.generations.insert(object.key(), generation);
@@ -111,7 +111,7 @@ impl Eks {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let key = Key::new("v1", "Pod", namespace, name);
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            if permit.check().is_ok()
+            if permit.check().await.is_ok()
                 && let Err(error) = self.remove_object(&key, uid, permit).await
             {
                 self.report.trace(error.to_string());

@@ -8,8 +8,8 @@ use super::*;
 use crate::deploy::target::{HealthCheck, Plan, Written};
 use crate::deploy::{Change, Image, Order, Running};
 use crate::error::Cause;
-use crate::interrupt::Signal;
-use crate::ledger::Scope;
+use crate::interrupt::{Interrupt, Signal};
+use crate::ledger::{RunLink, Scope};
 use crate::report::{Format, Verbosity};
 
 /// A platform that does what its script says, and notes what it was asked to do.
@@ -17,10 +17,12 @@ use crate::report::{Format, Verbosity};
 struct Scripted {
     changes: usize,
     migrate: Option<Kind>,
-    /// How apply fails, and whether it wrote something before.
-    apply: Option<(Kind, bool)>,
+    /// How apply fails, and what it wrote before.
+    apply: Option<(Kind, Wrote)>,
     /// Answers of the looks, in order; the last one stays.
     looks: Mutex<VecDeque<Look>>,
+    /// The same, on the way back.
+    looks_back: Mutex<VecDeque<Look>>,
     verify: Option<Kind>,
     rollback: Option<Rollback>,
     asked: Mutex<Vec<&'static str>>,
@@ -28,6 +30,12 @@ struct Scripted {
     /// What is no longer wanted does not go.
     lingers: bool,
     sees_nothing: bool,
+    /// The preflight refuses.
+    refuses: bool,
+    /// How often it was observed.
+    observed: Mutex<u32>,
+    /// Where another run deploys while this one is in its preflight.
+    overtaken_in: Option<Ledger>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,7 +49,7 @@ enum Look {
 
 #[derive(Clone, Copy)]
 enum Rollback {
-    Good,
+    Begun,
     Nothing,
     Superseded,
     Fails,
@@ -59,12 +67,27 @@ impl Plan for ScriptedPlan {
 }
 
 #[derive(Default)]
-struct ScriptedWritten(bool);
+struct ScriptedWritten {
+    beside: bool,
+    running: bool,
+    goes_back: bool,
+}
 
 impl Written for ScriptedWritten {
     fn any(&self) -> bool {
-        self.0
+        self.beside || self.running
     }
+    fn touches_running(&self) -> bool {
+        self.running
+    }
+}
+
+/// What an apply wrote before it failed.
+#[derive(Clone, Copy, PartialEq)]
+enum Wrote {
+    Nothing,
+    Beside,
+    Running,
 }
 
 fn fail(kind: Option<Kind>) -> Result<()> {
@@ -94,10 +117,20 @@ impl Target for Scripted {
         Ok(state("1.0.0"))
     }
     async fn observe(&self, _goal: &Goal<String>) -> Result<()> {
+        let observed = {
+            let mut observed = self.observed.lock().expect("a lock");
+            *observed += 1;
+            *observed
+        };
+        if let Some(ledger) = self.overtaken_in.as_ref().filter(|_| observed == 1) {
+            let (interrupt, target) = (Interrupt::default(), changing());
+            let other = run(&target, ledger, "0.9.0", intent(&interrupt));
+            Box::pin(other).await.expect("deployed in between");
+        }
         if self.sees_nothing {
             std::future::pending::<()>().await;
         }
-        Ok(())
+        fail(self.refuses.then_some(Kind::Refused))
     }
     fn plan(&self, goal: &Goal<String>, (): ()) -> Result<ScriptedPlan> {
         let change = Change {
@@ -107,7 +140,12 @@ impl Target for Scripted {
         };
         Ok(ScriptedPlan(vec![change; self.changes]))
     }
-    async fn migrate(&self, _plan: &ScriptedPlan, _permit: Permit<'_>) -> Result<()> {
+    async fn migrate(
+        &self,
+        _plan: &ScriptedPlan,
+        _written: &mut ScriptedWritten,
+        _permit: Permit<'_>,
+    ) -> Result<()> {
         self.note("migrate");
         fail(self.migrate)
     }
@@ -117,25 +155,31 @@ impl Target for Scripted {
         written: &mut ScriptedWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        permit.check()?;
+        permit.check().await?;
         self.note("apply");
-        written.0 = self.apply.is_none_or(|(_, wrote)| wrote);
+        let wrote = self.apply.map_or(Wrote::Running, |(_, wrote)| wrote);
+        written.beside = wrote == Wrote::Beside;
+        written.running = wrote == Wrote::Running;
         fail(self.apply.map(|(kind, _)| kind))
     }
     async fn check_rollout(
         &self,
         _plan: &ScriptedPlan,
-        _written: &mut ScriptedWritten,
+        written: &mut ScriptedWritten,
         (): &mut (),
     ) -> Result<Verdict> {
         self.note("look");
         if self.hangs {
             std::future::pending::<()>().await;
         }
-        let mut looks = self.looks.lock().expect("a lock");
+        let (looks, revision) = match written.goes_back {
+            true => (&self.looks_back, "1"),
+            false => (&self.looks, "2"),
+        };
+        let mut looks = looks.lock().expect("a lock");
         let look = if looks.len() > 1 { looks.pop_front() } else { looks.front().copied() };
         match look.unwrap_or(Look::Healthy) {
-            Look::Healthy => Ok(Verdict::Healthy { revision: "2".into() }),
+            Look::Healthy => Ok(Verdict::Healthy { revision: revision.into() }),
             Look::Progressing => Ok(Verdict::Progressing("waiting".into())),
             Look::Failed => Ok(Verdict::Failed(vec![Cause {
                 code: Some(Code::ContainerExited),
@@ -149,20 +193,21 @@ impl Target for Scripted {
     async fn verify(
         &self,
         _plan: &ScriptedPlan,
-        _written: &ScriptedWritten,
+        written: &ScriptedWritten,
     ) -> Result<Option<String>> {
         self.note("verify");
-        fail(self.verify).map(|()| Some("http://there".into()))
+        fail(self.verify.filter(|_| !written.goes_back)).map(|()| Some("http://there".into()))
     }
     async fn roll_back(
         &self,
         _plan: &ScriptedPlan,
-        _written: &mut ScriptedWritten,
+        written: &mut ScriptedWritten,
         _permit: Permit<'_>,
     ) -> Result<RolledBack> {
         self.note("roll back");
+        written.goes_back = true;
         match self.rollback.expect("no rollback is expected") {
-            Rollback::Good => Ok(RolledBack::ToGood("1".into())),
+            Rollback::Begun => Ok(RolledBack::Begun),
             Rollback::Nothing => Ok(RolledBack::ToNothing("nothing".into())),
             Rollback::Superseded => Err(Error::new(Kind::Superseded, "another")),
             Rollback::Fails => Err(Error::unexpected("no way")),
@@ -279,6 +324,7 @@ async fn every_way_to_end_is_recorded_and_releases_the_lock() {
     let looks = |looks: &[Look]| Mutex::new(looks.iter().copied().collect());
     let whole: &[&str] = &["migrate", "apply", "look", "verify", "look", "clean up"];
     let failed: &[&str] = &["migrate", "apply", "look", "roll back"];
+    let back: &[&str] = &["migrate", "apply", "look", "roll back", "look", "verify", "look"];
     let cases = [
         Case {
             name: "deployed",
@@ -318,7 +364,7 @@ async fn every_way_to_end_is_recorded_and_releases_the_lock() {
         },
         Case {
             name: "a refused write changed nothing",
-            target: Scripted { apply: Some((Kind::Refused, false)), ..changing() },
+            target: Scripted { apply: Some((Kind::Refused, Wrote::Nothing)), ..changing() },
             kind: Some(Kind::Refused),
             result: None,
             asked: &["migrate", "apply"],
@@ -326,24 +372,43 @@ async fn every_way_to_end_is_recorded_and_releases_the_lock() {
         Case {
             name: "a write fails half-way",
             target: Scripted {
-                apply: Some((Kind::Refused, true)),
-                rollback: Some(Rollback::Good),
+                apply: Some((Kind::Refused, Wrote::Running)),
+                rollback: Some(Rollback::Begun),
                 ..changing()
             },
             kind: Some(Kind::RolledBack),
             result: Some(RecordResult::RolledBack),
-            asked: &["migrate", "apply", "roll back"],
+            asked: &["migrate", "apply", "roll back", "look", "verify", "look"],
         },
         Case {
             name: "it does not run, the last good does",
             target: Scripted {
                 looks: looks(&[Look::Failed]),
-                rollback: Some(Rollback::Good),
+                rollback: Some(Rollback::Begun),
                 ..changing()
             },
             kind: Some(Kind::RolledBack),
             result: Some(RecordResult::RolledBack),
-            asked: failed,
+            asked: back,
+        },
+        Case {
+            name: "what runs was not touched, and something was made beside it",
+            target: Scripted { apply: Some((Kind::Refused, Wrote::Beside)), ..changing() },
+            kind: Some(Kind::Refused),
+            result: Some(RecordResult::Failed),
+            asked: &["migrate", "apply"],
+        },
+        Case {
+            name: "neither runs: the last good one is believed no earlier than a new one",
+            target: Scripted {
+                looks: looks(&[Look::Failed]),
+                rollback: Some(Rollback::Begun),
+                looks_back: looks(&[Look::Blind, Look::Progressing, Look::Failed]),
+                ..changing()
+            },
+            kind: Some(Kind::Broken),
+            result: Some(RecordResult::Failed),
+            asked: &["migrate", "apply", "look", "roll back", "look", "look", "look"],
         },
         Case {
             name: "the first one does not run",
@@ -389,12 +454,12 @@ async fn every_way_to_end_is_recorded_and_releases_the_lock() {
             name: "the smoke check fails",
             target: Scripted {
                 verify: Some(Kind::Broken),
-                rollback: Some(Rollback::Good),
+                rollback: Some(Rollback::Begun),
                 ..changing()
             },
             kind: Some(Kind::RolledBack),
             result: Some(RecordResult::RolledBack),
-            asked: &["migrate", "apply", "look", "verify", "roll back"],
+            asked: &["migrate", "apply", "look", "verify", "roll back", "look", "verify", "look"],
         },
         Case {
             name: "what runs unchanged is not well",
@@ -424,13 +489,35 @@ async fn every_way_to_end_is_recorded_and_releases_the_lock() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+    let target = Scripted { refuses: true, ..changing() };
+    let error = run(&target, &ledger, "1.0.0", intent(&interrupt)).await.expect_err("refused");
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(ledger.read_lock().await.expect("no lock").is_none(), "nor the lock");
+}
+
+#[tokio::test]
+async fn a_plan_holds_only_where_nobody_deployed_in_between() {
+    for (is_overtaken, observed) in [(false, 1), (true, 2)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+        let overtaken_in = is_overtaken.then(|| ledger.clone());
+        let target = Scripted { overtaken_in, ..changing() };
+        run(&target, &ledger, "1.0.0", intent(&interrupt)).await.expect("deployed");
+        assert_eq!(*target.observed.lock().expect("a lock"), observed);
+    }
+}
+
+#[tokio::test]
 async fn the_time_is_bounded_on_the_way_in_and_on_the_way_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let ledger = ledger(&folder);
     let interrupt = Interrupt::default();
     let target = Scripted {
         looks: Mutex::new([Look::Progressing].into()),
-        rollback: Some(Rollback::Good),
+        rollback: Some(Rollback::Begun),
         ..changing()
     };
     let short = Intent { timeout: Duration::from_millis(300), ..intent(&interrupt) };
