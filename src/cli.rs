@@ -13,6 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::values::{BuilderImage, Cache, ImageName, Span};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::report::Format;
 
@@ -231,14 +232,14 @@ pub struct PushEcrArgs {
     pub timeout: Span,
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct DeployArgs {
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
     /// The image's version; to build, the next one from git history when not given; to deploy
     /// without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
@@ -368,7 +369,7 @@ pub struct RunArgs {
 pub struct RenderArgs {
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
     /// The image's version; to build, the next one from git history when not given; to deploy
     /// without --digest, the one to find; to release, the one that was pushed
     #[arg(long, value_name = "VERSION", value_parser = version)]
@@ -405,14 +406,8 @@ fn image(text: &str) -> Result<ImageName, String> {
     ImageName::try_from(text.to_string())
 }
 
-fn digest(text: &str) -> Result<String, String> {
-    let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
-    match hex
-        .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-    {
-        true => Ok(text.to_string()),
-        false => Err("a digest is `sha256:` and 64 hexadecimal digits".into()),
-    }
+fn digest(text: &str) -> Result<Digest, String> {
+    Digest::parse(text).map_err(|_| "a digest is `sha256:` and 64 hexadecimal digits".into())
 }
 
 /// What can be a Docker tag can be a label of Kubernetes and a tag of AWS too, but for its length.

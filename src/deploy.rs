@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{Destination, Settings};
+use crate::digest::Digest;
 use crate::inside::Tree;
 pub use any_target::render_offline;
 pub use engine::Intent;
@@ -36,8 +37,8 @@ pub struct Image {
     /// Host and name, without tag:
     /// `111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/patients`.
     pub repository: String,
-    /// `sha256:…` of the root manifest.
-    pub digest: String,
+    /// The digest of the root manifest.
+    pub digest: Digest,
     /// The version people know it by, safe as a Docker tag.
     pub version: String,
 }
@@ -81,17 +82,39 @@ pub enum Action {
     Delete,
 }
 
+/// How what runs in an environment is: a target's verdict in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    Ready,
+    Progressing,
+    Failed,
+    #[default]
+    Absent,
+}
+
+impl RunState {
+    /// The state's word, as serde writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            RunState::Ready => "ready",
+            RunState::Progressing => "progressing",
+            RunState::Failed => "failed",
+            RunState::Absent => "absent",
+        }
+    }
+}
+
 /// What runs in an environment, as `status` says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Running {
     pub target: &'static str,
-    /// `ready`, `progressing`, `failed` or `absent`.
-    pub state: String,
+    pub state: RunState,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +139,7 @@ pub fn short_name(name: &str, limit: usize) -> String {
 impl Running {
     /// The state in a line for people.
     pub fn in_words(&self, name: &str, environment: &str) -> String {
-        if self.state == "absent" {
+        if self.state == RunState::Absent {
             return format!("{name} does not run in {environment}");
         }
         let part = |label: &str, value: &Option<String>| {
@@ -125,13 +148,13 @@ impl Running {
         format!(
             "{name} in {environment} ({}): {}, {} of {} ready{}{}{}{}",
             self.target,
-            self.state,
+            self.state.word(),
             self.ready,
             self.wanted,
             part(", version ", &self.version),
             part(", revision ", &self.revision),
             part(", ", &self.url),
-            part(", ", &self.digest)
+            part(", ", &self.digest.as_ref().map(Digest::to_string))
         )
     }
 }

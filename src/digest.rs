@@ -5,7 +5,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -48,6 +48,11 @@ impl Digest {
         Digest(text)
     }
 
+    /// Returns a digest that no image has, 64 zeros: for what is rendered before there is an image.
+    pub fn placeholder() -> Digest {
+        Digest::from_sha256(&[0; 32])
+    }
+
     /// Returns it as it is written: `sha256:…`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -57,6 +62,21 @@ impl Digest {
     pub fn hex(&self) -> &str {
         &self.0[ALGORITHM.len()..]
     }
+
+    /// Returns the first 12 digits: enough to know an image by, and safe as a label and as a tag.
+    pub fn short(&self) -> &str {
+        &self.hex()[..12]
+    }
+}
+
+/// Reads a digest that others wrote, in a field that is read with `deserialize_with`: `None` for
+/// nothing, and for what a later version of this program may write there.
+///
+/// # Errors
+/// Those of the format.
+pub fn read_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.and_then(|text| Digest::parse(&text).ok()))
 }
 
 impl fmt::Display for Digest {
@@ -121,5 +141,22 @@ mod tests {
         assert_eq!(empty.to_string(), text);
         assert_eq!(serde_json::json!({ "digest": empty }), serde_json::json!({ "digest": text }));
         assert_eq!(serde_json::from_value::<Digest>(serde_json::json!(text)).expect("read"), empty);
+        assert_eq!(empty.short(), "e3b0c44298fc");
+        assert_eq!(Digest::placeholder().to_string(), format!("sha256:{}", "0".repeat(64)));
+    }
+
+    #[test]
+    fn what_others_wrote_is_a_digest_or_unknown() {
+        let empty = Digest::of(b"");
+        let sha512 = format!("sha512:{}", "0".repeat(128));
+        let cases = [
+            (serde_json::json!(empty), Some(empty)),
+            (serde_json::json!(""), None),
+            (serde_json::json!(sha512), None),
+            (serde_json::json!(null), None),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(read_known(&written).expect("a text"), expected, "{written}");
+        }
     }
 }

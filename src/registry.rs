@@ -60,7 +60,7 @@ pub struct PushRequest {
     pub layout: PathBuf,
     pub tags: Vec<String>,
     /// The digest that the layout must have.
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
     /// Another repository of the same registry, whose blobs need not be uploaded again.
     pub mount_from: Option<String>,
     /// The longest time that the whole push may take.
@@ -84,7 +84,7 @@ pub struct Pushed {
     pub status: Option<&'static str>,
     /// `HOST/NAME`, as images are named.
     pub repository: String,
-    pub digest: String,
+    pub digest: Digest,
     pub tags: Vec<String>,
     /// The size of blobs and manifests, as they are stored.
     pub uploaded_bytes: u64,
@@ -194,7 +194,7 @@ async fn warn_of_loss(
     let mut all = tags.to_vec();
     // The image was pushed before, and gets another name.
     if facts.present.contains(root) && facts.tags.iter().any(|(_, there)| there.is_none()) {
-        match ecr.tags_of(root.as_str()).await {
+        match ecr.tags_of(root).await {
             Ok(there) => all.extend(there),
             Err(error) => report.warn(format!(
                 "{}: whether a lifecycle policy removes the image for a tag that it has already \
@@ -318,7 +318,7 @@ async fn limit_time(
 /// removes while it runs.
 ///
 /// # Errors
-/// Refused, if there is none or it may not be looked for; bad input for a malformed digest.
+/// Refused, if there is none or it may not be looked for.
 pub async fn find_image(
     session: &Session,
     registry: &platform::Registry,
@@ -331,7 +331,12 @@ pub async fn find_image(
     if let (true, platform::Lifecycle::Keep(keep)) = (found.is_untagged, &registry.lifecycle) {
         let aws = |verb: &str| ecr.command(verb);
         let digest = &found.digest;
-        report.warn(repository::lifecycle::format_untagged_warning(name, digest, keep, aws));
+        report.warn(repository::lifecycle::format_untagged_warning(
+            name,
+            digest.as_str(),
+            keep,
+            aws,
+        ));
     }
     Ok(found)
 }
@@ -349,10 +354,9 @@ fn check_request(request: &PushRequest) -> Result<(Layout, Vec<String>)> {
     if let Some(from) = &request.mount_from {
         address::check_name(from)?;
     }
-    let wanted = request.digest.as_deref().map(Digest::parse).transpose()?;
     let layout = Layout::open(&request.layout)?;
     let found = &layout.root().digest;
-    match wanted.filter(|wanted| wanted != found) {
+    match request.digest.as_ref().filter(|wanted| *wanted != found) {
         Some(wanted) => Err(Error::input(format!("cannot push {}", request.layout.display()))
             .why(format!("it holds {found}, not {wanted}"))
             .fix("build it again, or leave out --digest")),
@@ -372,7 +376,7 @@ async fn run_plan(
     let mut mounted = 0;
     if let (Identity::Ecr(ecr), Some(_)) = (client.identity(), &request.scan) {
         // A role that may not read findings is refused before anything is uploaded.
-        ecr.scan(layout.root().digest.as_str()).await?;
+        ecr.scan(&layout.root().digest).await?;
     }
     if request.plan {
         report.detail(plan.in_words());
@@ -395,7 +399,7 @@ async fn run_plan(
     Ok(Pushed {
         status: request.plan.then_some("planned"),
         repository,
-        digest: layout.root().digest.to_string(),
+        digest: layout.root().digest.clone(),
         tags: tags.to_vec(),
         uploaded_bytes: plan.upload_bytes - mounted,
         skipped_bytes: plan.skip_bytes + mounted,

@@ -9,12 +9,13 @@ use super::version::version_or_next;
 use crate::cli::BuildImageArgs;
 use crate::config::service::{self, Service};
 use crate::config::settings::{self, LOCAL};
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::report::{Markdown, human};
 use crate::{git, github, image};
 
 /// Builds, or takes in what was built elsewhere, and gives the digest; none when it was only planned.
-pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<String>> {
+pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<Digest>> {
     let service = context.service()?;
     let settings =
         settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
@@ -61,7 +62,7 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
         }
         step.done(contract.in_words());
     }
-    Ok(Some(built.digest.to_string()))
+    Ok(Some(built.digest))
 }
 
 pub async fn import_image(

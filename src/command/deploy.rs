@@ -10,6 +10,7 @@ use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
 use crate::config::settings::{self, Destination, Settings, Target};
 use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
+use crate::digest::Digest;
 use crate::error::{Code, Error, Kind, Result};
 use crate::ledger::{Ledger, RecordKind};
 use crate::report::Markdown;
@@ -21,7 +22,7 @@ pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<(
     let (settings, destination) = resolve_environment(context, environment).await?;
     refuse_run(context, environment, &destination)?;
     let wanted = WantedImage {
-        digest: arguments.digest.as_deref(),
+        digest: arguments.digest.as_ref(),
         version: arguments.version.as_deref(),
         layout: &arguments.layout,
     };
@@ -122,7 +123,7 @@ pub async fn open_ledger(context: &Context, environment: &str) -> Result<(Settin
 
 /// What to deploy, as it was asked for.
 pub struct WantedImage<'a> {
-    pub digest: Option<&'a str>,
+    pub digest: Option<&'a Digest>,
     pub version: Option<&'a str>,
     pub layout: &'a Path,
 }
@@ -137,15 +138,13 @@ pub async fn find_image(
     let repository = site::image_repository(settings, destination);
     let Some(registry) = &destination.registry else {
         let layout = crate::layout::Layout::open(wanted.layout)?;
-        let digest = layout.root().digest.to_string();
-        if let Some(expected) = wanted.digest
-            && *expected != digest
-        {
-            let layout = wanted.layout.display();
-            return Err(Error::input(format!("{layout} holds {digest}, not {expected}"))
+        let digest = layout.root().digest.clone();
+        if let Some(expected) = wanted.digest.filter(|expected| **expected != digest) {
+            return Err(Error::input(format!("cannot deploy {}", wanted.layout.display()))
+                .why(format!("it holds {digest}, not {expected}"))
                 .fix("build it again, or leave out --digest"));
         }
-        let version = wanted.version.map_or_else(|| short_digest(&digest), str::to_string);
+        let version = wanted.version.unwrap_or(digest.short()).to_string();
         return Ok(Image { repository, digest, version });
     };
     let name = settings::repository(registry, &settings.name);
@@ -155,9 +154,9 @@ pub async fn find_image(
         // A pull request plans an image that it never pushes; whoever deploys must find it there.
         (Some(digest), Some(version)) if context.shared.plan => {
             let version = version::docker_tag(version);
-            return Ok(Image { repository, digest: digest.to_string(), version });
+            return Ok(Image { repository, digest: digest.clone(), version });
         }
-        (Some(digest), _) => registry::Wanted::Digest(digest.to_string()),
+        (Some(digest), _) => registry::Wanted::Digest(digest.clone()),
         (None, Some(version)) => registry::Wanted::Tag(version::docker_tag(version)),
         (None, None) => {
             return Err(Error::input("neither --digest nor --version says what to deploy")
@@ -177,7 +176,7 @@ pub async fn find_image(
             .fix("push it again: `cicd push-ecr` says what was found, and gives it its tag"));
     }
     let given = given.map(version::docker_tag);
-    let version = given.or(found.tag).unwrap_or_else(|| short_digest(&found.digest));
+    let version = given.or(found.tag).unwrap_or_else(|| found.digest.short().to_string());
     Ok(Image { repository, digest: found.digest, version })
 }
 
@@ -185,11 +184,6 @@ pub async fn find_image(
 fn version_of<'a>(given: &'a str, prefix: &str) -> &'a str {
     let of_tag = given.strip_prefix(prefix).filter(|rest| semver::Version::parse(rest).is_ok());
     of_tag.unwrap_or(given)
-}
-
-/// Enough of a digest to know it by, safe as a label and as a tag.
-pub fn short_digest(digest: &str) -> String {
-    digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
 #[cfg(test)]

@@ -119,18 +119,17 @@ pub async fn refuse_unproven(
         session: Some(&session),
         records,
     };
-    let proven = match site::open_ledger(&place, &context.environ, &context.report).await? {
-        Some(ledger) => {
-            let last = ledger.read_head().await?.good;
-            last.is_some_and(|last| last.run.digest == image.digest)
-                || ledger
-                    .list_records(RECORDS)
-                    .await?
-                    .iter()
-                    .any(|record| record.good && record.run.digest == image.digest)
-        }
-        None => false,
-    };
+    let proven =
+        match site::open_ledger(&place, &context.environ, &context.report).await? {
+            Some(ledger) => {
+                let last = ledger.read_head().await?.good;
+                last.is_some_and(|last| last.run.digest.as_ref() == Some(&image.digest))
+                    || ledger.list_records(RECORDS).await?.iter().any(|record| {
+                        record.good && record.run.digest.as_ref() == Some(&image.digest)
+                    })
+            }
+            None => false,
+        };
     if proven {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use super::deploy::{WantedImage, conclude_deploy, find_image, open_site, resolve
 use super::guard::{refuse_run, refuse_unproven};
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::PromoteArgs;
+use crate::deploy::RunState;
 use crate::error::{Error, Result};
 use crate::ledger::RecordKind;
 
@@ -26,25 +27,23 @@ pub async fn promote(context: &Context, arguments: &PromoteArgs) -> Result<()> {
         .fix(format!("deploy to {from} first, and see that `cicd status` says it is ready"))
     };
     let good = head.good.ok_or_else(|| refused("the ledger has no good record there".into()))?;
-    if running.state != "ready" {
-        return Err(refused(format!("it is {} now", running.state)));
+    if running.state != RunState::Ready {
+        return Err(refused(format!("it is {} now", running.state.word())));
     }
-    if running.digest.as_ref().is_some_and(|digest| *digest != good.run.digest) {
+    let digest = good.run.digest.as_ref().ok_or_else(|| {
+        refused(format!("its last good record {} names no image that is known here", good.number))
+    })?;
+    if let Some(runs) = running.digest.filter(|runs| runs != digest) {
         return Err(refused(format!(
-            "{} runs there, and the last good record {} is {}",
-            running.digest.unwrap_or_default(),
-            good.number,
-            good.run.digest
+            "{runs} runs there, and the last good record {} is {digest}",
+            good.number
         )));
     }
     let (settings, destination) = resolve_environment(context, to).await?;
     refuse_run(context, to, &destination)?;
     let layout = std::path::PathBuf::from("target/image");
-    let wanted = WantedImage {
-        digest: Some(&good.run.digest),
-        version: Some(&good.run.version),
-        layout: &layout,
-    };
+    let wanted =
+        WantedImage { digest: Some(digest), version: Some(&good.run.version), layout: &layout };
     let image = find_image(context, &settings, &destination, &wanted).await?;
     context.report.detail(format!("{} of {from} (record {})", image.version, good.number));
     refuse_unproven(context, &settings, &destination, &image).await?;

@@ -8,6 +8,7 @@ use crate::config::platform::Platform;
 use crate::config::service::Service;
 use crate::config::settings;
 use crate::deploy::{self, Image, Order, site};
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::version;
 
@@ -33,7 +34,7 @@ pub fn render_settings(
     let destination = settings::destination(platform, environment)?;
     let image = Image {
         repository: site::image_repository(&settings, &destination),
-        digest: arguments.digest.clone().unwrap_or_else(|| format!("sha256:{}", "0".repeat(64))),
+        digest: arguments.digest.clone().unwrap_or_else(Digest::placeholder),
         version: version::docker_tag(arguments.version.as_deref().unwrap_or("0.0.0")),
     };
     deploy::render_offline(&Order { settings, destination, image }, &context.sources())

@@ -5,6 +5,7 @@ use super::deploy::{conclude_deploy, open_site, resolve_environment};
 use super::guard::refuse_run;
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::RollbackArgs;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::ledger::{Head, Record, RecordKind};
 
@@ -26,10 +27,10 @@ pub async fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<()
         records.push(record);
     }
     let record = choose_record(&arguments.to, &head, &records)?;
-    context.report.detail(format!(
-        "back to record {}: {} ({})",
-        record.number, record.run.version, record.run.digest
-    ));
+    let image = record.run.digest.as_ref().map_or("an image of another kind", Digest::as_str);
+    context
+        .report
+        .detail(format!("back to record {}: {} ({image})", record.number, record.run.version));
     let facts = read_run_facts(context);
     let mut intent =
         make_intent(context, &facts, RecordKind::Rollback, &arguments.reason, arguments.timeout);
@@ -57,9 +58,8 @@ fn choose_record<'a>(to: &str, head: &Head, records: &'a [Record]) -> Result<&'a
     }
     let found = match to {
         "previous" => find_previous(head, good()),
-        digest if digest.starts_with("sha256:") => {
-            good().find(|record| record.run.digest == digest)
-        }
+        digest if digest.starts_with("sha256:") => good()
+            .find(|record| record.run.digest.as_ref().is_some_and(|own| own.as_str() == digest)),
         version => {
             let version = version.strip_prefix('v').unwrap_or(version);
             good().find(|record| record.run.version == version)
@@ -113,7 +113,7 @@ mod tests {
             result: if good { RecordResult::Deployed } else { RecordResult::RolledBack },
             run: Run {
                 version: version.into(),
-                digest: format!("sha256:{version}"),
+                digest: Some(Digest::of(version.as_bytes())),
                 ..Run::default()
             },
             state_hash: Some(StateHash::of(version.as_bytes())),
@@ -133,8 +133,9 @@ mod tests {
             record(1, "1.0.0", true),
         ];
         let head = Head { good: Some(HeadEntry::from(&records[1])), ..Head::default() };
-        struct Case {
-            to: &'static str,
+        let digest = Digest::of(b"1.0.0").to_string();
+        struct Case<'a> {
+            to: &'a str,
             record: Option<u64>,
         }
         let cases = [
@@ -145,7 +146,7 @@ mod tests {
             Case { to: "3.0.0", record: Some(5) },
             Case { to: "v2.0.0", record: Some(3) },
             Case { to: "1.5.0", record: None },
-            Case { to: "sha256:1.0.0", record: Some(1) },
+            Case { to: &digest, record: Some(1) },
             Case { to: "sha256:9", record: None },
         ];
         for Case { to, record } in cases {

@@ -19,7 +19,7 @@ use crate::aws::Session;
 use crate::aws::document::MayWrite;
 use crate::config::platform::{ApiGateway, Ecs as Platform};
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
-use crate::deploy::{Order, Running, answers, storage};
+use crate::deploy::{Order, RunState, Running, answers, storage};
 use crate::error::{Error, Kind, Result};
 
 use api::Api;
@@ -374,7 +374,7 @@ impl Target for Ecs {
         self.api.find_cluster().await?;
         let name = state.documents.name();
         let Some(service) = self.api.find_service(name).await? else {
-            return Ok(Running { target: "ecs", state: "absent".into(), ..Running::default() });
+            return Ok(Running { target: "ecs", ..Running::default() });
         };
         let look = self.api.look(name, &service.definition_arn, Some(now())).await?;
         let ids = match &state.documents.edge {
@@ -384,16 +384,15 @@ impl Target for Ecs {
         Ok(Running {
             target: "ecs",
             state: match judge_look(&look, &service.definition_arn) {
-                Verdict::Healthy { .. } => "ready",
-                Verdict::Progressing(_) => "progressing",
-                Verdict::Failed(_) => "failed",
-            }
-            .into(),
+                Verdict::Healthy { .. } => RunState::Ready,
+                Verdict::Progressing(_) => RunState::Progressing,
+                Verdict::Failed(_) => RunState::Failed,
+            },
             version: service.version().map(str::to_string),
             digest: service
                 .image(name)
                 .and_then(|image| image.split_once('@'))
-                .map(|(_, digest)| digest.to_string()),
+                .and_then(|(_, digest)| digest.parse().ok()),
             revision: Some(revision_of(&service.definition_arn)),
             url: self.url_of(state, &ids),
             ready: look.running,

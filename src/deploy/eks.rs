@@ -38,7 +38,7 @@ use crate::config::platform;
 use crate::config::settings::Settings;
 use crate::config::values::SecretRef;
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
-use crate::deploy::{Order, Running, Sources, storage};
+use crate::deploy::{Order, RunState, Running, Sources, storage};
 use crate::error::{Code, Error, Kind, Result};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
@@ -442,7 +442,7 @@ impl Target for Eks {
     }
 
     async fn read_running(&self, state: &State<EksDocuments>) -> Result<Running> {
-        let absent = Running { target: "eks", state: "absent".into(), ..Running::default() };
+        let absent = Running { target: "eks", ..Running::default() };
         let key = self.deployment_key(&state.service);
         let Some(live) = self.api.get(&key).await? else { return Ok(absent) };
         let look = Look {
@@ -458,13 +458,12 @@ impl Target for Eks {
         Ok(Running {
             target: "eks",
             state: match verdict {
-                RolloutVerdict::Healthy { .. } => "ready",
-                RolloutVerdict::Progressing(_) => "progressing",
-                RolloutVerdict::Failed(_) => "failed",
-            }
-            .into(),
+                RolloutVerdict::Healthy { .. } => RunState::Ready,
+                RolloutVerdict::Progressing(_) => RunState::Progressing,
+                RolloutVerdict::Failed(_) => RunState::Failed,
+            },
             version: labels.and_then(|labels| known(labels.get("app.kubernetes.io/version")?)),
-            digest: read_image(&live).split_once('@').and_then(|(_, digest)| known(digest)),
+            digest: read_image(&live).split_once('@').and_then(|(_, digest)| digest.parse().ok()),
             revision: known(&read_revision(&live)),
             url: Some(self.url_of(state).await?),
             ready,

@@ -184,7 +184,7 @@ fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
         kind: intent.kind,
         target: target.to_string(),
         version: image.version.clone(),
-        digest: image.digest.clone(),
+        digest: Some(image.digest.clone()),
         commit: intent.commit.clone(),
         who: intent.who.clone(),
         run: intent.link.clone(),

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::cli::Environ;
 use crate::deploy::target::{Goal, Good, Permit, RolledBack, State, Target, Verdict, Written};
-use crate::deploy::{Order, Running};
+use crate::deploy::{Order, RunState, Running};
+use crate::digest::Digest;
 use crate::docker::diagnosis::Expected;
 use crate::docker::{self, Answer, Container, Engine, GRACE, LOG_TAIL, unique};
 use crate::error::{Cause, Code, Error, Kind, Result};
@@ -141,8 +142,8 @@ impl Local {
             .fix(format!("build that version again and deploy it: {wanted}")));
         };
         let layout = Layout::open(folder)?;
-        let found = layout.root().digest.to_string();
-        if found != *wanted {
+        let found = &layout.root().digest;
+        if found != wanted {
             return Err(Error::refused(format!(
                 "{} now holds {found}, not {wanted}",
                 folder.display()
@@ -381,9 +382,8 @@ impl Target for Local {
         permit.check().await?;
         let stops = plan.leftovers.iter().map(|left| self.engine.stop(&left.name, GRACE));
         futures::future::try_join_all(stops).await?;
-        let good = plan.good.as_ref().map(|good| good.state.image.digest.as_str());
-        let kept: Vec<&str> =
-            std::iter::once(plan.wanted.image.digest.as_str()).chain(good).collect();
+        let good = plan.good.as_ref().map(|good| &good.state.image.digest);
+        let kept: Vec<&Digest> = std::iter::once(&plan.wanted.image.digest).chain(good).collect();
         self.engine.forget_images(&plan.wanted.service, &kept).await
     }
 
@@ -392,19 +392,19 @@ impl Target for Local {
         let newest = |seen: &&ContainerSeen| {
             (seen.healthy, seen.container.state == docker::State::Running, seen.revision())
         };
-        let absent = Running { target: "local", state: "absent".into(), ..Running::default() };
+        let absent = Running { target: "local", ..Running::default() };
         let Some(newest) = seen.iter().max_by_key(newest) else { return Ok(absent) };
         let state = match (newest.healthy, &newest.container.state) {
-            (true, _) => "ready",
-            (_, docker::State::Running | docker::State::Created) => "progressing",
-            (_, docker::State::Ended { .. }) => "failed",
+            (true, _) => RunState::Ready,
+            (_, docker::State::Running | docker::State::Created) => RunState::Progressing,
+            (_, docker::State::Ended { .. }) => RunState::Failed,
         };
         let label = |label: &str| newest.label(label).map(str::to_string);
         Ok(Running {
             target: "local",
-            state: state.into(),
+            state,
             version: label(render::VERSION),
-            digest: label(render::DIGEST),
+            digest: newest.label(render::DIGEST).and_then(|digest| digest.parse().ok()),
             revision: label(render::REVISION),
             url: url_of(&newest.container),
             ready: u32::from(newest.healthy),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Image;
+use crate::digest::Digest;
 use crate::ledger::PhaseTime;
 
 /// How a deploy that did not fail ended.
@@ -25,7 +26,7 @@ pub struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     pub version: String,
-    pub digest: String,
+    pub digest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ use crate::aws::Session;
 use crate::cli::Environ;
 use crate::config::platform;
 use crate::config::settings::{self, Destination, Settings, Target as TargetSettings};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::ledger::{HeadEntry, Ledger, Record, Scope};
 use crate::report::Report;
@@ -85,11 +86,8 @@ impl Site {
     /// As [`engine::deploy`].
     pub async fn deploy_image(&self, image: Image, intent: Intent<'_>) -> Result<Outcome> {
         let order = self.order(image);
-        let unversioned = Image {
-            digest: format!("sha256:{}", "0".repeat(64)),
-            version: String::new(),
-            ..order.image.clone()
-        };
+        let unversioned =
+            Image { digest: Digest::placeholder(), version: String::new(), ..order.image.clone() };
         let configuration = self.order(unversioned);
         with_target!(&self.target, target => {
             let wanted = target.render(&order).await?;
@@ -145,9 +143,12 @@ impl Site {
     /// # Errors
     /// As the target refuses.
     pub async fn read_running(&self) -> Result<Running> {
-        let image =
-            Image { repository: String::new(), digest: String::new(), version: String::new() };
-        let order = self.order(image);
+        let nothing = Image {
+            repository: String::new(),
+            digest: Digest::placeholder(),
+            version: String::new(),
+        };
+        let order = self.order(nothing);
         with_target!(&self.target, target => {
             target.read_running(&target.render(&order).await?).await
         })

@@ -133,7 +133,7 @@ mod tests {
                     .expect("a place"),
                 image: crate::deploy::Image {
                     repository: "r".into(),
-                    digest: "d".into(),
+                    digest: crate::digest::Digest::of(b"d"),
                     version: "1".into(),
                 },
             }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::nonce::Nonce;
 use super::state::StateHash;
+use crate::digest::{Digest, read_known};
 use crate::error::Code;
 
 /// The version of the objects' form that this program writes. A reader takes a higher one, and a
@@ -149,8 +150,9 @@ pub struct Run {
     /// `eks`, `ecs` or `local`.
     pub target: String,
     pub version: String,
-    /// `sha256:…` of the image.
-    pub digest: String,
+    /// The image's; `None` where a later version of this program wrote another kind.
+    #[serde(deserialize_with = "read_known", skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// The person or machine behind the run: `GITHUB_ACTOR`, or `user@host`.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::*;
+use crate::digest::Digest;
 use crate::error::Kind;
 
 /// A term that tests can wait for: a lock in a folder is over a second after it.
@@ -34,7 +35,7 @@ fn run_of(who: &str) -> Run {
     Run {
         target: "local".into(),
         version: format!("1.0.0-{who}"),
-        digest: format!("sha256:{}", "ab".repeat(32)),
+        digest: Some(Digest::of(b"image")),
         who: who.into(),
         pipeline_version: "0.1.0".into(),
         ..Run::default()

@@ -126,7 +126,7 @@ impl Client {
     /// read it.
     pub async fn pushed(&self, digest: &Digest) -> Option<String> {
         match &self.identity {
-            Identity::Ecr(ecr) => ecr.pushed(digest.as_str()).await,
+            Identity::Ecr(ecr) => ecr.pushed(digest).await,
             Identity::Anonymous => None,
         }
     }

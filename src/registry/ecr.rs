@@ -18,6 +18,7 @@ use reqwest::header::HeaderValue;
 use super::repository::plan::RepositoryFacts;
 use crate::aws::{Session, allow_statement, refusal};
 use crate::config::platform;
+use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::report::Report;
 
@@ -121,7 +122,7 @@ impl Ecr {
     }
 
     /// The command that starts a scan.
-    pub fn start_scan_command(&self, digest: &str) -> String {
+    pub fn start_scan_command(&self, digest: &Digest) -> String {
         format!("{} --image-id imageDigest={digest}", self.command("start-image-scan"))
     }
 

@@ -10,7 +10,7 @@ use super::origin::{Origins, Recipe};
 use super::scan::{self, Progress, ScanResult};
 use crate::config::service::{OnUnsupported, Scan as Rules};
 use crate::error::{Cause, Code, Error, Kind, Result};
-use crate::layout::Layout;
+use crate::layout::{Digest, Layout};
 use crate::report::Report;
 
 /// The pause between two polls. A scan takes half a minute and more.
@@ -33,8 +33,7 @@ pub async fn check_findings(
         let mut findings = Vec::new();
         for image in layout.manifests() {
             let found =
-                wait_for_findings(ecr, image.descriptor.digest.as_str(), rules, report, &mut last)
-                    .await?;
+                wait_for_findings(ecr, &image.descriptor.digest, rules, report, &mut last).await?;
             let layers: Vec<String> =
                 image.layers.iter().map(|layer| layer.digest.to_string()).collect();
             let origins = Origins::of(&layers, &layout.read(&image.config)?, recipe);
@@ -85,7 +84,7 @@ fn format_count(stopping: usize, rules: &Rules) -> String {
 
 async fn wait_for_findings(
     ecr: &Ecr,
-    image: &str,
+    image: &Digest,
     rules: &Rules,
     report: &Report,
     last: &mut &'static str,

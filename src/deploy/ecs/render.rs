@@ -467,7 +467,7 @@ mod tests {
                 .expect("a place");
             let image = crate::deploy::Image {
                 repository: "r".into(),
-                digest: "d".into(),
+                digest: crate::digest::Digest::of(b"d"),
                 version: "1".into(),
             };
             let settings = settings(secret);

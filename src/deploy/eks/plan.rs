@@ -268,6 +268,7 @@ mod tests {
     use super::*;
     use crate::deploy::Image;
     use crate::deploy::target::{Good, HealthCheck};
+    use crate::digest::Digest;
 
     fn object(value: Value) -> Object {
         Object::new(value).expect("an object")
@@ -314,7 +315,7 @@ mod tests {
             target: "eks".into(),
             service: "p".into(),
             environment: "staging".into(),
-            image: Image { repository: "r".into(), digest: "d".into(), version: "1".into() },
+            image: Image { repository: "r".into(), digest: Digest::of(b"d"), version: "1".into() },
             port: 8000,
             health: HealthCheck { path: "/healthz".into(), startup: 1000 },
             documents: EksDocuments {

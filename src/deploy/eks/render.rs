@@ -264,7 +264,7 @@ mod tests {
         let settings::Target::Eks(cluster) = destination.target.clone() else { panic!("eks") };
         let image = Image {
             repository: "111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/patients".into(),
-            digest: format!("sha256:{}", "ab".repeat(32)),
+            digest: crate::digest::Digest::from_sha256(&[0xab; 32]),
             version: "1.4.0".into(),
         };
         (Order { settings, destination, image }, cluster)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::deploy::target::{HealthCheck, Plan, Written};
 use crate::deploy::{Change, Image, Order, Running};
+use crate::digest::Digest;
 use crate::error::Cause;
 use crate::interrupt::{Interrupt, Signal};
 use crate::ledger::{RunLink, Scope};
@@ -233,7 +234,7 @@ fn state(version: &str) -> State<String> {
         environment: "staging".into(),
         image: Image {
             repository: "patients".into(),
-            digest: format!("sha256:{version}"),
+            digest: Digest::of(version.as_bytes()),
             version: version.into(),
         },
         port: 8000,

@@ -78,7 +78,7 @@ pub fn make_plan(goal: &Goal<LocalDocuments>, facts: LocalFacts) -> LocalPlan {
     let last_good = seen.iter().find(is_good).cloned();
     let is_wanted = |seen: &ContainerSeen| {
         seen.healthy
-            && seen.label(DIGEST) == Some(&wanted.image.digest)
+            && seen.label(DIGEST) == Some(wanted.image.digest.as_str())
             && seen.label(SETTINGS) == Some(&settings_hash)
     };
     let kept = seen.iter().position(is_wanted).map(|position| seen.remove(position));
@@ -143,7 +143,7 @@ fn describe_container(
     };
     let mut details: Vec<String> = differs("version", VERSION, &image.version)
         .into_iter()
-        .chain(differs("digest", DIGEST, &image.digest))
+        .chain(differs("digest", DIGEST, image.digest.as_str()))
         .collect();
     if replaced.label(SETTINGS) != Some(settings_hash) {
         details.push("settings: env, secrets, port, health, memory or before-deploy differ".into());

@@ -151,7 +151,7 @@ fn make_labels(
         (SERVICE, state.service.clone()),
         (ENVIRONMENT, state.environment.clone()),
         (VERSION, state.image.version.clone()),
-        (DIGEST, state.image.digest.clone()),
+        (DIGEST, state.image.digest.to_string()),
         (REVISION, revision.to_string()),
         (HEALTH, state.health.path.clone()),
         (SETTINGS, settings_hash.to_string()),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bollard::query_parameters::{ListImagesOptionsBuilder, TagImageOptionsBuilder};
 
 use super::{Engine, explain_refusal};
+use crate::digest::Digest;
 use crate::error::Result;
 
 impl Engine {
@@ -13,7 +14,7 @@ impl Engine {
     ///
     /// # Errors
     /// Unexpected, when the engine does not answer.
-    pub async fn kept_image(&self, service: &str, digest: &str) -> Result<Option<String>> {
+    pub async fn kept_image(&self, service: &str, digest: &Digest) -> Result<Option<String>> {
         self.identifier(&format!("{}:{}", repository_of(service), tag_of(digest))).await
     }
 
@@ -21,7 +22,7 @@ impl Engine {
     ///
     /// # Errors
     /// Unexpected, when the engine refuses.
-    pub async fn keep_image(&self, image: &str, service: &str, digest: &str) -> Result<()> {
+    pub async fn keep_image(&self, image: &str, service: &str, digest: &Digest) -> Result<()> {
         let (repository, tag) = (repository_of(service), tag_of(digest));
         let options = TagImageOptionsBuilder::default().repo(&repository).tag(&tag).build();
         let tagged = self.docker.tag_image(image, Some(options)).await;
@@ -33,7 +34,7 @@ impl Engine {
     ///
     /// # Errors
     /// Unexpected, when the engine does not answer.
-    pub async fn forget_images(&self, service: &str, digests: &[&str]) -> Result<()> {
+    pub async fn forget_images(&self, service: &str, digests: &[&Digest]) -> Result<()> {
         let repository = repository_of(service);
         let kept: Vec<String> =
             digests.iter().map(|digest| format!("{repository}:{}", tag_of(digest))).collect();
@@ -55,6 +56,6 @@ fn repository_of(service: &str) -> String {
 }
 
 /// A tag takes no colon.
-fn tag_of(digest: &str) -> String {
-    digest.replace(':', "-")
+fn tag_of(digest: &Digest) -> String {
+    format!("sha256-{}", digest.hex())
 }

@@ -7,6 +7,7 @@ use aws_sdk_ecr::types::{
 
 use super::{Ecr, MOST_PAGES, is_denied};
 use crate::config::service::Severity;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::registry::scan::{Finding, ScanResult};
 
@@ -23,8 +24,8 @@ impl Ecr {
     ///
     /// # Errors
     /// Refused, with the IAM statements, if we may not look.
-    pub async fn scan(&self, digest: &str) -> Result<ScanResult> {
-        let image = ImageIdentifier::builder().image_digest(digest).build();
+    pub async fn scan(&self, digest: &Digest) -> Result<ScanResult> {
+        let image = ImageIdentifier::builder().image_digest(digest.as_str()).build();
         let request = self
             .client
             .describe_image_scan_findings()

@@ -19,13 +19,13 @@ const BATCH: usize = 100;
 #[derive(Clone, Debug)]
 pub enum Wanted {
     Tag(String),
-    Digest(String),
+    Digest(Digest),
 }
 
 /// An image that a registry has.
 #[derive(Clone, Debug)]
 pub struct FoundImage {
-    pub digest: String,
+    pub digest: Digest,
     /// The version tag of the image; `None` if no tag is a version.
     pub tag: Option<String>,
     pub is_untagged: bool,
@@ -43,16 +43,13 @@ impl Ecr {
                 ImageIdentifier::builder().image_tag(tag),
                 format!("{}/{}:{tag}", self.host, self.name),
             ),
-            Wanted::Digest(digest) => {
-                let digest = Digest::parse(digest)?;
-                (
-                    ImageIdentifier::builder().image_digest(digest.as_str()),
-                    format!("{}/{}@{digest}", self.host, self.name),
-                )
-            }
+            Wanted::Digest(digest) => (
+                ImageIdentifier::builder().image_digest(digest.as_str()),
+                format!("{}/{}@{digest}", self.host, self.name),
+            ),
         };
         let missing = |why: &str| {
-            Error::refused(format!("there is no image {shown}"))
+            Error::refused(format!("cannot find image {shown}"))
                 .why(why)
                 .fix(self.push_first_fix(wanted))
         };
@@ -69,7 +66,7 @@ impl Ecr {
         // The answer may hold the manifests below an index, too.
         let found = answer.image_details().iter().find(|image| match wanted {
             Wanted::Tag(tag) => image.image_tags().contains(tag),
-            Wanted::Digest(digest) => image.image_digest() == Some(digest),
+            Wanted::Digest(digest) => image.image_digest() == Some(digest.as_str()),
         });
         let found = found.ok_or_else(|| missing("ECR answered without it"))?;
         let digest = found.image_digest().ok_or_else(|| {
@@ -82,14 +79,13 @@ impl Ecr {
         Ok(FoundImage {
             is_untagged: found.image_tags().is_empty(),
             digest: Digest::parse(digest)
-                .map_err(|error| Error::new(Kind::Unexpected, error.message))?
-                .to_string(),
+                .map_err(|error| Error::new(Kind::Unexpected, error.message))?,
             tag,
         })
     }
 
     /// The time at which an image was pushed; `None` if ECR does not say, as only people read it.
-    pub async fn pushed(&self, digest: &str) -> Option<String> {
+    pub async fn pushed(&self, digest: &Digest) -> Option<String> {
         let at = *self.image(digest).await.ok()??.image_pushed_at()?;
         jiff::Timestamp::from_second(at.secs()).ok().map(|at| at.to_string())
     }
@@ -98,19 +94,19 @@ impl Ecr {
     ///
     /// # Errors
     /// Refused, with the IAM statement, if we may not look.
-    pub async fn tags_of(&self, digest: &str) -> Result<Vec<String>> {
+    pub async fn tags_of(&self, digest: &Digest) -> Result<Vec<String>> {
         Ok(self.image(digest).await?.map(|image| image.image_tags().to_vec()).unwrap_or_default())
     }
 
-    async fn image(&self, digest: &str) -> Result<Option<ImageDetail>> {
+    async fn image(&self, digest: &Digest) -> Result<Option<ImageDetail>> {
         let request =
             self.client.describe_images().registry_id(&self.account).repository_name(&self.name);
-        let image = ImageIdentifier::builder().image_digest(digest).build();
+        let image = ImageIdentifier::builder().image_digest(digest.as_str()).build();
         let answer = request.image_ids(image).send().await.map_err(|error| {
             self.explain(format!("find {digest} in ECR"), "ecr:DescribeImages", &error)
         })?;
         let mut images = answer.image_details.unwrap_or_default().into_iter();
-        Ok(images.find(|image| image.image_digest() == Some(digest)))
+        Ok(images.find(|image| image.image_digest() == Some(digest.as_str())))
     }
 
     /// Lists all images of the repository, with what is stored beside them.

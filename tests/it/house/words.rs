@@ -177,3 +177,24 @@ fn files_form_no_circle() {
     }
     assert!(names.is_empty(), "these name each other: {names:#?}");
 }
+
+/// A digest is a `Digest` from where it is read to where it is written. Others' documents, which
+/// may say anything there, are read as text in these files only.
+#[test]
+fn a_digest_is_no_text() {
+    let edges = [
+        // BuildKit's name of a step, which is no image's.
+        "src/image/builder/progress.rs",
+        // ECR's list of images: what it says of one whose digest it does not say still counts.
+        "src/registry/repository/lifecycle.rs",
+        // GitHub's name of a release's file.
+        "src/github/publication.rs",
+    ];
+    for file in sources().iter().filter(|file| !edges.iter().any(|edge| file.ends_with(edge))) {
+        for line in statements(&code(file)) {
+            let text = ["String", "Option<String>", "&str", "Option<&str>", "&'a str"];
+            let is_text = text.iter().any(|text| line.contains(&format!("digest: {text}")));
+            assert!(!is_text, "{}: {line}", file.display());
+        }
+    }
+}

@@ -417,7 +417,7 @@ fn an_image_is_found_by_its_tag_and_by_its_digest_and_not_made_up() {
     };
     let said = message(&deploy(&["--version", "1.4.0"], 3));
     assert!(
-        said.contains("there is no image")
+        said.contains("cannot find image")
             && said.contains("no such repository")
             && said.contains("cicd push-ecr --tag 1.4.0"),
         "{said}"

@@ -7,6 +7,7 @@ use crate::config::settings;
 use crate::deploy::diff::compare_documents;
 use crate::deploy::ecs::render::{EcsDocuments, render_state};
 use crate::deploy::{Image, Order};
+use crate::digest::Digest;
 
 /// What is rendered, and what AWS answers when it is asked for it.
 struct Golden {
@@ -46,7 +47,7 @@ impl Golden {
         };
         let image = Image {
             repository: "111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/patients".into(),
-            digest: format!("sha256:{}", "0".repeat(64)),
+            digest: Digest::placeholder(),
             version: "1.0.0".into(),
         };
         let order = Order { settings, destination, image };

@@ -4,6 +4,7 @@ use super::*;
 use crate::deploy::Image;
 use crate::deploy::ecs::edge::{EdgeWanted, HealthCheck};
 use crate::deploy::target::HealthCheck as Health;
+use crate::digest::Digest;
 
 fn definition(image: &str) -> Value {
     json!({
@@ -42,7 +43,7 @@ fn state(image: &str) -> State<EcsDocuments> {
         target: "ecs".into(),
         service: "patients".into(),
         environment: "production".into(),
-        image: Image { repository: "a".into(), digest: "1".into(), version: "1".into() },
+        image: Image { repository: "a".into(), digest: Digest::of(b"1"), version: "1".into() },
         port: 8000,
         health: Health { path: "/healthz".into(), startup: 60_000 },
         documents: EcsDocuments {
