@@ -3,7 +3,8 @@
 //! [`sources`] reads and stages what is built, [`context`] judges it by the commit, [`handover`]
 //! reads the secrets; [`plan`] says with which arguments, [`buildx`] runs it, [`progress`] reads
 //! what it says, [`diagnosis`] says why it failed; [`attestations`] takes what the build says of
-//! itself out of the image. Here is which way it goes: most builders write a layout; beside an
+//! itself out of the image, [`rewrite`] the [`times`] out of its layers, unless an [`earlier`] build
+//! did. Here is which way it goes: most builders write a layout; beside an
 //! engine with an older store a builder runs in a [`container`]; where there is none, that engine
 //! gets the image itself, and we pack what it saves.
 
@@ -12,14 +13,17 @@ mod buildx;
 mod container;
 mod context;
 mod diagnosis;
+mod earlier;
 mod handover;
 mod local_cache;
 mod plan;
 mod progress;
 mod request;
+mod rewrite;
 mod sources;
+mod times;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Environ;
 use crate::config::values::{BuilderImage, Cache, Span};
@@ -29,9 +33,11 @@ use crate::image::destination::{
     BUILDX, Built, Destination, Fresh, IDENTIFIER, SAVED, full, unwritable,
 };
 use crate::image::import;
+use crate::image::work;
 use crate::report::Report;
 use buildx::Buildx;
 use container::Container;
+use earlier::Memory;
 use local_cache::LocalCache;
 use plan::{Backend, Sources, Way};
 use progress::Progress;
@@ -68,7 +74,14 @@ pub async fn build(request: &BuildRequest, environ: &Environ, report: &Report) -
     let building = async {
         let sources = texts.stage(request, &fresh, report).await?;
         let inputs = Inputs { request, sources: &sources, environ, report };
-        write_layout(&buildx, &inputs, &fresh, way).await
+        let (earlier, folder) = (destination.path().to_path_buf(), fresh.folder());
+        let offering = work::run(move |stop| {
+            earlier::offer_blobs(&earlier, &folder, stop);
+            Ok(())
+        });
+        let writing = write_layout(&buildx, &inputs, &fresh, way);
+        let (_, written) = tokio::join!(offering, writing);
+        written
     };
     tokio::time::timeout(request.timeout, building).await.unwrap_or_else(|_| {
         let time = String::from(Span(request.timeout));
@@ -157,7 +170,7 @@ async fn try_ways<'a>(
         let (progress, status) =
             runs.run(&inputs.arguments(&fresh.folder(), &way)?, request).await?;
         if status.success() {
-            return attestations::move_attestations(&fresh.folder());
+            return finish_layout(inputs, fresh.folder()).await;
         }
         if container.is_none() && diagnosis::writes_no_layout(&progress) {
             let image = match &request.builder_image {
@@ -217,6 +230,17 @@ async fn try_ways<'a>(
             return Err(explain_failure(request, fresh, &progress, status));
         }
     }
+}
+
+/// Makes the image of what buildx wrote.
+async fn finish_layout(inputs: &Inputs<'_>, folder: PathBuf) -> Result<()> {
+    let epoch = times::choose_epoch(&inputs.request.image);
+    let memory = Memory::of(inputs.environ);
+    work::run(move |stop| {
+        attestations::move_attestations(&folder)?;
+        rewrite::rewrite_times(&folder, epoch, &memory, stop)
+    })
+    .await
 }
 
 /// Whether nobody sits there.

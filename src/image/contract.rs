@@ -5,7 +5,7 @@
 //! meanwhile, [`rules`] and [`leaks`] judge, [`report`] tells.
 
 mod facts;
-mod layers;
+pub mod layers;
 mod leaks;
 mod report;
 mod rules;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::request::BuildRequest;
+use super::times::{EPOCH, EPOCH_ARGUMENT};
 use crate::cli::Environ;
 use crate::config::service::{Image, Provenance, Pull};
 use crate::config::values::Cache;
@@ -114,17 +115,14 @@ pub fn list_arguments(
         add("--builder", builder.clone());
     }
 
-    // Timestamps in layers are the commit's, so that one commit makes one digest.
+    // The times in its layers are rewritten afterwards: super::rewrite.
     match &way.engine {
         None => {
             // Without a name, what the build says of the image would not say of which.
             let name = &request.name;
             add(
                 "--output",
-                format!(
-                    "type=oci,tar=false,rewrite-timestamp=true,name={name},{}",
-                    csv_field("dest", output)
-                ),
+                format!("type=oci,tar=false,name={name},{}", csv_field("dest", output)),
             );
             add("--provenance", provenance_value(image.provenance).into());
             match &image.sbom {
@@ -145,7 +143,7 @@ pub fn list_arguments(
         add("--target", target.clone());
     }
     let mut values = BTreeMap::from([
-        ("SOURCE_DATE_EPOCH", head.time.to_string()),
+        (EPOCH_ARGUMENT, EPOCH.to_string()),
         ("VERSION", request.version.clone()),
         ("REVISION", head.revision.clone()),
     ]);
@@ -444,10 +442,10 @@ pub(super) mod tests {
     fn the_whole_command() {
         let planned = plan(&request(Image::default()), &Way::default()).expect("a plan");
         let expected = "build --progress rawjson \
-            --output type=oci,tar=false,rewrite-timestamp=true,name=patients,dest=target/image --provenance false --sbom false \
+            --output type=oci,tar=false,name=patients,dest=target/image --provenance false --sbom false \
             --platform linux/amd64 \
             --build-arg REVISION=4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c \
-            --build-arg SOURCE_DATE_EPOCH=1793534400 --build-arg VERSION=1.4.0 \
+            --build-arg SOURCE_DATE_EPOCH=315532800 --build-arg VERSION=1.4.0 \
             --label org.opencontainers.image.title=patients --label org.opencontainers.image.version=1.4.0 \
             --label org.opencontainers.image.revision=4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c \
             --label org.opencontainers.image.created=2026-11-01T12:00:00Z \
@@ -499,10 +497,7 @@ pub(super) mod tests {
             &["--label", "org.opencontainers.image.title=mine"],
             &["--annotation", "index,manifest:org.example.team=a b"],
             &["--no-cache"],
-            &[
-                "--output",
-                "type=oci,tar=false,rewrite-timestamp=true,name=patients,\"dest=a,\"\"b\"",
-            ],
+            &["--output", "type=oci,tar=false,name=patients,\"dest=a,\"\"b\""],
             &["--file", "./-rf/docker/Dockerfile", "./-rf"],
         ];
         for parts in parts {

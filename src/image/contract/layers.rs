@@ -71,20 +71,24 @@ pub fn scan(blobs: &[PathBuf]) -> Vec<Layer> {
 fn one(blob: &Path) -> Layer {
     let mut layer = Layer::default();
     if let Err(error) = File::open(blob)
-        .and_then(|file| read(BufReader::with_capacity(128 * 1024, file), &mut layer))
+        .and_then(|file| unpack(BufReader::with_capacity(128 * 1024, file)))
+        .and_then(|unpacked| entries(unpacked, &mut layer))
     {
         layer.cut = Some(error.to_string());
     }
     layer
 }
 
-/// Reads a layer in whatever way it is packed: its first bytes say it.
-fn read(mut packed: impl BufRead, layer: &mut Layer) -> Result<()> {
-    match Packing::of(packed.fill_buf()?) {
-        Packing::Gzip => entries(MultiGzDecoder::new(packed), layer),
-        Packing::Zstd => entries(Zstd { packed, frame: FrameDecoder::new(), open: false }, layer),
-        Packing::No => entries(packed, layer),
-    }
+/// Unpacks a layer in whatever way it is packed: its first bytes say it.
+///
+/// # Errors
+/// What reading its first bytes fails with.
+pub fn unpack<'a>(mut packed: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    Ok(match Packing::of(packed.fill_buf()?) {
+        Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        Packing::Zstd => Box::new(Zstd { packed, frame: FrameDecoder::new(), open: false }),
+        Packing::No => Box::new(packed),
+    })
 }
 
 fn entries(unpacked: impl Read, layer: &mut Layer) -> Result<()> {
@@ -253,7 +257,7 @@ mod tests {
 
     fn scanned(blob: &[u8]) -> Layer {
         let mut layer = Layer::default();
-        if let Err(error) = read(blob, &mut layer) {
+        if let Err(error) = unpack(blob).and_then(|unpacked| entries(unpacked, &mut layer)) {
             layer.cut = Some(error.to_string());
         }
         layer

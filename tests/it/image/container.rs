@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::beside::statements;
 use super::engine::{Engine, Store};
+use super::second::layers;
 use super::{EVERYWHERE, buildx, entries, interrupted, server, service};
 use crate::support::{Repository, Run, cicd, run, unique};
 
@@ -120,6 +121,10 @@ fn a_builder_in_a_container_does_what_an_older_store_cannot() {
     std::thread::sleep(Duration::from_millis(1100));
     let second = bench.build(&repository, &["--no-cache"]).ended(0);
     assert_eq!(second.json()["digest"], first.json()["digest"], "two clean builds of one commit");
+    // Another engine, with another BuildKit; its base image came another way, and is packed anew.
+    super::build(&repository, &["--skip-contract", "--no-cache", "--layout", "beside"]).ended(0);
+    let top = |layout: &str| layers(&repository.path().join(layout)).pop();
+    assert_eq!(top("beside"), top("target/image"), "the layer is the same whoever builds it");
 
     let two = committed(
         &name,
