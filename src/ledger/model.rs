@@ -43,7 +43,17 @@ struct Bounds {
     renewals: u8,
     /// Writes whose answer is lost; each lands at once, later or never.
     lost: u8,
+    /// Look-ups after a write that fail.
+    unreadable: u8,
+    /// Doubts in a row that a run gives up after.
+    patience: u8,
     crashes: u8,
+    /// A person may freeze the environment at any moment.
+    freezes: bool,
+    /// A run that closes leaves a state.
+    states: bool,
+    /// A run may want to end while it renews.
+    wishes: bool,
     /// Each run is newer than those before it, and waits for them.
     newer: bool,
     /// A crashed run is seen to have ended before its term is over.
@@ -77,6 +87,10 @@ struct Simulated {
     granted: bool,
     /// It had its first answer.
     began: bool,
+    /// It reads what became of a write.
+    looks_up: bool,
+    /// It wanted to end before it could.
+    wished: bool,
     renewals: u8,
 }
 
@@ -87,6 +101,7 @@ struct World {
     records: BTreeMap<u64, RecordMark>,
     runs: Vec<Simulated>,
     lost: u8,
+    unreadable: u8,
     crashes: u8,
     /// The highest fencing number that a lock ever had, and that a run was granted.
     fence: u64,
@@ -113,7 +128,7 @@ struct Search {
 impl World {
     fn new(bounds: Bounds) -> World {
         let run = |number: u8| Simulated {
-            machine: Machine::new(u128::from(number)),
+            machine: Machine::new(u128::from(number)).with_patience(bounds.patience),
             command: Command::Pause,
             flight: Vec::new(),
             starts: Vec::new(),
@@ -122,6 +137,8 @@ impl World {
             stopped: false,
             granted: false,
             began: false,
+            looks_up: false,
+            wished: false,
             renewals: bounds.renewals,
         };
         World {
@@ -130,6 +147,7 @@ impl World {
             records: BTreeMap::new(),
             runs: (0..bounds.runs).map(run).collect(),
             lost: bounds.lost,
+            unreadable: bounds.unreadable,
             crashes: bounds.crashes,
             fence: 0,
             granted: 0,
@@ -238,10 +256,28 @@ impl Search {
                     add("crashes with a write on its way", Ok(next));
                 }
             }
+            let is_busy = matches!(run.command, Command::Read(_) | Command::Write(_));
+            if self.bounds.wishes && run.granted && is_busy && !run.wished {
+                let mut next = world.clone();
+                next.runs[number].machine.wish_to_end();
+                next.runs[number].wished = true;
+                add("wishes to end", Ok(next));
+            }
             match &run.command {
                 Command::Read(key) => {
                     let event = self.read(world, number, *key);
                     add("reads", self.after(world, number, event));
+                    if *key == Key::Freezes {
+                        let event = Event::Freezes { frozen: true };
+                        add("finds a freeze", self.after(world, number, event));
+                    }
+                    // Without the lock, an error ends the run as a crash does.
+                    if world.unreadable > 0 && run.looks_up && run.granted {
+                        let mut next = world.clone();
+                        next.unreadable -= 1;
+                        let told = self.tell(&mut next, number, Event::Unreadable);
+                        add("hears no answer to a read", told.map(|()| next));
+                    }
                 }
                 Command::Write(write) => {
                     let mut next = world.clone();
@@ -266,11 +302,11 @@ impl Search {
                     }
                 }
                 Command::Hold => {
-                    if run.renewals > 0 {
+                    if run.renewals > 0 && !run.wished {
                         add("renews", self.after(world, number, Event::Renew));
                     }
                     let good = !self.bounds.odd_is_bad || number % 2 == 0;
-                    let close = Event::Close { good, state: false };
+                    let close = Event::Close { good, state: self.bounds.states };
                     add("closes", self.after(world, number, close));
                     if !self.bounds.only_close {
                         add("releases", self.after(world, number, Event::Release));
@@ -321,6 +357,8 @@ impl Search {
         let begins = event == Event::Begin;
         let unchecked = self.mutation == Mutation::WriteUnchecked;
         world.runs[number].began = !begins;
+        world.runs[number].looks_up =
+            matches!(event, Event::Lost | Event::Doubtful | Event::Unreadable);
         let mut event = event;
         let mut command = loop {
             let run = &mut world.runs[number];
@@ -328,7 +366,10 @@ impl Search {
             let fresh = |nonce| unchecked || is_fresh(starts, nonce);
             match run.machine.step(event, &fresh) {
                 // What nobody else's doing could change is answered at once.
-                Command::Read(key) if key == Key::Freezes || self.bounds.quick_reads && !begins => {
+                Command::Read(key)
+                    if key == Key::Freezes && !self.bounds.freezes
+                        || key != Key::Freezes && self.bounds.quick_reads && !begins =>
+                {
                     event = self.read(world, number, key);
                 }
                 command => break command,
@@ -381,6 +422,7 @@ impl Search {
                     End::Held => "a run is refused",
                     End::Fenced => "a run is fenced out",
                     End::Unreachable => "a run gives up",
+                    End::Frozen => "a run finds a freeze",
                     _ => "a run releases",
                 });
             }
@@ -570,106 +612,4 @@ fn describe_way(ways: &HashMap<u64, (u64, Label)>, first: u64, from: u64, last: 
     steps.collect::<Vec<_>>().join(", ")
 }
 
-const TWO: Bounds = Bounds {
-    name: "two runs",
-    runs: 2,
-    renewals: 0,
-    lost: 1,
-    crashes: 1,
-    newer: false,
-    same_machine: false,
-    odd_is_bad: false,
-    only_close: false,
-    quick_reads: false,
-};
-
-fn search(bounds: Bounds, mutation: Mutation) -> (Found, Result<(), String>) {
-    let mut search = Search { bounds, mutation, found: Found::default() };
-    let result = search.explore();
-    (search.found, result)
-}
-
-/// Searches within all of `bounds`, and shows how far that was.
-fn search_all(all: &[Bounds]) {
-    let (mut states, mut transitions, mut reached) = (0, 0, BTreeSet::new());
-    for bounds in all {
-        let (found, result) = search(*bounds, Mutation::None);
-        if let Err(wrong) = result {
-            panic!("{}: {wrong}", bounds.name);
-        }
-        states += found.states;
-        transitions += found.transitions;
-        let (seen, name) = (found.states, bounds.name);
-        show(format!("{name}: {seen} states, {} transitions", found.transitions));
-        reached.extend(found.reached);
-    }
-    show(format!("in all: {states} states, {transitions} transitions"));
-    let wanted = [
-        "a killed run is seen",
-        "a lock is taken over",
-        "a run closes",
-        "a run is fenced out",
-        "a run is refused",
-    ];
-    for wanted in wanted {
-        assert!(reached.contains(wanted), "{wanted}: never reached");
-    }
-}
-
-#[test]
-fn never_two_hold_the_lock_and_every_killed_run_is_seen() {
-    search_all(&[
-        Bounds { name: "two runs, a lost answer", ..TWO },
-        Bounds { name: "a newer run waits", newer: true, odd_is_bad: true, lost: 0, ..TWO },
-        Bounds { name: "two runs, renewing", renewals: 1, lost: 0, only_close: true, ..TWO },
-        // A run that is never heard of again has crashed, too.
-        Bounds {
-            name: "three runs",
-            runs: 3,
-            lost: 0,
-            crashes: 0,
-            only_close: true,
-            quick_reads: true,
-            ..TWO
-        },
-    ]);
-}
-
-#[test]
-#[ignore = "takes minutes where nothing is optimised"]
-fn never_two_hold_the_lock_in_a_wider_search() {
-    search_all(&[
-        Bounds { name: "two runs, two lost answers", lost: 2, ..TWO },
-        Bounds { name: "two runs, renewing, a lost answer", renewals: 1, ..TWO },
-        Bounds { name: "one machine", same_machine: true, renewals: 1, lost: 0, ..TWO },
-        Bounds { name: "three runs", runs: 3, lost: 0, ..TWO },
-        Bounds { name: "three runs, two crash", runs: 3, lost: 0, crashes: 2, ..TWO },
-    ]);
-}
-
-#[expect(
-    clippy::disallowed_macros,
-    clippy::print_stdout,
-    reason = "the size of the search is what a reader asks for"
-)]
-fn show(text: String) {
-    println!("{text}");
-}
-
-#[test]
-fn a_protocol_that_is_broken_is_noticed() {
-    let broken = [
-        (Mutation::TakeOverUnconditionally, "a fencing number does not grow"),
-        (Mutation::TakeOverBeforeExpiry, "two runs hold the lock"),
-        (Mutation::FenceStays, "a fencing number does not grow"),
-        (Mutation::WriteUnchecked, "a run that was fenced out writes"),
-        (Mutation::ForgetTheDead, "a killed run was not seen"),
-        (Mutation::RecordIsOverwritten, "a record"),
-    ];
-    for (mutation, expected) in broken {
-        let (_, result) = search(TWO, mutation);
-        let wrong = result.expect_err("noticed");
-        show(format!("{mutation:?}: {wrong}"));
-        assert!(wrong.contains(expected), "{mutation:?}: {wrong}");
-    }
-}
+mod searches;

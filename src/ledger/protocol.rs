@@ -184,6 +184,8 @@ pub struct Machine {
     stage: Stage,
     pending: Awaiting,
     doubts: u8,
+    /// How often in a row a write may be in doubt.
+    patience: u8,
     /// The run waits for its end: a holder in doubt gives up like everybody else.
     ends: bool,
     /// The lock's content at the first look; the inner `None` if there was no lock.
@@ -211,6 +213,7 @@ impl Machine {
             stage: Stage::Acquire,
             pending: Awaiting::Begin,
             doubts: 0,
+            patience: MOST_DOUBTS,
             ends: false,
             first: None,
             waits: false,
@@ -223,6 +226,12 @@ impl Machine {
             killed: Vec::new(),
             good: false,
         }
+    }
+
+    /// The same, giving up after fewer doubts: what happens then is reached by a short way.
+    #[cfg(test)]
+    pub fn with_patience(self, patience: u8) -> Machine {
+        Machine { patience, ..self }
     }
 
     /// The number of the record that this run will write, once it holds the lock.
@@ -283,6 +292,11 @@ impl Machine {
                 self.settle_write(Write::State, fresh)
             }
             (Awaiting::Outcome(write), Event::Lost) => self.look_up(write),
+            // A state is just written again, under a lease that stands.
+            (Awaiting::Outcome(Write::State), Event::Doubtful) => match self.count_doubt() {
+                None => self.go_on(fresh),
+                Some(command) => command,
+            },
             (Awaiting::Outcome(write), Event::Doubtful)
             | (Awaiting::LookUp(write), Event::Unreadable) => match self.count_doubt() {
                 None => self.look_up(write),
@@ -320,15 +334,11 @@ impl Machine {
         Command::Write(write)
     }
 
-    /// Looks which write landed. A state is just written again.
+    /// Looks which write landed.
     fn look_up(&mut self, write: Write) -> Command {
-        match write.key() {
-            Key::State => self.write(write),
-            key => {
-                self.pending = Awaiting::LookUp(write);
-                Command::Read(key)
-            }
-        }
+        let key = write.key();
+        self.pending = Awaiting::LookUp(write);
+        Command::Read(key)
     }
 
     fn pause(&mut self) -> Command {
@@ -359,7 +369,7 @@ impl Machine {
     /// Counts a write in doubt; returns the end if it was one too many.
     fn count_doubt(&mut self) -> Option<Command> {
         self.doubts = self.doubts.saturating_add(1);
-        if self.doubts <= MOST_DOUBTS || (self.stage == Stage::Held && !self.ends) {
+        if self.doubts <= self.patience || (self.stage == Stage::Held && !self.ends) {
             return None;
         }
         // Once the record is written, whoever takes the lock over finds it and sets the head right.

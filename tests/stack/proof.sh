@@ -5,6 +5,7 @@
 proofs() {
   cat <<'END'
 fuzz    10000 inputs for each reader of what strangers send: no panic, no hang, bounded memory
+model   the lock's protocol through every order of two and three runs' requests, wider than the tests
 pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
 phases  SIGKILL, SIGINT and SIGTERM in each phase of a deploy to each target, and the next run
 END
@@ -12,7 +13,7 @@ END
 
 proof_command() {
   case ${1:-} in
-    fuzz | pairs | phases) "proof_$1" ;;
+    fuzz | model | pairs | phases) "proof_$1" ;;
     '') proofs ;;
     *) die "no proof \"$1\"; the proofs are:"$'\n'"$(proofs)" ;;
   esac
@@ -25,6 +26,11 @@ proof_fuzz() {
   say "  runs    ${PROPTEST_CASES:=10000} inputs for each target of \`cargo test fuzz::\`"
   # 4 GiB of addresses: a reader that takes what its input asks for fails.
   (ulimit -v 4194304 && PROPTEST_CASES=$PROPTEST_CASES cargo test --locked --bin cicd fuzz::)
+}
+
+proof_model() {
+  need_rust
+  cargo test --locked --bin cicd -- --ignored --nocapture ledger::model::
 }
 
 proof_pairs() { on_stack proofs::pairs; }
