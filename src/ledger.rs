@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use crate::aws::Session;
 use crate::error::{Code, Error, Result};
 use crate::report::Report;
+use crate::retry::{self, Attempt, RetryPolicy};
 use driver::{parse_object, read_json, to_json};
 pub use freeze::Freeze;
 use freeze::{ALL_SERVICES, Freezes};
@@ -47,8 +48,13 @@ const FREEZES: &str = "cicd/freezes.json";
 const POLL: Duration = Duration::from_secs(1);
 /// How many records are read at a time.
 const READERS: usize = 8;
-/// How often two persons may write at the same moment.
-const FREEZE_TRIES: u64 = 8;
+/// The retries of persons who write at the same moment.
+const FREEZING: RetryPolicy = RetryPolicy {
+    attempts: 8,
+    first_pause: Duration::from_millis(50),
+    longest_pause: Duration::from_millis(400),
+    jitter: 1.0,
+};
 
 /// What a ledger is of.
 #[derive(Clone, Copy, Debug)]
@@ -247,33 +253,44 @@ impl Ledger {
         change: impl Fn(&Freezes, Timestamp, Nonce) -> Option<Freezes>,
     ) -> Result<Timestamp> {
         let run = lease::random_id()?;
-        let mut trouble = None;
-        for write in 1..=FREEZE_TRIES {
-            let Reading { object, now } = self.0.store.get(FREEZES).await?;
-            let place = self.0.store.describe(FREEZES);
-            let bytes = object.as_ref().map(|object| object.bytes.as_slice());
-            let freezes = parse_object::<Freezes>(&place, bytes)?.unwrap_or_default();
-            let nonce = Nonce { run, write: u32::try_from(write).unwrap_or(u32::MAX) };
-            let Some(changed) = change(&freezes, now, nonce) else { return Ok(now) };
-            let condition = match object {
-                Some(object) => Condition::Match(object.etag),
-                None => Condition::Absent,
-            };
-            match self.0.store.put(FREEZES, to_json(&changed)?, &condition).await? {
-                Outcome::Written(_) => return Ok(now),
-                Outcome::Lost => {}
-                // The next look says whether it landed.
-                Outcome::Doubtful(error) => trouble = Some(error),
+        retry::run_in_task(&FREEZING, |write| {
+            let changing = self.change_freezes_once(&change, Nonce { run, write });
+            async move {
+                match changing.await {
+                    Ok((now, None)) => Attempt::Done(now),
+                    Ok((_, Some(why))) => Attempt::Retry { why, after: None },
+                    Err(error) => Attempt::Refused(error),
+                }
             }
-            let pause =
-                Duration::from_millis(50 * write).mul_f64(crate::retry::policy::random_share());
-            tokio::time::sleep(pause).await;
-        }
-        Err(trouble.unwrap_or_else(|| {
-            Error::refused("cannot write the freezes: others write them all the time")
-                .code(Code::LedgerUnavailable)
-                .fix("run again")
-        }))
+        })
+        .await
+    }
+
+    /// Reads and writes the freezes once. Returns the store's time, and why the write may not stand.
+    async fn change_freezes_once(
+        &self,
+        change: impl Fn(&Freezes, Timestamp, Nonce) -> Option<Freezes>,
+        nonce: Nonce,
+    ) -> Result<(Timestamp, Option<Error>)> {
+        let Reading { object, now } = self.0.store.get(FREEZES).await?;
+        let place = self.0.store.describe(FREEZES);
+        let bytes = object.as_ref().map(|object| object.bytes.as_slice());
+        let freezes = parse_object::<Freezes>(&place, bytes)?.unwrap_or_default();
+        let Some(changed) = change(&freezes, now, nonce) else { return Ok((now, None)) };
+        let condition = match object {
+            Some(object) => Condition::Match(object.etag),
+            None => Condition::Absent,
+        };
+        Ok(match self.0.store.put(FREEZES, to_json(&changed)?, &condition).await? {
+            Outcome::Written(_) => (now, None),
+            Outcome::Lost => {
+                let why = "cannot write the freezes: others write them all the time";
+                let error = Error::refused(why).code(Code::LedgerUnavailable).fix("run again");
+                (now, Some(error))
+            }
+            // The next look says whether it landed.
+            Outcome::Doubtful(error) => (now, Some(error)),
+        })
     }
 
     fn freeze_name(&self, all_services: bool) -> &str {

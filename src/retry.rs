@@ -108,6 +108,30 @@ pub async fn run<T>(
     }
 }
 
+/// As [`run`], without a deadline, for what is tried in a task of its own: the compiler cannot tell
+/// of an async closure that it may be sent to another thread. An attempt is told its number, from 1.
+///
+/// # Errors
+/// The last attempt's own error.
+pub async fn run_in_task<T, F: Future<Output = Attempt<T>>>(
+    policy: &RetryPolicy,
+    attempt: impl Fn(u32) -> F,
+) -> Result<T> {
+    let mut retries = 0;
+    loop {
+        let (why, after) = match attempt(retries + 1).await {
+            Attempt::Done(done) => return Ok(done),
+            Attempt::Refused(error) | Attempt::Reauthorize { why: error } => return Err(error),
+            Attempt::Retry { why, after } => (why, after),
+        };
+        retries += 1;
+        match policy.pause(retries, after, policy::random_share()) {
+            Some(pause) => sleep(pause).await,
+            None => return Err(why),
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one clock of the retries")]
 fn fits_before(pause: Duration, deadline: Instant) -> bool {
     pause < deadline.saturating_duration_since(Instant::now())

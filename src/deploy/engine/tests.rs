@@ -27,9 +27,8 @@ struct Scripted {
     verify: Option<Kind>,
     rollback: Option<Rollback>,
     asked: Mutex<Vec<&'static str>>,
-    hangs: bool,
-    /// What is no longer wanted does not go.
-    lingers: bool,
+    /// The step that has no end.
+    hangs: Option<&'static str>,
     sees_nothing: bool,
     /// The preflight refuses.
     refuses: bool,
@@ -96,8 +95,11 @@ fn fail(kind: Option<Kind>) -> Result<()> {
 }
 
 impl Scripted {
-    fn note(&self, what: &'static str) {
+    async fn note(&self, what: &'static str) {
         self.asked.lock().expect("a lock").push(what);
+        if self.hangs == Some(what) {
+            std::future::pending::<()>().await;
+        }
     }
     fn asked(&self) -> Vec<&'static str> {
         self.asked.lock().expect("a lock").clone()
@@ -147,7 +149,7 @@ impl Target for Scripted {
         _written: &mut ScriptedWritten,
         _permit: Permit<'_>,
     ) -> Result<()> {
-        self.note("migrate");
+        self.note("migrate").await;
         fail(self.migrate)
     }
     async fn apply(
@@ -157,7 +159,7 @@ impl Target for Scripted {
         permit: Permit<'_>,
     ) -> Result<()> {
         permit.check().await?;
-        self.note("apply");
+        self.note("apply").await;
         let wrote = self.apply.map_or(Wrote::Running, |(_, wrote)| wrote);
         written.beside = wrote == Wrote::Beside;
         written.running = wrote == Wrote::Running;
@@ -169,10 +171,7 @@ impl Target for Scripted {
         written: &mut ScriptedWritten,
         (): &mut (),
     ) -> Result<Verdict> {
-        self.note("look");
-        if self.hangs {
-            std::future::pending::<()>().await;
-        }
+        self.note("look").await;
         let (looks, revision) = match written.goes_back {
             true => (&self.looks_back, "1"),
             false => (&self.looks, "2"),
@@ -196,7 +195,7 @@ impl Target for Scripted {
         _plan: &ScriptedPlan,
         written: &ScriptedWritten,
     ) -> Result<Option<String>> {
-        self.note("verify");
+        self.note("verify").await;
         fail(self.verify.filter(|_| !written.goes_back)).map(|()| Some("http://there".into()))
     }
     async fn roll_back(
@@ -205,7 +204,7 @@ impl Target for Scripted {
         written: &mut ScriptedWritten,
         _permit: Permit<'_>,
     ) -> Result<RolledBack> {
-        self.note("roll back");
+        self.note("roll back").await;
         written.goes_back = true;
         match self.rollback.expect("no rollback is expected") {
             Rollback::Begun => Ok(RolledBack::Begun),
@@ -215,10 +214,7 @@ impl Target for Scripted {
         }
     }
     async fn clean_up(&self, _plan: &ScriptedPlan, _permit: Permit<'_>) -> Result<()> {
-        self.note("clean up");
-        if self.lingers {
-            std::future::pending::<()>().await;
-        }
+        self.note("clean up").await;
         Ok(())
     }
     async fn read_running(&self, _state: &State<String>) -> Result<Running> {
@@ -551,28 +547,42 @@ async fn a_second_run_of_the_same_writes_nothing_to_the_target() {
 }
 
 #[tokio::test]
-async fn a_signal_is_recorded_and_frees_the_lock() {
-    for (signal, kind) in
-        [(Signal::Interrupt, Kind::Interrupted), (Signal::Terminate, Kind::Terminated)]
-    {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
-        let target = Scripted { hangs: true, ..changing() };
-        let sent = async {
-            while !target.asked().contains(&"look") {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            assert!(interrupt.send(signal), "a run that holds the lock is waited for");
-        };
-        let (ended, ()) =
-            futures::future::join(run(&target, &ledger, "1.0.0", intent(&interrupt)), sent).await;
-        assert_eq!(ended.expect_err("interrupted").kind, kind);
-        let records = ledger.list_records(10).await.expect("records");
-        assert_eq!(records[0].result, RecordResult::Interrupted);
-        assert_eq!(records[0].phases.last().map(|phase| phase.name), Some(Phase::Watch));
-        let lock = ledger.read_lock().await.expect("a lock").expect("a lock");
-        assert!(lock.holder.is_none());
-        assert!(!interrupt.send(signal), "nobody is waited for any more");
+async fn a_signal_in_any_phase_is_recorded_and_frees_the_lock() {
+    let phases = [
+        ("migrate", Phase::Migrate),
+        ("apply", Phase::Apply),
+        ("look", Phase::Watch),
+        ("verify", Phase::Verify),
+        ("roll back", Phase::Rollback),
+    ];
+    for (step, phase) in phases {
+        for (signal, kind) in
+            [(Signal::Interrupt, Kind::Interrupted), (Signal::Terminate, Kind::Terminated)]
+        {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
+            let fails = (phase == Phase::Rollback).then_some(Look::Failed);
+            let target = Scripted {
+                hangs: Some(step),
+                looks: Mutex::new(fails.into_iter().collect()),
+                ..changing()
+            };
+            let sent = async {
+                while !target.asked().contains(&step) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                assert!(interrupt.send(signal), "a run that holds the lock is waited for");
+            };
+            let running = run(&target, &ledger, "1.0.0", intent(&interrupt));
+            let (ended, ()) = futures::future::join(running, sent).await;
+            assert_eq!(ended.expect_err("interrupted").kind, kind, "{step}");
+            let records = ledger.list_records(10).await.expect("records");
+            assert_eq!(records[0].result, RecordResult::Interrupted, "{step}");
+            assert_eq!(records[0].phases.last().map(|phase| phase.name), Some(phase));
+            let lock = ledger.read_lock().await.expect("a lock").expect("a lock");
+            assert!(lock.holder.is_none(), "{step}");
+            assert!(!interrupt.send(signal), "nobody is waited for any more");
+        }
     }
 }
 
@@ -581,7 +591,7 @@ async fn a_signal_is_recorded_and_frees_the_lock() {
 async fn a_signal_in_the_clean_up_loses_no_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let (ledger, interrupt) = (ledger(&folder), Interrupt::default());
-    let target = Scripted { lingers: true, ..changing() };
+    let target = Scripted { hangs: Some("clean up"), ..changing() };
     let sent = async {
         while !target.asked().contains(&"clean up") {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -137,14 +137,9 @@ fn describe_container(
         let details = vec![format!("version {}, {}", image.version, image.digest)];
         return Change { action: Action::Create, object, details };
     };
-    let differs = |name: &str, label: &str, new: &str| {
-        let old = replaced.label(label).unwrap_or("unknown");
-        (old != new).then(|| format!("{name}: {old} → {new}"))
-    };
-    let mut details: Vec<String> = differs("version", VERSION, &image.version)
-        .into_iter()
-        .chain(differs("digest", DIGEST, image.digest.as_str()))
-        .collect();
+    let runs = json!({ "version": replaced.label(VERSION), "digest": replaced.label(DIGEST) });
+    let wanted = json!({ "version": image.version, "digest": image.digest });
+    let mut details = compare_documents(&runs, &wanted, &[]);
     if replaced.label(SETTINGS) != Some(settings_hash) {
         details.push("settings: env, secrets, port, health, memory or before-deploy differ".into());
     }

@@ -20,8 +20,7 @@ use super::{Condition, ETag, Object, Outcome, Reading};
 use crate::aws::{Session, allow_statement, bucket};
 use crate::error::{Code, Error, Result, chain};
 use crate::report::Report;
-use crate::retry::RetryPolicy;
-use crate::retry::policy::random_share;
+use crate::retry::{self, Attempt, RetryPolicy};
 
 /// How long one try of a request may take: less than a third of the lock's term, so that a renewal
 /// that hangs is given up before its lease lapses.
@@ -216,26 +215,26 @@ impl Bucket {
         }
     }
 
-    /// Reads until it works, within bounds. Not by [`crate::retry::run`]: the compiler cannot tell of
-    /// its async closures that they may be sent to another thread, and the lease renews in one.
+    /// Reads until it works, within bounds.
     async fn read_with_retry<T, F: Future<Output = Result<T, ReadFailure>>>(
         &self,
         attempt: impl Fn() -> String,
         read: impl Fn() -> F,
     ) -> Result<T> {
-        let mut retries = 0;
-        loop {
-            let why = match read().await {
-                Ok(found) => return Ok(found),
-                Err(ReadFailure::Final(error)) => return Err(error),
-                Err(ReadFailure::Passing(why)) => why,
-            };
-            retries += 1;
-            match READING.pause(retries, None, random_share()) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(unavailable(attempt()).why(why).fix(WAIT)),
+        retry::run_in_task(&READING, |_| {
+            let (reading, attempt) = (read(), &attempt);
+            async move {
+                match reading.await {
+                    Ok(found) => Attempt::Done(found),
+                    Err(ReadFailure::Final(error)) => Attempt::Refused(error),
+                    Err(ReadFailure::Passing(why)) => Attempt::Retry {
+                        why: unavailable(attempt()).why(why).fix(WAIT),
+                        after: None,
+                    },
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Creates the bucket: private, versioned, for TLS only. Nothing in it ever expires.
