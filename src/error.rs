@@ -90,7 +90,7 @@ impl fmt::Display for Place {
 pub enum Code {
     /// The image, or its tag or platform, is not in the registry.
     ImageNotFound,
-    /// The node or task may not pull the image.
+    /// The node or task may not pull the image, or does not reach the registry.
     ImagePullRefused,
     /// A container ended although it should keep running.
     ContainerExited,

@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use super::object::{Key, LiveObject};
 use super::render::MANAGER;
 use super::verdict::{
-    self, Condition, Container, CreateFailure, Exit, RolloutVerdict, State, Status, WorkloadFacts,
-    says_image_not_found,
+    self, ClaimPhase, Condition, Container, CreateFailure, Exit, PodPhase, RolloutVerdict, State,
+    Status, Truth, WorkloadFacts, says_image_not_found,
 };
 
 /// Where the deployment controller counts revisions.
@@ -364,14 +364,14 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
             facts.pods.push(read_pod(&pod, memory, known));
             let status = pod.status.unwrap_or_default();
             Status::Pod {
-                phase: status.phase.unwrap_or_else(|| "Pending".into()),
+                phase: PodPhase::read(&status.phase.unwrap_or_default()),
                 reason: status.message.or(status.reason).unwrap_or_default(),
             }
         }),
         ("", "PersistentVolumeClaim") => parse(live).map(|claim: PersistentVolumeClaim| {
             let phase = claim.status.and_then(|status| status.phase).unwrap_or_default();
             let provisioning = read_annotation(&claim.metadata, PROVISIONER).is_some();
-            Status::Claim { phase, provisioning }
+            Status::Claim { phase: ClaimPhase::read(&phase), provisioning }
         }),
         ("autoscaling", "HorizontalPodAutoscaler") => {
             parse(live).map(|_: HorizontalPodAutoscaler| Status::Autoscaler(read_conditions(live)))
@@ -447,7 +447,7 @@ fn read_deployment(live: Deployment) -> verdict::Deployment {
     let spec = live.spec.unwrap_or_default();
     let conditions = status.conditions.into_iter().flatten().map(|found| Condition {
         kind: found.type_,
-        status: found.status,
+        status: Truth::read(&found.status),
         reason: found.reason.unwrap_or_default(),
         message: found.message.unwrap_or_default(),
         updated_at: read_time(found.last_update_time.or(found.last_transition_time).as_ref()),
@@ -492,7 +492,7 @@ fn read_common(live: &LiveObject) -> CommonStatus {
 fn read_conditions(live: &LiveObject) -> Vec<Condition> {
     let conditions = read_common(live).conditions.into_iter().map(|found| Condition {
         kind: found.r#type,
-        status: found.status,
+        status: Truth::read(&found.status),
         reason: found.reason,
         message: found.message,
         updated_at: None,

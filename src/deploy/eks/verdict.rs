@@ -11,6 +11,7 @@
 //! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 
 mod pods;
+mod trouble;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 
 use self::pods::{find_log, trouble_of_end, trouble_of_pod, waits_for};
 pub use self::pods::{says_image_not_found, was_told_to_stop};
+pub use self::trouble::{Log, Trouble, TroubleKind};
 
 /// Trouble that often passes by itself: a registry that stutters, a Secret that is made at the same
 /// time, a full quota.
@@ -78,12 +80,12 @@ pub enum Status {
     },
     /// A Pod that nothing else owns.
     Pod {
-        phase: String,
+        phase: PodPhase,
         reason: String,
     },
     /// A claim without a provisioner at work waits for its first pod; that pod's owner is judged.
     Claim {
-        phase: String,
+        phase: ClaimPhase,
         provisioning: bool,
     },
     Autoscaler(Vec<Condition>),
@@ -110,11 +112,77 @@ pub struct Deployment {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
     pub kind: String,
-    /// `True`, `False` or `Unknown`.
-    pub status: String,
+    pub status: Truth,
     pub reason: String,
     pub message: String,
     pub updated_at: Option<Timestamp>,
+}
+
+impl Condition {
+    fn is(&self, status: Truth) -> bool {
+        self.status == status
+    }
+}
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    True,
+    False,
+    #[default]
+    Unknown,
+}
+
+impl Truth {
+    pub fn read(word: &str) -> Truth {
+        match word {
+            "True" => Truth::True,
+            "False" => Truth::False,
+            _ => Truth::Unknown,
+        }
+    }
+}
+
+/// The phase of a Pod.
+/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Unknown,
+}
+
+impl PodPhase {
+    pub fn read(word: &str) -> PodPhase {
+        match word {
+            "" | "Pending" => PodPhase::Pending,
+            "Running" => PodPhase::Running,
+            "Succeeded" => PodPhase::Succeeded,
+            "Failed" => PodPhase::Failed,
+            _ => PodPhase::Unknown,
+        }
+    }
+}
+
+/// The phase of a PersistentVolumeClaim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimPhase {
+    Pending,
+    Bound,
+    /// Its volume is gone.
+    Lost,
+}
+
+impl ClaimPhase {
+    pub fn read(word: &str) -> ClaimPhase {
+        match word {
+            "Bound" => ClaimPhase::Bound,
+            "Lost" => ClaimPhase::Lost,
+            _ => ClaimPhase::Pending,
+        }
+    }
 }
 
 /// What cannot make pods, why, and since when we have seen that.
@@ -188,27 +256,6 @@ pub enum RolloutVerdict {
     Failed(Vec<Trouble>),
 }
 
-/// Why a workload will not get there.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Trouble {
-    /// `Pod/patients-5d9…/patients`, `ReplicaSet/patients-5d9…`, `Deployment/patients`.
-    pub object: String,
-    pub reason: String,
-    pub exit_code: Option<i64>,
-    pub fix: Option<String>,
-    /// Where the log that explains it is.
-    pub log: Option<Log>,
-}
-
-/// A container's log; `previous`: of the run before the present one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    pub namespace: String,
-    pub pod: String,
-    pub container: String,
-    pub previous: bool,
-}
-
 /// Judges workloads together. `own`: the service's Deployment, whose revision it is.
 pub fn judge_workloads(own: &[WorkloadFacts], others: &[WorkloadFacts]) -> RolloutVerdict {
     let (mut healthy, mut troubles, mut waits) = (String::new(), Vec::new(), Vec::new());
@@ -276,12 +323,12 @@ pub fn judge_workload(facts: &WorkloadFacts) -> RolloutVerdict {
 fn judge_status(facts: &WorkloadFacts, pods: &[&Pod]) -> RolloutVerdict {
     let waits = match &facts.status {
         Status::Gone => {
-            return failed(Trouble {
-                object: facts.object.clone(),
-                reason: "it was deleted while this deploy waited for it".into(),
-                fix: Some("see who deletes it, then deploy again".into()),
-                ..Trouble::default()
-            });
+            return failed(Trouble::new(
+                TroubleKind::Deleted,
+                &facts.object,
+                "it was deleted while this deploy waited for it",
+                "see who deletes it, then deploy again",
+            ));
         }
         Status::Deployment(deployment) if is_complete(deployment) => {
             return RolloutVerdict::Healthy { revision: deployment.revision.clone() };
@@ -298,56 +345,52 @@ fn judge_status(facts: &WorkloadFacts, pods: &[&Pod]) -> RolloutVerdict {
         Status::ReplicaSet { wanted, available } => count_missing(*available, *wanted, "available"),
         Status::Job { conditions, suspended } => {
             if let Some(condition) = find_true(conditions, "Failed") {
-                return failed(Trouble {
-                    fix: Some("see why its last pod failed".into()),
-                    ..trouble_of_end(&facts.object, &say(condition), pods)
-                });
+                let fix = "see why its last pod failed";
+                return failed(trouble_of_end(&facts.object, &say(condition), fix, pods));
             }
             let is_over = *suspended || find_true(conditions, "Complete").is_some();
             (!is_over).then(|| "it runs".to_string())
         }
-        Status::Pod { phase, reason } => match phase.as_str() {
-            "Succeeded" => None,
-            "Failed" => {
-                return failed(Trouble {
-                    fix: Some("see why it failed".into()),
-                    ..trouble_of_end(&facts.object, &with(phase, reason), pods)
-                });
+        Status::Pod { phase, reason } => match phase {
+            PodPhase::Succeeded => None,
+            PodPhase::Failed => {
+                let reason = with("Failed", reason);
+                return failed(trouble_of_end(&facts.object, &reason, "see why it failed", pods));
             }
             _ => {
                 let is_ready = pods.iter().any(|pod| pod.ready);
-                (!is_ready).then(|| format!("it is {}", phase.to_lowercase()))
+                (!is_ready).then(|| format!("it is {}", format!("{phase:?}").to_lowercase()))
             }
         },
-        Status::Claim { phase, provisioning } => match phase.as_str() {
-            "Lost" => {
-                return failed(Trouble {
-                    object: facts.object.clone(),
-                    reason: "Lost: its volume is gone".into(),
-                    fix: Some("restore the volume, or delete the claim and its data".into()),
-                    ..Trouble::default()
-                });
+        Status::Claim { phase, provisioning } => match phase {
+            ClaimPhase::Lost => {
+                return failed(Trouble::new(
+                    TroubleKind::Deleted,
+                    &facts.object,
+                    "Lost: its volume is gone",
+                    "restore the volume, or delete the claim and its data",
+                ));
             }
-            "Bound" => None,
-            _ => provisioning.then(|| "its volume is being made".to_string()),
+            ClaimPhase::Bound => None,
+            ClaimPhase::Pending => provisioning.then(|| "its volume is being made".to_string()),
         },
         // Metrics come minutes after the first pods, or never: the count stays what it is.
         Status::Autoscaler(conditions) => find_condition(conditions, "AbleToScale")
-            .filter(|found| found.status == "False" && found.reason.starts_with("Failed"))
+            .filter(|found| found.is(Truth::False) && found.reason.starts_with("Failed"))
             .map(say),
         Status::Other { needs, conditions } => {
             if let Some(stalled) = find_true(conditions, "Stalled") {
-                return failed(Trouble {
-                    object: facts.object.clone(),
-                    reason: with("Stalled", &say(stalled)),
-                    fix: Some("correct what its controller names".into()),
-                    ..Trouble::default()
-                });
+                return failed(Trouble::new(
+                    TroubleKind::Stalled,
+                    &facts.object,
+                    with("Stalled", &say(stalled)),
+                    "correct what its controller names",
+                ));
             }
             let reconciling = find_true(conditions, "Reconciling").map(say);
             let needed = needs.unwrap_or("Ready");
             let unmet = match find_condition(conditions, needed) {
-                Some(found) if found.status == "True" => None,
+                Some(found) if found.is(Truth::True) => None,
                 Some(found) => Some(with(&format!("not {needed}"), &say(found))),
                 None => needs.map(|needed| format!("not yet {needed}")),
             };
@@ -365,7 +408,7 @@ fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Con
 }
 
 fn find_true<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
-    find_condition(conditions, kind).filter(|condition| condition.status == "True")
+    find_condition(conditions, kind).filter(|condition| condition.is(Truth::True))
 }
 
 fn say(condition: &Condition) -> String {
@@ -387,30 +430,29 @@ fn is_complete(deployment: &Deployment) -> bool {
 }
 
 fn trouble_of_creation(failure: &CreateFailure, now: Timestamp) -> Option<Trouble> {
-    let quota = failure.message.contains("exceeded quota");
-    let patience = if quota { PATIENCE } else { CREATE_PATIENCE };
-    let fix = if quota {
-        "raise the namespace's ResourceQuota: a rollout needs room for a quarter more pods; or lower `resources` or `replicas`"
-    } else {
-        "change what the message names, or ask who runs the cluster: its rules do not let this pod be made"
+    let (kind, patience, fix) = match failure.message.contains("exceeded quota") {
+        true => (
+            TroubleKind::QuotaExceeded,
+            PATIENCE,
+            "raise the namespace's ResourceQuota: a rollout needs room for a quarter more pods; or \
+             lower `resources` or `replicas`",
+        ),
+        false => (
+            TroubleKind::Forbidden,
+            CREATE_PATIENCE,
+            "change what the message names, or ask who runs the cluster: its rules do not let this \
+             pod be made",
+        ),
     };
-    (passed(failure.since, now) >= patience).then(|| Trouble {
-        object: failure.object.clone(),
-        reason: format!("FailedCreate: {}", failure.message),
-        fix: Some(fix.into()),
-        ..Trouble::default()
-    })
+    let reason = format!("FailedCreate: {}", failure.message);
+    (passed(failure.since, now) >= patience)
+        .then(|| Trouble::new(kind, &failure.object, reason, fix))
 }
 
 fn trouble_of_deployment(object: &str, deployment: &Deployment, pods: &[&Pod]) -> Option<Trouble> {
     if deployment.paused {
         let fix = format!("kubectl rollout resume {}", object.to_lowercase());
-        return Some(Trouble {
-            object: object.into(),
-            reason: "it is paused".into(),
-            fix: Some(fix),
-            ..Trouble::default()
-        });
+        return Some(Trouble::new(TroubleKind::Paused, object, "it is paused", fix));
     }
     let exceeded = deployment.conditions.iter().find(|condition| {
         // What was concluded before our change is about the one before it.
@@ -419,7 +461,7 @@ fn trouble_of_deployment(object: &str, deployment: &Deployment, pods: &[&Pod]) -
             _ => true,
         };
         condition.kind == "Progressing"
-            && condition.status == "False"
+            && condition.is(Truth::False)
             && condition.reason == "ProgressDeadlineExceeded"
             && fresh
     })?;
@@ -432,13 +474,14 @@ fn trouble_of_deployment(object: &str, deployment: &Deployment, pods: &[&Pod]) -
             .find(|container| !container.ready && container.state == State::Running)?;
         Some(find_log(pod, container, false))
     });
-    Some(Trouble {
-        object: object.into(),
-        reason: format!("ProgressDeadlineExceeded: {}{waits}", exceeded.message),
-        fix: Some("see what its pods wait for".into()),
-        log: unready,
-        ..Trouble::default()
-    })
+    let kind = match () {
+        () if pods.iter().any(|pod| pod.unschedulable.is_some()) => TroubleKind::Unschedulable,
+        () if unready.is_some() => TroubleKind::ProbeFailed,
+        () => TroubleKind::DeadlineExceeded,
+    };
+    let reason = format!("ProgressDeadlineExceeded: {}{waits}", exceeded.message);
+    let fix = "see what its pods wait for";
+    Some(Trouble { log: unready, ..Trouble::new(kind, object, reason, fix) })
 }
 
 fn describe_progress(deployment: &Deployment, pods: &[&Pod]) -> String {

@@ -195,12 +195,12 @@ impl Eks {
             None => Vec::new(),
         };
         Cause {
-            code: None,
+            code: trouble.kind.code(),
             object: trouble.object,
             reason,
             exit_code: trouble.exit_code,
             log_tail,
-            fix: trouble.fix,
+            fix: Some(trouble.fix),
         }
     }
 

@@ -151,7 +151,14 @@ fn a_replica_set_is_asked_for_once_while_nothing_speaks_against_it() {
 
 #[test]
 fn one_look_that_finds_a_failure_is_not_believed() {
-    let failed = || RolloutVerdict::Failed(vec![verdict::Trouble::default()]);
+    let failed = || {
+        RolloutVerdict::Failed(vec![verdict::Trouble::new(
+            verdict::TroubleKind::Crashed,
+            "Pod/p/c",
+            "crashed",
+            "look",
+        )])
+    };
     let waits = || RolloutVerdict::Progressing("x".into());
     let mut memory = Memory::default();
     let mut is_failure = |verdict| matches!(memory.confirm(verdict), RolloutVerdict::Failed(_));
@@ -413,7 +420,7 @@ fn each_kind_is_judged_by_its_own_rule() {
             RolloutVerdict::Progressing(what) => format!("waits: {what}"),
             RolloutVerdict::Failed(troubles) => {
                 let trouble = &troubles[0];
-                assert!(trouble.fix.is_some(), "{name}: {trouble:?}");
+                assert!(!trouble.fix.is_empty(), "{name}: {trouble:?}");
                 let code = trouble.exit_code.map(|code| format!(" ({code}, log)"));
                 assert_eq!(trouble.log.is_some(), code.is_some(), "{name}");
                 format!(

@@ -1,6 +1,8 @@
 //! What is wrong with a pod, and what it waits for. Pure.
 
-use super::{Container, Exit, Log, PATIENCE, Pod, State, Trouble, WorkloadFacts, passed, with};
+use super::{
+    Container, Exit, Log, PATIENCE, Pod, State, Trouble, TroubleKind, WorkloadFacts, passed, with,
+};
 
 /// Whether a message of the kubelet says that the registry has no such image. An authorization
 /// failure often says "may require authorization" beside "not found": that one may pass.
@@ -10,10 +12,7 @@ pub fn says_image_not_found(message: &str) -> bool {
 }
 
 pub fn trouble_of_pod(pod: &Pod, facts: &WorkloadFacts) -> Option<Trouble> {
-    pod.containers.iter().find_map(|container| {
-        let trouble = trouble_of_container(container, pod, facts)?;
-        Some(Trouble { object: format!("Pod/{}/{}", pod.name, container.name), ..trouble })
-    })
+    pod.containers.iter().find_map(|container| trouble_of_container(container, pod, facts))
 }
 
 fn trouble_of_container(
@@ -21,7 +20,7 @@ fn trouble_of_container(
     pod: &Pod,
     facts: &WorkloadFacts,
 ) -> Option<Trouble> {
-    let log = |previous| Some(find_log(pod, container, previous));
+    let object = format!("Pod/{}/{}", pod.name, container.name);
     let restarts = container.restarts - container.restarts_before;
     let gives_up = |ends: i64| ends > facts.spare_ends;
     let since = container.waiting_since;
@@ -29,35 +28,27 @@ fn trouble_of_container(
     match &container.state {
         State::Waiting { reason, message } => match reason.as_str() {
             "InvalidImageName" | "ErrImageNeverPull" => {
+                let (kind, reason) = (TroubleKind::ImageNotFound, with(reason, message));
                 let fix = "correct the registry and the prefix in platform.yaml";
-                Some(Trouble {
-                    reason: with(reason, message),
-                    fix: Some(fix.into()),
-                    ..Trouble::default()
-                })
+                Some(Trouble::new(kind, object, reason, fix))
             }
             "ErrImagePull" | "ImagePullBackOff" => {
                 let not_found = container.image_not_found || says_image_not_found(message);
-                (not_found || waited).then(|| Trouble {
-                    reason: with("ErrImagePull", core(message)),
-                    fix: Some(pull_fix(message, not_found)),
-                    ..Trouble::default()
-                })
+                let (kind, fix) = judge_pull(message, not_found);
+                let reason = with("ErrImagePull", core(message));
+                (not_found || waited).then(|| Trouble::new(kind, object, reason, fix))
             }
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 // The kubelet's own cache is behind for a moment after a Secret was made.
                 let passing = message.contains("failed to sync") && message.contains("cache");
                 let now_or_later = reason == "RunContainerError" || waited && !passing;
-                now_or_later.then(|| Trouble {
-                    reason: with(reason, message),
-                    fix: Some(config_fix(message)),
-                    ..Trouble::default()
-                })
+                let (kind, fix) = judge_configuration(message);
+                now_or_later.then(|| Trouble::new(kind, object, with(reason, message), fix))
             }
             // Without a restart since this deploy began it has been so before.
             "CrashLoopBackOff" if restarts == 0 || gives_up(restarts + 1) => {
                 let exit = container.last.clone().unwrap_or_default();
-                Some(crash(container, pod, &exit, log(true)))
+                Some(describe_crash(container, pod, &exit, true))
             }
             _ => None,
         },
@@ -66,12 +57,12 @@ fn trouble_of_container(
             let exit = container.last.as_ref()?;
             let is_over = gives_up(restarts) || restarts > 0 && had_its_time(pod, exit);
             let crashed = is_over && !container.ready && !is_done(container, exit);
-            crashed.then(|| crash(container, pod, exit, log(true)))
+            crashed.then(|| describe_crash(container, pod, exit, true))
         }
         State::Terminated(exit) => {
             let is_over = gives_up(restarts + 1) || had_its_time(pod, exit);
             let crashed = is_over && !is_done(container, exit);
-            crashed.then(|| crash(container, pod, exit, log(false)))
+            crashed.then(|| describe_crash(container, pod, exit, false))
         }
     }
 }
@@ -87,41 +78,46 @@ fn is_done(container: &Container, exit: &Exit) -> bool {
     container.init && exit.code == 0
 }
 
-fn crash(container: &Container, pod: &Pod, exit: &Exit, log: Option<Log>) -> Trouble {
+/// `previous`: the run that crashed is the one before the present.
+fn describe_crash(container: &Container, pod: &Pod, exit: &Exit, previous: bool) -> Trouble {
     let what = if container.init { "init container" } else { "container" };
     let warned =
         |words: &str| pod.warnings.iter().rev().find(|warning| warning.contains(words)).cloned();
     let killed_by_probe = warned("Startup probe failed")
         .or_else(|| warned("Liveness probe failed"))
         .filter(|_| was_told_to_stop(exit.code));
-    let (how, fix) = if exit.reason == "OOMKilled" {
+    let (kind, how, fix) = if exit.reason == "OOMKilled" {
         let limit = &container.memory_limit;
         (
+            TroubleKind::OutOfMemory,
             "OOMKilled: it wanted more memory than its limit".to_string(),
             format!("raise `resources.memory` in service.yaml (it is {limit})"),
         )
     } else if matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun")
         || matches!(exit.code, 126 | 127)
     {
-        let fix = "its command cannot be run: correct CMD and ENTRYPOINT in the Dockerfile, and the image's platform";
-        (named(&exit.reason).to_string(), fix.to_string())
+        let fix = "correct CMD and ENTRYPOINT in the Dockerfile, and the image's platform: its \
+                   command cannot be run";
+        (TroubleKind::CannotStart, named(&exit.reason).to_string(), fix.to_string())
     } else if let Some(warning) = killed_by_probe {
-        let fix = "it did not answer 2xx on `health.path` in time: correct `health.path` or `port`, or raise `health.startup`";
-        (format!("killed by its probe: {warning}"), fix.to_string())
+        let fix = "correct `health.path` or `port`, or raise `health.startup`: it did not answer \
+                   2xx on `health.path` in time";
+        (TroubleKind::ProbeFailed, format!("killed by its probe: {warning}"), fix.to_string())
     } else {
-        let fix = "the last log lines say why; `cicd run --environment local` shows the same container on this machine";
-        (signal(exit.code).to_string(), fix.to_string())
+        let fix = "see the last log lines, which say why; `cicd run --environment local` shows the \
+                   same container on this machine";
+        (TroubleKind::Crashed, signal(exit.code).to_string(), fix.to_string())
     };
+    let how = if how.is_empty() { how } else { format!(", {how}") };
     Trouble {
-        reason: if how.is_empty() {
-            format!("the {what} crashed")
-        } else {
-            format!("the {what} crashed, {how}")
-        },
         exit_code: Some(exit.code),
-        fix: Some(fix),
-        log,
-        ..Trouble::default()
+        log: Some(find_log(pod, container, previous)),
+        ..Trouble::new(
+            kind,
+            format!("Pod/{}/{}", pod.name, container.name),
+            format!("the {what} crashed{how}"),
+            fix,
+        )
     }
 }
 
@@ -146,40 +142,53 @@ fn signal(code: i64) -> &'static str {
     }
 }
 
-fn pull_fix(message: &str, not_found: bool) -> String {
+/// What keeps the node from pulling an image, and the fix.
+fn judge_pull(message: &str, not_found: bool) -> (TroubleKind, &'static str) {
     if not_found {
-        return "the registry has no such image: push it with `cicd push-ecr`, and deploy the digest that it prints"
-            .into();
+        return (
+            TroubleKind::ImageNotFound,
+            "push the image with `cicd push-ecr`, and deploy the digest that it prints: the \
+             registry has no such image",
+        );
     }
-    if message.contains("authorization")
-        || message.contains("403")
-        || message.contains("401")
-        || message.contains("credentials")
-    {
-        return "let the nodes pull: their role needs AmazonEC2ContainerRegistryPullOnly, and in another account the repository's \
-                policy ecr:BatchGetImage and ecr:GetDownloadUrlForLayer"
-            .into();
-    }
-    "see that the nodes reach the registry: NAT, or VPC endpoints for ecr.api, ecr.dkr and s3"
-        .into()
+    let is_denied = ["authorization", "403", "401", "credentials"];
+    let fix = match is_denied.iter().any(|words| message.contains(words)) {
+        true => {
+            "let the nodes pull: their role needs AmazonEC2ContainerRegistryPullOnly, and in \
+             another account the repository's policy ecr:BatchGetImage and \
+             ecr:GetDownloadUrlForLayer"
+        }
+        false => {
+            "see that the nodes reach the registry: NAT, or VPC endpoints for ecr.api, ecr.dkr and \
+             s3"
+        }
+    };
+    (TroubleKind::ImagePullRefused, fix)
 }
 
-fn config_fix(message: &str) -> String {
+/// What is wrong with a container's configuration, and the fix.
+fn judge_configuration(message: &str) -> (TroubleKind, &'static str) {
     if message.contains("secret") && message.contains("not found") {
-        return "create the Secret that `secrets` in service.yaml names, or correct the name"
-            .into();
+        let fix = "create the Secret that `secrets` in service.yaml names, or correct the name";
+        return (TroubleKind::ConfigurationMissing, fix);
+    }
+    if message.contains("configmap") && message.contains("not found") {
+        let fix = "add the ConfigMap to `manifests`, or correct its name";
+        return (TroubleKind::ConfigurationMissing, fix);
     }
     if message.contains("couldn't find key") {
-        return "add the key to the Secret, or correct it in `secrets`: k8s:SECRET/KEY".into();
+        let fix = "add the key to the Secret, or correct it in `secrets`: k8s:SECRET/KEY";
+        return (TroubleKind::ConfigurationMissing, fix);
     }
-    if message.contains("runAsNonRoot") {
-        return "give the Dockerfile a numeric USER: USER 10001:10001".into();
-    }
-    "correct what the message names".into()
+    let fix = match message.contains("runAsNonRoot") {
+        true => "give the Dockerfile a numeric USER: USER 10001:10001",
+        false => "correct what the message names",
+    };
+    (TroubleKind::CannotStart, fix)
 }
 
 /// The trouble of what ended badly, with the exit that says most.
-pub fn trouble_of_end(object: &str, reason: &str, pods: &[&Pod]) -> Trouble {
+pub fn trouble_of_end(object: &str, reason: &str, fix: &str, pods: &[&Pod]) -> Trouble {
     let ends = pods.iter().flat_map(|pod| {
         pod.containers.iter().filter_map(move |container| {
             match (&container.state, &container.last) {
@@ -192,12 +201,15 @@ pub fn trouble_of_end(object: &str, reason: &str, pods: &[&Pod]) -> Trouble {
         })
     });
     let last = ends.last();
+    let kind = match last {
+        Some((_, _, exit, _)) if exit.reason == "OOMKilled" => TroubleKind::OutOfMemory,
+        None if reason.starts_with("DeadlineExceeded") => TroubleKind::DeadlineExceeded,
+        _ => TroubleKind::Crashed,
+    };
     Trouble {
-        object: object.to_string(),
-        reason: reason.to_string(),
         exit_code: last.map(|(_, _, exit, _)| exit.code),
         log: last.map(|(pod, container, _, previous)| find_log(pod, container, previous)),
-        ..Trouble::default()
+        ..Trouble::new(kind, object, reason, fix)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verdict's cases, as tables.
 
 use super::*;
+use crate::error::Code;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).expect("a time")
@@ -95,10 +96,7 @@ fn line(facts: &WorkloadFacts) -> String {
         RolloutVerdict::Healthy { revision } => format!("ready: {revision}"),
         RolloutVerdict::Failed(troubles) => {
             let each = troubles.iter().map(|trouble| {
-                assert!(
-                    trouble.fix.as_deref().is_some_and(|fix| !fix.is_empty()),
-                    "no fix: {trouble:?}"
-                );
+                assert!(!trouble.fix.is_empty(), "no fix: {trouble:?}");
                 let log = trouble
                     .log
                     .as_ref()
@@ -509,7 +507,7 @@ fn a_deadline_counts_when_it_is_about_this_change() {
             deployment.applied_at = applied.map(at);
             deployment.conditions = vec![Condition {
                 kind: "Progressing".into(),
-                status: "False".into(),
+                status: Truth::False,
                 reason: "ProgressDeadlineExceeded".into(),
                 message: "ReplicaSet \"patients-new\" has timed out progressing.".into(),
                 updated_at: updated.map(at),
@@ -533,46 +531,93 @@ fn a_deadline_counts_when_it_is_about_this_change() {
 }
 
 #[test]
-fn fixes_name_what_to_change() {
-    let fix = |facts: &WorkloadFacts| match judge_workload(facts) {
-        RolloutVerdict::Failed(troubles) => troubles[0].fix.clone().unwrap_or_default(),
-        other => panic!("{other:?}"),
+fn each_trouble_has_its_stable_code_and_a_fix_that_names_what_to_change() {
+    let config = |message: &str| waiting("CreateContainerConfigError", message, -60);
+    let creation = |message: &str| WorkloadFacts {
+        create_failure: Some(CreateFailure {
+            object: "ReplicaSet/patients-new".into(),
+            message: message.into(),
+            since: at(-60),
+        }),
+        ..with_pods(Vec::new())
     };
+    let late = |pod: Pod| {
+        let mut facts = with_deployment(|deployment| {
+            deployment.conditions = vec![Condition {
+                kind: "Progressing".into(),
+                status: Truth::False,
+                reason: "ProgressDeadlineExceeded".into(),
+                ..Condition::default()
+            }];
+        });
+        facts.pods = vec![pod];
+        facts
+    };
+    let unschedulable =
+        Pod { unschedulable: Some("0/3 nodes are available".into()), ..Pod::default() };
+    let killed = {
+        let mut facts = with_container(restarted(137, "Error"));
+        facts.pods[0].warnings = vec!["Unhealthy: Startup probe failed: 404".into()];
+        facts
+    };
+    let other = |status| WorkloadFacts { observed_generation: None, status, ..with_pods(vec![]) };
+    let job = |reason: &str| Status::Job {
+        conditions: vec![Condition {
+            kind: "Failed".into(),
+            status: Truth::True,
+            reason: reason.into(),
+            ..Condition::default()
+        }],
+        suspended: false,
+    };
+    let of = with_container;
     let cases = [
+        (of(restarted(137, "OOMKilled")), Some(Code::OutOfMemory), "(it is 512Mi)"),
+        (of(restarted(3, "Error")), Some(Code::ContainerExited), "last log lines"),
+        (of(restarted(127, "Error")), Some(Code::ContainerExited), "CMD"),
+        (killed, Some(Code::ProbeFailed), "`health.path`"),
+        (of(waiting("ErrImagePull", GONE, 0)), Some(Code::ImageNotFound), "cicd push-ecr"),
+        (of(waiting("InvalidImageName", "", 0)), Some(Code::ImageNotFound), "platform.yaml"),
         (
-            with_container(restarted(137, "OOMKilled")),
-            "`resources.memory` in service.yaml (it is 512Mi)",
-        ),
-        (with_container(waiting("ErrImagePull", GONE, 0)), "cicd push-ecr"),
-        (
-            with_container(waiting("ErrImagePull", DENIED, -60)),
+            of(waiting("ErrImagePull", DENIED, -60)),
+            Some(Code::ImagePullRefused),
             "AmazonEC2ContainerRegistryPullOnly",
         ),
-        (with_container(waiting("ErrImagePull", "i/o timeout", -60)), "VPC endpoints"),
         (
-            with_container(waiting("CreateContainerConfigError", "secret \"db\" not found", -60)),
-            "create the Secret",
+            of(waiting("ErrImagePull", "i/o timeout", -60)),
+            Some(Code::ImagePullRefused),
+            "VPC endpoints",
         ),
+        (of(config("secret \"db\" not found")), Some(Code::SecretUnavailable), "create the Secret"),
         (
-            with_container(waiting(
-                "CreateContainerConfigError",
-                "couldn't find key url in Secret",
-                -60,
-            )),
+            of(config("couldn't find key url in Secret")),
+            Some(Code::SecretUnavailable),
             "k8s:SECRET/KEY",
         ),
         (
-            with_container(waiting(
-                "CreateContainerConfigError",
-                "container has runAsNonRoot and image will run as root",
-                -60,
-            )),
+            of(config("configmap \"extra\" not found")),
+            Some(Code::SecretUnavailable),
+            "add the ConfigMap",
+        ),
+        (
+            of(config("container has runAsNonRoot and image will run as root")),
+            Some(Code::ContainerExited),
             "USER 10001",
         ),
-        (with_container(restarted(127, "Error")), "CMD"),
+        (creation("exceeded quota: q"), Some(Code::QuotaExceeded), "ResourceQuota"),
+        (creation("violates PodSecurity"), Some(Code::AccessDenied), "its rules"),
+        (late(unschedulable), Some(Code::Unschedulable), "its pods"),
+        (late(pod("a", running())), Some(Code::ProbeFailed), "its pods"),
+        (late(pod("a", waiting("x", "", 0))), Some(Code::DeadlineExceeded), "its pods"),
+        (with_deployment(|d| d.paused = true), None, "kubectl rollout resume"),
+        (other(Status::Gone), None, "who deletes it"),
+        (other(job("BackoffLimitExceeded")), Some(Code::ContainerExited), "its last pod"),
+        (other(job("DeadlineExceeded")), Some(Code::DeadlineExceeded), "its last pod"),
     ];
-    for (facts, expected) in cases {
-        assert!(fix(&facts).contains(expected), "{}: {}", line(&facts), fix(&facts));
+    for (facts, code, fix) in cases {
+        let RolloutVerdict::Failed(troubles) = judge_workload(&facts) else { panic!("{facts:?}") };
+        assert_eq!(troubles[0].kind.code(), code, "{}", line(&facts));
+        assert!(troubles[0].fix.contains(fix), "{}: {}", line(&facts), troubles[0].fix);
     }
 }
 
@@ -585,10 +630,10 @@ fn workloads_are_judged_together() {
         pods: Vec::new(),
         ..rolling()
     };
-    let claim = |phase: &str| Status::Claim { phase: phase.into(), provisioning: true };
-    let waits = || other("PersistentVolumeClaim/data", claim("Pending"));
-    let bound = || other("PersistentVolumeClaim/data", claim("Bound"));
-    let lost = || other("PersistentVolumeClaim/data", claim("Lost"));
+    let claim = |phase| Status::Claim { phase, provisioning: true };
+    let waits = || other("PersistentVolumeClaim/data", claim(ClaimPhase::Pending));
+    let bound = || other("PersistentVolumeClaim/data", claim(ClaimPhase::Bound));
+    let lost = || other("PersistentVolumeClaim/data", claim(ClaimPhase::Lost));
     let cases = [
         (complete(), vec![], "healthy 7"),
         (complete(), vec![bound()], "healthy 7"),
