@@ -267,8 +267,8 @@ impl Eks {
             match self.api.exists(&at).await {
                 Ok(false) => {
                     return Err(Error::refused(format!(
-                        "`secrets.{variable}` names the Secret {secret}, which is not in the \
-                         namespace {namespace}"
+                        "cannot give `{variable}` its value: the namespace {namespace} has no \
+                         Secret {secret}, which `secrets` names"
                     ))
                     .code(Code::SecretUnavailable)
                     .fix(format!(
@@ -401,7 +401,7 @@ impl Target for Eks {
         }
         let silent = |said: String| {
             let headline =
-                format!("{name} is ready, and does not answer 2xx on {path} through its Service");
+                format!("cannot reach {name} on {path} through its Service, though it is ready");
             Error::new(Kind::Broken, headline).code(Code::SmokeCheckFailed).why(said).fix(
                 "see that `port` and `health.path` in service.yaml are those of the container, \
                  and that no NetworkPolicy shuts the API server out",
@@ -498,9 +498,9 @@ fn collect_objects(
             let placed = |known: &Object| known.clone().placed(cluster.namespace.as_str()).key();
             if objects.iter().any(|known| placed(known).is_same(&key)) {
                 return Err(Error::input(format!(
-                    "{}: {} stands twice",
-                    file.display(),
-                    object.id()
+                    "cannot apply {} of {}: it stands twice",
+                    object.id(),
+                    file.display()
                 ))
                 .why("service.yaml or another manifest says it already")
                 .fix("take it out of the manifest, or give it another name"));

@@ -80,7 +80,7 @@ impl Api {
     pub fn new(cluster: &Cluster, minter: Minter, caller: Caller, report: &Report) -> Result<Api> {
         let uri = |text: &str, key: &str| {
             text.parse::<http::Uri>().map_err(|error| {
-                Error::input(format!("`{text}` is not a URL"))
+                Error::input(format!("cannot use `{text}` as a URL"))
                     .why(error)
                     .fix(format!("correct `eks.{key}` in platform.yaml"))
             })
@@ -95,7 +95,7 @@ impl Api {
         config.write_timeout = Some(READ);
         config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| {
-            Error::input("no client can be made for the API server")
+            Error::input("cannot make a client of the API server")
                 .why(chain(&error))
                 .fix("correct `eks: {endpoint, ca, proxy}` in platform.yaml")
         })?;
@@ -295,7 +295,11 @@ impl Api {
             return Ok(found.clone());
         }
         let group: GroupVersion = api_version.parse().map_err(|error| {
-            Failure::unasked(Error::input(format!("`{api_version}` is no apiVersion")).why(error))
+            Failure::unasked(
+                Error::input(format!("cannot use `{api_version}` as an apiVersion"))
+                    .why(error)
+                    .fix("write GROUP/VERSION, or v1"),
+            )
         })?;
         let wanted = group.with_kind(kind);
         let attempt = format!("find the kind {kind} of {api_version}");
@@ -457,7 +461,7 @@ fn read_fault(error: &kube::Error) -> Fault {
 fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>> {
     use base64::Engine;
     let wrong = |why: &str| {
-        Error::input("the cluster's CA is not a PEM certificate")
+        Error::input("cannot read the cluster's CA: it is no PEM certificate")
             .why(why)
             .fix("correct `eks.ca` in platform.yaml")
     };

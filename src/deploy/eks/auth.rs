@@ -15,9 +15,9 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use tokio::sync::watch;
 
-use crate::aws::Session;
+use crate::aws::{Session, allow_statement};
 use crate::config::platform;
-use crate::error::{Error, Result, chain};
+use crate::error::{Code, Error, Result, chain};
 use crate::inside;
 
 /// EKS takes a token for 15 minutes after its signing, whatever the URL in it says.
@@ -98,16 +98,20 @@ pub async fn find_cluster(
             return Err(not_described(&wanted.cluster, region, &code, &why, others));
         }
     };
-    let cluster =
-        cluster.ok_or_else(|| Error::unexpected("DescribeCluster answered without a cluster"))?;
+    let cluster = cluster.ok_or_else(|| {
+        Error::unexpected("cannot find the EKS cluster: DescribeCluster answers without one")
+    })?;
     let status = cluster.status().map(|status| status.as_str().to_string()).unwrap_or_default();
     // An update leaves the API server where it is.
     if !matches!(status.as_str(), "ACTIVE" | "UPDATING") {
-        return Err(Error::refused(format!("cluster {} in {region} is {status}", wanted.cluster))
-            .fix(format!(
-                "wait for it: aws eks wait cluster-active --name {} --region {region}",
-                wanted.cluster
-            )));
+        return Err(Error::refused(format!(
+            "cannot use the EKS cluster {} in {region}: it is {status}",
+            wanted.cluster
+        ))
+        .fix(format!(
+            "wait for it: aws eks wait cluster-active --name {} --region {region}",
+            wanted.cluster
+        )));
     }
     let described = cluster.endpoint().unwrap_or_default().to_string();
     let endpoint = wanted.endpoint.as_ref().map_or(described.clone(), ToString::to_string);
@@ -117,8 +121,11 @@ pub async fn find_cluster(
         None => {
             let data = cluster.certificate_authority().and_then(|ca| ca.data()).unwrap_or_default();
             BASE64_STANDARD.decode(data).map_err(|error| {
-                Error::unexpected(format!("the CA of cluster {} is not base64", wanted.cluster))
-                    .why(error)
+                Error::unexpected(format!(
+                    "cannot read the CA of the EKS cluster {}: it is not base64",
+                    wanted.cluster
+                ))
+                .why(error)
             })?
         }
     };
@@ -160,20 +167,27 @@ fn not_described(
                 Some(names) => format!("there are: {}", names.join(", ")),
                 None => "list them with `aws eks list-clusters`".to_string(),
             };
-            refused(format!("there is no EKS cluster {name} in {region}"))
+            refused(format!("cannot find the EKS cluster {name} in {region}: there is none"))
                 .fix(format!("correct `eks.cluster` or `region` in platform.yaml; {known}"))
         }
         "AccessDeniedException" | "UnauthorizedOperation" => {
-            refused(format!("this session may not describe the EKS cluster {name}"))
-                .fix(format!("allow the action eks:DescribeCluster on arn:aws:eks:{region}:*:cluster/{name}"))
+            let cluster = format!("arn:aws:eks:{region}:*:cluster/{name}");
+            refused(format!("cannot describe the EKS cluster {name}: access denied"))
+                .code(Code::AccessDenied)
+                .fix(format!(
+                    "add to the role's policy: {}",
+                    allow_statement(&["eks:DescribeCluster"], &cluster)
+                ))
         }
         "UnrecognizedClientException" | "InvalidClientTokenId" | "ExpiredTokenException" => {
-            refused("AWS does not take this session's credentials".into())
+            refused(format!("cannot describe the EKS cluster {name}: AWS refuses the credentials"))
+                .code(Code::AccessDenied)
                 .fix("log in again, or give the environment a `role` in platform.yaml")
         }
         "" => refused(format!("cannot reach EKS in {region}"))
             .fix("see that the network lets eks.REGION.amazonaws.com through, and that there are AWS credentials"),
-        _ => refused(format!("EKS does not describe the cluster {name}")),
+        _ => refused(format!("cannot describe the EKS cluster {name}: {code}"))
+            .fix("see what AWS says, then run it again"),
     }
 }
 
@@ -242,9 +256,10 @@ impl Minter {
 }
 
 fn no_credentials(why: &str) -> Error {
-    Error::refused("there are no AWS credentials to enter the cluster with")
-        .why(why)
-        .fix("in a workflow give the environment a `role` in platform.yaml and the job `id-token: write`; elsewhere log in with the AWS CLI")
+    Error::refused("cannot enter the cluster: there are no AWS credentials").why(why).fix(
+        "give the environment a `role` in platform.yaml and the job `id-token: write`; outside \
+             of a workflow log in with the AWS CLI",
+    )
 }
 
 /// The token: `k8s-aws-v1.` and, base64url without padding, the URL of an STS GetCallerIdentity
@@ -262,7 +277,7 @@ fn signed(
     let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     let url = format!("https://sts.{region}.{suffix}/?Action=GetCallerIdentity&Version=2011-06-15");
     let wrong = |why: &dyn std::error::Error| {
-        Error::unexpected("signing the cluster's token").why(chain(why))
+        Error::unexpected("cannot sign the cluster's token").why(chain(why))
     };
 
     let mut settings = SigningSettings::default();

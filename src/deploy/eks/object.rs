@@ -229,7 +229,9 @@ pub fn strip(value: &mut Value) {
 pub fn read_manifest(content: &str, file: &Path) -> Result<Vec<Object>> {
     let documents: Vec<Option<Map<String, Value>>> =
         serde_saphyr::from_multiple(content).map_err(|error| {
-            let wrong = Error::input("not a Kubernetes manifest").why(error.without_snippet());
+            let wrong = Error::input("cannot read a manifest: it is no YAML object")
+                .why(error.without_snippet())
+                .fix("correct the YAML at that place");
             match error.location() {
                 Some(location) => wrong.at(Place {
                     file: file.into(),
@@ -247,13 +249,13 @@ pub fn read_manifest(content: &str, file: &Path) -> Result<Vec<Object>> {
         .map(|(number, document)| {
             let wrong = |why: String| {
                 Error::input(format!(
-                    "{}: document {number} is not a Kubernetes object",
+                    "cannot read {}: document {number} is no Kubernetes object",
                     file.display()
                 ))
                 .why(why)
             };
             let object = Object::new(Value::Object(document)).map_err(|why| {
-                wrong(why).fix("each document needs apiVersion, kind and metadata.name")
+                wrong(why).fix("give each document apiVersion, kind and metadata.name")
             })?;
             if object.kind().ends_with("List") && object.value().get("items").is_some() {
                 return Err(
@@ -273,7 +275,7 @@ pub fn to_yaml(objects: &[Object]) -> Result<String> {
     // A digest makes an image reference long; folding it over lines would only hide it.
     let options = serde_saphyr::ser_options! { folded_wrap_chars: 4096 };
     serde_saphyr::to_string_multiple_with_options(objects, options)
-        .map_err(|error| Error::unexpected("writing manifests as YAML").why(error))
+        .map_err(|error| Error::unexpected("cannot write the manifests as YAML").why(error))
 }
 
 #[cfg(test)]

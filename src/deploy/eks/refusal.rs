@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::retry::Attempt;
 
 /// What came instead of an answer.
@@ -46,7 +46,10 @@ impl Failure {
 
     /// The cluster has no such kind.
     pub fn unknown_kind(api_version: &str, kind: &str) -> Failure {
-        let error = Error::refused(format!("the cluster knows no {kind} of {api_version}")).fix(
+        let error = Error::refused(format!(
+            "cannot find the kind {kind} of {api_version}: the cluster knows none"
+        ))
+        .fix(
             "add its CustomResourceDefinition to `manifests` or install it before, or correct the manifest",
         );
         let refusal = Refusal { code: 404, ..Refusal::default() };
@@ -192,11 +195,12 @@ pub fn owned_by_others(object: &str, conflicts: &[(String, String)]) -> Error {
         .map(|(manager, field)| format!("`{manager}` owns {field}"))
         .collect();
     let fix = if conflicts.iter().any(|(_, field)| field.ends_with(".replicas")) {
-        "something else sets the count: write `autoscale` instead of `replicas` in service.yaml, or stop that controller"
+        "write `autoscale` instead of `replicas` in service.yaml, or stop the controller that sets the \
+         count"
     } else {
         "let one of the two set it: take it out of the other tool, or out of service.yaml and its manifests"
     };
-    Error::refused(format!("{object} is also managed by something else"))
+    Error::refused(format!("cannot apply {object}: something else manages it too"))
         .why(owners.join(", "))
         .fix(fix)
 }
@@ -219,18 +223,18 @@ fn unreachable(timed_out: bool, why: &str, attempt: &str, caller: &Caller) -> Er
     let name = &caller.cluster;
     if caller.private {
         return error.fix(format!(
-            "the endpoint of {name} is private: run on a runner inside its VPC, or reach it through a tunnel or proxy and name \
-             that in platform.yaml: eks: {{cluster: {name}, endpoint: \"https://…\", proxy: \"http://…\"}}"
+            "run on a runner inside the VPC, as the endpoint of {name} is private; or reach it through a tunnel or proxy and \
+             name that in platform.yaml: eks: {{cluster: {name}, endpoint: \"https://…\", proxy: \"http://…\"}}"
         ));
     }
     if why.contains("certificate") {
         return error.fix(
-            "the server's certificate is not the cluster's: correct `eks.endpoint` and `eks.ca` in platform.yaml",
+            "correct `eks.endpoint` and `eks.ca` in platform.yaml: the server's certificate is not the cluster's",
         );
     }
     if timed_out {
         return error.fix(format!(
-            "this runner's address may not be among the endpoint's public access CIDRs: \
+            "let this runner's address in: it may not be among the endpoint's public access CIDRs: \
              aws eks describe-cluster --name {name} --region {} --query cluster.resourcesVpcConfig",
             caller.region
         ));
@@ -244,7 +248,9 @@ fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
     match refusal.code {
         401 => {
             let principal = caller.principal.as_deref().unwrap_or("ARN_OF_THE_ROLE");
-            error(format!("the cluster {cluster} does not know {principal}")).fix(format!(
+            error(format!("cannot enter the cluster {cluster}: it does not know {principal}"))
+                .code(Code::AccessDenied)
+                .fix(format!(
                 "give it an access entry:\n\
                  aws eks create-access-entry --cluster-name {cluster} --region {region} --principal-arn {principal}\n\
                  aws eks associate-access-policy --cluster-name {cluster} --region {region} --principal-arn {principal} \
@@ -252,11 +258,14 @@ fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
             ))
         }
         403 => match Permission::asked(&refusal.message) {
-            Some(permission) => error(format!("cannot {attempt}: not permitted")).fix(permission.fix(namespace)),
+            Some(permission) => error(format!("cannot {attempt}: not permitted"))
+                .code(Code::AccessDenied)
+                .fix(permission.fix(namespace)),
             // Admission (pod security, a webhook) says 403 too, about what was sent and not about
             // who sent it.
             None => error(format!("cannot {attempt}: forbidden"))
-                .fix("the cluster's admission rules say no: change what the message names, or ask who runs the cluster"),
+                .code(Code::AccessDenied)
+                .fix("change what the message names, or ask who runs the cluster: its admission rules say no"),
         },
         404 if refusal.message.contains(&format!("namespaces \"{namespace}\"")) => {
             no_namespace(caller).why(&refusal.message)
@@ -269,7 +278,7 @@ fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
             )
         }
         422 if refusal.message.contains("field is immutable") => error(format!("cannot {attempt}: a field that cannot change would")).fix(format!(
-            "another tool made it; let it go, its pods stay: kubectl -n {namespace} delete OBJECT --cascade=orphan, then deploy again"
+            "let it go, as another tool made it; its pods stay: kubectl -n {namespace} delete OBJECT --cascade=orphan, then deploy again"
         )),
         _ if refusal.is_about_the_object() => Error { kind: Kind::Input, ..error(format!("cannot {attempt}: not valid")) }
             .fix("correct what the message names, in service.yaml or in the manifest it comes from"),
@@ -281,7 +290,7 @@ fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
 /// The namespace that platform.yaml names is not there.
 pub fn no_namespace(caller: &Caller) -> Error {
     let Caller { cluster, namespace, .. } = caller;
-    Error::refused(format!("the cluster {cluster} has no namespace {namespace}")).fix(format!(
+    Error::refused(format!("cannot deploy to the cluster {cluster}: it has no namespace {namespace}")).fix(format!(
         "create it once: kubectl create namespace {namespace}; or correct `eks.namespace` in platform.yaml"
     ))
 }

@@ -74,7 +74,7 @@ pub fn objects(
 fn refuse_unserved(settings: &Settings) -> Result<()> {
     let environment = &settings.environment;
     if settings.before_deploy.is_some() {
-        return Err(Error::input(format!("`before-deploy` is not supported on eks yet (environment `{environment}`)"))
+        return Err(Error::input(format!("cannot run `before-deploy` on eks yet (environment `{environment}`)"))
             .fix(
                 "take `before-deploy` out of service.yaml and run the migration as a step of its own before the deploy",
             ));
@@ -82,7 +82,7 @@ fn refuse_unserved(settings: &Settings) -> Result<()> {
     for (variable, secret) in &settings.secrets {
         if !matches!(secret, SecretRef::Kubernetes { .. }) {
             return Err(Error::input(format!(
-                "`secrets.{variable}: {secret}` is not supported on eks yet (environment `{environment}`)"
+                "cannot serve `secrets.{variable}: {secret}` on eks yet (environment `{environment}`)"
             ))
             .fix(format!(
                 "sync it into a Kubernetes Secret (External Secrets does) and write: \
@@ -179,8 +179,10 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
     let cpu: String = settings.cpu.into();
     let startup = settings.health.startup.as_secs().max(1);
     if i32::try_from(startup).is_err() {
-        return Err(Error::input(format!("`health.startup` is {startup} s"))
-            .fix("a start takes minutes, not years"));
+        return Err(Error::input(format!(
+            "cannot wait {startup} s for a start, as `health.startup` says"
+        ))
+        .fix("write minutes, not years: `health: {startup: 5m}`"));
     }
     Ok(json!({
         "name": settings.name,
