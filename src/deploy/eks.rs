@@ -16,10 +16,11 @@ mod plan;
 mod refusal;
 mod render;
 mod rollback;
+mod smoke;
 mod verdict;
 mod watch;
+mod written;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::{join, join_all, try_join_all};
@@ -29,27 +30,19 @@ use self::api::{Api, as_ours};
 use self::auth::Minter;
 use self::object::{Key, LiveObject, Object, read_manifest, to_yaml};
 use self::observe::{Memory, Restarts, read_address, read_copies, read_image, read_revision};
-use self::plan::{EksFacts, EksPlan, ObservedObject};
+use self::plan::{EksFacts, EksPlan, ObservedObject, WayBack};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
 use self::verdict::RolloutVerdict;
 use self::watch::Look;
+use self::written::EksWritten;
 use crate::aws::Session;
 use crate::config::platform;
 use crate::config::settings::Settings;
 use crate::config::values::SecretRef;
-use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
+use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict};
 use crate::deploy::{Order, RunState, Running, Sources, storage};
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::report::Report;
-use crate::retry::{self, Attempt, RetryPolicy};
-
-/// Requests of the smoke check to a service that is healthy, until one is answered with 2xx.
-const SMOKE_CHECKS: RetryPolicy = RetryPolicy {
-    attempts: 10,
-    first_pause: Duration::from_secs(1),
-    longest_pause: Duration::from_secs(1),
-    jitter: 0.0,
-};
 
 /// One namespace of a cluster. See the module.
 pub struct Eks {
@@ -117,31 +110,16 @@ impl EksDocuments {
         self.objects.iter().chain(&self.secrets)
     }
 
+    /// Whether `service` is told to have no copies.
+    fn runs_nothing(&self, service: &str) -> bool {
+        let own = self.objects.iter().find(|object| object.is_deployment_of(service));
+        own.and_then(|own| own.value().pointer("/spec/replicas")?.as_i64()) == Some(0)
+    }
+
     /// The keys of everything, Secrets included.
     pub fn keys(&self) -> Vec<Key> {
         let objects = self.objects.iter().map(Object::key);
         objects.chain(self.secret_keys.iter().cloned()).collect()
-    }
-}
-
-/// What this run has done to the cluster so far.
-#[derive(Debug, Default)]
-pub struct EksWritten {
-    wrote: bool,
-    /// Objects that were created, with their uid.
-    created: Vec<(Key, String)>,
-    /// The objects' generations after our applies.
-    generations: HashMap<Key, i64>,
-    /// The Deployment's uid and image after our apply.
-    deployed: Option<(String, String)>,
-}
-
-impl Written for EksWritten {
-    fn any(&self) -> bool {
-        self.wrote
-    }
-    fn touches_running(&self) -> bool {
-        self.wrote
     }
 }
 
@@ -377,10 +355,11 @@ impl Target for Eks {
         written: &mut EksWritten,
         memory: &mut Memory,
     ) -> Result<Verdict> {
+        let wanted = plan.wanted_now(written.goes_back);
         let look = Look {
-            service: &plan.wanted.service,
-            objects: &plan.wanted.documents.objects,
-            generations: &written.generations,
+            service: &wanted.service,
+            objects: &wanted.documents.objects,
+            written,
             restarts_before: &plan.restarts_before,
         };
         let verdict = self.judge_rollout(look, memory).await?;
@@ -393,35 +372,14 @@ impl Target for Eks {
         })
     }
 
-    async fn verify(&self, plan: &EksPlan, _written: &EksWritten) -> Result<Option<String>> {
-        let state = &plan.wanted;
-        let (name, path) = (&state.service, &state.health.path);
-        if plan.runs_nothing() {
+    async fn verify(&self, plan: &EksPlan, written: &EksWritten) -> Result<Option<String>> {
+        let state = plan.wanted_now(written.goes_back);
+        // Nobody knows on which path a service answers that something else deployed.
+        let is_found = written.goes_back && matches!(plan.way_back, WayBack::ToFound(_));
+        if is_found || state.documents.runs_nothing(&state.service) {
             return Ok(None);
         }
-        let silent = |said: String| {
-            let headline =
-                format!("cannot reach {name} on {path} through its Service, though it is ready");
-            Error::new(Kind::Broken, headline).code(Code::SmokeCheckFailed).why(said).fix(
-                "see that `port` and `health.path` in service.yaml are those of the container, \
-                 and that no NetworkPolicy shuts the API server out",
-            )
-        };
-        let answers = retry::run(&SMOKE_CHECKS, None, &self.report, async |_| {
-            match self.api.ask_service(name, state.port, path).await {
-                Ok(200..=299) => Attempt::Done(true),
-                // Readiness probes have asked the same path already; who may not use the proxy
-                // goes without a second request.
-                Err(failure) if failure.code() == Some(403) => Attempt::Done(false),
-                Ok(status) => {
-                    Attempt::Retry { why: silent(format!("it answers {status}")), after: None }
-                }
-                Err(failure) => {
-                    Attempt::Retry { why: silent(failure.error.to_string()), after: None }
-                }
-            }
-        });
-        if answers.await? { self.url_of(state).await.map(Some) } else { Ok(None) }
+        if self.check_smoke(state).await? { self.url_of(state).await.map(Some) } else { Ok(None) }
     }
 
     async fn roll_back(
@@ -435,8 +393,8 @@ impl Target for Eks {
 
     async fn clean_up(&self, plan: &EksPlan, permit: Permit<'_>) -> Result<()> {
         for removal in plan.removals.iter().filter(|removal| !removal.first) {
-            permit.check().await?;
-            self.remove_object(&removal.key, &removal.uid, permit).await?;
+            let mut written = EksWritten::default();
+            self.remove_object(&removal.key, &removal.uid, &mut written, permit).await?;
         }
         Ok(())
     }
@@ -448,7 +406,7 @@ impl Target for Eks {
         let look = Look {
             service: &state.service,
             objects: &state.documents.objects,
-            generations: &HashMap::new(),
+            written: &EksWritten::default(),
             restarts_before: &Restarts::new(),
         };
         let verdict = self.judge_rollout(look, &mut Memory::default()).await?;

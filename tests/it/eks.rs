@@ -1,5 +1,8 @@
 //! Deploys to the real Kubernetes of the stack, each test in a namespace of its own.
 
+mod proxy;
+mod written;
+
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

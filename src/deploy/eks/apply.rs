@@ -3,15 +3,17 @@
 use futures::{StreamExt, stream};
 use serde_json::json;
 
+use super::Eks;
 use super::api::{Apply, as_ours};
-use super::object::{Key, Object};
+use super::diff;
+use super::object::{Key, LiveObject, Object};
 use super::observe::{Memory, Restarts};
 use super::plan::{EksPlan, ObjectWrite, order_of};
-use super::rollback::identity_of;
+use super::refusal::Failure;
 use super::verdict::RolloutVerdict;
 use super::watch::Look;
-use super::{Eks, EksWritten};
-use crate::deploy::storage;
+use super::written::EksWritten;
+use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Permit, Target};
 use crate::error::{Error, Kind, Result};
 
@@ -30,21 +32,34 @@ impl Eks {
     ) -> Result<()> {
         // Buckets first: containers may look for them at their start. They are never taken back.
         permit.check().await?;
-        storage::apply(&plan.buckets, &self.session).await?;
+        self.make_buckets(&plan.buckets, written).await?;
         for removal in plan.removals.iter().filter(|removal| removal.first) {
-            permit.check().await?;
-            written.wrote = true;
-            self.remove_object(&removal.key, &removal.uid, permit).await?;
+            self.remove_object(&removal.key, &removal.uid, written, permit).await?;
         }
         for write in &plan.writes {
             if let Some(count) = write.hand_over_replicas {
-                permit.check().await?;
-                written.wrote = true;
-                self.hand_over_replicas(write, count, permit).await?;
+                self.hand_over_replicas(write, count, written, permit).await?;
             }
         }
         let writes = plan.writes.iter().map(|write| (&write.object, write.force)).collect();
         self.apply_objects(plan, writes, written, permit).await
+    }
+
+    /// Makes the buckets that are missing, and notes whether there is one now.
+    async fn make_buckets(&self, buckets: &[Bucket], written: &mut EksWritten) -> Result<()> {
+        let missing: Vec<String> = buckets
+            .iter()
+            .filter(|bucket| !bucket.exists)
+            .map(|bucket| bucket.name.clone())
+            .collect();
+        let made = storage::apply(buckets, &self.session).await;
+        written.made_bucket = !missing.is_empty();
+        if made.is_err() {
+            let found = storage::observe(&missing, self.account.as_deref(), &self.session).await;
+            written.made_bucket =
+                found.map_or(true, |found| found.iter().any(|bucket| bucket.exists));
+        }
+        made
     }
 
     /// Applies objects, those of one rank of [`order_of`] at the same time.
@@ -59,9 +74,8 @@ impl Eks {
         for rank in
             objects.chunk_by(|(one, _), (next, _)| order_of(one.kind()) == order_of(next.kind()))
         {
-            permit.check().await?;
             let answers: Vec<_> = stream::iter(rank.iter().map(|(object, force)| async move {
-                (*object, self.api.apply(object, as_ours(false, *force), Some(permit)).await)
+                (*object, self.apply_object(object, *force, permit).await)
             }))
             .buffer_unordered(CONCURRENCY)
             .collect()
@@ -70,22 +84,11 @@ impl Eks {
             let mut failed = None;
             for (object, answer) in answers {
                 match answer {
-                    Ok(applied) => {
-                        written.wrote = true;
-                        let (key, meta) = (object.key(), &applied.metadata);
-                        if plan.creates(object) {
-                            written
-                                .created
-                                .push((key.clone(), meta.uid.clone().unwrap_or_default()));
-                        }
-                        if key == self.deployment_key(&plan.wanted.service) {
-                            written.deployed = Some(identity_of(&applied));
-                        }
-                        written.generations.insert(key, meta.generation.unwrap_or_default());
-                    }
+                    Ok(applied) => written.note(object.key(), &applied, plan.creates(object)),
                     Err(failure) => {
-                        // Without an answer nobody knows whether it was written.
-                        written.wrote |= failure.may_have_written;
+                        if failure.may_have_written {
+                            written.note_doubt(object.key());
+                        }
                         failed = failed.or(Some(failure.error));
                     }
                 }
@@ -100,6 +103,36 @@ impl Eks {
         Ok(())
     }
 
+    /// Applies an object. After a lost answer it is looked up whether that was carried out.
+    async fn apply_object(
+        &self,
+        object: &Object,
+        force: bool,
+        permit: Permit<'_>,
+    ) -> Result<LiveObject, Failure> {
+        let failure = match self.api.apply(object, as_ours(false, force), Some(permit)).await {
+            Err(failure) if failure.may_have_written => failure,
+            answer => return answer,
+        };
+        match tokio::time::timeout_at(permit.deadline().into(), self.find_as_sent(object)).await {
+            Ok(Ok(Some(live))) => Ok(live),
+            // It stands as it did: nothing was written.
+            Ok(Ok(None)) => Err(Failure { may_have_written: false, ..failure }),
+            Ok(Err(_)) | Err(_) => Err(failure),
+        }
+    }
+
+    /// The live object, if it is what an apply of `object` makes: another apply would change
+    /// nothing.
+    pub(super) async fn find_as_sent(
+        &self,
+        object: &Object,
+    ) -> Result<Option<LiveObject>, Failure> {
+        let Some(live) = self.api.get(&object.key()).await? else { return Ok(None) };
+        let applied = self.api.apply(object, as_ours(true, true), None).await?;
+        Ok(diff::lines(&live, &applied).is_empty().then_some(live))
+    }
+
     /// Waits until objects of a kind that was just defined can be made.
     async fn wait_until_established(
         &self,
@@ -110,7 +143,7 @@ impl Eks {
         let look = Look {
             service: "",
             objects: std::slice::from_ref(definition),
-            generations: &written.generations,
+            written,
             restarts_before: &Restarts::new(),
         };
         loop {
@@ -132,6 +165,7 @@ impl Eks {
         &self,
         write: &ObjectWrite,
         count: i64,
+        written: &mut EksWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
         let key = write.object.key();
@@ -143,16 +177,24 @@ impl Eks {
         });
         let object = Object::new(count).map_err(Error::unexpected)?;
         let how = Apply { dry_run: false, force: true, manager: REPLICAS_MANAGER };
-        self.api.apply(&object, how, Some(permit)).await?;
-        Ok(())
+        let handed = self.api.apply(&object, how, Some(permit)).await.map(drop);
+        note_end(written, handed)
     }
 
+    /// Deletes the object with `uid`, and notes that in `written`.
     pub(super) async fn remove_object(
         &self,
         key: &Key,
         uid: &str,
+        written: &mut EksWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        Ok(self.api.delete(key, uid, Some(permit)).await?)
+        note_end(written, self.api.delete(key, uid, Some(permit)).await)
     }
+}
+
+/// Notes a write by how it ended: a refusal wrote nothing.
+fn note_end(written: &mut EksWritten, end: Result<(), Failure>) -> Result<()> {
+    written.touched |= end.as_ref().map_or_else(|failure| failure.may_have_written, |()| true);
+    Ok(end?)
 }

@@ -52,6 +52,12 @@ impl Key {
         self.api_version.split_once('/').map(|(group, _)| group).unwrap_or_default()
     }
 
+    /// Whether pods are made from a template of it, again and again.
+    pub fn is_workload(&self) -> bool {
+        let kinds = ["Deployment", "StatefulSet", "DaemonSet"];
+        self.group() == "apps" && kinds.contains(&self.kind.as_str())
+    }
+
     /// `Deployment/patients`, as reports name objects.
     pub fn id(&self) -> String {
         format!("{}/{}", self.kind, self.name)

@@ -393,6 +393,13 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
     facts
 }
 
+/// Whether the controller of a workload has seen its latest change.
+pub fn has_seen_change(seen: &WorkloadSeen) -> bool {
+    seen.live
+        .as_ref()
+        .is_none_or(|live| read_common(live).observed_generation >= live.metadata.generation)
+}
+
 /// Pods of another revision that a StatefulSet's controller waits for, though they may never get
 /// ready: they have to go by hand.
 /// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback>
@@ -400,7 +407,7 @@ pub fn find_stuck_pods(seen: &WorkloadSeen) -> Vec<&Pod> {
     let set = seen.live.as_ref().filter(|_| seen.key.group() == "apps");
     let Some(set) = set.and_then(parse::<StatefulSet>) else { return Vec::new() };
     let status = set.status.unwrap_or_default();
-    if seen.key.kind != "StatefulSet" || status.observed_generation < set.metadata.generation {
+    if seen.key.kind != "StatefulSet" || !has_seen_change(seen) {
         return Vec::new();
     }
     let is_stuck = |pod: &&Pod| {

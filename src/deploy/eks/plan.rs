@@ -59,6 +59,8 @@ pub struct ObjectWrite {
     pub object: Object,
     pub action: Action,
     pub force: bool,
+    /// That of the live object.
+    pub generation: Option<i64>,
     /// The count an autoscaler keeps from here on. Without a new owner it would fall to 1 when we
     /// let go of it.
     pub hand_over_replicas: Option<i64>,
@@ -73,15 +75,25 @@ pub struct Removal {
     pub first: bool,
 }
 
-/// Where a failed deploy goes back to.
+/// Where the rollback of a failed deploy leads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WayBack {
     /// The last state that a deploy saw through to the end.
-    ToGood(Vec<Object>),
+    ToGood(Box<State<EksDocuments>>),
     /// What something else deployed, as it was, and was healthy.
-    ToFound(Vec<Object>),
+    ToFound(Box<State<EksDocuments>>),
     /// Nothing good is known.
     Nowhere,
+}
+
+impl WayBack {
+    /// The state that it leads to.
+    pub fn state(&self) -> Option<&State<EksDocuments>> {
+        match self {
+            WayBack::ToGood(state) | WayBack::ToFound(state) => Some(state),
+            WayBack::Nowhere => None,
+        }
+    }
 }
 
 impl Plan for EksPlan {
@@ -100,11 +112,14 @@ impl EksPlan {
         self.writes.iter().filter(creates).any(|write| write.object.key() == object.key())
     }
 
-    /// Whether the service is told to have no copies.
-    pub fn runs_nothing(&self) -> bool {
-        let mut objects = self.wanted.documents.objects.iter();
-        let own = objects.find(|object| object.is_deployment_of(&self.wanted.service));
-        own.and_then(|own| own.value().pointer("/spec/replicas")?.as_i64()) == Some(0)
+    /// What is to run now: the new state, or once the rollback has begun the one before it.
+    pub fn wanted_now(&self, goes_back: bool) -> &State<EksDocuments> {
+        self.way_back.state().filter(|_| goes_back).unwrap_or(&self.wanted)
+    }
+
+    /// The generation that the object of `key` had before this deploy.
+    pub fn generation_before(&self, key: &Key) -> Option<i64> {
+        self.writes.iter().find(|write| write.object.key() == *key)?.generation
     }
 }
 
@@ -157,6 +172,7 @@ fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
         object: object.clone(),
         action,
         force: *force,
+        generation: live.as_ref().and_then(|live| live.metadata.generation),
         hand_over_replicas,
     };
     let Some(live) = live else { return Some((write(Action::Create, None), Vec::new())) };
@@ -203,7 +219,7 @@ fn removal_of(live: &LiveObject) -> Option<Removal> {
 /// healthy.
 fn find_way_back(goal: &Goal<EksDocuments>, facts: &EksFacts) -> WayBack {
     if let Some(good) = &goal.good {
-        return WayBack::ToGood(good.state.documents.objects.clone());
+        return WayBack::ToGood(Box::new(good.state.clone()));
     }
     let service = &goal.wanted.service;
     if !goal.adopts || !facts.deployment(service).is_some_and(runs_healthy) {
@@ -211,7 +227,9 @@ fn find_way_back(goal: &Goal<EksDocuments>, facts: &EksFacts) -> WayBack {
     }
     let live =
         facts.objects.iter().filter_map(|observed| Object::from_live(observed.live.as_ref()?));
-    WayBack::ToFound(live.map(Object::into_written).collect())
+    let mut found = goal.wanted.clone();
+    found.documents.objects = live.map(Object::into_written).collect();
+    WayBack::ToFound(Box::new(found))
 }
 
 fn runs_healthy(deployment: &LiveObject) -> bool {
@@ -455,14 +473,13 @@ mod tests {
         ];
         for (name, live, good, replicas) in cases {
             let plan = planned(facts(vec![observed(wanted(), live, wanted())]), good);
-            let back = match &plan.way_back {
-                WayBack::ToGood(objects) | WayBack::ToFound(objects) => {
-                    objects[0].value()["spec"]["replicas"].as_i64()
-                }
-                WayBack::Nowhere => None,
-            };
+            let back = plan
+                .way_back
+                .state()
+                .and_then(|state| state.documents.objects[0].value()["spec"]["replicas"].as_i64());
             assert_eq!(back, replicas, "{name}");
-            if let WayBack::ToFound(objects) = &plan.way_back {
+            if let WayBack::ToFound(found) = &plan.way_back {
+                let objects = &found.documents.objects;
                 assert!(
                     objects[0].value().get("status").is_none()
                         && objects[0].value().pointer("/metadata/uid").is_none()

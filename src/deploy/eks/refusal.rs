@@ -67,6 +67,18 @@ impl Failure {
         self.fault.as_ref().map(Fault::conflicts).unwrap_or_default()
     }
 
+    /// The API server's words, if it does not reach what it was to hand a request on to.
+    pub fn says_shut_out(&self) -> Option<String> {
+        match self.fault.as_ref()? {
+            Fault::Refused(refusal)
+                if refusal.message.contains("error trying to reach service") =>
+            {
+                Some(refusal.message.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// The error of a look that may be taken again: it says nothing of what was looked for.
     pub fn into_blindness(self) -> Error {
         let passes = match &self.fault {

@@ -1,44 +1,45 @@
-//! The rollback to the last good state.
+//! The rollback to the last good state: its writes. Whether it runs then, the engine watches as on
+//! the way in.
 //!
-//! Applying it again gives the Deployment the pod template it had, so that its old ReplicaSet,
-//! whose pods may still run, is used again, and the next deploy of that state finds nothing to do.
+//! Applying that state again gives the Deployment the pod template it had, so that its old
+//! ReplicaSet, whose pods may still run, is used again, and the next deploy of that state finds
+//! nothing to do.
 
-use super::object::{Key, LiveObject, Object};
-use super::observe::{Memory, Restarts, find_stuck_pods, read_image};
+use std::time::Duration;
+
+use super::Eks;
+use super::object::{Key, Object};
+use super::observe::{Memory, find_stuck_pods, has_seen_change};
 use super::plan::{EksPlan, WayBack, holds_data};
-use super::verdict::RolloutVerdict;
-use super::watch::Look;
-use super::{Eks, EksWritten};
+use super::written::{EksWritten, superseded};
 use crate::deploy::target::{Permit, RolledBack, Target};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+
+/// How long a StatefulSet's controller is waited for, that tells which pods are in its way.
+const CONTROLLER: Duration = Duration::from_secs(10);
 
 impl Eks {
-    /// Applies the last good state again, and waits until it runs.
+    /// Applies the last good state again, and takes away what the failed deploy made.
     ///
     /// # Errors
-    /// Superseded when somebody else changed the Deployment since we did. Broken when the last good
-    /// state does not come up.
+    /// Superseded when somebody else changed a workload since we did.
     pub(super) async fn roll_back_to_good(
         &self,
         plan: &EksPlan,
         written: &mut EksWritten,
         permit: Permit<'_>,
     ) -> Result<RolledBack> {
-        let service = plan.wanted.service.as_str();
-        let objects = match &plan.way_back {
-            WayBack::ToGood(objects) | WayBack::ToFound(objects) => objects,
-            WayBack::Nowhere => {
-                let namespace = &self.caller.namespace;
-                return Ok(RolledBack::ToNothing(format!(
-                    "what was created is left for looking at: kubectl -n {namespace} describe \
-                     deployment/{service}"
-                )));
-            }
+        let Some(good) = plan.way_back.state() else {
+            return Ok(RolledBack::ToNothing(format!(
+                "what was created is left for looking at: kubectl -n {} describe deployment/{}",
+                self.caller.namespace, plan.wanted.service
+            )));
         };
-        self.refuse_superseded(service, written).await?;
-        permit.check().await?;
+        self.refuse_superseded(plan, written).await?;
+        written.goes_back = true;
+        let objects = &good.documents.objects;
         match &plan.way_back {
-            WayBack::ToFound(objects) => self.replace_objects(objects, written, permit).await?,
+            WayBack::ToFound(_) => self.replace_objects(objects, written, permit).await?,
             _ => {
                 let objects = objects.iter().map(|object| (object, true)).collect();
                 self.apply_objects(plan, objects, written, permit).await?;
@@ -47,16 +48,19 @@ impl Eks {
         let kept: Vec<Key> = objects.iter().map(Object::key).collect();
         let created = std::mem::take(&mut written.created);
         for (key, uid) in created.iter().filter(|(key, _)| !kept.contains(key)) {
-            permit.check().await?;
             match holds_data(&key.kind) {
                 true => self.report.warn(format!("{} stays: data may be in it", key.id())),
-                false => self.remove_object(key, uid, permit).await?,
+                false => self.remove_object(key, uid, written, permit).await?,
             }
         }
-        let restarts_before = &Restarts::new();
-        let generations = &written.generations;
-        let look = Look { service, objects, generations, restarts_before };
-        self.wait_until_healthy(look, permit).await.map(RolledBack::ToGood)
+        for object in objects.iter().filter(|object| object.kind() == "StatefulSet") {
+            let freeing = self.free_stuck_pods(object, written, permit);
+            // Who may not waits for somebody who does.
+            if let Ok(Err(error)) = tokio::time::timeout(CONTROLLER, freeing).await {
+                self.report.trace(error.to_string());
+            }
+        }
+        Ok(RolledBack::Begun)
     }
 
     /// Replaces objects by what they were when they were found. An apply would leave what defaults
@@ -68,73 +72,66 @@ impl Eks {
         permit: Permit<'_>,
     ) -> Result<()> {
         for object in objects {
-            permit.check().await?;
             let replaced = self.api.replace(object, Some(permit)).await?;
-            let generation = replaced.metadata.generation.unwrap_or_default();
-            written.generations.insert(object.key(), generation);
+            written.note(object.key(), &replaced, false);
         }
         Ok(())
     }
 
-    /// Waits as long as the engine lets it.
-    async fn wait_until_healthy(&self, look: Look<'_>, permit: Permit<'_>) -> Result<String> {
-        let mut memory = Memory::default();
-        loop {
-            for object in look.objects.iter().filter(|object| object.kind() == "StatefulSet") {
-                self.free_stuck_pods(object, permit).await;
+    /// Deletes the pods that keep a StatefulSet from going back, once its controller has seen that
+    /// it is to.
+    async fn free_stuck_pods(
+        &self,
+        object: &Object,
+        written: &mut EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        let seen = loop {
+            let read = self.read_workload(object.key(), object, &Memory::default()).await?;
+            let Some(seen) = read else { return Ok(()) };
+            if has_seen_change(&seen) {
+                break seen;
             }
-            match self.judge_rollout(look, &mut memory).await.map(|found| memory.confirm(found)) {
-                Ok(RolloutVerdict::Healthy { revision }) => return Ok(revision),
-                Ok(RolloutVerdict::Failed(troubles)) => {
-                    let why: Vec<String> = troubles
-                        .iter()
-                        .map(|trouble| format!("{}: {}", trouble.object, trouble.reason))
-                        .collect();
-                    let headline = "the last good version does not run either";
-                    return Err(Error::new(Kind::Broken, headline).why(why.join("; ")));
-                }
-                Err(error) if error.kind != Kind::Unexpected => return Err(error),
-                // A look that fails says nothing of what comes up.
-                Ok(RolloutVerdict::Progressing(_)) | Err(_) => {
-                    tokio::time::sleep(Self::INTERVAL).await;
-                }
-            }
-        }
-    }
-
-    /// Deletes what keeps a StatefulSet from going back. Who may not waits for somebody who does.
-    async fn free_stuck_pods(&self, object: &Object, permit: Permit<'_>) {
-        let read = self.read_workload(object.key(), object, &Memory::default()).await;
-        let Ok(Some(seen)) = read else { return };
+            tokio::time::sleep(Self::INTERVAL).await;
+        };
         for pod in find_stuck_pods(&seen) {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let key = Key::new("v1", "Pod", namespace, name);
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            if permit.check().await.is_ok()
-                && let Err(error) = self.remove_object(&key, uid, permit).await
-            {
-                self.report.trace(error.to_string());
+            self.remove_object(&key, uid, written, permit).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoing is only ours to do while what stands there is what our writes left.
+    async fn refuse_superseded(&self, plan: &EksPlan, written: &mut EksWritten) -> Result<()> {
+        let objects = &plan.wanted.documents.objects;
+        for object in objects.iter().filter(|object| object.key().is_workload()) {
+            let key = object.key();
+            let is_ours = match written.unanswered.contains(&key) {
+                true => match self.find_as_sent(object).await? {
+                    Some(live) => {
+                        written.note(key.clone(), &live, plan.creates(object));
+                        true
+                    }
+                    // It was not carried out, unless it is somebody else's by now.
+                    None => {
+                        let live = self.api.get(&key).await?;
+                        let generation = live.and_then(|live| live.metadata.generation);
+                        generation == plan.generation_before(&key)
+                    }
+                },
+                false if written.workloads.contains_key(&key) => {
+                    let live = self.api.get(&key).await?;
+                    live.is_some_and(|live| written.is_ours(&key, &live))
+                }
+                false => true,
+            };
+            if !is_ours {
+                return Err(superseded(&key));
             }
         }
+        Ok(())
     }
-
-    /// Undoing is only ours to do while what stands there is what we put there.
-    async fn refuse_superseded(&self, service: &str, written: &EksWritten) -> Result<()> {
-        let Some(deployed) = &written.deployed else { return Ok(()) };
-        let live = self.api.get(&self.deployment_key(service)).await?;
-        if live.as_ref().is_some_and(|live| identity_of(live) == *deployed) {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Superseded,
-            format!("somebody else changed Deployment/{service} meanwhile"),
-        )
-        .fix("see what runs with `cicd status`; this run leaves it alone"))
-    }
-}
-
-/// The uid and the image of a Deployment: together they tell whose it is.
-pub(super) fn identity_of(deployment: &LiveObject) -> (String, String) {
-    (deployment.metadata.uid.clone().unwrap_or_default(), read_image(deployment))
 }

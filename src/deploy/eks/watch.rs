@@ -1,6 +1,5 @@
 //! Looks at what runs: reads all workloads of a state at once, and a failure's logs.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 
 use futures::future::{join_all, try_join, try_join_all};
@@ -21,6 +20,7 @@ use super::refusal::Failure;
 use super::verdict::{
     Log, RolloutVerdict, Trouble, judge_workload, judge_workloads, was_told_to_stop,
 };
+use super::written::{EksWritten, superseded};
 use crate::deploy::target::Target;
 use crate::error::{Cause, Result};
 
@@ -42,8 +42,8 @@ const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 pub struct Look<'a> {
     pub service: &'a str,
     pub objects: &'a [Object],
-    /// Generations that our own applies were answered with.
-    pub generations: &'a HashMap<Key, i64>,
+    /// What our own writes were answered with.
+    pub written: &'a EksWritten,
     pub restarts_before: &'a Restarts,
 }
 
@@ -81,6 +81,13 @@ impl Eks {
         .await;
         let seen: Vec<WorkloadSeen> =
             seen.map_err(Failure::into_blindness)?.into_iter().flatten().collect();
+        let theirs = |seen: &&WorkloadSeen| {
+            let live = seen.live.as_ref();
+            live.is_some_and(|live| !look.written.is_ours(&seen.key, live))
+        };
+        if let Some(seen) = seen.iter().find(theirs) {
+            return Err(superseded(&seen.key));
+        }
         memory.note_look(&seen);
         let now = now();
         let events = match memory.recall_warnings(now) {
@@ -93,7 +100,7 @@ impl Eks {
             }
         };
         let known = Known {
-            generations: look.generations,
+            generations: &look.written.generations,
             restarts_before: look.restarts_before,
             events: &events,
             spare_ends: if has_others { 2 } else { 1 },
