@@ -291,7 +291,7 @@ fn what_is_missing_is_refused_before_anything_is_written() {
     );
     let refused = place.deploy("1.0.0").ended(3);
     assert!(
-        refused.stderr.contains("no EKS cluster clinicult-stagign")
+        refused.stderr.contains("cannot find the EKS cluster clinicult-stagign")
             && refused.stderr.contains("there are: clinicult-staging"),
         "{refused}"
     );

@@ -398,11 +398,7 @@ mod tests {
             ("ResourceNotFoundException", names(&["a", "b"]), "there are: a, b"),
             ("ResourceNotFoundException", names(&[]), "this account has no cluster"),
             ("ResourceNotFoundException", None, "aws eks list-clusters"),
-            (
-                "AccessDeniedException",
-                None,
-                "eks:DescribeCluster on arn:aws:eks:eu-west-1:*:cluster/c",
-            ),
+            ("AccessDeniedException", None, "arn:aws:eks:eu-west-1:*:cluster/c"),
             ("ExpiredTokenException", None, "log in again"),
             ("", None, "network"),
         ];

@@ -326,8 +326,8 @@ mod tests {
                 "apiVersion: v1\nkind: List\nmetadata: {name: x}\nitems: []\n".into(),
                 Err("a list of objects"),
             ),
-            ("- a\n- b\n".into(), Err("not a Kubernetes manifest")),
-            ("apiVersion: [\n".into(), Err("not a Kubernetes manifest")),
+            ("- a\n- b\n".into(), Err("cannot read a manifest")),
+            ("apiVersion: [\n".into(), Err("cannot read a manifest")),
         ];
         for (text, expected) in cases {
             let read = read_manifest(&text, Path::new("extra.yaml"));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_object_goes_back_to_what_winto_written() {
+    fn a_live_object_goes_back_to_what_was_written() {
         let live = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "p", "uid": "u", "resourceVersion": "7", "generation": 3, "creationTimestamp": "t",
                 "managedFields": [], "annotations": {"deployment.kubernetes.io/revision": "4", "team": "a"}},

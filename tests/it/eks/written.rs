@@ -154,6 +154,21 @@ fn what_a_person_changes_meanwhile_is_left_alone() {
     assert!(env.contains("BY"), "{env}");
 }
 
+/// The controller waits for a pod of the bad revision to get ready, which it never does, before it
+/// looks at the good one: kubernetes#67250.
+#[test]
+fn a_stateful_set_that_is_stuck_goes_back() {
+    let place = Place::new("stuck");
+    place.service("manifests: [set.yaml]\n");
+    let set = |script: &str| super::worker("StatefulSet", script);
+    place.repository.write("set.yaml", &set("sleep 3600"));
+    place.deploy("1.0.0").ended(0);
+    place.repository.write("set.yaml", &set("echo no database; exit 3"));
+    let back = place.deploy("1.0.0").ended(4);
+    assert_eq!(back.json()["error"]["causes"][0]["code"], "container-exited", "{back}");
+    assert_eq!(place.get("statefulset/worker")["status"]["readyReplicas"], 1, "{back}");
+}
+
 /// Whoever takes the lock over while a write is tried again gets no write of ours behind his.
 #[test]
 fn no_try_of_a_write_is_sent_once_the_lock_is_lost() {
