@@ -30,6 +30,9 @@ use intent::{compare_runs, refuse_older};
 /// How many looks in a row may fail before the deploy does.
 const BLIND_LOOKS: u32 = 5;
 
+/// How long behind the deadline a write that ends by it may note what became of it.
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// How long a signal lets an acquisition of the lock go on, so that the lock is not left behind.
 const SIGNAL_GRACE: Duration = Duration::from_secs(2);
 
@@ -259,6 +262,8 @@ struct DeployRun<'a, T: Target> {
     changed: Vec<String>,
     previous_revision: Option<String>,
     written: T::Written,
+    /// A write was given up whose answer nobody waited for.
+    is_unsettled: bool,
     /// The phase that goes on, and since when.
     phase: (Phase, Instant),
     /// Those that are over.
@@ -315,6 +320,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
             changed: Vec::new(),
             previous_revision: None,
             written: T::Written::default(),
+            is_unsettled: false,
             phase: (Phase::Lock, started),
             phases: Vec::new(),
             waits_for: String::new(),
@@ -345,7 +351,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
             Ok(reached) => Ok((reached, plan)),
             // What somebody newer runs is not ours to undo.
             Err(error) if error.kind == Kind::Superseded => Err(error),
-            Err(error) if self.written.touches_running() => {
+            Err(error) if self.written.touches_running() || self.is_unsettled => {
                 Err(self.roll_back(&plan, lease, error).await)
             }
             // What runs is what ran before this run, so there is nothing to go back to.
@@ -370,16 +376,24 @@ impl<'a, T: Target> DeployRun<'a, T> {
     async fn go_forward(&mut self, plan: &T::Plan, lease: &Lease) -> Result<Reached> {
         let deadline = self.started + self.request.intent.timeout;
         let permit = Permit::new(lease, deadline);
-        let going = async {
-            if !plan.changes().is_empty() {
+        if !plan.changes().is_empty() {
+            let writing = async {
                 self.enter(Phase::Migrate, lease);
                 self.target.migrate(plan, &mut self.written, permit).await?;
                 self.enter(Phase::Apply, lease);
-                self.target.apply(plan, &mut self.written, permit).await?;
+                self.target.apply(plan, &mut self.written, permit).await
+            };
+            let ended = tokio::time::timeout_at((deadline + SETTLING).into(), writing).await;
+            match ended {
+                Ok(written) => written?,
+                Err(_) => {
+                    self.is_unsettled = true;
+                    return Err(self.late("not applied after"));
+                }
             }
-            self.reach(plan, lease, Way::In).await
-        };
-        match tokio::time::timeout_at(deadline.into(), going).await {
+        }
+        let reaching = self.reach(plan, lease, Way::In);
+        match tokio::time::timeout_at(deadline.into(), reaching).await {
             Ok(reached) => reached,
             Err(_) => Err(self.late("not ready after")),
         }

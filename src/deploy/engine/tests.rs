@@ -523,6 +523,13 @@ async fn the_time_is_bounded_on_the_way_in_and_on_the_way_back() {
     assert!(error.message.contains("revision 1 runs as before"), "{error}");
     assert_eq!(error.why.as_deref(), Some("waiting"));
 
+    // Nobody knows what became of the write, so that it is undone.
+    let target = Scripted { hangs: Some("apply"), rollback: Some(Rollback::Begun), ..changing() };
+    let short = Intent { timeout: Duration::from_millis(300), ..intent(&interrupt) };
+    let error = run(&target, &ledger, "1.0.0", short).await.expect_err("late");
+    assert_eq!((error.kind, error.code), (Kind::TimedOut, Some(Code::DeadlineExceeded)));
+    assert_eq!(target.asked(), ["migrate", "apply", "roll back", "look", "verify", "look"]);
+
     let target = Scripted { sees_nothing: true, ..changing() };
     let short = Intent { timeout: Duration::from_millis(300), ..intent(&interrupt) };
     let error = run(&target, &ledger, "1.0.0", short).await.expect_err("late");
