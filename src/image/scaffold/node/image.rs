@@ -10,6 +10,13 @@ RUN apt-get update && \\
     git config --global url.https://github.com/.insteadOf ssh://git@github.com/
 ";
 
+const MODULES: &str = "COPY --from=build /app/node_modules node_modules\n";
+const SOURCES: &str = "
+# sources: what was built, without the dependencies.
+FROM build AS sources
+RUN rm -rf node_modules
+";
+
 /// What the Dockerfile copies before it installs.
 pub fn list_manifests(node: &Node) -> Vec<String> {
     let members = node.members.iter().map(|member| format!("{member}/package.json"));
@@ -34,9 +41,11 @@ pub fn write_image(node: &Node, port: u16, base: &str) -> String {
     let install = match (&node.around, later) {
         (Around::Scripts(_), _) => "npm ci --ignore-scripts",
         (Around::Hooks, true) => "npm pkg delete scripts.prepare && \\\n    npm ci",
-        (Around::Hooks, false) => "npm pkg delete scripts.prepare && \\\n    npm ci --omit=dev",
+        (Around::Hooks, false) => {
+            "npm pkg delete scripts.prepare && \\\n    npm ci --omit=dev && \\\n    mkdir -p node_modules"
+        }
         (Around::Nothing, true) => "npm ci",
-        (Around::Nothing, false) => "npm ci --omit=dev",
+        (Around::Nothing, false) => "npm ci --omit=dev && \\\n    mkdir -p node_modules",
     };
     let mut steps: Vec<String> = Vec::new();
     if !scripts.is_empty() {
@@ -45,7 +54,9 @@ pub fn write_image(node: &Node, port: u16, base: &str) -> String {
     }
     steps.extend(node.build.iter().map(|build| format!("npm run {build}")));
     steps.extend(node.start.steps.iter().cloned());
-    steps.extend(later.then(|| "npm prune --omit=dev".into()));
+    if later {
+        steps.extend(["npm prune --omit=dev".into(), "mkdir -p node_modules".into()]);
+    }
     let build = if steps.is_empty() {
         String::new()
     } else {
@@ -54,16 +65,22 @@ pub fn write_image(node: &Node, port: u16, base: &str) -> String {
     let git = if node.needs_git { GIT } else { "" };
     let manifests: String =
         list_manifests(node).iter().skip(2).map(|path| format!("COPY {path} {path}\n")).collect();
-    let shipped = match node.start.is_standalone {
-        false => "COPY --from=build /app ./\n".to_string(),
-        true => {
+    // Dependencies are a layer of their own: a release that changes the sources uploads only those.
+    let (copied, sources, shipped) = match (node.start.is_standalone, later) {
+        (true, _) => {
             let public =
                 if node.has_public { "COPY --from=build /app/public public\n" } else { "" };
-            format!(
+            let shipped = format!(
                 "COPY --from=build /app/.next/standalone ./\n\
                  COPY --from=build /app/.next/static .next/static\n{public}"
-            )
+            );
+            ("COPY . .\n", "", shipped)
         }
+        (false, true) => {
+            let shipped = format!("{MODULES}COPY --from=sources /app ./\n");
+            ("COPY . .\n", SOURCES, shipped)
+        }
+        (false, false) => ("", "", format!("{MODULES}COPY . .\n")),
     };
     // Docker sets HOSTNAME to the container's name, and Next listens on it.
     let host = if node.start.is_next { " \\\n    HOSTNAME=0.0.0.0" } else { "" };
@@ -75,8 +92,7 @@ WORKDIR /app
 {git}COPY package.json package-lock.json ./
 {manifests}RUN --mount=type=cache,target=/root/.npm \\
     {install}
-COPY . .
-{build}
+{copied}{build}{sources}
 # runtime: what is shipped. Nothing in it is written to.
 FROM {base} AS runtime
 WORKDIR /app

@@ -240,6 +240,29 @@ fn workspaces_and_local_dependencies_are_there_when_it_installs() {
 }
 
 #[test]
+fn dependencies_are_a_layer_below_the_sources() {
+    let modules = "COPY --from=build /app/node_modules node_modules\n";
+    let cases = [
+        (r#"{"scripts":{"start":"node a.js"}}"#, "COPY . .\n"),
+        (r#"{"scripts":{"start":"node a.js","build":"tsc"}}"#, "COPY --from=sources /app ./\n"),
+        (r#"{"scripts":{"start":"node a.js","prepare":"tsc"}}"#, "COPY --from=sources /app ./\n"),
+    ];
+    for (package, sources) in cases {
+        let files = tree(&[("package.json", package), ("package-lock.json", "{}"), ("a.js", "")]);
+        let (node, _) = read_project(&files, &[], &mut Vec::new()).expect("npm");
+        let image = write_image(&node, 3000, "node:24");
+        assert!(image.contains(&format!("{modules}{sources}USER")), "{package}: {image}");
+        assert_eq!(image.matches("COPY . .\n").count(), 1, "{package}: {image}");
+        assert!(image.contains("mkdir -p node_modules"), "there may be none: {image}");
+        assert_eq!(
+            image.contains("RUN rm -rf node_modules\n"),
+            !sources.contains(". ."),
+            "{image}"
+        );
+    }
+}
+
+#[test]
 fn a_standalone_server_of_next_is_shipped_alone() {
     let package = r#"{"scripts":{"build":"next build","start":"next start"}}"#;
     let files = tree(&[
