@@ -20,9 +20,9 @@ use reqwest::{Body, Method, Response, StatusCode};
 
 use super::client::{Client, Task, check_success, explain_no_answer};
 use super::fault::Fault;
+use super::pace::Pace;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout};
-use crate::report::Bar;
 
 /// The part of a file that is in memory at a time.
 const CHUNK: u64 = 256 * 1024;
@@ -43,9 +43,9 @@ pub async fn upload_blob(
     layout: &Layout,
     blob: &Descriptor,
     task: &Task,
-    bar: &Bar,
+    pace: &Arc<Pace>,
 ) -> Result<bool> {
-    let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
+    let meter = Arc::new(Meter { pace: pace.clone(), shown: AtomicU64::new(0) });
     let mounted = client
         .retry(task, async |this| {
             let is_retry = this.number > 1;
@@ -162,7 +162,7 @@ struct Sent {
 
 /// The progress bar of a blob, which does not go back if a try begins anew.
 struct Meter {
-    bar: Bar,
+    pace: Arc<Pace>,
     shown: AtomicU64,
 }
 
@@ -170,7 +170,7 @@ impl Meter {
     fn reached(&self, position: u64) {
         let before = self.shown.fetch_max(position, Ordering::Relaxed);
         if position > before {
-            self.bar.add(position - before);
+            self.pace.add(position - before);
         }
     }
 }
@@ -319,8 +319,8 @@ mod tests {
             let client = Client::open(address, Identity::Anonymous, waits, None, &report)
                 .await
                 .expect("a client");
-            let meter =
-                Arc::new(Meter { bar: report.bytes("push", blob.size), shown: AtomicU64::new(0) });
+            let pace = Arc::new(Pace::new(report.bytes("push", blob.size)));
+            let meter = Arc::new(Meter { pace, shown: AtomicU64::new(0) });
             let task = Task { attempt: "upload".into(), needs: &[] };
             let once = async |_| {
                 let session =
