@@ -48,7 +48,7 @@ struct Rewriting<'a> {
     memory: &'a Memory,
     stop: &'a Stop,
     /// What the documents that have changed are called now, by their digests before.
-    renamed: BTreeMap<String, Value>,
+    renamed: BTreeMap<Digest, Value>,
 }
 
 impl Rewriting<'_> {
@@ -64,7 +64,7 @@ impl Rewriting<'_> {
         } else {
             self.rewrite_referrer(&mut document)?;
         }
-        let before = descriptor["digest"].as_str().unwrap_or_default().to_string();
+        let before = parse_digest(descriptor)?;
         self.put_blob(descriptor, document.to_string().as_bytes())?;
         self.renamed.insert(before, descriptor.clone());
         Ok(())
@@ -114,8 +114,7 @@ impl Rewriting<'_> {
 
     /// A statement says which image it is of.
     fn rewrite_referrer(&self, manifest: &mut Value) -> Result<()> {
-        let now = self.renamed.get(manifest["subject"]["digest"].as_str().unwrap_or_default());
-        if let Some(now) = now {
+        if let Some(now) = self.renamed.get(&parse_digest(&manifest["subject"])?) {
             for key in ["digest", "size"] {
                 manifest["subject"][key] = now[key].clone();
             }
@@ -125,8 +124,7 @@ impl Rewriting<'_> {
             let mut text =
                 std::fs::read_to_string(&path).cannot(|| format!("read {}", path.display()))?;
             for (before, now) in &self.renamed {
-                let hex = |digest: &str| digest.trim_start_matches("sha256:").to_string();
-                text = text.replace(&hex(before), &hex(now["digest"].as_str().unwrap_or_default()));
+                text = text.replace(before.hex(), parse_digest(now)?.hex());
             }
             self.put_blob(statement, text.as_bytes())?;
         }
