@@ -3,6 +3,7 @@
 //! environment, to a file or to an argument.
 
 pub mod bucket;
+pub mod call;
 pub mod document;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::error::ProvideErrorMetadata;
 
 use crate::cli::Environ;
-use crate::error::{Code, Error, Result, chain};
+use crate::error::{Error, Result, chain};
 use crate::github::oidc;
 use crate::http;
 use crate::report::Report;
@@ -88,6 +89,7 @@ fn read_only_policy() -> String {
 #[derive(Clone)]
 pub struct Session {
     config: SdkConfig,
+    report: Report,
 }
 
 impl Session {
@@ -112,15 +114,17 @@ impl Session {
                 .timeout_config(limit_time())
                 .retry_config(limit_retries())
         };
+        let report = report.clone();
         let Some(role) = role else {
-            return Ok(Session { config: defaults().load().await });
+            return Ok(Session { config: defaults().load().await, report });
         };
-        match oidc::fetch_token(environ, AUDIENCE, report).await? {
+        match oidc::fetch_token(environ, AUDIENCE, &report).await? {
             Some(token) => {
                 let anonymous = defaults().no_credentials().load().await;
                 let credentials = assume(&anonymous, role, &token, environ).await?;
                 let provider = SharedCredentialsProvider::new(credentials);
-                Ok(Session { config: defaults().credentials_provider(provider).load().await })
+                let config = defaults().credentials_provider(provider).load().await;
+                Ok(Session { config, report })
             }
             None if environ.on_github() => Err(Error::refused(format!(
                 "this job cannot get an OIDC token, and {} is assumed by one",
@@ -128,13 +132,18 @@ impl Session {
             ))
                 .why("ACTIONS_ID_TOKEN_REQUEST_URL is not set: the job lacks the permission id-token: write")
                 .fix("add to the job, and to the caller's job that `uses:` this workflow:\npermissions:\n  id-token: write\n  contents: read")),
-            None => Ok(Session { config: defaults().load().await }),
+            None => Ok(Session { config: defaults().load().await, report }),
         }
     }
 
     /// For the client of an SDK: `aws_sdk_ecs::Client::new(session.config())`.
     pub fn config(&self) -> &SdkConfig {
         &self.config
+    }
+
+    /// Where the retries of this session's calls are told.
+    pub fn report(&self) -> &Report {
+        &self.report
     }
 
     /// Who this session is to IAM, by ARN: the role behind it, else the user. None when STS does
@@ -282,46 +291,12 @@ pub fn allow_statement(actions: &[&str], resource: &str) -> String {
     serde_json::json!({ "Effect": "Allow", "Action": actions, "Resource": resource }).to_string()
 }
 
-/// What AWS said, as our error: a denial names the IAM action to allow, everything else is
-/// unexpected.
-///
-/// `attempt` is a verb and its object (`find ECS cluster c`); `action` is the IAM action of the call:
-/// `ecs:DescribeServices`.
-pub fn refusal<E, R>(
-    attempt: String,
-    action: &str,
-    error: &aws_sdk_sts::error::SdkError<E, R>,
-) -> Error
+/// What AWS said, as our error: see [`call::Fault::to_error`].
+pub fn refusal<E>(attempt: String, action: &str, error: &aws_sdk_sts::error::SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
 {
-    let headline = format!("cannot {attempt}");
-    let code = error.code().unwrap_or_default();
-    let why = match error.message() {
-        Some(message) => format!("{code}: {message}"),
-        None => chain(error),
-    };
-    match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AccessDeniedError" => {
-            Error::refused(format!("{headline}: access denied"))
-                .code(Code::AccessDenied)
-                .why(why)
-                .fix(format!("add to the role's policy: {}", allow_statement(&[action], "*")))
-        }
-        "ExpiredToken" | "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidClientTokenId" => {
-            Error::refused(headline)
-                .code(Code::AccessDenied)
-                .why(why)
-                .fix("run the job again, or log in anew: the AWS credentials are not valid (any more)")
-        }
-        _ if matches!(error, aws_sdk_sts::error::SdkError::ConstructionFailure(_)) || ["no providers in chain", "no credentials found in chain"]
-                .iter()
-                .any(|words| why.contains(words)) => {
-            Error::refused(headline).why(why).fix("give AWS credentials, as there are none: in a job add `permissions: {id-token: write}` and a `role` in platform.yaml; on a laptop log in")
-        }
-        _ => Error::unexpected(headline).why(why),
-    }
+    call::Fault::of(error).to_error(&attempt, action)
 }
 
 #[cfg(test)]

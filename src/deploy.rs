@@ -12,6 +12,7 @@ pub mod eks;
 pub mod engine;
 pub mod local;
 mod outcome;
+mod pen;
 mod probe;
 pub mod site;
 pub mod storage;

@@ -104,6 +104,11 @@ pub enum Code {
     SecretUnavailable,
     /// Permission was denied.
     AccessDenied,
+    /// The platform cannot start the container: what it needs beside the image is out of reach, such
+    /// as a file system, a network interface or the place of its logs.
+    StartFailed,
+    /// The platform itself gave the rollout up, or went back, without a cause that can be seen.
+    RolloutFailed,
     /// A quota of the account or the namespace is used up.
     QuotaExceeded,
     /// The command `before-deploy` failed.

@@ -169,6 +169,34 @@ fn hides(name: &str, value: &Value) -> bool {
     }
 }
 
+/// Puts `***` in the place of each value that a plan hides. `name` is what the value is called.
+pub fn hide_secrets(name: &str, value: &mut Value) {
+    let names: Vec<String> = match &*value {
+        Value::Object(object) => {
+            let name = |key: &String| value_name(Some(&*value), key).unwrap_or(key).to_string();
+            object.keys().map(name).collect()
+        }
+        Value::Array(list) => {
+            let name = |index| flag_before(list, index).unwrap_or(name).to_string();
+            (0..list.len()).map(name).collect()
+        }
+        scalar if hides(name, scalar) => {
+            *value = HIDDEN.into();
+            return;
+        }
+        _ => return,
+    };
+    match value {
+        Value::Object(object) => {
+            object.values_mut().zip(names).for_each(|(below, name)| hide_secrets(&name, below))
+        }
+        Value::Array(list) => {
+            list.iter_mut().zip(names).for_each(|(below, name)| hide_secrets(&name, below))
+        }
+        _ => {}
+    }
+}
+
 fn shown(value: Option<&Value>, masked: bool) -> String {
     let text = match value {
         None | Some(Value::Null) => return "none".into(),

@@ -4,32 +4,35 @@
 //! [`edge_api`] talk to AWS.
 
 mod api;
+mod diagnosis;
 mod edge;
 mod edge_api;
 mod live;
 mod plan;
 mod render;
+mod states;
 mod verdict;
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::aws::Session;
-use crate::aws::document::MayWrite;
 use crate::config::platform::{ApiGateway, Ecs as Platform};
+use crate::deploy::pen::{Extent, Pen};
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
 use crate::deploy::{Order, RunState, Running, answers, storage};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 
-use api::Api;
+use api::{Api, Seen};
 use edge::EdgeStep;
 use edge_api::{EdgeApi, EdgeIds};
 use live::comparable_definition;
-use plan::{EcsFacts, EcsPlan, ServiceWrite, WayBack, fill_in, find_way_back};
+use plan::{EcsFacts, EcsPlan, ServiceWrite, SmokeCheck, WayBack, fill_in, find_way_back};
 pub use render::{EcsDocuments, render_documents, render_state};
-use render::{last_part, revision_of};
-use verdict::{Identity, Ownership, judge_look, owner_of_primary};
+use render::{count_of, last_part, revision_of};
+use verdict::{Identity, Ownership, ServiceLook, judge_look, owner_of_primary};
 
 /// One ECS cluster, and the way to it from outside.
 pub struct Ecs {
@@ -42,46 +45,64 @@ pub struct Ecs {
     edge: EdgeApi,
 }
 
-/// What this run has done so far.
-#[derive(Clone, Debug, Default)]
+/// What this run has done so far, and what is judged.
+#[derive(Debug, Default)]
 pub struct EcsWritten {
-    /// The ARN of the task definition that was registered.
+    extent: Cell<Extent>,
+    /// The ARN of the task definition that is wanted now: the one that was registered, or the one of
+    /// the rollback.
     definition_arn: Option<String>,
-    /// The id of the deployment that our CreateService or UpdateService began.
+    /// The id of the deployment that our last CreateService or UpdateService began.
     deployment: Option<String>,
-    /// Whether something that runs may have changed.
-    wrote: bool,
+    /// Set once the rollback has begun.
+    back: Option<Back>,
     edge: EdgeIds,
+}
+
+/// What the rollback is judged by.
+#[derive(Debug)]
+struct Back {
+    /// Tasks that are to run.
+    desired: u32,
+    /// The deployments that were there before its write, ours on the way in included.
+    earlier: Vec<String>,
+    /// What ran before its write.
+    fallback: String,
+    smoke_check: Option<SmokeCheck>,
 }
 
 impl Written for EcsWritten {
     fn any(&self) -> bool {
-        self.wrote
+        self.extent.get() > Extent::Nothing
     }
     fn touches_running(&self) -> bool {
-        self.wrote
+        self.extent.get() == Extent::Running
     }
-}
-
-/// What each try of a write asks: a retry may come when the lock is another's.
-fn may_write(permit: Permit<'_>) -> MayWrite {
-    let guard = permit.guard();
-    MayWrite::new(move || guard.check())
 }
 
 impl EcsWritten {
     /// By what our deployment is known.
-    fn identity(&self) -> Identity<'_> {
+    fn identity<'a>(&'a self, plan: &'a EcsPlan) -> Identity<'a> {
+        let live = plan.facts.service.as_ref();
+        let (earlier, fallback) = match &self.back {
+            Some(back) => (back.earlier.as_slice(), Some(back.fallback.as_str())),
+            None => (
+                live.map(|live| live.deployments.as_slice()).unwrap_or_default(),
+                live.map(|live| live.definition_arn.as_str()),
+            ),
+        };
         Identity {
             deployment: self.deployment.as_deref(),
             definition_arn: self.definition_arn.as_deref(),
+            earlier,
+            fallback,
         }
     }
 
-    /// Notes the outcome of a write. A refusal wrote nothing; no answer may have.
-    fn note<T>(&mut self, answer: Result<T>) -> Result<T> {
-        self.wrote |= !matches!(&answer, Err(error) if error.kind == Kind::Refused);
-        answer
+    /// The task definition that is to run.
+    fn wanted_arn(&self, plan: &EcsPlan) -> String {
+        let live = || plan.facts.service.as_ref().map(|service| service.definition_arn.clone());
+        self.definition_arn.clone().or_else(live).unwrap_or_default()
     }
 }
 
@@ -116,32 +137,27 @@ impl Ecs {
         }
     }
 
-    /// The task definition that this deploy wants to run.
-    fn wanted_arn(&self, plan: &EcsPlan, written: &EcsWritten) -> String {
-        let live = || plan.facts.service.as_ref().map(|service| service.definition_arn.clone());
-        written.definition_arn.clone().or_else(live).unwrap_or_default()
-    }
-
-    /// One look at the rollout of `definition_arn`, judged.
-    async fn judge_rollout(
+    /// One look at the service of a plan: whose its deployment is, and how its targets are.
+    async fn look(
         &self,
         plan: &EcsPlan,
         written: &EcsWritten,
-        definition_arn: &str,
         since: Option<SystemTime>,
-    ) -> Result<Verdict> {
+    ) -> Result<ServiceLook> {
         let documents = &plan.wanted.documents;
-        let mut look = self.api.look(documents.name(), definition_arn, since).await?;
-        look.desired = documents.desired();
-        look.ownership = owner_of_primary(&look, &written.identity(), plan.facts.service.as_ref());
+        let definition_arn = &written.wanted_arn(plan);
+        let seen = Seen { definition_arn, deployment: written.deployment.as_deref(), since };
+        let mut look = self.api.look(documents.name(), seen).await?;
+        look.desired = written.back.as_ref().map_or(documents.desired(), |back| back.desired);
+        look.ownership = owner_of_primary(&look, &written.identity(plan));
+        if look.ownership == Ownership::Others {
+            return Err(superseded(&look.primary));
+        }
         if let Some(target_group) = &written.edge.target_group {
             let (healthy, unhealthy) = self.edge.target_health(target_group).await?;
             (look.healthy_targets, look.unhealthy) = (Some(healthy), unhealthy);
         }
-        if look.ownership == Ownership::Others {
-            return Err(superseded(&look.primary));
-        }
-        Ok(judge_look(&look, definition_arn))
+        Ok(look)
     }
 
     /// Where users reach the service.
@@ -153,7 +169,7 @@ impl Ecs {
 
     /// The ARN of the revision on the way back. It is registered anew when it is gone: its content
     /// is what matters.
-    async fn find_revision(&self, back: &WayBack, guard: &MayWrite) -> Result<String> {
+    async fn find_revision(&self, back: &WayBack, pen: Pen<'_>) -> Result<String> {
         for name in &back.revisions {
             let found = self.api.find_definition(name).await?;
             let wanted = comparable_definition(&back.definition);
@@ -164,26 +180,14 @@ impl Ecs {
                 return Ok(found.arn);
             }
         }
-        self.api.register(&back.definition, guard).await
-    }
-
-    /// Waits until `definition_arn` is what runs, all of it, as long as the engine lets it.
-    async fn wait_until_back(&self, service: &str, definition_arn: &str) -> Result<()> {
-        let since = now();
-        loop {
-            match self.api.look(service, definition_arn, Some(since)).await {
-                Ok(look) if look.is_complete(definition_arn) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind == Kind::Unexpected => {}
-                Err(error) => return Err(error),
-            }
-            tokio::time::sleep(Self::INTERVAL).await;
-        }
+        self.api.register(&back.definition, pen).await
     }
 }
 
 fn superseded(primary: &str) -> Error {
-    Error::new(Kind::Superseded, format!("{} was deployed after this one", last_part(primary)))
+    let other = last_part(primary);
+    Error::new(Kind::Superseded, format!("cannot finish: {other} was deployed after this one"))
+        .code(Code::OlderRun)
         .fix("nothing to do if that one is newer; else deploy this version again")
 }
 
@@ -239,62 +243,46 @@ impl Target for Ecs {
         written: &mut EcsWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        permit.check().await?;
-        let guard = may_write(permit);
-        storage::apply(&plan.facts.buckets, &self.session).await?;
+        let EcsWritten { extent, definition_arn, deployment, edge: ids, .. } = written;
+        let pen = Pen::new(permit, extent);
+        storage::apply(&plan.facts.buckets, &self.session, pen).await?;
         let documents = &plan.wanted.documents;
         let vpc = plan.facts.edge.as_ref().map_or("", |found| found.vpc.as_str());
-        written.edge = plan.facts.edge.as_ref().map(EdgeIds::from).unwrap_or_default();
+        *ids = plan.facts.edge.as_ref().map(EdgeIds::from).unwrap_or_default();
         let (before, after): (Vec<&EdgeStep>, Vec<&EdgeStep>) =
             plan.edge_steps.iter().partition(|step| step.comes_before_service());
         if let Some(wanted) = &documents.edge {
             for step in before {
-                permit.check().await?;
-                let applied = self.edge.apply(step, wanted, vpc, &mut written.edge).await;
-                // Only this one changes what runs already.
-                if matches!(step, EdgeStep::UpdateTargetGroup { .. }) {
-                    written.note(applied)?;
-                } else {
-                    applied?;
-                }
+                self.edge.apply(step, wanted, vpc, ids, pen).await?;
             }
         }
         if let Some(live) = plan.facts.service.as_ref().filter(|_| plan.tag) {
-            permit.check().await?;
             let arn = live.document["serviceArn"].as_str().unwrap_or_default();
-            self.api.tag(arn, &documents.service["tags"]).await?;
+            self.api.tag(arn, &documents.service["tags"], pen).await?;
         }
         if plan.register {
-            permit.check().await?;
-            let arn = self.api.register(&documents.task_definition, &guard).await?;
-            written.definition_arn = Some(arn);
+            *definition_arn = Some(self.api.register(&documents.task_definition, pen).await?);
         }
-        let definition_arn = self.wanted_arn(plan, written);
-        let target_group = written.edge.target_group.clone();
+        let live = || plan.facts.service.as_ref().map(|service| service.definition_arn.clone());
+        let revision = definition_arn.clone().or_else(live).unwrap_or_default();
         let fill = |document: &Value| {
             let mut document = document.clone();
-            let target_group = target_group.as_deref();
-            fill_in(&mut document, documents, Some(&definition_arn), target_group);
+            fill_in(&mut document, documents, Some(&revision), ids.target_group.as_deref());
             document
         };
-        if plan.service.is_some() {
-            permit.check().await?;
-        }
-        written.deployment = match &plan.service {
+        *deployment = match &plan.service {
             Some(ServiceWrite::Create(document)) => {
-                let created = self.api.create(&fill(document), &guard).await;
-                written.note(created)?
+                let mut document = fill(document);
+                let token = plan::client_token(&document, permit.record_number());
+                document["clientToken"] = json!(token);
+                self.api.create(&document, pen).await?
             }
-            Some(ServiceWrite::Update(document)) => {
-                let updated = self.api.update(&fill(document), &guard).await;
-                written.note(updated)?
-            }
+            Some(ServiceWrite::Update(document)) => self.api.update(&fill(document), pen).await?,
             None => None,
         };
         if let Some(wanted) = &documents.edge {
             for step in after {
-                permit.check().await?;
-                self.edge.apply(step, wanted, vpc, &mut written.edge).await?;
+                self.edge.apply(step, wanted, vpc, ids, pen).await?;
             }
         }
         Ok(())
@@ -309,23 +297,32 @@ impl Target for Ecs {
         if written.edge.target_group.is_none() {
             written.edge = plan.facts.edge.as_ref().map(EdgeIds::from).unwrap_or_default();
         }
-        let definition_arn = self.wanted_arn(plan, written);
         // A revision registered just now has no past; of one that ran before only what happens now
         // counts.
-        let since = (!plan.register).then_some(memory.since);
-        self.judge_rollout(plan, written, &definition_arn, since).await
+        let since = (written.back.is_some() || !plan.register).then_some(memory.since);
+        let look = self.look(plan, written, since).await?;
+        Ok(judge_look(&look, &written.wanted_arn(plan)))
     }
 
+    /// The smoke check: a request through the gateway, as users send it.
     async fn verify(&self, plan: &EcsPlan, written: &EcsWritten) -> Result<Option<String>> {
-        let Some(url) = self.url_of(&plan.wanted, &written.edge) else { return Ok(None) };
+        let check = match &written.back {
+            Some(back) => back.smoke_check.clone(),
+            None => SmokeCheck::of(&plan.wanted),
+        };
+        let Some((check, (_, endpoint))) = check.zip(written.edge.api.as_ref()) else {
+            return Ok(None);
+        };
         if let Some(link) = &written.edge.link {
             self.edge.wait_for_link(link).await?;
         }
-        let health = &plan.wanted.health;
-        answers(&format!("{url}{}", health.path), health.startup()).await?;
+        let url = format!("{}{}", endpoint.trim_end_matches('/'), check.path);
+        let health = format!("{url}{}", check.health.path);
+        answers(&health, check.health.startup(), self.session.report()).await?;
         Ok(Some(url))
     }
 
+    /// Begins the rollback: the load balancer and the routes as before, then the service.
     async fn roll_back(
         &self,
         plan: &EcsPlan,
@@ -334,15 +331,8 @@ impl Target for Ecs {
     ) -> Result<RolledBack> {
         let documents = &plan.wanted.documents;
         let name = documents.name();
-        let ours = self.wanted_arn(plan, written);
-        let look = self.api.look(name, &ours, Some(now())).await?;
-        let live = plan.facts.service.as_ref();
-        let owner = owner_of_primary(&look, &written.identity(), live);
-        if owner == Ownership::Others {
-            return Err(superseded(&look.primary));
-        }
-        permit.check().await?;
-        let guard = may_write(permit);
+        let look = self.look(plan, written, Some(now())).await?;
+        let pen = Pen::new(permit, &written.extent);
         let Some(back) = find_way_back(plan) else {
             // The deploy ended before there was a service.
             if self.api.find_service(name).await?.is_none() {
@@ -350,19 +340,27 @@ impl Target for Ecs {
                     "what was made beside the service is used by the next deploy".into(),
                 ));
             }
-            self.api.stop_tasks(name).await?;
+            self.api.stop_tasks(name, pen).await?;
             return Ok(RolledBack::ToNothing(format!("service {name} is there with no tasks")));
         };
-        self.edge.restore_health_checks(&plan.edge_steps).await?;
-        permit.check().await?;
-        let definition_arn = self.find_revision(&back, &guard).await?;
+        self.edge.restore(&plan.edge_steps, &mut written.edge, pen).await?;
+        let definition_arn = self.find_revision(&back, pen).await?;
         let mut document = back.service;
         let target_group = written.edge.target_group.as_deref();
         fill_in(&mut document, documents, Some(&definition_arn), target_group);
-        permit.check().await?;
-        self.api.update(&document, &guard).await?;
-        self.wait_until_back(name, &definition_arn).await?;
-        Ok(RolledBack::ToGood(revision_of(&definition_arn)))
+        let mut earlier = written.identity(plan).earlier.to_vec();
+        earlier.extend(written.deployment.take().into_iter().chain(look.primary_id));
+        let deployment = self.api.update(&document, pen).await?;
+        // ECS may have gone back by itself already: then the deployment that does so is the one.
+        earlier.retain(|id| Some(id) != deployment.as_ref());
+        written.back = Some(Back {
+            desired: count_of(&back.desired),
+            earlier,
+            fallback: written.wanted_arn(plan),
+            smoke_check: back.smoke_check,
+        });
+        (written.deployment, written.definition_arn) = (deployment, Some(definition_arn));
+        Ok(RolledBack::Begun)
     }
 
     /// ECS keeps old revisions, and nothing else of them is left.
@@ -376,7 +374,9 @@ impl Target for Ecs {
         let Some(service) = self.api.find_service(name).await? else {
             return Ok(Running { target: "ecs", ..Running::default() });
         };
-        let look = self.api.look(name, &service.definition_arn, Some(now())).await?;
+        let definition_arn = &service.definition_arn;
+        let seen = Seen { definition_arn, deployment: None, since: Some(now()) };
+        let look = self.api.look(name, seen).await?;
         let ids = match &state.documents.edge {
             Some(wanted) => EdgeIds::from(&self.edge.find(wanted).await?),
             None => EdgeIds::default(),

@@ -492,7 +492,6 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 let reached = self.reach(plan, lease, Way::Back).await?;
                 Ok(WentBack::ToGood { revision: reached.revision })
             }
-            RolledBack::ToGood(revision) => Ok(WentBack::ToGood { revision }),
             RolledBack::ToNothing(words) => Ok(WentBack::ToNothing(words)),
         }
     }

@@ -1,35 +1,55 @@
 //! The smoke check of ECS: asks a URL until it answers, as users do.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Cannot, Code, Error, Kind, Result, chain};
 use crate::http;
+use crate::report::Report;
+use crate::retry::{self, Attempt, RetryPolicy};
 
-/// Time between two requests.
-const PAUSE: Duration = Duration::from_millis(500);
+/// One request more each half second, so that a service counts as healthy soon after it is.
+const RETRIES: RetryPolicy = RetryPolicy {
+    attempts: u32::MAX,
+    first_pause: Duration::from_millis(500),
+    longest_pause: Duration::from_millis(500),
+    jitter: 0.0,
+};
 
 /// Waits until `url` answers 2xx, at most for `within`.
 ///
 /// # Errors
 /// [`Kind::Broken`] with the last answer when it does not.
-pub async fn answers(url: &str, within: Duration) -> Result<()> {
+pub async fn answers(url: &str, within: Duration, report: &Report) -> Result<()> {
     let client = client(url)?;
-    let mut last = String::from("nothing came back in time");
-    let asking = async {
-        loop {
-            match client.get(url).send().await {
-                Ok(answer) if answer.status().is_success() => return,
-                Ok(answer) => last = format!("it answered {}", answer.status()),
-                Err(error) => last = chain(&error.without_url()),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+    let silent = |why: String| {
+        Error::new(Kind::Broken, format!("cannot reach {url}: it does not answer"))
+            .code(Code::SmokeCheckFailed)
+            .why(why)
+            .fix(
+                "see that the service answers its health path with the whole path in front of it, \
+                 and that security groups let the request through",
+            )
     };
-    if tokio::time::timeout(within.max(PAUSE), asking).await.is_ok() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Broken, format!("{url} does not answer")).code(Code::SmokeCheckFailed).why(last).fix("see that the service answers its health path with the whole path in front of it, and that security groups let the request through"))
+    let deadline = now() + within.max(RETRIES.first_pause);
+    let asked = retry::run(&RETRIES, Some(deadline), report, async |_| {
+        let why = match client.get(url).send().await {
+            Ok(answer) if answer.status().is_success() => return Attempt::Done(()),
+            Ok(answer) => format!("it answered {}", answer.status()),
+            Err(error) => chain(&error.without_url()),
+        };
+        Attempt::Retry { why: silent(why), after: None }
+    });
+    asked.await.map_err(|error| match error.code {
+        // The deadline is that of the check alone.
+        Some(_) => Error { kind: Kind::Broken, ..error },
+        None => silent("nothing came back in time".into()),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a smoke check has a time of its own")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Names below `.localhost` are this machine by definition (RFC 6761, section 6.3), and not every

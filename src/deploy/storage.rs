@@ -1,10 +1,17 @@
 //! The S3 buckets a service writes to. Made when missing, with safe settings; never deleted, and an
 //! existing one is left as it is.
 
+use super::pen::Pen;
 use super::{Action, Change, Order};
-use crate::aws::{Session, bucket, refusal};
+use crate::aws::Session;
+use crate::aws::bucket::{self, Setting};
+use crate::aws::call::Caller;
 use crate::config::service::Storage;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+
+/// What makes a new bucket safe.
+const SAFE: [Setting; 4] =
+    [Setting::PublicAccessBlock, Setting::Ownership, Setting::Encryption, Setting::Versioning];
 
 /// A bucket the service wants, and whether it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,30 +49,28 @@ pub async fn observe(
     account: Option<&str>,
     session: &Session,
 ) -> Result<Vec<Bucket>> {
-    let client = bucket::open_client(session, None);
+    let caller = Caller::new(session);
+    let client = bucket::open_with(caller.config(), None);
     let mut buckets = Vec::new();
     for name in names {
-        let answer = client
-            .head_bucket()
-            .bucket(name)
-            .set_expected_bucket_owner(account.map(str::to_string))
-            .send()
-            .await;
+        let head = client.head_bucket().bucket(name);
+        let head = head.set_expected_bucket_owner(account.map(str::to_string));
+        let attempt = format!("find bucket {name}");
+        let answer = caller.read(&attempt, "s3:ListBucket", || head.clone().send()).await;
         let exists = match answer {
             Ok(_) => true,
-            Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
-                Some(404) => false,
-                Some(403) => {
-                    return Err(Error::refused(format!("bucket {name} is not ours, or this role may not look at it"))
-                        .why("S3 answered 403 to HeadBucket")
-                        .fix(format!(
-                            "allow `s3:ListBucket` on arn:aws:s3:::{name}; if another account has it, rename `storage`"
-                        )));
-                }
-                _ => {
-                    return Err(refusal(format!("find bucket {name}"), "s3:ListBucket", &error));
-                }
-            },
+            Err(failure) if failure.status() == Some(404) => false,
+            Err(failure) if failure.status() == Some(403) => {
+                let headline = "it is another account's, or this role may not look at it";
+                return Err(Error::refused(format!("cannot {attempt}: {headline}"))
+                    .code(Code::AccessDenied)
+                    .why("S3 answered 403 to HeadBucket")
+                    .fix(format!(
+                        "allow `s3:ListBucket` on arn:aws:s3:::{name}; if another account has it, \
+                         rename `storage`"
+                    )));
+            }
+            Err(failure) => return Err(failure.into()),
         };
         buckets.push(Bucket { name: name.clone(), exists });
     }
@@ -89,12 +94,20 @@ pub fn plan(buckets: &[Bucket]) -> Vec<Change> {
 /// # Errors
 /// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays, and is
 /// not touched again: the error says how to remove it.
-pub async fn apply(buckets: &[Bucket], session: &Session) -> Result<()> {
-    let client = bucket::open_client(session, None);
+pub async fn apply(buckets: &[Bucket], session: &Session, pen: Pen<'_>) -> Result<()> {
+    let caller = Caller::new(session);
+    let client = &bucket::open_with(caller.config(), None);
     let region = session.config().region().map(ToString::to_string).unwrap_or_default();
-    for bucket in buckets.iter().filter(|bucket| !bucket.exists) {
-        bucket::create_bucket(&client, &bucket.name, &region).await?;
-        secure(&client, &bucket.name).await.map_err(|error| half_made(&bucket.name, error))?;
+    for Bucket { name, .. } in buckets.iter().filter(|bucket| !bucket.exists) {
+        let attempt = format!("create bucket {name}");
+        let create = || bucket::create_bucket(client, name, &region);
+        caller.write(&attempt, "s3:CreateBucket", &pen, create).await?;
+        for setting in SAFE {
+            let put = || bucket::put_setting(client, name, &region, setting);
+            let attempt = setting.describe(name);
+            let put = caller.write(&attempt, setting.action(), &pen, put).await;
+            put.map_err(|failure| half_made(name, failure.error))?;
+        }
     }
     Ok(())
 }
@@ -106,12 +119,6 @@ fn half_made(name: &str, error: Error) -> Error {
         "{first}remove the empty bucket (`aws s3api delete-bucket --bucket {name}`) and deploy again"
     );
     error.fix(fix)
-}
-
-async fn secure(client: &aws_sdk_s3::Client, name: &str) -> Result<()> {
-    bucket::make_private(client, name).await?;
-    bucket::encrypt_by_kms(client, name).await?;
-    bucket::keep_versions(client, name).await
 }
 
 #[cfg(test)]

@@ -169,8 +169,6 @@ pub enum Verdict {
 pub enum RolledBack {
     /// The last good version is on its way back: it is watched and verified as a new one is.
     Begun,
-    /// The last good version never stopped, or runs again; with its revision's name.
-    ToGood(String),
     /// There was none: the first deploy. What was created is left for looking at, or removed: said
     /// in words.
     ToNothing(String),
@@ -200,6 +198,11 @@ impl<'a> Permit<'a> {
                 .fix("give it longer with --timeout, if it only needs time"));
         }
         Ok(())
+    }
+
+    /// The number of the record of this run: it names the run to AWS.
+    pub fn record_number(&self) -> u64 {
+        self.lease.number()
     }
 
     /// What a try of a write asks that cannot wait.

@@ -162,20 +162,18 @@ impl Ecr {
     }
 
     /// Turns ECR's error into ours; a denial has the IAM statement for `action` on the repository.
-    fn explain<E, R>(&self, attempt: String, action: &str, error: &SdkError<E, R>) -> Error
+    fn explain<E>(&self, attempt: String, action: &str, error: &SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug + 'static,
     {
         let refused = refusal(attempt, action, error);
         if is_denied(error.code()) { refused.only_fix(self.allow_fix(&[action])) } else { refused }
     }
 
     /// As [`Ecr::explain`], for settings: a value that ECR rejects stands in platform.yaml.
-    fn explain_setting<E, R>(&self, attempt: String, action: &str, error: &SdkError<E, R>) -> Error
+    fn explain_setting<E>(&self, attempt: String, action: &str, error: &SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug + 'static,
     {
         const REJECTED: [&str; 3] =
             ["InvalidParameterException", "InvalidTagParameterException", "ValidationException"];

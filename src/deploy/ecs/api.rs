@@ -1,24 +1,40 @@
 //! What is said to ECS and CloudWatch Logs. SDK types end here.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use aws_sdk_ecs::error::ProvideErrorMetadata;
-use aws_sdk_ecs::types::{DesiredStatus, ServiceField, TaskDefinitionField};
+use aws_sdk_ecs::types::{DesiredStatus, ServiceField, Task, TaskDefinitionField};
 use serde_json::{Value, json};
 
-use super::live::{LiveService, strip_answer};
+use super::diagnosis::{StoppedTask, failed_container};
+use super::live::{LiveService, is_told, strip_answer};
 use super::render::last_part;
-use super::verdict::{Ownership, ServiceLook, StoppedTask, failed_container};
-use crate::aws::document::{Exchange, MayWrite};
-use crate::aws::{Session, refusal};
+use super::states::{Rollout, StopCode, TaskState};
+use super::verdict::{ServiceLook, is_of_deployment};
+use crate::aws::Session;
+use crate::aws::call::{Caller, Failure};
+use crate::aws::document::exchange;
 use crate::config::platform::Ecs as Platform;
-use crate::error::{Error, Result};
+use crate::deploy::pen::Pen;
+use crate::error::{Error, Kind, Result};
+use crate::retry::{self, Attempt, RetryPolicy};
 
 /// Lines of a container's log that go into a cause.
 const LOG_LINES: i32 = 30;
 
+/// DescribeTasks takes no more at once.
+const TASKS: usize = 100;
+
+/// How long a write whose answer was lost is looked for: what ECS answers is a moment old.
+const LOOK_UPS: RetryPolicy = RetryPolicy {
+    attempts: 4,
+    first_pause: Duration::from_millis(500),
+    longest_pause: Duration::from_secs(2),
+    jitter: 0.5,
+};
+
 /// One cluster.
 pub struct Api {
+    caller: Caller,
     ecs: aws_sdk_ecs::Client,
     logs: aws_sdk_cloudwatchlogs::Client,
     platform: Platform,
@@ -32,39 +48,53 @@ pub struct KnownDefinition {
     pub is_active: bool,
 }
 
+/// Which tasks and events a look counts.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// The task definition of the tasks.
+    pub definition_arn: &'a str,
+    /// The deployment of the tasks, where its id is known.
+    pub deployment: Option<&'a str>,
+    /// What ended before says nothing of this run.
+    pub since: Option<SystemTime>,
+}
+
 impl Api {
     pub fn new(session: &Session, platform: &Platform) -> Api {
+        let caller = Caller::new(session);
         Api {
-            ecs: aws_sdk_ecs::Client::new(session.config()),
-            logs: aws_sdk_cloudwatchlogs::Client::new(session.config()),
+            ecs: aws_sdk_ecs::Client::new(caller.config()),
+            logs: aws_sdk_cloudwatchlogs::Client::new(caller.config()),
             platform: platform.clone(),
+            caller,
         }
     }
 
     /// Refuses a cluster that is not there.
     pub async fn find_cluster(&self) -> Result<()> {
         let name = &self.platform.cluster;
-        let answer = self.ecs.describe_clusters().clusters(name).send().await;
-        let answer = answer.map_err(|error| {
-            refusal(format!("find ECS cluster {name}"), "ecs:DescribeClusters", &error)
-        })?;
+        let describe = || self.ecs.describe_clusters().clusters(name).send();
+        let attempt = format!("find ECS cluster {name}");
+        let answer = self.caller.read(&attempt, "ecs:DescribeClusters", describe).await?;
         if answer.clusters().iter().any(|cluster| cluster.status() == Some("ACTIVE")) {
             return Ok(());
         }
-        Err(Error::refused(format!("there is no ECS cluster {name} in this account and region")).fix(format!(
-            "set `ecs.cluster` in platform.yaml, or make it: aws ecs create-cluster --cluster-name {name}"
-        )))
+        Err(Error::refused(format!("cannot {attempt}: it is not in this account and region")).fix(
+            format!(
+                "set `ecs.cluster` in platform.yaml, or make it: aws ecs create-cluster \
+                 --cluster-name {name}"
+            ),
+        ))
     }
 
     /// The service and what it is told to run; `None` when there is none, or a deleted one.
     pub async fn find_service(&self, name: &str) -> Result<Option<LiveService>> {
-        let exchange = Exchange::default();
         let request = self.ecs.describe_services().cluster(&self.platform.cluster).services(name);
-        let request = request.include(ServiceField::Tags).customize();
-        request.interceptor(exchange.clone()).send().await.map_err(|error| {
-            refusal(format!("find ECS service {name}"), "ecs:DescribeServices", &error)
-        })?;
-        let answer = exchange.answer()?;
+        let request = request.include(ServiceField::Tags);
+        let describe =
+            || exchange(None, |exchange| request.clone().customize().interceptor(exchange).send());
+        let attempt = format!("find ECS service {name}");
+        let answer = self.caller.read(&attempt, "ecs:DescribeServices", describe).await?;
         let mut services = answer["services"].as_array().into_iter().flatten();
         let Some(document) =
             services.find(|one| matches!(one["status"].as_str(), Some("ACTIVE" | "DRAINING")))
@@ -95,19 +125,17 @@ impl Api {
 
     /// A task definition by its ARN or `FAMILY:REVISION`; `None` when there is none.
     pub async fn find_definition(&self, name: &str) -> Result<Option<KnownDefinition>> {
-        let exchange = Exchange::default();
         let request = self.ecs.describe_task_definition().task_definition(name);
-        let request = request.include(TaskDefinitionField::Tags).customize();
-        match request.interceptor(exchange.clone()).send().await {
-            Ok(_) => {}
+        let request = request.include(TaskDefinitionField::Tags);
+        let describe =
+            || exchange(None, |exchange| request.clone().customize().interceptor(exchange).send());
+        let attempt = format!("read task definition {name}");
+        let answer = self.caller.read(&attempt, "ecs:DescribeTaskDefinition", describe).await;
+        let answer = match answer {
             // ECS says of a missing one only that the request is bad.
-            Err(error) if error.code() == Some("ClientException") => return Ok(None),
-            Err(error) => {
-                let attempt = format!("read task definition {name}");
-                return Err(refusal(attempt, "ecs:DescribeTaskDefinition", &error));
-            }
-        }
-        let answer = exchange.answer()?;
+            Err(failure) if failure.is(&["ClientException"]) => return Ok(None),
+            answer => answer?,
+        };
         let task = &answer["taskDefinition"];
         Ok(Some(KnownDefinition {
             arn: task["taskDefinitionArn"].as_str().unwrap_or_default().to_string(),
@@ -117,190 +145,214 @@ impl Api {
     }
 
     /// Registers a revision; returns its ARN.
-    pub async fn register(&self, document: &Value, guard: &MayWrite) -> Result<String> {
+    pub async fn register(&self, document: &Value, pen: Pen<'_>) -> Result<String> {
         let family = document["family"].as_str().unwrap_or_default();
-        let attempt = || format!("register a task definition of {family}");
-        let exchange = Exchange::sending(document).guarded(guard);
-        let request = self.ecs.register_task_definition().customize();
-        let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
-            let failed = exchange.refusal(attempt(), "ecs:RegisterTaskDefinition", &error);
-            let pass = failed.why.as_deref().is_some_and(|why| why.contains("iam:PassRole"));
-            if !pass {
-                return failed;
+        let attempt = format!("register a task definition of {family}");
+        let register = || {
+            exchange(Some(document), |exchange| {
+                self.ecs.register_task_definition().customize().interceptor(exchange).send()
+            })
+        };
+        let answer = self.caller.write(&attempt, "ecs:RegisterTaskDefinition", &pen, register);
+        let answer = answer.await.map_err(|failure| {
+            let why = failure.error.why.as_deref();
+            match why.is_some_and(|why| why.contains("iam:PassRole")) {
+                true => failure.error.fix(
+                    "allow `iam:PassRole` on the execution role and the task role, with \
+                     iam:PassedToService ecs-tasks.amazonaws.com",
+                ),
+                false => failure.error,
             }
-            failed.fix(
-                "allow `iam:PassRole` on the execution role and the task role, with \
-                 iam:PassedToService ecs-tasks.amazonaws.com",
-            )
         })?;
-        let arn = answer.task_definition().and_then(|task| task.task_definition_arn());
-        arn.map(str::to_string).ok_or_else(|| {
-            Error::unexpected(format!("cannot {}", attempt())).why("ECS gave no ARN")
-        })
+        let arn = answer["taskDefinition"]["taskDefinitionArn"].as_str();
+        arn.map(str::to_string)
+            .ok_or_else(|| Error::unexpected(format!("cannot {attempt}: the answer names no ARN")))
     }
 
     /// Creates the service of a document; returns the id of its deployment.
-    pub async fn create(&self, document: &Value, guard: &MayWrite) -> Result<Option<String>> {
+    pub async fn create(&self, document: &Value, pen: Pen<'_>) -> Result<Option<String>> {
         let name = document["serviceName"].as_str().unwrap_or_default();
-        let exchange = Exchange::sending(document).guarded(guard);
-        let request = self.ecs.create_service().customize();
-        let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
-            exchange.refusal(format!("create ECS service {name}"), "ecs:CreateService", &error)
-        })?;
-        Ok(primary_id(answer.service()))
+        let create = || {
+            exchange(Some(document), |exchange| {
+                self.ecs.create_service().customize().interceptor(exchange).send()
+            })
+        };
+        let attempt = format!("create ECS service {name}");
+        let action = "ecs:CreateService";
+        let answer = self.caller.write(&attempt, action, &pen.reaching_users(), create).await;
+        self.know_deployment(name, document, answer).await
     }
 
     /// Tells the service what the document says; returns the id of the deployment that runs then.
-    pub async fn update(&self, document: &Value, guard: &MayWrite) -> Result<Option<String>> {
+    pub async fn update(&self, document: &Value, pen: Pen<'_>) -> Result<Option<String>> {
         let name = document["service"].as_str().unwrap_or_default();
-        let exchange = Exchange::sending(document).guarded(guard);
-        let request = self.ecs.update_service().customize();
-        let answer = request.interceptor(exchange.clone()).send().await.map_err(|error| {
-            exchange.refusal(format!("update ECS service {name}"), "ecs:UpdateService", &error)
-        })?;
-        Ok(primary_id(answer.service()))
+        let update = || {
+            exchange(Some(document), |exchange| {
+                self.ecs.update_service().customize().interceptor(exchange).send()
+            })
+        };
+        let attempt = format!("update ECS service {name}");
+        let action = "ecs:UpdateService";
+        let answer = self.caller.write(&attempt, action, &pen.reaching_users(), update).await;
+        self.know_deployment(name, document, answer).await
+    }
+
+    /// The id of the deployment that a write began. A lost answer is looked up: what the service is
+    /// told now says whether the write was done.
+    async fn know_deployment(
+        &self,
+        name: &str,
+        document: &Value,
+        answer: Result<Value, Failure>,
+    ) -> Result<Option<String>> {
+        let failure = match answer {
+            Ok(answer) => return Ok(primary_id(&answer["service"])),
+            Err(failure) => failure,
+        };
+        // The lock is another's, or the time is over: then nothing is begun any more.
+        if !failure.may_have_written || failure.error.kind != Kind::Unexpected {
+            return Err(failure.error);
+        }
+        let report = self.caller.report();
+        let looking =
+            retry::run(&LOOK_UPS, None, report, async |_| match self.find_service(name).await {
+                Ok(Some(live)) if is_told(&live, document) => {
+                    Attempt::Done(primary_id(&live.document))
+                }
+                Ok(_) => Attempt::Retry { why: failure.error.clone(), after: None },
+                Err(error) => Attempt::Refused(error),
+            });
+        looking.await.map_err(|_| failure.error)
     }
 
     /// Adds tags to a service.
-    pub async fn tag(&self, arn: &str, tags: &Value) -> Result<()> {
-        let exchange = Exchange::sending(&json!({ "resourceArn": arn, "tags": tags }));
-        let request = self.ecs.tag_resource().customize();
-        let answer = request.interceptor(exchange.clone()).send().await;
-        answer.map(|_| ()).map_err(|error| {
-            exchange.refusal(format!("tag {}", last_part(arn)), "ecs:TagResource", &error)
-        })
-    }
-
-    /// Has the service run no tasks.
-    pub async fn stop_tasks(&self, name: &str) -> Result<()> {
-        let update = self.ecs.update_service().cluster(&self.platform.cluster).service(name);
-        let answer = update.desired_count(0).send().await;
-        answer.map_err(|error| {
-            refusal(format!("stop the tasks of ECS service {name}"), "ecs:UpdateService", &error)
-        })?;
+    pub async fn tag(&self, arn: &str, tags: &Value, pen: Pen<'_>) -> Result<()> {
+        let document = json!({ "resourceArn": arn, "tags": tags });
+        let tag = || {
+            exchange(Some(&document), |exchange| {
+                self.ecs.tag_resource().customize().interceptor(exchange).send()
+            })
+        };
+        let attempt = format!("tag {}", last_part(arn));
+        self.caller.write(&attempt, "ecs:TagResource", &pen, tag).await?;
         Ok(())
     }
 
-    /// One look at the service. Tasks of `ours` that ended, and events, count from `since` on.
-    pub async fn look(
-        &self,
-        name: &str,
-        ours: &str,
-        since: Option<SystemTime>,
-    ) -> Result<ServiceLook> {
-        let answer = self
-            .ecs
-            .describe_services()
-            .cluster(&self.platform.cluster)
-            .services(name)
-            .send()
-            .await;
-        let answer = answer.map_err(|error| {
-            refusal(format!("watch ECS service {name}"), "ecs:DescribeServices", &error)
-        })?;
+    /// Has the service run no tasks.
+    pub async fn stop_tasks(&self, name: &str, pen: Pen<'_>) -> Result<()> {
+        let update = self.ecs.update_service().cluster(&self.platform.cluster).service(name);
+        let update = update.desired_count(0);
+        let attempt = format!("stop the tasks of ECS service {name}");
+        let stop = || update.clone().send();
+        self.caller.write(&attempt, "ecs:UpdateService", &pen.reaching_users(), stop).await?;
+        Ok(())
+    }
+
+    /// One look at the service, with its tasks that ended and its events as `seen` says.
+    pub async fn look(&self, name: &str, seen: Seen<'_>) -> Result<ServiceLook> {
+        let cluster = &self.platform.cluster;
+        let describe = || self.ecs.describe_services().cluster(cluster).services(name).send();
+        let attempt = format!("watch ECS service {name}");
+        let answer = self.caller.read(&attempt, "ecs:DescribeServices", describe).await?;
         let Some(service) = answer.services().first() else { return Ok(ServiceLook::default()) };
         let primary =
             service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"));
-        let is_new = |at: Option<&aws_sdk_ecs::primitives::DateTime>| {
-            let at = at.and_then(|at| SystemTime::try_from(*at).ok());
-            since.is_none_or(|since| at.is_none_or(|at| at >= since))
-        };
         // By ECS's own clock: a service keeps its last hundred events, also of deploys long ago.
         let began = primary.and_then(|primary| primary.created_at()).map(|at| at.as_secs_f64());
-        let of_this_deployment = |at: Option<&aws_sdk_ecs::primitives::DateTime>| {
-            began.zip(at).is_none_or(|(began, at)| at.as_secs_f64() >= began)
+        let is_new = |at: Option<&aws_sdk_ecs::primitives::DateTime>| {
+            let of_this_deployment =
+                began.zip(at).is_none_or(|(began, at)| at.as_secs_f64() >= began);
+            of_this_deployment && is_since(at, seen.since)
         };
-        let mut events: Vec<String> = service
-            .events()
-            .iter()
-            .filter(|event| of_this_deployment(event.created_at()) && is_new(event.created_at()))
-            .filter_map(|event| event.message().map(str::to_string))
-            .collect();
+        let events = service.events().iter().filter(|event| is_new(event.created_at()));
+        let mut events: Vec<String> =
+            events.filter_map(|event| event.message().map(str::to_string)).collect();
         // ECS gives the newest first.
         events.reverse();
+        let text = |value: Option<&str>| value.map(str::to_string);
+        let pending = primary.map_or(0, |primary| count(primary.pending_count()));
         Ok(ServiceLook {
-            primary: primary
-                .and_then(|primary| primary.task_definition())
-                .unwrap_or_default()
-                .to_string(),
+            primary: primary.and_then(|one| text(one.task_definition())).unwrap_or_default(),
             rollout: primary
                 .and_then(|primary| primary.rollout_state())
-                .map(|state| state.as_str().to_string()),
-            rollout_reason: primary
-                .and_then(|primary| primary.rollout_state_reason())
-                .map(str::to_string),
-            primary_id: primary.and_then(|primary| primary.id()).map(str::to_string),
-            ownership: Ownership::Ours,
+                .map(|state| Rollout::from(state.as_str())),
+            rollout_reason: primary.and_then(|one| text(one.rollout_state_reason())),
+            primary_id: primary.and_then(|one| text(one.id())),
             desired: count(service.desired_count()),
             running: primary.map_or(0, |primary| count(primary.running_count())),
-            healthy_targets: None,
-            unhealthy: None,
-            stopped: self.stopped(name, ours, since).await?,
+            waiting: match pending {
+                0 => Vec::new(),
+                _ => self.find_waiting(name, seen.definition_arn).await?,
+            },
+            stopped: self.find_stopped(name, seen).await?,
             events,
+            ..ServiceLook::default()
         })
     }
 
-    async fn stopped(
-        &self,
-        name: &str,
-        ours: &str,
-        since: Option<SystemTime>,
-    ) -> Result<Vec<StoppedTask>> {
+    /// The tasks of a service that are to run, or that ended.
+    async fn find_tasks(&self, name: &str, status: DesiredStatus) -> Result<Vec<Task>> {
         let cluster = &self.platform.cluster;
-        let list = self
-            .ecs
-            .list_tasks()
-            .cluster(cluster)
-            .service_name(name)
-            .desired_status(DesiredStatus::Stopped)
-            .send()
-            .await;
-        let list = list
-            .map_err(|error| refusal(format!("list tasks of {name}"), "ecs:ListTasks", &error))?;
-        if list.task_arns().is_empty() {
-            return Ok(Vec::new());
+        let list = || {
+            let list = self.ecs.list_tasks().cluster(cluster).service_name(name);
+            let pages = list.desired_status(status.clone()).into_paginator().items();
+            pages.send().collect::<Result<Vec<_>, _>>()
+        };
+        let arns =
+            self.caller.read(&format!("list tasks of {name}"), "ecs:ListTasks", list).await?;
+        let mut tasks = Vec::new();
+        for some in arns.chunks(TASKS) {
+            let describe = || {
+                let describe = self.ecs.describe_tasks().cluster(cluster);
+                describe.set_tasks(Some(some.to_vec())).send()
+            };
+            let attempt = format!("read tasks of {name}");
+            let answer = self.caller.read(&attempt, "ecs:DescribeTasks", describe).await?;
+            tasks.extend(answer.tasks.unwrap_or_default());
         }
-        let tasks = self
-            .ecs
-            .describe_tasks()
-            .cluster(cluster)
-            .set_tasks(Some(list.task_arns().to_vec()))
-            .send()
-            .await;
-        let tasks = tasks.map_err(|error| {
-            refusal(format!("read tasks of {name}"), "ecs:DescribeTasks", &error)
-        })?;
+        Ok(tasks)
+    }
+
+    /// The states of the tasks that are to run and do not yet.
+    async fn find_waiting(&self, name: &str, definition_arn: &str) -> Result<Vec<TaskState>> {
+        let tasks = self.find_tasks(name, DesiredStatus::Running).await?;
+        let ours = tasks.iter().filter(|task| task.task_definition_arn() == Some(definition_arn));
+        let states = ours.filter_map(|task| task.last_status().map(TaskState::from));
+        Ok(states.filter(|state| *state != TaskState::Running).collect())
+    }
+
+    /// The tasks that ended, oldest first.
+    async fn find_stopped(&self, name: &str, seen: Seen<'_>) -> Result<Vec<StoppedTask>> {
+        let mut tasks = self.find_tasks(name, DesiredStatus::Stopped).await?;
+        tasks.retain(|task| {
+            task.task_definition_arn() == Some(seen.definition_arn)
+                && is_of_deployment(task.started_by().unwrap_or_default(), seen.deployment)
+                && is_since(task.stopped_at(), seen.since)
+        });
+        tasks.sort_by_key(|task| task.stopped_at().map(|at| at.as_nanos()));
         let mut stopped = Vec::new();
-        for task in tasks.tasks().iter().filter(|task| task.task_definition_arn() == Some(ours)) {
-            let at = task.stopped_at().and_then(|at| SystemTime::try_from(*at).ok());
-            if since.zip(at).is_some_and(|(since, at)| at < since) {
-                continue;
-            }
-            let seen: Vec<_> = task
-                .containers()
+        for task in &tasks {
+            let containers = task.containers();
+            let all: Vec<_> = containers
                 .iter()
                 .map(|one| (one.name().unwrap_or_default(), one.exit_code(), one.reason()))
                 .collect();
-            let container =
-                failed_container(&seen, name).and_then(|index| task.containers().get(index));
+            let container = failed_container(&all, name).and_then(|index| containers.get(index));
+            let its_name = container.and_then(|container| container.name());
             let id = last_part(task.task_arn().unwrap_or_default()).to_string();
-            let log_tail = match container.and_then(|container| container.exit_code()) {
+            let exit_code = container.and_then(|container| container.exit_code());
+            let log_tail = match exit_code {
                 // Where others log is theirs.
-                Some(_) if container.and_then(|container| container.name()) == Some(name) => {
-                    self.log_tail(name, &id).await
-                }
+                Some(_) if its_name == Some(name) => self.log_tail(name, &id).await,
                 // What never ran has said nothing.
                 _ => Vec::new(),
             };
             stopped.push(StoppedTask {
                 task: id,
-                code: task.stop_code().map(|code| code.as_str().to_string()).unwrap_or_default(),
+                code: StopCode::from(task.stop_code().map_or("", |code| code.as_str())),
                 reason: task.stopped_reason().unwrap_or_default().to_string(),
-                container: container
-                    .and_then(|container| container.name())
-                    .unwrap_or(name)
-                    .to_string(),
-                exit_code: container.and_then(|container| container.exit_code()).map(i64::from),
+                container: its_name.unwrap_or(name).to_string(),
+                exit_code: exit_code.map(i64::from),
                 container_reason: container
                     .and_then(|container| container.reason())
                     .map(str::to_string),
@@ -314,27 +366,17 @@ impl Api {
     async fn log_tail(&self, name: &str, task: &str) -> Vec<String> {
         let stream = format!("{name}/{name}/{task}");
         let group = format!("/ecs/{}", self.platform.cluster);
-        let answer = self
-            .logs
-            .get_log_events()
-            .log_group_name(&group)
-            .log_stream_name(&stream)
-            .limit(LOG_LINES)
-            .start_from_head(false)
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => answer
-                .events()
-                .iter()
-                .filter_map(|event| event.message().map(|text| text.trim_end().to_string()))
-                .collect(),
-            Err(error) => {
-                let error = refusal(
-                    format!("its log {group}/{stream} cannot be read"),
-                    "logs:GetLogEvents",
-                    &error,
-                );
+        let get = || {
+            let events = self.logs.get_log_events().log_group_name(&group);
+            events.log_stream_name(&stream).limit(LOG_LINES).start_from_head(false).send()
+        };
+        let attempt = format!("read the log {group}/{stream}");
+        match self.caller.read(&attempt, "logs:GetLogEvents", get).await {
+            Ok(answer) => {
+                let lines = answer.events().iter().filter_map(|event| event.message());
+                lines.map(|text| text.trim_end().to_string()).collect()
+            }
+            Err(Failure { error, .. }) => {
                 let fix = error.fixes.first().map(|fix| format!(" ({fix})")).unwrap_or_default();
                 vec![format!("{error}{fix}")]
             }
@@ -342,11 +384,15 @@ impl Api {
     }
 }
 
-/// The id of the deployment that a write began: the PRIMARY one of its answer.
-fn primary_id(service: Option<&aws_sdk_ecs::types::Service>) -> Option<String> {
-    let deployments = service.map(|service| service.deployments()).unwrap_or_default();
-    let primary = deployments.iter().find(|deployment| deployment.status() == Some("PRIMARY"))?;
-    primary.id().map(str::to_string)
+/// The id of the PRIMARY deployment of a service.
+fn primary_id(service: &Value) -> Option<String> {
+    let mut deployments = service["deployments"].as_array()?.iter();
+    deployments.find(|one| one["status"] == "PRIMARY")?["id"].as_str().map(str::to_string)
+}
+
+fn is_since(at: Option<&aws_sdk_ecs::primitives::DateTime>, since: Option<SystemTime>) -> bool {
+    let at = at.and_then(|at| SystemTime::try_from(*at).ok());
+    since.is_none_or(|since| at.is_none_or(|at| at >= since))
 }
 
 fn count(number: i32) -> u32 {

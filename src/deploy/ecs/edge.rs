@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::states::LinkState;
 use crate::config::platform::{ApiGateway, Ecs};
 use crate::deploy::{Order, short_name};
 use crate::error::{Error, Result};
@@ -84,16 +85,23 @@ pub struct Rule {
 pub struct FoundGateway {
     /// Its id and where it answers.
     pub api: Option<(String, String)>,
-    /// Its id and `AVAILABLE`, `PENDING`, `FAILED`, `INACTIVE`…
-    pub link: Option<(String, String)>,
+    /// Its id and state.
+    pub link: Option<(String, LinkState)>,
     /// The integration that leads to our listener through our link.
     pub integration: Option<String>,
-    /// Route key → route id and target: `integrations/ID`.
-    pub routes: BTreeMap<String, (String, String)>,
+    /// By route key.
+    pub routes: BTreeMap<String, FoundRoute>,
     /// Integrations that lead to somewhere else than our listener: id → where.
     pub foreign: BTreeMap<String, String>,
     /// Whether the stage `$default` is there.
     pub stage: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundRoute {
+    pub id: String,
+    /// `integrations/ID`.
+    pub target: String,
 }
 
 /// What is to be done, in this order. Each says what it is in [`EdgeStep::object`].
@@ -120,6 +128,8 @@ pub enum EdgeStep {
     UpdateRoute {
         key: String,
         id: String,
+        /// Where it led, for the rollback; none where that is dead.
+        before: Option<String>,
     },
     CreateStage,
 }
@@ -137,7 +147,7 @@ pub fn render_edge(
     let Some(expose) = &settings.expose else { return Ok(None) };
     let listener = ecs.listener.clone().ok_or_else(|| {
         Error::input(format!(
-            "{} is exposed, and environment {} has no load balancer",
+            "cannot expose {}: environment {} has no load balancer",
             settings.name, settings.environment
         ))
         .fix(format!(
@@ -151,7 +161,7 @@ pub fn render_edge(
     // https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html#path-conditions
     if path.len() > 126 || path.contains(['*', '{', '}']) {
         return Err(Error::input(format!(
-            "expose.path `{}` cannot be a path on a load balancer",
+            "cannot expose `{}`: it is no path for a load balancer",
             expose.path
         ))
         .fix("use at most 126 characters, without *, { and }: `expose: {path: /patients}`"));
@@ -201,8 +211,15 @@ pub fn plan_edge(wanted: &EdgeWanted, found: &EdgeFound) -> Result<Vec<EdgeStep>
     match &found.target_group {
         None => steps.push(EdgeStep::CreateTargetGroup),
         Some(group) if group.port != wanted.port => {
-            return Err(Error::refused(format!("target group {} is for port {}, the service listens on {}", wanted.target_group, group.port, wanted.port))
-                .fix("a target group's port cannot be changed: delete the service's rule and target group, then deploy again"));
+            let (name, port) = (&wanted.target_group, group.port);
+            return Err(Error::refused(format!(
+                "cannot use target group {name}: it is for port {port}, the service listens on {}",
+                wanted.port
+            ))
+            .fix(
+                "delete the service's rule and target group, as their port cannot be changed, then \
+                 deploy again",
+            ));
         }
         Some(group) if group.health != wanted.health => {
             steps.push(EdgeStep::UpdateTargetGroup {
@@ -213,12 +230,13 @@ pub fn plan_edge(wanted: &EdgeWanted, found: &EdgeFound) -> Result<Vec<EdgeStep>
         Some(_) => {}
     }
     let mine = found.target_group.as_ref().map(|group| group.arn.as_str());
-    let same_path = found.rules.iter().find(|rule| same(&rule.patterns, &wanted.patterns));
+    let same_path =
+        found.rules.iter().find(|rule| has_same_paths(&rule.patterns, &wanted.patterns));
     match same_path {
         Some(rule) if Some(rule.target_group.as_str()) == mine => {}
         Some(rule) => {
             return Err(Error::refused(format!(
-                "{} is taken on this load balancer",
+                "cannot use {}: it is taken on this load balancer",
                 wanted.patterns.join(" and ")
             ))
             .why(format!("rule {} sends it to {}", rule.priority, rule.target_group))
@@ -238,7 +256,7 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
         steps.push(EdgeStep::CreateApi);
     }
     let link_stays = match &found.link {
-        Some((id, status)) if status == "FAILED" => {
+        Some((id, LinkState::Failed)) => {
             steps.extend([EdgeStep::DeleteLink { id: id.clone() }, EdgeStep::CreateLink]);
             false
         }
@@ -253,20 +271,24 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
         steps.push(EdgeStep::CreateIntegration);
     }
     for key in &wanted.routes {
-        let elsewhere = found.routes.get(key).and_then(|(_, target)| {
-            found.foreign.get(target.strip_prefix("integrations/").unwrap_or(target))
-        });
-        if let Some(elsewhere) = elsewhere {
-            return Err(Error::refused(format!("route {key} of API {} is taken", wanted.api))
-                .why(format!("it leads to {elsewhere}"))
-                .fix("choose another `expose.path`, or remove that route"));
+        let Some(route) = found.routes.get(key) else {
+            steps.push(EdgeStep::CreateRoute { key: key.clone() });
+            continue;
+        };
+        let leads_to = route.target.strip_prefix("integrations/").unwrap_or(&route.target);
+        if let Some(elsewhere) = found.foreign.get(leads_to) {
+            let api = &wanted.api;
+            return Err(Error::refused(format!(
+                "cannot use route {key} of API {api}: it is taken"
+            ))
+            .why(format!("it leads to {elsewhere}"))
+            .fix("choose another `expose.path`, or remove that route"));
         }
-        match (found.routes.get(key), integration) {
-            (Some((_, target)), Some(id)) if *target == format!("integrations/{id}") => {}
-            (Some((id, _)), _) => {
-                steps.push(EdgeStep::UpdateRoute { key: key.clone(), id: id.clone() })
-            }
-            (None, _) => steps.push(EdgeStep::CreateRoute { key: key.clone() }),
+        if integration.is_none_or(|id| id != leads_to) {
+            // Through a link that failed nobody came.
+            let is_dead = found.integration.as_deref() == Some(leads_to) && !link_stays;
+            let before = (!is_dead && !leads_to.is_empty()).then(|| route.target.clone());
+            steps.push(EdgeStep::UpdateRoute { key: key.clone(), id: route.id.clone(), before });
         }
     }
     if !found.stage {
@@ -275,7 +297,8 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
     Ok(steps)
 }
 
-fn same(a: &[String], b: &[String]) -> bool {
+/// Whether two rules are for the same paths.
+pub fn has_same_paths(a: &[String], b: &[String]) -> bool {
     let sorted = |list: &[String]| {
         let mut list = list.to_vec();
         list.sort();
@@ -291,7 +314,7 @@ pub fn free_priority(rules: &[Rule], wanted: &EdgeWanted) -> Result<u32> {
     let from = 50_000 - (longest as u32) * 100;
     let taken: Vec<u32> = rules.iter().map(|rule| rule.priority).collect();
     (from..=50_000).find(|priority| !taken.contains(priority)).ok_or_else(|| {
-        Error::refused("the load balancer's listener has no free rule priority")
+        Error::refused("cannot create a rule: the load balancer's listener has no free priority")
             .fix("remove rules of services that are gone")
     })
 }
@@ -359,7 +382,7 @@ mod tests {
     }
 
     fn complete() -> EdgeFound {
-        let route = |id: &str| (id.to_string(), "integrations/i".to_string());
+        let route = |id: &str| FoundRoute { id: id.into(), target: "integrations/i".into() };
         EdgeFound {
             vpc: "vpc".into(),
             target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health: health() }),
@@ -370,7 +393,7 @@ mod tests {
             }],
             gateway: FoundGateway {
                 api: Some(("a".into(), "https://a".into())),
-                link: Some(("l".into(), "AVAILABLE".into())),
+                link: Some(("l".into(), LinkState::Available)),
                 integration: Some("i".into()),
                 foreign: BTreeMap::new(),
                 routes: [
@@ -415,12 +438,12 @@ mod tests {
             ),
             (
                 |found| found.target_group.as_mut().expect("one").port = 1,
-                "refused: target group patients-production is for port 1, the service listens on 8000",
+                "refused: cannot use target group patients-production: it is for port 1, the service listens on 8000",
             ),
             (|found| found.rules.clear(), "CreateRule"),
             (
                 |found| found.rules[0].target_group = "other".into(),
-                "refused: /patients and /patients/* is taken on this load balancer",
+                "refused: cannot use /patients and /patients/*: it is taken on this load balancer",
             ),
             (|found| found.rules[0].patterns.reverse(), ""),
             (
@@ -428,10 +451,10 @@ mod tests {
                 "CreateLink CreateIntegration UpdateRoute UpdateRoute",
             ),
             (
-                |found| found.gateway.link = Some(("l".into(), "FAILED".into())),
+                |found| found.gateway.link = Some(("l".into(), LinkState::Failed)),
                 "DeleteLink CreateLink CreateIntegration UpdateRoute UpdateRoute",
             ),
-            (|found| found.gateway.link = Some(("l".into(), "PENDING".into())), ""),
+            (|found| found.gateway.link = Some(("l".into(), LinkState::Pending)), ""),
             (|found| found.gateway.integration = None, "CreateIntegration UpdateRoute UpdateRoute"),
             (
                 |found| {
@@ -444,7 +467,7 @@ mod tests {
                 |found| {
                     found.gateway.foreign = [("i".to_string(), "arn:…/other".to_string())].into()
                 },
-                "refused: route ANY /patients of API public is taken",
+                "refused: cannot use route ANY /patients of API public: it is taken",
             ),
         ];
         for (number, (edit, expected)) in cases.iter().enumerate() {

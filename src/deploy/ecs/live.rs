@@ -5,8 +5,9 @@
 use serde_json::{Map, Value, json};
 
 use super::render::{ENVIRONMENT_TAG, VERSION_TAG, count_of, find_tag};
+use crate::deploy::diff::hide_secrets;
 use crate::error::{Error, Result};
-use crate::redact::is_hidden;
+use crate::redact::HIDDEN;
 
 /// The ECS service as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,6 +188,7 @@ pub fn comparable_service(document: &Value) -> Value {
 pub fn keep_definition(live: &Value, wanted: &Value) -> Value {
     let mut kept = wanted.clone();
     copy_absent(live, &mut kept, &OUR_FIELDS);
+    fill_hidden(live, &mut kept, &OUR_FIELDS);
     let name = wanted["family"].as_str().unwrap_or_default();
     if let Some(ours) = find_container(live, name) {
         for container in elements(&mut kept, "containerDefinitions") {
@@ -208,39 +210,74 @@ pub fn keep_definition(live: &Value, wanted: &Value) -> Value {
     kept
 }
 
-/// A task definition as the ledger keeps it: without what others wrote in the open that looks like a
-/// secret, as the ledger keeps no value of any.
+/// A task definition as the ledger keeps it: with `***` for what others wrote in the open that looks
+/// like a secret, as the ledger keeps no value of any. What is live fills it in again.
 pub fn leave_out_secrets(document: &mut Value) {
     let name = document["family"].as_str().unwrap_or_default().to_string();
+    let hide = |value: &mut Value, ours: &[&str]| {
+        let fields = value.as_object_mut().into_iter().flatten();
+        for (key, value) in fields.filter(|(key, _)| !ours.contains(&key.as_str())) {
+            hide_secrets(key, value);
+        }
+    };
     for container in elements(document, "containerDefinitions") {
         // The variables of our own container are those of service.yaml.
-        let others = container["name"] != *name;
-        let variables = container.get_mut("environment").filter(|_| others);
-        if let Some(variables) = variables.and_then(Value::as_array_mut) {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-            variables.retain(|one| !is_hidden(&text(&one["name"]), &text(&one["value"])));
-        }
-        let hides = |values: &Value| {
-            let mut values = values.as_object().into_iter().flatten();
-            values.any(|(key, value)| is_hidden(key, value.as_str().unwrap_or_default()))
+        let is_ours = container["name"] == *name;
+        hide(container, if is_ours { &OUR_CONTAINER_FIELDS } else { &["name"] });
+    }
+    hide(document, &OUR_FIELDS);
+}
+
+/// Fields of others whose secrets neither the ledger nor what is live knows, by name.
+pub fn name_lost_secrets(document: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    for (key, value) in fields(document) {
+        let containers = value.as_array().filter(|_| key == "containerDefinitions");
+        let Some(containers) = containers else {
+            names.extend(has_hidden(&value).then_some(key));
+            continue;
         };
-        let options = container["logConfiguration"]["options"].clone();
-        for (field, values) in
-            [("dockerLabels", container["dockerLabels"].clone()), ("logConfiguration", options)]
+        for container in containers {
+            let name = container["name"].as_str().unwrap_or_default();
+            let of_it = fields(container).into_iter().filter(|(_, value)| has_hidden(value));
+            names.extend(of_it.map(|(field, _)| format!("{key}[{name}].{field}")));
+        }
+    }
+    names
+}
+
+/// Takes out containers of others that are no longer live and whose secrets nobody knows.
+pub fn drop_lost_containers(document: &mut Value) {
+    if let Some(containers) = document["containerDefinitions"].as_array_mut() {
+        containers.retain(|container| !has_hidden(container));
+    }
+}
+
+fn has_hidden(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == HIDDEN,
+        Value::Array(list) => list.iter().any(has_hidden),
+        Value::Object(fields) => fields.values().any(has_hidden),
+        _ => false,
+    }
+}
+
+/// Takes whole fields of `from` where `to` has `***`, but for `ours`.
+fn fill_hidden(from: &Value, to: &mut Value, ours: &[&str]) {
+    for (key, value) in to.as_object_mut().into_iter().flatten() {
+        if let Some(live) = from.get(key)
+            && !ours.contains(&key.as_str())
+            && has_hidden(value)
         {
-            // As a whole: half a log driver's options start no container, and what is live fills in
-            // whole fields.
-            if hides(&values)
-                && let Some(fields) = container.as_object_mut()
-            {
-                fields.remove(field);
-            }
+            *value = live.clone();
         }
     }
 }
 
 fn keep_container(live: &Value, wanted: &mut Value) {
     copy_absent(live, wanted, &OUR_CONTAINER_FIELDS);
+    fill_hidden(live, wanted, &OUR_CONTAINER_FIELDS);
     let live_ports: Vec<&Value> = live["portMappings"].as_array().into_iter().flatten().collect();
     for port in elements(wanted, "portMappings") {
         let number = port["containerPort"].clone();
@@ -454,6 +491,18 @@ pub fn update_document(live: &Value, wanted: &Value, also: &Value) -> Option<Val
         }
     }
     differs.then_some(document)
+}
+
+/// Whether a service is told what the input of CreateService or UpdateService says: a write whose
+/// answer was lost was done.
+pub fn is_told(live: &LiveService, sent: &Value) -> bool {
+    let mut told = live.document.clone();
+    for key in UPDATED.into_iter().filter(|key| sent.get(key).is_some()) {
+        told[key] = sent[key].clone();
+    }
+    let definition = sent["taskDefinition"].as_str();
+    definition.is_none_or(|arn| live.definition_arn == arn)
+        && comparable_service(&told) == comparable_service(&live.document)
 }
 
 fn find_container<'a>(document: &'a Value, name: &str) -> Option<&'a Value> {

@@ -4,15 +4,17 @@ use serde_json::{Value, json};
 
 use super::edge::{self, EdgeFound, EdgeStep, EdgeWanted};
 use super::live::{
-    LiveService, comparable_definition, comparable_service, keep_definition, keep_service,
-    leads_to, leave_out_secrets, name_foreign, refuse_clash, refuse_service, update_document,
+    LiveService, comparable_definition, comparable_service, drop_lost_containers, keep_definition,
+    keep_service, leads_to, leave_out_secrets, name_foreign, name_lost_secrets, refuse_clash,
+    refuse_service, update_document,
 };
 use super::render::{EcsDocuments, find_tag, last_part, revision_of};
 use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
-use crate::deploy::target::{Goal, Good, Plan, State};
+use crate::deploy::target::{Goal, Good, HealthCheck, Plan, State};
 use crate::deploy::{Action, Change};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::ledger::StateHash;
 
 /// What stands there now.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +98,7 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
         documents.task_definition = keep_definition(definition, &documents.task_definition);
         refuse_clash(definition, &documents.task_definition)?;
     }
+    refuse_lost_secrets(&documents.task_definition)?;
     // The ledger names a state by its bytes.
     documents.task_definition.sort_all_objects();
     documents.service.sort_all_objects();
@@ -131,7 +134,7 @@ fn refuse_place(wanted: &State<EcsDocuments>, live: Option<&LiveService>) -> Res
     let subnets = &service["networkConfiguration"]["awsvpcConfiguration"]["subnets"];
     if subnets.as_array().is_none_or(Vec::is_empty) {
         return Err(Error::input(format!(
-            "environment {environment} has no subnets to run tasks in"
+            "cannot deploy to environment {environment}: it has no subnets to run tasks in"
         ))
         .fix(format!("set environments.{environment}.ecs.subnets in platform.yaml")));
     }
@@ -140,11 +143,27 @@ fn refuse_place(wanted: &State<EcsDocuments>, live: Option<&LiveService>) -> Res
         return Ok(());
     };
     Err(Error::refused(format!(
-        "service {} in cluster {} is the one of environment {other}, not of {environment}",
+        "cannot deploy to service {} in cluster {}: it is of environment {other}, not {environment}",
         wanted.documents.name(),
         service["cluster"].as_str().unwrap_or_default()
     ))
     .fix(format!("give environment {environment} an ECS cluster of its own in platform.yaml")))
+}
+
+/// Refuses a stored state that cannot be whole any more.
+fn refuse_lost_secrets(definition: &Value) -> Result<()> {
+    let lost = name_lost_secrets(definition);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let family = definition["family"].as_str().unwrap_or_default();
+    Err(Error::refused(format!(
+        "cannot bring back what others wrote of service {family}: {}",
+        lost.join(", ")
+    ))
+    .code(Code::SecretUnavailable)
+    .why("it held secrets in the open, which the ledger does not keep, and it is not live any more")
+    .fix("deploy a version anew with `cicd deploy --version V`, then add it again, with `secrets`"))
 }
 
 /// Refuses to take a service off its load balancer, which would leave its path open to nobody.
@@ -155,7 +174,7 @@ fn refuse_exposure(live: &Value, documents: &EcsDocuments, target_group: &str) -
     }
     let (service, name) = (&documents.service, documents.name());
     Err(Error::refused(format!(
-        "service {name} has a load balancer, and that cannot be changed"
+        "cannot take `expose` from service {name}: its load balancer cannot be removed"
     ))
     .fix(format!(
         "delete the service (`aws ecs delete-service --cluster {} --service {name} --force`), then \
@@ -266,6 +285,43 @@ pub struct WayBack {
     pub revisions: Vec<String>,
     /// The input of UpdateService.
     pub service: Value,
+    /// Tasks that are to run.
+    pub desired: Value,
+    pub smoke_check: Option<SmokeCheck>,
+}
+
+/// The smoke check of a state: below which path of the gateway its health check is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmokeCheck {
+    pub path: String,
+    pub health: HealthCheck,
+}
+
+impl SmokeCheck {
+    /// `None` for what no gateway leads to.
+    pub fn of(state: &State<EcsDocuments>) -> Option<SmokeCheck> {
+        let path = state.documents.edge.as_ref()?.gateway.as_ref()?.path.clone();
+        Some(SmokeCheck { path, health: state.health.clone() })
+    }
+}
+
+/// Of what others deployed nobody knows how it is asked but the load balancer; and only what users
+/// reached before is asked.
+fn check_adopted(plan: &EcsPlan) -> Option<SmokeCheck> {
+    let found = plan.facts.edge.as_ref()?;
+    let check = SmokeCheck::of(&plan.wanted)?;
+    let routes = &plan.wanted.documents.edge.as_ref()?.gateway.as_ref()?.routes;
+    let path = found.target_group.as_ref()?.health.path.clone();
+    let was_reached = routes.iter().all(|key| found.gateway.routes.contains_key(key));
+    was_reached.then_some(SmokeCheck { health: HealthCheck { path, ..check.health }, ..check })
+}
+
+/// What names one CreateService for all its tries: ECS makes one service of them, whatever answers
+/// were lost. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html>
+pub fn client_token(document: &Value, record: u64) -> String {
+    let hash = StateHash::of(format!("{record} {document}").as_bytes()).to_string();
+    // At most 36 characters.
+    hash.chars().filter(char::is_ascii_hexdigit).take(32).collect()
 }
 
 /// The way back: the recorded good state; else, where the ledger knows nothing, what ran before.
@@ -274,21 +330,23 @@ pub fn find_way_back(plan: &EcsPlan) -> Option<WayBack> {
     let live = plan.facts.service.as_ref();
     let before = live.map_or(Value::Null, |live| live.document.clone());
     let target_group = edge::target_group_name(&plan.wanted.service, &plan.wanted.environment);
-    let (definition, mut service, named) = match &plan.good {
+    let (definition, mut service, named, smoke_check) = match &plan.good {
         Some(good) => {
             let EcsDocuments { task_definition, service, .. } = &good.state.documents;
-            let definition = match live {
+            let mut definition = match live {
                 Some(live) => keep_definition(&live.definition, task_definition),
                 None => task_definition.clone(),
             };
+            drop_lost_containers(&mut definition);
             let family = task_definition["family"].as_str().unwrap_or_default();
             let named = good.revision.as_ref().map(|revision| format!("{family}:{revision}"));
-            (definition, keep_service(&before, service, &target_group), named)
+            let service = keep_service(&before, service, &target_group);
+            (definition, service, named, SmokeCheck::of(&good.state))
         }
         // A service that was told to run nothing has no last good version: a first deploy that
         // failed leaves this.
         None if plan.adopts && live.is_some_and(|live| live.desired() > 0) => {
-            (live?.definition.clone(), before.clone(), None)
+            (live?.definition.clone(), before.clone(), None, check_adopted(plan))
         }
         None => return None,
     };
@@ -309,7 +367,8 @@ pub fn find_way_back(plan: &EcsPlan) -> Option<WayBack> {
     let same =
         live.filter(|live| live.is_active && comparable_definition(&live.definition) == wanted);
     let revisions = same.map(|live| live.definition_arn.clone()).into_iter().chain(named).collect();
-    Some(WayBack { definition, revisions, service: document })
+    let desired = service["desiredCount"].clone();
+    Some(WayBack { definition, revisions, service: document, desired, smoke_check })
 }
 
 fn edge_change(step: &EdgeStep, wanted: Option<&EdgeWanted>) -> Option<Change> {

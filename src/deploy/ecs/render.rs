@@ -114,7 +114,7 @@ fn render_definition(order: &Order, ecs: &Platform, (cpu, memory): (u32, u32)) -
     }
     if ecs.execution_role.is_empty() && (ecs.launch == Launch::Fargate || !secrets.is_empty()) {
         return Err(Error::input(format!(
-            "environment {} has no execution role",
+            "cannot run tasks in environment {}: it has no execution role",
             settings.environment
         ))
         .why("ECS reads secrets by it, and Fargate pulls images by it")
@@ -183,8 +183,10 @@ fn render_service(order: &Order, ecs: &Platform, edge: Option<&EdgeWanted>) -> R
     if let Some((key, list, most)) = limits.into_iter().find(|(_, list, most)| list.len() > *most) {
         let environment = &settings.environment;
         let (key, count) = (format!("environments.{environment}.ecs.{key}"), list.len());
-        return Err(Error::input(format!("{key} has {count} entries, and ECS takes {most}"))
-            .fix(format!("name at most {most} in {key} of platform.yaml")));
+        return Err(Error::input(format!(
+            "cannot use {key}: it has {count} entries, and ECS takes {most}"
+        ))
+        .fix(format!("name at most {most} in {key} of platform.yaml")));
     }
     let name = service_name(order);
     let mut document = json!({
@@ -253,7 +255,7 @@ fn service_name(order: &Order) -> String {
 fn desired_count(settings: &Settings) -> Result<u32> {
     let refuse = |key: &str| {
         Err(Error::input(format!(
-            "`{key}` is not supported on ECS yet, and environment {} is on ECS",
+            "cannot deploy `{key}` to environment {}: it is not supported on ECS yet",
             settings.environment
         ))
         .fix(format!("remove `{key}`, or deploy this environment to EKS")))
@@ -321,9 +323,9 @@ fn fargate_size(millicores: u32, mebibytes: u32) -> Result<(u32, u32)> {
         }
     }
     Err(Error::input(format!(
-        "resources {{cpu: {millicores}m, memory: {mebibytes}Mi}} is more than a Fargate task can have"
+        "cannot run {millicores}m and {mebibytes}Mi: it is more than a Fargate task can have"
     ))
-    .fix("at most cpu: 16 and memory: 120Gi; for more use launch: ec2 in platform.yaml"))
+    .fix("use at most cpu: 16 and memory: 120Gi, or `launch: ec2` in platform.yaml for more"))
 }
 
 fn architecture(platforms: &[String]) -> Result<String> {
@@ -333,7 +335,8 @@ fn architecture(platforms: &[String]) -> Result<String> {
         platforms if platforms.iter().any(|platform| platform == "linux/amd64") => {
             Ok("X86_64".into())
         }
-        _ => Err(Error::input("image.platforms is empty").fix("platforms: [linux/amd64]")),
+        _ => Err(Error::input("cannot choose a platform: image.platforms is empty")
+            .fix("set `image: {platforms: [linux/amd64]}`")),
     }
 }
 
@@ -363,7 +366,7 @@ fn secret_arn(order: &Order, variable: &str, secret: &SecretRef) -> Result<Strin
             Ok(format!("arn:{partition}:ssm:{region}:{account}:parameter{path}"))
         }
         SecretRef::Kubernetes { .. } => Err(Error::input(format!(
-            "secrets.{variable} is `{secret}`, and {} is on ECS",
+            "cannot deliver secrets.{variable}: it is `{secret}`, and {} is on ECS",
             order.settings.environment
         ))
         .fix("name it as secretsmanager:NAME#KEY or ssm:/PATH for this environment")),

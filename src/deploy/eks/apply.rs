@@ -13,7 +13,8 @@ use super::refusal::Failure;
 use super::verdict::RolloutVerdict;
 use super::watch::Look;
 use super::written::EksWritten;
-use crate::deploy::storage::{self, Bucket};
+use crate::deploy::pen::Pen;
+use crate::deploy::storage;
 use crate::deploy::target::{Permit, Target};
 use crate::error::{Error, Kind, Result};
 
@@ -31,8 +32,8 @@ impl Eks {
         permit: Permit<'_>,
     ) -> Result<()> {
         // Buckets first: containers may look for them at their start. They are never taken back.
-        permit.check().await?;
-        self.make_buckets(&plan.buckets, written).await?;
+        let pen = Pen::new(permit, &written.buckets);
+        storage::apply(&plan.buckets, &self.session, pen).await?;
         for removal in plan.removals.iter().filter(|removal| removal.first) {
             self.remove_object(&removal.key, &removal.uid, written, permit).await?;
         }
@@ -43,23 +44,6 @@ impl Eks {
         }
         let writes = plan.writes.iter().map(|write| (&write.object, write.force)).collect();
         self.apply_objects(plan, writes, written, permit).await
-    }
-
-    /// Makes the buckets that are missing, and notes whether there is one now.
-    async fn make_buckets(&self, buckets: &[Bucket], written: &mut EksWritten) -> Result<()> {
-        let missing: Vec<String> = buckets
-            .iter()
-            .filter(|bucket| !bucket.exists)
-            .map(|bucket| bucket.name.clone())
-            .collect();
-        let made = storage::apply(buckets, &self.session).await;
-        written.made_bucket = !missing.is_empty();
-        if made.is_err() {
-            let found = storage::observe(&missing, self.account.as_deref(), &self.session).await;
-            written.made_bucket =
-                found.map_or(true, |found| found.iter().any(|bucket| bucket.exists));
-        }
-        made
     }
 
     /// Applies objects, those of one rank of [`order_of`] at the same time.

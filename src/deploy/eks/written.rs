@@ -4,19 +4,21 @@
 //! that our apply was answered with, so that what a person or another tool changed after it is not
 //! overwritten by the rollback.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::object::{Key, LiveObject};
+use crate::deploy::pen::Extent;
 use crate::deploy::target::Written;
 use crate::error::{Error, Kind};
 
 /// What this run has done to the cluster so far.
 #[derive(Debug, Default)]
 pub struct EksWritten {
-    /// Something that stays was made that nothing runs by: a bucket.
-    pub made_bucket: bool,
+    /// How far buckets were made, which stay, and which nothing runs by.
+    pub buckets: Cell<Extent>,
     /// An object was written or deleted, or may have been: its answer was lost.
     pub touched: bool,
     /// Objects that were created, with their uid.
@@ -33,7 +35,7 @@ pub struct EksWritten {
 
 impl Written for EksWritten {
     fn any(&self) -> bool {
-        self.touched || self.made_bucket
+        self.touched || self.buckets.get() > Extent::Nothing
     }
     fn touches_running(&self) -> bool {
         self.touched

@@ -17,7 +17,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
 use super::{Condition, ETag, Object, Outcome, Reading};
-use crate::aws::{Session, allow_statement, bucket};
+use crate::aws::bucket::{self, Setting};
+use crate::aws::{Session, allow_statement};
 use crate::error::{Code, Error, Result, chain};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
@@ -240,13 +241,16 @@ impl Bucket {
     /// Creates the bucket: private, versioned, for TLS only. Nothing in it ever expires.
     async fn create(&self) -> Result<()> {
         let (client, name) = (&self.client, self.name.as_str());
-        bucket::create_bucket(client, name, &self.region).await.map_err(as_ledger)?;
+        bucket::create_bucket(client, name, &self.region).await.map_err(|fault| {
+            as_ledger(fault.to_error(&format!("create bucket {name}"), "s3:CreateBucket"))
+        })?;
         let made = async {
-            bucket::make_private(client, name).await?;
-            bucket::keep_versions(client, name).await?;
+            for setting in [Setting::PublicAccessBlock, Setting::Ownership, Setting::Versioning] {
+                self.put_setting(setting).await?;
+            }
             // An emulator on loopback has no TLS to demand.
             if self.speaks_tls {
-                bucket::demand_tls(client, name, &self.region).await?;
+                self.put_setting(Setting::TlsOnly).await?;
             }
             Ok(())
         };
@@ -259,6 +263,11 @@ impl Bucket {
         })?;
         self.report.detail(format!("created bucket {name} for the ledger"));
         Ok(())
+    }
+
+    async fn put_setting(&self, setting: Setting) -> Result<()> {
+        let put = bucket::put_setting(&self.client, &self.name, &self.region, setting).await;
+        put.map_err(|fault| fault.to_error(&setting.describe(&self.name), setting.action()))
     }
 
     fn read_failure<E>(&self, attempt: String, error: &SdkError<E>) -> ReadFailure

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Place;
 use crate::probe::digest_of;
-use crate::support::{Run, cicd, run, stack};
+use crate::support::{Run, cicd, http_get, run, stack};
 
 /// What happens to the calls of ECS.
 #[derive(Clone, Copy, Default)]
@@ -22,6 +22,8 @@ struct Script {
     refuse: Option<fn(&str) -> Option<(u16, Value)>>,
     /// Changes an answer.
     edit: Option<fn(&str, &mut Value)>,
+    /// The calls that are done, and whose answer is lost: the connection ends.
+    lose: &'static [&'static str],
 }
 
 struct Proxy {
@@ -82,6 +84,9 @@ fn pass_on(mut client: TcpStream, script: Script, seen: &Mutex<Vec<(String, Valu
     };
     if let Some(edit) = script.edit {
         edit(&action, &mut answer);
+    }
+    if script.lose.contains(&action.as_str()) {
+        return;
     }
     let text = answer.to_string();
     let head = format!(
@@ -190,7 +195,7 @@ fn change_by_hand(name: &str, edit: impl Fn(&mut Value)) {
     aws(&[&update[..], &["--task-definition", arn]].concat());
 }
 
-/// What is rendered is what is sent, but for the two values that are known only then.
+/// What is rendered is what is sent, but for the values that are known only then.
 #[test]
 fn what_is_rendered_is_what_is_sent() {
     let place = Place::new("ecs-sent");
@@ -208,6 +213,10 @@ fn what_is_rendered_is_what_is_sent() {
     let name = target_group.as_str().expect("a name");
     assert!(arn.contains(&format!(":targetgroup/{name}/")), "{arn}");
     *target_group = json!(arn);
+    // One name for all tries of this run, so that ECS makes one service of them.
+    let token = sent[0]["clientToken"].as_str().expect("a token");
+    assert!((32..=36).contains(&token.len()), "{token}");
+    expected["clientToken"] = json!(token);
     assert_eq!(sent, [expected]);
 }
 
@@ -327,6 +336,26 @@ fn a_refused_update_is_refused_and_leaves_what_runs() {
     let lost = proxy.deploy(&place, "2.0.0");
     assert!([4, 5].contains(&lost.code), "{lost}");
     place.deploy("2.0.0").ended(0);
+}
+
+/// What a write did whose answer is lost is looked up: the service is made once, and updated once.
+#[test]
+fn a_lost_answer_is_looked_up() {
+    let place = Place::new("ecs-lost");
+    place.service("env: {GREETING: hello}\n");
+    let proxy =
+        Proxy::start(Script { lose: &["CreateService", "UpdateService"], ..Script::default() });
+    let first = proxy.deploy(&place, "1.0.0").ended(0);
+    assert_eq!(first.json()["status"], "deployed", "{first}");
+    let created = proxy.sent("CreateService");
+    assert!(created.len() > 1, "it is sent again: {created:?}");
+    let same = |sent: &Value| sent["clientToken"] == created[0]["clientToken"];
+    assert!(created.iter().all(same), "by one name: {created:?}");
+
+    let second = proxy.deploy(&place, "2.0.0").ended(0);
+    assert_eq!(second.json()["revision"], "2", "{second}");
+    let answer = http_get(&format!("{}/", second.json()["url"].as_str().expect("a URL")));
+    assert_eq!(answer, "version 2.0.0 says hello");
 }
 
 #[test]

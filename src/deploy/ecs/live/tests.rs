@@ -190,22 +190,44 @@ fn what_others_wrote_stays() {
 #[test]
 fn the_ledger_keeps_no_secret_of_others() {
     let (documents, mut live, _) = exposed();
+    let token = "hunter2hunter2";
     let sidecar = json!({
         "name": "agent", "image": "agent:7",
-        "environment": [{ "name": "SITE", "value": "eu" }, { "name": "API_KEY", "value": "hunter2hunter2" }],
-        "logConfiguration": { "logDriver": "splunk", "options": { "splunk-token": "hunter2hunter2", "splunk-url": "https://logs" } },
-        "dockerLabels": { "team": "a", "password": "hunter2hunter2" },
+        "command": ["agent", "--api-key", token, "--site", "eu"],
+        "entryPoint": ["sh", "-c", format!("API_KEY={token} exec agent")],
+        "healthCheck": { "command": ["CMD", "check", "--token", token] },
+        "environment": [{ "name": "SITE", "value": "eu" }, { "name": "API_KEY", "value": token }],
+        "logConfiguration": {
+            "logDriver": "splunk", "options": { "splunk-token": token, "splunk-url": "https://logs" },
+        },
+        "firelensConfiguration": { "type": "fluentbit", "options": { "password": token } },
+        "dockerLabels": { "team": "a", "password": token },
     });
-    live["containerDefinitions"].as_array_mut().expect("a list").push(sidecar.clone());
+    live["containerDefinitions"].as_array_mut().expect("a list").push(sidecar);
+    // Of our container too what others wrote is theirs.
+    live["containerDefinitions"][0]["dockerLabels"] = json!({ "team": "a", "password": token });
+    live["volumes"] = json!([{ "name": "share", "dockerVolumeConfiguration": {
+        "driverOpts": { "o": format!("username=u,password={token}"), "type": "cifs" },
+    } }]);
     let kept = keep_definition(&live, &documents.task_definition);
     let mut recorded = kept.clone();
     leave_out_secrets(&mut recorded);
     assert!(!recorded.to_string().contains("hunter2"), "{recorded}");
-    for part in ["SITE", "agent:7"] {
+    for part in ["SITE", "agent:7", "--site", "splunk-url", "fluentbit", "cifs"] {
         assert!(recorded.to_string().contains(part), "{part}: {recorded}");
     }
-    assert_eq!(recorded["containerDefinitions"][0], kept["containerDefinitions"][0]);
-    assert_eq!(keep_definition(&live, &recorded), kept);
+    let ours = |document: &Value, field: &str| document["containerDefinitions"][0][field].clone();
+    assert_eq!(ours(&recorded, "environment"), ours(&kept, "environment"));
+    assert_eq!(keep_definition(&live, &recorded), kept, "what is live fills it in again");
+    assert!(name_lost_secrets(&kept).is_empty());
+
+    // Where nothing is live any more, nobody knows them.
+    let lost = name_lost_secrets(&recorded);
+    let of_agent = |field: &str| format!("containerDefinitions[agent].{field}");
+    for field in ["command", "entryPoint", "environment", "logConfiguration"] {
+        assert!(lost.contains(&of_agent(field)), "{field}: {lost:?}");
+    }
+    assert!(lost.contains(&"volumes".to_string()), "{lost:?}");
 }
 
 /// What we write is what service.yaml says, and every removal is a line.
