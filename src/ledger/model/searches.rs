@@ -104,12 +104,11 @@ fn never_two_hold_the_lock_in_a_wider_search() {
             Bounds {
                 name: "a store that fails for long, and a crash",
                 renewals: 1,
-                lost: 2,
-                unreadable: 2,
+                unreadable: 1,
                 patience: 1,
                 wishes: true,
+                only_close: true,
                 states: true,
-                freezes: true,
                 ..TWO
             },
         ],
