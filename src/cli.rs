@@ -462,7 +462,7 @@ pub fn parse(arguments: Vec<OsString>, environ: &Environ) -> Result<Parsed> {
             let definition = Cli::command();
             let shown = definition.get_subcommands().filter(|command| !command.is_hide_set());
             let commands: Vec<&str> = shown.map(clap::Command::get_name).collect();
-            Err(Error::input("the input `command` is missing or empty")
+            Err(Error::input("cannot find a command: the input `command` is missing or empty")
                 .fix(format!("with: {{command: version}}; there are: {}", commands.join(", "))))
         }
         Err(error) => Err(bad(&error)),
@@ -494,7 +494,7 @@ fn bad(error: &clap::Error) -> Error {
         .collect::<Vec<_>>()
         .join("\n");
     let fix = if fix.is_empty() { "see `cicd --help`".to_string() } else { fix };
-    Error::input(message).fix(fix)
+    Error::input(format!("cannot read the arguments: {message}")).fix(fix)
 }
 
 /// The arguments with each input that means a flag of the command written out as that flag, unless
@@ -554,7 +554,7 @@ fn as_flags(flag: &Arg, name: &str, value: &str) -> Result<Vec<OsString>> {
             "true" | "True" | "TRUE" => vec![format!("--{name}")],
             "false" | "False" | "FALSE" => vec![],
             _ => {
-                return Err(Error::input(format!("input `{name}` is `{value}`"))
+                return Err(Error::input(format!("cannot read input `{name}`: it is `{value}`"))
                     .fix("write `true` or `false`"));
             }
         },
@@ -607,7 +607,11 @@ mod tests {
             (&["build-image"], &[("INPUT_NO-CACHE", "true")], "build-image --no-cache"),
             (&["build-image"], &[("INPUT_NO-CACHE", "false")], "build-image"),
             (&["build-image"], &[("INPUT_NO-CACHE", "")], "build-image"),
-            (&["build-image"], &[("INPUT_NO-CACHE", "yes")], "input `no-cache` is `yes`"),
+            (
+                &["build-image"],
+                &[("INPUT_NO-CACHE", "yes")],
+                "cannot read input `no-cache`: it is `yes`",
+            ),
             (&["build-image"], &[("INPUT_NO-CACHE", "True\n")], "build-image --no-cache"),
             (&["build-image"], &[("INPUT_NO-CACHE", " FALSE ")], "build-image"),
             (&["build-image"], &[("INPUT_NO-CACHE", " \n")], "build-image"),

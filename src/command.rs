@@ -139,7 +139,7 @@ impl Context {
 
     fn environment(&self) -> Result<&str> {
         self.shared.environment.as_deref().ok_or_else(|| {
-            Error::input("no environment is named")
+            Error::input("cannot choose an environment: none is named")
                 .fix("say which one: --environment NAME, or --environment local")
         })
     }

@@ -84,8 +84,8 @@ pub fn file(path: &str) -> Result<String> {
         "schema/platform.schema.json" => {
             Ok(schema(&schemars::schema_for!(crate::config::platform::Platform)))
         }
-        _ => Err(Error::input(format!("{path} is not generated"))
-            .fix(format!("these are: {}", FILES.join(", ")))),
+        _ => Err(Error::input(format!("cannot generate {path}: it is written by hand"))
+            .fix(format!("name one of: {}", FILES.join(", ")))),
     }
 }
 

@@ -55,7 +55,7 @@ pub fn open(path: &Path) -> Result<gix::Repository> {
                      --object-format=sha1",
                 );
             }
-            Error::input(format!("{} is in no git repository", path.display())).why(why).fix(
+            Error::input(format!("cannot find a git repository at {}", path.display())).why(why).fix(
                 "run inside a clone, or check out before this step: versions come from git history",
             )
         })
@@ -166,7 +166,7 @@ fn helpers_of_environment(environ: &Environ) -> Vec<String> {
 /// Bad input when there is no commit yet.
 pub fn head(repository: &gix::Repository) -> Result<Head> {
     let no_commit = |error: String| {
-        Error::input("the repository has no commit")
+        Error::input("cannot read HEAD: the repository has no commit")
             .why(error)
             .fix("commit first: a version is the version of a commit")
     };

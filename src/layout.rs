@@ -548,7 +548,11 @@ fn refuse_two_meanings(path: &Path, bytes: &[u8], media_type: &str, is_index: bo
 fn read_entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
     let path = folder.join(name);
     if folder.is_file() {
-        return Err(Error::input(format!("{} is no OCI layout: it is a file", folder.display())).fix(
+        return Err(Error::input(format!(
+            "cannot open {}: it is a file, and no OCI layout",
+            folder.display()
+        ))
+        .fix(
             "give the folder that build-image wrote; an archive is unpacked first: mkdir DIR && \
              tar -xf FILE -C DIR",
         ));
@@ -557,7 +561,7 @@ fn read_entry(folder: &Path, name: &str) -> Result<Vec<u8>> {
         .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     {
         return Err(Error::input(format!(
-            "{} is no OCI layout: it has no {name}",
+            "cannot open {}: it is no OCI layout: it has no {name}",
             folder.display()
         ))
         .fix("build the image first: cicd build-image, or name its folder with --layout DIR"));
@@ -618,7 +622,10 @@ fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
         };
         let text = error.to_string();
         let why = text.split(" at line ").next().unwrap_or(&text).to_string();
-        Error::input("not what an OCI layout has here").at(place).why(why).fix(AGAIN)
+        Error::input("cannot read the layout: this is not what it has here")
+            .at(place)
+            .why(why)
+            .fix(AGAIN)
     })
 }
 
@@ -626,7 +633,9 @@ const AGAIN: &str = "build the image again: cicd build-image; where it came from
                      over the whole folder";
 
 fn describe_broken(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::input(format!("the layout is broken at {}", path.display())).why(why).fix(AGAIN)
+    Error::input(format!("cannot read the layout: it is broken at {}", path.display()))
+        .why(why)
+        .fix(AGAIN)
 }
 
 #[cfg(test)]

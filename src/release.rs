@@ -297,7 +297,7 @@ impl ReleaseStep<'_> {
                         Some(version) => (decision.tag.clone(), version, Some(decision)),
                         None => {
                             return Err(Error::unexpected(format!(
-                                "{} names no version",
+                                "cannot release {}: it names no version",
                                 decision.tag
                             )));
                         }

@@ -94,7 +94,7 @@ fn check_dockerfile(
     let file = tidy_path(&folder.join(&service.image.dockerfile));
     let tree = context.tree();
     let text = tree.read(&file).map_err(|denied| match denied.is_missing() {
-        true => Error::input(format!("there is no {}", file.display())).why(denied).fix(
+        true => Error::input(format!("cannot find {}", file.display())).why(denied).fix(
             "`cicd init` writes one; or say where it is: \
              `image: {context: ., dockerfile: Dockerfile}` in service.yaml",
         ),

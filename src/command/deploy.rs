@@ -159,8 +159,10 @@ pub async fn find_image(
         (Some(digest), _) => registry::Wanted::Digest(digest.clone()),
         (None, Some(version)) => registry::Wanted::Tag(version::docker_tag(version)),
         (None, None) => {
-            return Err(Error::input("neither --digest nor --version says what to deploy")
-                .fix("give --digest sha256:…, as push-ecr printed it, or --version V"));
+            return Err(Error::input(
+                "cannot choose an image: neither --digest nor --version names it",
+            )
+            .fix("give --digest sha256:…, as push-ecr printed it, or --version V"));
         }
     };
     // With the environment's role: the registry's trusts the job that pushes, not the one that

@@ -90,7 +90,7 @@ pub fn read_recipe(context: &Context, service: &Service) -> Option<registry::Rec
 
 pub fn require_platform(platform: Option<Platform>) -> Result<Platform> {
     platform.ok_or_else(|| {
-        Error::input("no platform.yaml says which registry to push to")
+        Error::input("cannot choose a registry: there is no platform.yaml")
             .fix("name it with --platform FILE, or push anywhere with --repository HOST/NAME")
     })
 }

@@ -154,8 +154,9 @@ pub fn read_notes(file: &Path) -> Result<String> {
     let notes = read_text(file)?;
     match notes.chars().count() {
         length if length > release::notes::LIMIT => {
-            Err(Error::input(format!("{} has {length} characters", file.display()))
-                .fix(format!("GitHub takes {} at most: link to the rest", release::notes::LIMIT)))
+            let (file, most) = (file.display(), release::notes::LIMIT);
+            Err(Error::input(format!("cannot publish {file}: it has {length} characters"))
+                .fix(format!("shorten it to {most}, which is all GitHub takes: link to the rest")))
         }
         _ => Ok(notes),
     }

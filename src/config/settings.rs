@@ -165,10 +165,10 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         && (auto.min == 0 || auto.min > auto.max || auto.cpu == 0 || auto.cpu > 100)
     {
         return Err(Error::input(format!(
-            "autoscale {{min: {}, max: {}, cpu: {}}} makes no sense",
+            "cannot use autoscale {{min: {}, max: {}, cpu: {}}}: it makes no sense",
             auto.min, auto.max, auto.cpu
         ))
-        .fix("0 < min ≤ max, and cpu is a percentage from 1 to 100"));
+        .fix("write 0 < min ≤ max, and cpu as a percentage from 1 to 100"));
     }
     refuse_contradictions(service, &env, &secrets)?;
     refuse_nonsense(service, &env, replicas)?;
@@ -209,7 +209,8 @@ fn merged<V: Clone>(
 }
 
 fn both(place: &str) -> Error {
-    Error::input(format!("{place} has both `replicas` and `autoscale`")).fix("keep one of them")
+    Error::input(format!("cannot use both `replicas` and `autoscale` in {place}"))
+        .fix("keep one of them")
 }
 
 /// The most copies that anybody means: a larger number is a mistake, and the platforms refuse it in
@@ -222,29 +223,35 @@ fn refuse_nonsense(
     env: &IndexMap<String, String>,
     replicas: Replicas,
 ) -> Result<()> {
-    let wrong = |message: String, fix: &str| Err(Error::input(message).fix(fix));
+    let wrong = |key: &str, why: String, fix: &str| {
+        Err(Error::input(format!("cannot use {key}: {why}")).fix(fix))
+    };
     if let Replicas::Fixed(count) | Replicas::Auto(Autoscale { max: count, .. }) = replicas
         && count > MOST_REPLICAS
     {
-        return wrong(format!("{count} replicas are more than {MOST_REPLICAS}"), "replicas: 2");
+        let why = format!("{count} replicas are more than {MOST_REPLICAS}");
+        return wrong("`replicas`", why, "write a smaller number: replicas: 2");
     }
     if service.health.startup.0.is_zero() {
-        return wrong("health.startup is no time at all".into(), "health: {startup: 60s}");
+        let fix = "write one: health: {startup: 60s}";
+        return wrong("health.startup", "it is no time at all".into(), fix);
     }
     let mode = &service.mode;
     if mode.debug == mode.production || mode.debug.is_empty() || mode.production.is_empty() {
         return wrong(
+            "`mode`",
             format!(
-                "mode.debug is `{}` and mode.production `{}`: the service could not tell them apart",
+                "debug is `{}` and production `{}`, and the service could not tell them apart",
                 mode.debug, mode.production
             ),
-            "mode: {debug: debug, production: production}",
+            "write two values: mode: {debug: debug, production: production}",
         );
     }
     if service.before_deploy.as_ref().is_some_and(|before| before.command.is_empty()) {
         return wrong(
-            "before-deploy.command is empty".into(),
-            "before-deploy: {command: [alembic, upgrade, head]}, or remove it",
+            "before-deploy.command",
+            "it is empty".into(),
+            "write one, or remove it: before-deploy: {command: [alembic, upgrade, head]}",
         );
     }
     let platforms = &service.image.platforms;
@@ -252,8 +259,9 @@ fn refuse_nonsense(
         || platforms.iter().enumerate().any(|(at, one)| platforms[..at].contains(one))
     {
         return wrong(
-            "image.platforms is empty or names one twice".into(),
-            "image: {platforms: [linux/amd64]}",
+            "image.platforms",
+            "it is empty or names one twice".into(),
+            "name each once: image: {platforms: [linux/amd64]}",
         );
     }
     for (at, storage) in service.storage.iter().enumerate() {
@@ -262,7 +270,8 @@ fn refuse_nonsense(
             .any(|other| other.name == storage.name || other.env == storage.env)
         {
             return wrong(
-                format!("storage has `{}` or `{}` twice", storage.name, storage.env),
+                "`storage`",
+                format!("it has `{}` or `{}` twice", storage.name, storage.env),
                 "give each bucket a name and a variable of its own",
             );
         }
@@ -272,17 +281,16 @@ fn refuse_nonsense(
         env.iter().find(|(_, value)| value.contains('\0')).map(|(variable, _)| variable)
     {
         return wrong(
-            format!("env.{variable} has a NUL in it, which no environment can hold"),
+            &format!("env.{variable}"),
+            "it has a NUL in it, which no environment can hold".into(),
             "remove it",
         );
     }
     if let Err(error) = semver::Version::parse(&service.version.initial) {
         return wrong(
-            format!(
-                "version.initial `{}` is not a semantic version: {error}",
-                service.version.initial
-            ),
-            "version: {initial: 0.1.0}",
+            "version.initial",
+            format!("`{}` is not a semantic version: {error}", service.version.initial),
+            "write one: version: {initial: 0.1.0}",
         );
     }
     Ok(())
@@ -292,7 +300,8 @@ fn refuse_nonsense(
 fn refuse_contract(service: &Service) -> Result<()> {
     let contract = &service.contract;
     if contract.stop.0.is_zero() {
-        return Err(Error::input("contract.stop is no time at all").fix("contract: {stop: 10s}"));
+        return Err(Error::input("cannot use contract.stop: it is no time at all")
+            .fix("write one: contract: {stop: 10s}"));
     }
     let overlays = service.environments.values().flat_map(|overlay| overlay.secrets.keys());
     let secrets: Vec<&str> = service.secrets.keys().chain(overlays).map(Variable::as_str).collect();
@@ -302,7 +311,7 @@ fn refuse_contract(service: &Service) -> Result<()> {
     };
     match contract.env.keys().find(|variable| !stands_in(variable.as_str())) {
         Some(variable) => Err(Error::input(format!(
-            "contract.env.{variable} stands in for nothing: neither `secrets` nor `storage` has {variable}"
+            "cannot use contract.env.{variable}: neither `secrets` nor `storage` has {variable}"
         ))
         .fix(format!("write `{variable}` into `env`, or add it to `secrets`"))),
         None => Ok(()),
@@ -320,13 +329,13 @@ fn refuse_contradictions(
     for (variable, owner) in std::iter::once((mode, "mode.variable")).chain(buckets) {
         if env.contains_key(variable) || secrets.contains_key(variable) {
             return Err(Error::input(format!(
-                "`{variable}` is set by `{owner}` and in `env` or `secrets` too"
+                "cannot set `{variable}` twice: by `{owner}`, and in `env` or `secrets`"
             ))
             .fix(format!("remove `{variable}` from `env` and `secrets`")));
         }
     }
     if let Some(variable) = env.keys().find(|variable| secrets.contains_key(*variable)) {
-        return Err(Error::input(format!("`{variable}` stands in both `env` and `secrets`"))
+        return Err(Error::input(format!("cannot set `{variable}` twice: in `env` and `secrets`"))
             .fix("keep one of them"));
     }
     Ok(())
@@ -349,38 +358,41 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
         });
     }
     let platform = platform.ok_or_else(|| {
-        Error::input(format!("environment `{environment}` needs a platform.yaml"))
+        Error::input(format!("cannot find environment `{environment}`: there is no platform.yaml"))
             .fix("name it with --platform FILE, or use --environment local")
     })?;
     let found = platform.environments.iter().find(|(name, _)| name.as_str() == environment);
     let Some((_, found)) = found else {
         let known: Vec<&str> = platform.environments.keys().map(|name| name.as_str()).collect();
         let near = nearest(environment, &known).map(|near| format!("did you mean `{near}`? "));
-        return Err(Error::input(format!("platform.yaml has no environment `{environment}`"))
-            .fix(format!("{}it has: {}", near.unwrap_or_default(), known.join(", "))));
+        return Err(Error::input(format!(
+            "cannot find environment `{environment}` in platform.yaml"
+        ))
+        .fix(format!("{}it has: {}", near.unwrap_or_default(), known.join(", "))));
     };
     let region = found.region.as_str();
     if region.is_empty()
         || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     {
         return Err(Error::input(format!(
-            "environments.{environment}.region `{region}` is no AWS region"
+            "cannot use environments.{environment}.region: `{region}` is no AWS region"
         ))
-        .fix("region: eu-west-1"));
+        .fix("write one: region: eu-west-1"));
     }
     for (key, role) in [("role", &found.role), ("plan-role", &found.plan_role)] {
         let is_arn = |role: &String| role.starts_with("arn:") && role.contains(":role/");
         if let Some(role) = role.as_ref().filter(|role| !is_arn(role)) {
             return Err(Error::input(format!(
-                "environments.{environment}.{key} `{role}` is not the ARN of a role"
+                "cannot use environments.{environment}.{key}: `{role}` is not the ARN of a role"
             ))
-            .fix(format!("{key}: arn:aws:iam::111122223333:role/cicd-staging")));
+            .fix(format!("write one: {key}: arn:aws:iam::111122223333:role/cicd-staging")));
         }
     }
     let lacks = |key: &str| {
-        Error::input(format!("environment `{environment}` has target `{key}` and no `{key}:`")).fix(
-            format!("add `{key}: {{cluster: …}}` to environments.{environment} in platform.yaml"),
-        )
+        Error::input(format!(
+            "cannot use environment `{environment}`: it has target `{key}` and no `{key}:`"
+        ))
+        .fix(format!("add `{key}: {{cluster: …}}` to environments.{environment} in platform.yaml"))
     };
     let target = match found.target {
         TargetName::Eks => Target::Eks(found.eks.clone().ok_or_else(|| lacks("eks"))?),
@@ -412,8 +424,10 @@ fn found_after(
     }
     let known = platform.environments.keys().map(|name| name.as_str());
     let others: Vec<&str> = known.filter(|name| *name != environment).collect();
-    Err(Error::input(format!("environments.{environment}.after `{after}` is no other environment"))
-        .fix(format!("name one of: {}", others.join(", "))))
+    Err(Error::input(format!(
+        "cannot use environments.{environment}.after: `{after}` is no other environment"
+    ))
+    .fix(format!("name one of: {}", others.join(", "))))
 }
 
 #[cfg(test)]
@@ -456,22 +470,22 @@ mod tests {
             ),
             ("autoscale: {min: 3, max: 2, cpu: 50}\n", "makes no sense"),
             ("autoscale: {min: 0, max: 2, cpu: 50}\n", "makes no sense"),
-            ("env: {APP_MODE: debug}\n", "set by `mode.variable`"),
-            ("env: {B: x}\nstorage: [{name: history, env: B}]\n", "set by `storage`"),
-            ("env: {A: x}\nsecrets: {A: 'ssm:/a'}\n", "both `env` and `secrets`"),
+            ("env: {APP_MODE: debug}\n", "twice: by `mode.variable`"),
+            ("env: {B: x}\nstorage: [{name: history, env: B}]\n", "twice: by `storage`"),
+            ("env: {A: x}\nsecrets: {A: 'ssm:/a'}\n", "twice: in `env` and `secrets`"),
             ("replicas: 4294967295\n", "more than 10000"),
             ("health: {startup: 0s}\n", "no time at all"),
             ("mode: {debug: a, production: a}\n", "could not tell them apart"),
             ("mode: {debug: ''}\n", "could not tell them apart"),
-            ("before-deploy: {command: []}\n", "before-deploy.command is empty"),
+            ("before-deploy: {command: []}\n", "before-deploy.command: it is empty"),
             ("image: {platforms: []}\n", "image.platforms"),
             ("image: {platforms: [linux/amd64, linux/amd64]}\n", "image.platforms"),
             ("storage: [{name: a, env: A}, {name: b, env: A}]\n", "twice"),
             ("storage: [{name: a, env: A}, {name: a, env: B}]\n", "twice"),
             ("env: {A: \"x\\0y\"}\n", "NUL"),
             ("version: {initial: banana}\n", "not a semantic version"),
-            ("contract: {stop: 0s}\n", "contract.stop is no time"),
-            ("env: {A: x}\ncontract: {env: {A: y}}\n", "contract.env.A stands in for nothing"),
+            ("contract: {stop: 0s}\n", "contract.stop: it is no time"),
+            ("env: {A: x}\ncontract: {env: {A: y}}\n", "neither `secrets` nor `storage` has A"),
         ];
         for (text, expected) in cases {
             let error = resolve(&service(text), "staging").expect_err(text);

@@ -15,17 +15,19 @@ pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T> {
 fn explain(error: &Yaml, text: &str, file: &Path) -> Error {
     let explained = match error {
         Yaml::SerdeUnknownField { field, expected, .. } => {
-            let unknown = Error::input(format!("unknown key `{field}`"));
+            let unknown = Error::input(format!("cannot read this map: unknown key `{field}`"));
             match nearest(field, expected) {
                 Some(known) => unknown.fix(format!("did you mean `{known}`?")),
                 None => unknown.fix(format!("known keys here: {}", list(expected))),
             }
         }
         Yaml::SerdeMissingField { field, .. } => {
-            Error::input(format!("`{field}` is missing")).fix(format!("add `{}`", example(field)))
+            Error::input(format!("cannot read this map: `{field}` is missing"))
+                .fix(format!("add `{}`", example(field)))
         }
         Yaml::SerdeUnknownVariant { variant, expected, .. } => {
-            Error::input(format!("`{variant}` is not one of {}", list(expected))).fix(
+            let known = list(expected);
+            Error::input(format!("cannot read this value: `{variant}` is not one of {known}")).fix(
                 nearest(variant, expected).map_or_else(
                     || "use one of these".into(),
                     |near| format!("did you mean `{near}`?"),
@@ -33,7 +35,8 @@ fn explain(error: &Yaml, text: &str, file: &Path) -> Error {
             )
         }
         Yaml::DuplicateMappingKey { key, .. } => {
-            Error::input(format!("key `{}` stands twice", key.as_deref().unwrap_or("?")))
+            let key = key.as_deref().unwrap_or("?");
+            Error::input(format!("cannot read this map: key `{key}` stands twice"))
                 .fix("keep one of them")
         }
         Yaml::InvalidScalar { ty, location } => wrong_type(ty, text, location.line()),
@@ -42,9 +45,9 @@ fn explain(error: &Yaml, text: &str, file: &Path) -> Error {
         | Yaml::SerdeInvalidType { expected, location, .. } => {
             wrong_type(expected, text, location.line())
         }
-        Yaml::Eof { .. } => Error::input("the file is empty, or ends too early")
+        Yaml::Eof { .. } => Error::input("cannot read the file: it is empty, or ends too early")
             .fix("see docs/service.md for what it may say"),
-        other => Error::input(message(other))
+        other => Error::input(format!("cannot read what stands here: {}", message(other)))
             .fix("see docs/service.md and docs/platform.md for what stands where"),
     };
     match error.location() {
@@ -81,7 +84,7 @@ fn wrong_type(wanted: &str, text: &str, line: u64) -> Error {
         .next()
         .unwrap_or_default()
         .trim();
-    let error = Error::input(format!("this must be {wanted}"));
+    let error = Error::input(format!("cannot read this value: it must be {wanted}"));
     match key {
         "" => error.fix(format!("write {wanted}")),
         _ if line.contains(['{', '['])
@@ -164,53 +167,57 @@ mod tests {
             (
                 service,
                 "name: patients\nprot: 8000\n",
-                "service.yaml:2:1: unknown key `prot` | did you mean `port`?",
+                "service.yaml:2:1: cannot read this map: unknown key `prot` | did you mean `port`?",
             ),
-            (service, "name: patients\n", "service.yaml:1:1: `port` is missing | add `port: 8000`"),
+            (
+                service,
+                "name: patients\n",
+                "service.yaml:1:1: cannot read this map: `port` is missing | add `port: 8000`",
+            ),
             (
                 service,
                 "name: patients\nport: 8000\nhealth: {pth: /x}\n",
-                "service.yaml:3:10: unknown key `pth` | did you mean `path`?",
+                "service.yaml:3:10: cannot read this map: unknown key `pth` | did you mean `path`?",
             ),
             (
                 service,
                 "name: patients\nport: 8000\nenvironments:\n  staging: {replica: 2}\n",
-                "service.yaml:4:13: unknown key `replica` | did you mean `replicas`?",
+                "service.yaml:4:13: cannot read this map: unknown key `replica` | did you mean `replicas`?",
             ),
             (
                 service,
                 "name: patients\nport: 8000\nenvironments: {staging: {mode: debgu}}\n",
-                "service.yaml:3:32: `debgu` is not one of `debug`, `production` | did you mean `debug`?",
+                "service.yaml:3:32: cannot read this value: `debgu` is not one of `debug`, `production` | did you mean `debug`?",
             ),
             (
                 service,
                 "name: patients\nport: 8000\ncontract: {rules: {non-rot: warn}}\n",
-                "service.yaml:3:20: unknown key `non-rot` | did you mean `non-root`?",
+                "service.yaml:3:20: cannot read this map: unknown key `non-rot` | did you mean `non-root`?",
             ),
             (
                 service,
                 "name: patients\nport: 8000\ncontract: {rules: {non-root: warning}}\n",
-                "service.yaml:3:30: `warning` is not one of `off`, `warn`, `fail` | use one of these",
+                "service.yaml:3:30: cannot read this value: `warning` is not one of `off`, `warn`, `fail` | use one of these",
             ),
             (
                 service,
                 "name: patients\nport: 1\nsecrets: {DB_PASSWORD: hunter2}\n",
-                "service.yaml:3:24: this is not a secret reference: write secretsmanager:NAME#KEY, ssm:/PATH or k8s:SECRET/KEY, never the value itself | see docs/service.md and docs/platform.md for what stands where",
+                "service.yaml:3:24: cannot read what stands here: this is not a secret reference: write secretsmanager:NAME#KEY, ssm:/PATH or k8s:SECRET/KEY, never the value itself | see docs/service.md and docs/platform.md for what stands where",
             ),
             (
                 service,
                 "name: patients\nport: 1\nenv:\n  - DB_PASSWORD=hunter2\n",
-                "service.yaml:4:3: this must be a map: `key: value`, or `{}` for none | write `DB_PASSWORD` as a map: `key: value`, or `{}` for none",
+                "service.yaml:4:3: cannot read this value: it must be a map: `key: value`, or `{}` for none | write `DB_PASSWORD` as a map: `key: value`, or `{}` for none",
             ),
             (
                 service,
                 "name: patients\nname: b\nport: 1\n",
-                "service.yaml:2:1: key `name` stands twice | keep one of them",
+                "service.yaml:2:1: cannot read this map: key `name` stands twice | keep one of them",
             ),
             (
                 platform,
                 "registry: {account: \"111122223333\", region: eu-west-1}\nenvironments: {s: {target: esk, region: x}}\n",
-                "platform.yaml:2:28: `esk` is not one of `eks`, `ecs` | did you mean `eks`?",
+                "platform.yaml:2:28: cannot read this value: `esk` is not one of `eks`, `ecs` | did you mean `eks`?",
             ),
         ];
         for (read, text, expected) in cases {
@@ -225,32 +232,35 @@ mod tests {
             ("name: patients\nport: 70000\n", "service.yaml:2:7: "),
             (
                 "name: patients\nport: 0\n",
-                "service.yaml:2:1: this must be a whole number from 1 to 65535 | like `port: 8000`",
+                "service.yaml:2:1: cannot read this value: it must be a whole number from 1 to 65535 | like `port: 8000`",
             ),
             (
                 "name: patients\nport: eighty\n",
-                "service.yaml:2:7: this must be a whole number from 1 to 65535 | like `port: 8000`",
+                "service.yaml:2:7: cannot read this value: it must be a whole number from 1 to 65535 | like `port: 8000`",
             ),
             (
                 "name: p\nport: 1\nreplicas: -1\n",
-                "service.yaml:3:11: this must be a whole number, 0 or more | like `replicas: 2`",
+                "service.yaml:3:11: cannot read this value: it must be a whole number, 0 or more | like `replicas: 2`",
             ),
             (
                 "name: p\nport: 1\nenv: [a]\n",
-                "service.yaml:3:6: this must be a map: `key: value`, or `{}` for none | write `env` as a map",
+                "service.yaml:3:6: cannot read this value: it must be a map: `key: value`, or `{}` for none | write `env` as a map",
             ),
             (
                 "name: p\nport: 1\nmanifests: a.yaml\n",
-                "service.yaml:3:12: this must be a list: `[a, b]`, or `[]` for none",
+                "service.yaml:3:12: cannot read this value: it must be a list: `[a, b]`, or `[]` for none",
             ),
             (
                 "name: p\nport: 1\nversion: {allow-1-0: maybe}\n",
-                "service.yaml:3:22: this must be true or false",
+                "service.yaml:3:22: cannot read this value: it must be true or false",
             ),
-            ("name: Patients\nport: 8000\n", "service.yaml:1:7: `Patients` is not a DNS label"),
+            (
+                "name: Patients\nport: 8000\n",
+                "service.yaml:1:7: cannot read what stands here: `Patients` is not a DNS label",
+            ),
             (
                 "name: p\nport: 1\nresources: {memory: 5}\n",
-                "service.yaml:3:21: `5` is not an amount of memory",
+                "service.yaml:3:21: cannot read what stands here: `5` is not an amount of memory",
             ),
             ("name: p\nport: 1\nsecrets: {A: hunter2}\n", "service.yaml:3:14: "),
             ("name: p\nport: 1\nenv: [a]\n", "service.yaml:3:6: "),

@@ -69,7 +69,9 @@ impl AnyTarget {
                 AnyTarget::Local(Box::new(Local::open(layout, environ, report).await?))
             }
             (Target::Eks(_) | Target::Ecs { .. }, None) => {
-                return Err(Error::unexpected("an environment on AWS has no session"));
+                return Err(Error::unexpected(
+                    "cannot open an environment on AWS without a session",
+                ));
             }
         })
     }

@@ -236,7 +236,7 @@ async fn read_good<T: Target>(
     let Some(hash) = &entry.state_hash else { return Ok(None) };
     let state = match ledger.find_state(hash).await? {
         Some(json) => State::from_json(&json, T::NAME),
-        None => Err(Error::refused(format!("the ledger has no state {hash} any more"))),
+        None => Err(Error::refused(format!("cannot find state {hash} in the ledger any more"))),
     };
     Ok(match state {
         Ok(state) => Some(Good { state, revision: entry.revision.clone() }),

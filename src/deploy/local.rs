@@ -145,7 +145,7 @@ impl Local {
         let found = &layout.root().digest;
         if found != wanted {
             return Err(Error::refused(format!(
-                "{} now holds {found}, not {wanted}",
+                "cannot load {}: it now holds {found}, not {wanted}",
                 folder.display()
             ))
             .why("another build replaced it")
@@ -196,18 +196,22 @@ impl Local {
                     }
                     None => format!("`{}` failed", command.join(" ")),
                 };
-                Err(Error::new(Kind::Gate, format!("before-deploy failed; {unchanged}"))
-                    .code(Code::MigrationFailed)
-                    .causes(vec![cause(Some(exit_code), reason, log_tail)])
-                    .fix("correct before-deploy.command of service.yaml, or what it runs"))
+                Err(Error::new(
+                    Kind::Gate,
+                    format!("cannot deploy: before-deploy failed; {unchanged}"),
+                )
+                .code(Code::MigrationFailed)
+                .causes(vec![cause(Some(exit_code), reason, log_tail)])
+                .fix("correct before-deploy.command of service.yaml, or what it runs"))
             }
             Ok(Ok(docker::State::Created | docker::State::Running)) => {
-                Err(Error::unexpected("before-deploy has no end"))
+                Err(Error::unexpected("cannot read how before-deploy ended"))
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 let still = format!("`{}` still ran", command.join(" "));
-                let headline = format!("before-deploy has not ended in time; {unchanged}");
+                let headline =
+                    format!("cannot deploy: before-deploy has not ended in time; {unchanged}");
                 Err(Error::new(Kind::TimedOut, headline)
                     .code(Code::DeadlineExceeded)
                     .causes(vec![cause(None, still, log_tail)])
@@ -240,7 +244,8 @@ impl Local {
                 Some(ended @ docker::State::Ended { .. }) => return Ok(ended),
                 Some(_) => tokio::time::sleep(Self::INTERVAL).await,
                 None => {
-                    return Err(Error::unexpected(format!("somebody removed container {name}")));
+                    let message = format!("cannot watch container {name}: somebody removed it");
+                    return Err(Error::unexpected(message));
                 }
             }
         }

@@ -102,7 +102,7 @@ impl Site {
     /// Refused when the record has no state that can be read here; else as [`engine::deploy`].
     pub async fn deploy_record(&self, record: &Record, intent: Intent<'_>) -> Result<Outcome> {
         let hash = record.state_hash.as_ref().ok_or_else(|| {
-            Error::refused(format!("record {} has no state to go back to", record.number))
+            Error::refused(format!("cannot go back to record {}: it has no state", record.number))
         })?;
         let bytes = self.ledger()?.read_state(hash).await?;
         let config_hash = record.config_hash.clone().unwrap_or_default();

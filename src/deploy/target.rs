@@ -193,9 +193,12 @@ impl<'a> Permit<'a> {
     pub async fn check(&self) -> Result<()> {
         self.guard().wait(self.deadline).await?;
         if self.time_left().is_zero() {
-            return Err(Error::new(Kind::TimedOut, "the time for writing is over")
-                .code(Code::DeadlineExceeded)
-                .fix("give it longer with --timeout, if it only needs time"));
+            return Err(Error::new(
+                Kind::TimedOut,
+                "cannot write any more: the time for it is over",
+            )
+            .code(Code::DeadlineExceeded)
+            .fix("give it longer with --timeout, if it only needs time"));
         }
         Ok(())
     }

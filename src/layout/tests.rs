@@ -162,7 +162,7 @@ fn a_broken_layout_is_refused_and_the_file_is_named() {
         (
             "no JSON",
             |draft, _| draft.write("index.json", b"{\n  oops"),
-            "index.json:2:3: not what an OCI layout has here",
+            "index.json:2:3: cannot read the layout: this is not what it has here",
         ),
         (
             "deep JSON",

@@ -206,7 +206,8 @@ impl Driver {
             }
             Write::State => {
                 let state = self.ending.as_ref().and_then(|ending| ending.state.as_ref());
-                let (json, _) = state.ok_or_else(|| Error::unexpected("no state to write"))?;
+                let (json, _) = state
+                    .ok_or_else(|| Error::unexpected("cannot write a state: there is none"))?;
                 (compress_state(json)?, Nonce::default(), None)
             }
         };

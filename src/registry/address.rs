@@ -27,12 +27,15 @@ impl Address {
     /// Bad input that says what a repository looks like.
     pub fn parse(repository: &str) -> Result<Address> {
         let bad = |why: &str| {
-            Error::input(format!("`{}` is no repository", repository.escape_default()))
-                .why(why)
-                .fix(
-                    "write HOST[:PORT]/NAME, without scheme, tag and digest: \
+            Error::input(format!(
+                "cannot push to `{}`: it is no repository",
+                repository.escape_default()
+            ))
+            .why(why)
+            .fix(
+                "write HOST[:PORT]/NAME, without scheme, tag and digest: \
                      registry.example.org/team/patients",
-                )
+            )
         };
         if repository.contains("://") {
             return Err(bad("it has a scheme"));
@@ -70,7 +73,7 @@ impl Address {
     pub fn ecr(host: String, name: &str, endpoint: Option<&str>) -> Result<Address> {
         if !is_name(name) || name.len() < 2 {
             let shown = name.escape_default();
-            return Err(Error::input(format!("ECR takes no repository named `{shown}`"))
+            return Err(Error::input(format!("cannot name a repository `{shown}` in ECR"))
                 .why(NAME_RULE)
                 .fix(
                     "correct `registry.prefix` in platform.yaml, which stands before the \
@@ -79,7 +82,7 @@ impl Address {
         }
         let origin = endpoint.map_or_else(|| format!("https://{host}"), str::to_string);
         let bad = |why: &str| {
-            Error::input(format!("registry.endpoint `{}` cannot be used", origin.escape_default()))
+            Error::input(format!("cannot use registry.endpoint `{}`", origin.escape_default()))
                 .why(why)
                 .fix(
                     "write `endpoint: https://HOST[:PORT]` in platform.yaml; http:// is for \
@@ -174,8 +177,11 @@ fn is_name(name: &str) -> bool {
 pub fn check_name(name: &str) -> Result<()> {
     match is_name(name) {
         true => Ok(()),
-        false => Err(Error::input(format!("`{}` is no repository's name", name.escape_default()))
-            .fix("write it without host, tag and digest: team/base")),
+        false => {
+            let name = name.escape_default();
+            Err(Error::input(format!("cannot mount from `{name}`: it is no repository's name"))
+                .fix("write it without host, tag and digest: team/base"))
+        }
     }
 }
 
@@ -190,7 +196,7 @@ pub fn check_tag(tag: &str) -> Result<()> {
     if first && rest && tag.len() <= 128 {
         return Ok(());
     }
-    Err(Error::input(format!("`{}` is no tag", tag.escape_default()))
+    Err(Error::input(format!("cannot use `{}` as a tag", tag.escape_default()))
         .why(
             "a tag has up to 128 letters, digits, `.`, `_` and `-`, and begins with none of `.` \
              and `-`",

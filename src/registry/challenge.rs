@@ -47,7 +47,7 @@ impl Challenge {
     pub fn url(&self, registry: &Url, name: &str, mount_from: Option<&str>) -> Result<Url> {
         let refused = |why: &str| {
             Error::refused(format!(
-                "the registry sends us to `{}` for a token",
+                "cannot get a token at `{}`, where the registry sends us",
                 self.realm.escape_default()
             ))
             .why(why)

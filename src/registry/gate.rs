@@ -61,7 +61,7 @@ pub async fn check_findings(
     Err(Error::new(
         Kind::Gate,
         format!(
-            "the scan found what must not be deployed: {}",
+            "cannot tag the image: its scan found what must not be deployed: {}",
             format_count(stopping.len(), rules)
         ),
     )
@@ -106,12 +106,15 @@ async fn wait_for_findings(
                 return Ok(Vec::new());
             }
             Progress::Unsupported => {
-                return Err(Error::new(Kind::Gate, format!("ECR does not scan {image}"))
-                    .why(words(status))
-                    .fix(
-                        "build on a base image that ECR knows, or let such images pass: `scan: \
+                return Err(Error::new(
+                    Kind::Gate,
+                    format!("cannot read findings of {image}: ECR does not scan it"),
+                )
+                .why(words(status))
+                .fix(
+                    "build on a base image that ECR knows, or let such images pass: `scan: \
                          {unsupported: warn}` in service.yaml",
-                    ));
+                ));
             }
             Progress::Failed => {
                 return Err(Error::new(

@@ -46,17 +46,19 @@ pub fn judge_taken_tag(image: &str, there: &TaggedImage, revision: &str) -> Resu
         )),
         Some(theirs) => {
             let theirs = theirs.escape_default();
-            Err(Error::refused(format!("{image} is taken by an image of another commit"))
-                .why(format!(
-                    "there: {digest}{pushed}, built from commit {theirs}; here: commit {}, not \
+            Err(Error::refused(format!(
+                "cannot push {image}: it is taken by an image of another commit"
+            ))
+            .why(format!(
+                "there: {digest}{pushed}, built from commit {theirs}; here: commit {}, not \
                      built yet",
-                    revision.escape_default()
-                ))
-                .fix(format!(
-                    "tag the commit that {image} was released from, so that this one gets a \
+                revision.escape_default()
+            ))
+            .fix(format!(
+                "tag the commit that {image} was released from, so that this one gets a \
                      version of its own: git tag vX.Y.Z {theirs} && git push --tags; a version \
                      names one image for ever"
-                )))
+            )))
         }
     }
 }

@@ -297,8 +297,8 @@ pub fn resolve_paths(root: &Path, folder: &Path, paths: &[PathBuf]) -> Result<Ve
     // Both may be reached through links; what git knows is where they really are.
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let elsewhere = |_| {
-        Error::input(format!("{} is in no work tree of its git repository", folder.display()))
-            .why(format!("that has its files in {}", root.display()))
+        Error::input(format!("cannot find {} in the work tree", folder.display()))
+            .why(format!("its git repository has its files in {}", root.display()))
             .fix("run it in one of its work trees: git worktree list")
     };
     let folder = real(folder).strip_prefix(real(root)).map(Path::to_path_buf).map_err(elsewhere)?;

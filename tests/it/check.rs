@@ -111,6 +111,6 @@ fn without_a_dockerfile_it_is_bad_input() {
     assert!(
         check(&repository).ended(2).json()["error"]["message"]
             .to_string()
-            .contains("there is no Dockerfile")
+            .contains("cannot find Dockerfile")
     );
 }

@@ -9,11 +9,15 @@ fn bad_files_end_with_2_and_name_the_place_and_the_fix() {
     let cases = [
         (
             "name: patients\nprot: 8000\n",
-            "service.yaml:2:1: unknown key `prot`",
+            "service.yaml:2:1: cannot read this map: unknown key `prot`",
             "did you mean `port`?",
         ),
         ("name: patients\nport: eighty\n", "service.yaml:2:7: ", ""),
-        ("name: patients\n", "service.yaml:1:1: `port` is missing", "add `port: 8000`"),
+        (
+            "name: patients\n",
+            "service.yaml:1:1: cannot read this map: `port` is missing",
+            "add `port: 8000`",
+        ),
     ];
     for (text, message, fix) in cases {
         let repository = Repository::new();
@@ -36,13 +40,17 @@ fn on_github_an_error_is_an_annotation_at_its_place() {
         run(cicd(repository.path()).env("GITHUB_ACTIONS", "true").env("INPUT_COMMAND", "check"))
             .ended(2);
     assert!(
-        ended.stdout.contains("::error file=service.yaml,line=2,col=1::unknown key `prot`"),
+        ended.stdout.contains(
+            "::error file=service.yaml,line=2,col=1::cannot read this map: unknown key `prot`"
+        ),
         "{ended}"
     );
     // What a step forgets to name is one line, not the help's hundred.
     let ended = run(cicd(repository.path()).env("GITHUB_ACTIONS", "true")).ended(2);
     assert!(
-        ended.stdout.contains("::error::the input `command` is missing or empty")
+        ended
+            .stdout
+            .contains("::error::cannot find a command: the input `command` is missing or empty")
             && !ended.stdout.contains("Usage"),
         "{ended}"
     );
@@ -58,7 +66,7 @@ fn a_failure_says_what_and_the_fix_in_the_job_summary() {
     let summary = std::fs::read_to_string(&summary).expect("a summary");
     for part in [
         "**Failed**",
-        "    service.yaml:2:1: unknown key `prot`",
+        "    service.yaml:2:1: cannot read this map: unknown key `prot`",
         "      fix: did you mean `port`?",
     ] {
         assert!(summary.contains(part), "{part}: {summary}");

@@ -382,7 +382,7 @@ fn a_tag_of_another_commit_is_refused_before_the_build() {
     };
     let said = message(&preflight(&["--tag", "1.1.0", "--tag", "1.0.0", "--tag", "1.0"], 3));
     for part in
-        [&first, &second, &format!("{repository}:1.0.0"), &format!("{repository}:1.0 is taken")]
+        [&first, &second, &format!("{repository}:1.0.0"), &format!("{repository}:1.0: it is taken")]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -392,7 +392,7 @@ fn a_tag_of_another_commit_is_refused_before_the_build() {
         let ended = preflight(&["--tag", tag], 0);
         assert!(ended.stderr.contains(words), "{ended}");
     }
-    for (tags, expected) in [(&["--tag", "a b"][..], "is no tag"), (&[], "--tag <TAG>")] {
+    for (tags, expected) in [(&["--tag", "a b"][..], "as a tag"), (&[], "--tag <TAG>")] {
         let said = message(&preflight(tags, 2));
         assert!(said.contains(expected), "{said}");
     }
@@ -444,14 +444,14 @@ fn bad_input_is_refused_before_anybody_is_asked() {
     let other = sha256(b"other");
     let nobody = "localhost:1/tests/nobody";
     let cases: [(&str, &[&str], &str); 5] = [
-        (nobody, &["--tag", "a b"], "`a b` is no tag"),
+        (nobody, &["--tag", "a b"], "cannot use `a b` as a tag"),
         (nobody, &["--digest", &other], "not sha256:"),
         (
             nobody,
             &["--digest", "latest"],
             "'latest' for '--digest <DIGEST>': a digest is `sha256:` and 64 hexadecimal digits",
         ),
-        ("patients", &[], "`patients` is no repository"),
+        ("patients", &[], "cannot push to `patients`: it is no repository"),
         ("http://localhost:1/patients", &[], "it has a scheme"),
     ];
     for (repository, arguments, expected) in cases {
@@ -461,7 +461,7 @@ fn bad_input_is_refused_before_anybody_is_asked() {
     let empty = tempfile::tempdir().expect("a folder");
     let (_folder, mut command) = pusher("patients", empty.path(), &["--repository", nobody]);
     let message = message(&run(&mut command).ended(2));
-    assert!(message.contains("is no OCI layout: it has no oci-layout"), "{message}");
+    assert!(message.contains("it is no OCI layout: it has no oci-layout"), "{message}");
 }
 
 #[test]

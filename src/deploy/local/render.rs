@@ -87,7 +87,7 @@ impl SecretVariables {
                 .fix("let the service read a name of its own: `secrets: {APP_TOKEN: …}`"));
         }
         let exports: Vec<String> = missing.iter().map(|name| format!("export {name}=…")).collect();
-        Err(Error::refused(format!("secrets without a value: {}", missing.join(", ")))
+        Err(Error::refused(format!("cannot find a value for secrets: {}", missing.join(", ")))
             .code(Code::SecretUnavailable)
             .why(
                 "in the environment `local` a secret has the value of the environment variable of \

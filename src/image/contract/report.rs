@@ -49,7 +49,7 @@ pub fn write_refusal(verdict: &Verdict) -> Option<Error> {
     });
     let error = Error::new(
         Kind::Gate,
-        format!("the image does not keep the contract: {}", rules.join(", ")),
+        format!("cannot take the image: it breaks its contract: {}", rules.join(", ")),
     )
     .fix(format!(
         "docs/contract.md tells each rule; one that is not for this service: \
@@ -122,7 +122,7 @@ mod tests {
         verdict.findings.push(make_finding(Rule::Stops, Level::Fail));
         let error = write_refusal(&verdict).expect("a refusal");
         assert_eq!((error.kind.exit_code(), error.causes.len()), (8, 1));
-        assert_eq!(error.message, "the image does not keep the contract: stops");
+        assert_eq!(error.message, "cannot take the image: it breaks its contract: stops");
         assert_eq!(error.causes[0].object, "production and debug");
         assert!(error.causes[0].reason.starts_with("stops: "));
         assert!(error.advice().contains("stops: warn"));

@@ -124,8 +124,8 @@ fn spare_channels(key: &str, fate: &str, one: &TagPattern, channels: &[String]) 
     let hit = channels.iter().find(|channel| pattern::matches_a_prerelease(one.as_str(), channel));
     hit.map_or(Ok(()), |channel| {
         Err(Error::input(format!(
-            "registry.{key} in platform.yaml has `{one}`, and the service has the channel \
-             `{channel}`"
+            "cannot use registry.{key} in platform.yaml: it has `{one}`, and the service has the \
+             channel `{channel}`"
         ))
         .why(format!("the pattern matches prereleases like 2.0.0-{channel}.1, which {fate}"))
         .fix("write a pattern that matches snapshots only, like `*-main.*`")

@@ -14,7 +14,7 @@ const LONG_LINES: usize = 30;
 /// The share of free functions that may be called by one word, in percent.
 const SINGLE_WORDS: usize = 25;
 
-fn sources() -> Vec<PathBuf> {
+pub fn sources() -> Vec<PathBuf> {
     let is_test = |file: &PathBuf| {
         file.file_stem().is_some_and(|stem| stem == "tests" || stem == "fuzz")
             || file.iter().any(|part| part == "tests")

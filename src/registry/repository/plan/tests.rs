@@ -246,7 +246,10 @@ fn releases_are_never_removed() {
 #[test]
 fn a_pattern_that_takes_a_channels_prereleases_is_refused() {
     for (more, expected) in [
-        ("mutable-tags: [\"*-beta.*\"]", "registry.mutable-tags in platform.yaml has `*-beta.*`"),
+        (
+            "mutable-tags: [\"*-beta.*\"]",
+            "registry.mutable-tags in platform.yaml: it has `*-beta.*`",
+        ),
         ("mutable-tags: [\"*-*\"]", "could be moved"),
         (
             "lifecycle: {snapshot-tags: [\"*-r*\"]}",
