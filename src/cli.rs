@@ -45,15 +45,9 @@ impl Environ {
     }
 }
 
-/// The version of this program: that of its release; what is built elsewhere is 0.x.
-pub const VERSION: &str = match option_env!("CICD_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
-
 /// Builds, pushes and deploys a service, the same way in GitHub Actions and on a laptop.
 #[derive(Debug, Parser)]
-#[command(name = "cicd", version = VERSION, disable_help_subcommand = true)]
+#[command(name = "cicd", version = crate::VERSION, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

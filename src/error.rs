@@ -3,6 +3,8 @@
 //!
 //! Pure modules may have small enums of their own; whatever leaves a step is an [`Error`].
 
+pub mod codes;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;

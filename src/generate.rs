@@ -1,5 +1,5 @@
-//! The files of this repository that are made from the code: action.yml, the JSON schemas and the
-//! reference of the flags. `./dev fmt` writes them anew; a test holds them to the code.
+//! The files of this repository that are made from the code: action.yml, the JSON schemas, the
+//! reference of the flags and that of the codes of failures. `./dev fmt` writes them anew; a test holds them to the code.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,10 +10,11 @@ use crate::cli::Cli;
 use crate::error::{Error, Result};
 
 /// Every generated file, by its path in the repository.
-pub const FILES: [&str; 5] = [
+pub const FILES: [&str; 6] = [
     "action.yml",
     "action/action.yml",
     "docs/commands.md",
+    "docs/errors.md",
     "schema/platform.schema.json",
     "schema/service.schema.json",
 ];
@@ -62,7 +63,7 @@ pub const OUTPUTS: [(&str, &str); 41] = [
     ("ready", "How many copies are ready"),
     ("wanted", "How many copies are wanted"),
     ("seconds", "How long the deploy took"),
-    ("error", "What went wrong, as JSON: kind, message, fix and causes"),
+    ("error", "What went wrong, as JSON: kind, message, fix, causes, and a code of docs/errors.md"),
     ("findings", "What check found, as a JSON list: file, line, rule, level, message and fix"),
     ("rendered", "What deploy would apply"),
 ];
@@ -78,6 +79,7 @@ pub fn file(path: &str) -> Result<String> {
             "../Dockerfile # zizmor: ignore[unpinned-images] it is a Dockerfile, no image",
         )),
         "docs/commands.md" => Ok(reference()),
+        "docs/errors.md" => Ok(crate::error::codes::render_page()),
         "schema/service.schema.json" => {
             Ok(schema(&schemars::schema_for!(crate::config::service::Service)))
         }

@@ -24,7 +24,7 @@ pub fn start_client() -> ClientBuilder {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(Policy::none())
-        .user_agent(format!("cicd/{}", crate::cli::VERSION))
+        .user_agent(format!("cicd/{}", crate::VERSION))
 }
 
 /// [`start_client`], for a place that is known: what stays on this machine goes through no proxy,

@@ -40,6 +40,12 @@ use error::{Error, Kind, Result};
 use interrupt::{GRACE, Interrupt, Signal};
 use report::{Format, Outputs, Report, Verbosity};
 
+/// The version of this program: that of its release; what is built elsewhere is 0.x.
+pub const VERSION: &str = match option_env!("CICD_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
     let environ = environment();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

@@ -2,6 +2,7 @@
 //! Pure.
 
 mod forms;
+mod names;
 
 use std::sync::LazyLock;
 
@@ -11,8 +12,8 @@ use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::check::rules::{is_secret_name, is_stand_in};
 use crate::untrusted::Untrusted;
+pub use names::{is_secret_name, is_stand_in, is_switch};
 
 /// What stands in the place of a secret.
 pub const HIDDEN: &str = "***";

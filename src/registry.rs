@@ -10,6 +10,7 @@ mod cause;
 mod challenge;
 mod client;
 mod ecr;
+mod ensure;
 mod fault;
 #[cfg(test)]
 mod fuzz;
@@ -162,19 +163,12 @@ pub async fn push_to_ecr(
             }
         };
         let look =
-            repository::complete_facts(&ecr, presence.clone(), &settings, request.repair, report);
+            ensure::complete_facts(&ecr, presence.clone(), &settings, request.repair, report);
         let (facts, presence) = tokio::try_join!(observe, look)?;
         let plan = push::plan_push(&layout, &client.address().shown(), &facts)?;
         // The repository comes before the image, as its settings decide whether ECR scans it.
-        repository::ensure_repository(
-            &ecr,
-            &presence,
-            &settings,
-            request.repair,
-            request.plan,
-            report,
-        )
-        .await?;
+        ensure::ensure_repository(&ecr, &presence, &settings, request.repair, request.plan, report)
+            .await?;
         warn_of_loss(&ecr, &layout, &tags, &facts, &settings, report).await;
         run_plan(&client, &layout, &tags, &plan, request, report).await
     })

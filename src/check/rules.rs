@@ -14,7 +14,7 @@ mod syntax;
 pub use base::explain_deprecated;
 pub use context::is_pattern;
 pub use facts::{ContextFiles, DockerfileFacts};
-pub use secrets::{is_secret_file, is_secret_name, is_stand_in};
+pub use secrets::is_secret_file;
 
 use super::{Finding, Level};
 use facts::Said;

@@ -193,7 +193,7 @@ fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
         run: intent.link.clone(),
         reason: intent.reason.clone(),
         started: timestamp(),
-        pipeline_version: crate::cli::VERSION.to_string(),
+        pipeline_version: crate::VERSION.to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Events → lines for a terminal. Pure.
 
 use super::{Event, Verbosity};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::untrusted::Untrusted;
 
 /// The text of an event, or nothing at this verbosity. `colour` is for terminals.
@@ -47,6 +47,7 @@ pub fn explain(error: &Error) -> String {
         text.push_str(&Untrusted::new(&format!("{place}: ")).line());
     }
     text.push_str(&lines(&error.message));
+    text.push_str(&name_code(error.code));
     if let Some(why) = &error.why {
         text.push_str(&format!("\n  why: {}", below(why)));
     }
@@ -55,6 +56,7 @@ pub fn explain(error: &Error) -> String {
         if let Some(code) = cause.exit_code {
             text.push_str(&format!(" (exit code {code})"));
         }
+        text.push_str(&name_code(cause.code));
         for line in &cause.log_tail {
             text.push_str(&format!("\n{}", indent(&lines(line), "    │ ")));
         }
@@ -66,6 +68,11 @@ pub fn explain(error: &Error) -> String {
         text.push_str(&format!("\n  fix: {}", below(fix)));
     }
     text
+}
+
+/// The code's word in brackets, by which docs/troubleshooting.md is searched.
+fn name_code(code: Option<Code>) -> String {
+    code.map(|code| format!(" [{}]", code.word())).unwrap_or_default()
 }
 
 /// Bytes in the unit a person would choose, decimal as registries count.
@@ -105,7 +112,7 @@ mod tests {
     #[test]
     fn an_error_says_what_why_and_the_fix() {
         let cause = Cause {
-            code: None,
+            code: Some(Code::ContainerExited),
             object: "Pod/patients-1/patients".into(),
             reason: "Error".into(),
             exit_code: Some(3),
@@ -115,7 +122,7 @@ mod tests {
         let error = Error::input("bad").why("because\nof this").fix("do that").causes(vec![cause]);
         assert_eq!(
             explain(&error),
-            "bad\n  why: because\n       of this\n  Pod/patients-1/patients: Error (exit code 3)\n    │ boom\n  fix: do that"
+            "bad\n  why: because\n       of this\n  Pod/patients-1/patients: Error (exit code 3) [container-exited]\n    │ boom\n  fix: do that"
         );
     }
 }

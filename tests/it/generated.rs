@@ -3,10 +3,11 @@
 
 use crate::support::{Repository, cicd, root, run};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "action.yml",
     "action/action.yml",
     "docs/commands.md",
+    "docs/errors.md",
     "schema/platform.schema.json",
     "schema/service.schema.json",
 ];

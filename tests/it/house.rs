@@ -1,6 +1,7 @@
 //! The rules of the house (ARCHITECTURE.md), held: what may be named where, and that what is
 //! written down is so.
 
+mod circles;
 mod errors;
 mod words;
 

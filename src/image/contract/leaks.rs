@@ -4,7 +4,7 @@
 use super::facts::Image;
 use super::ruling::{Breach, Ruling};
 use super::secrets;
-use crate::check::rules::{is_secret_name, is_stand_in};
+use crate::redact::{is_secret_name, is_stand_in};
 
 /// As much of a step as is shown.
 const STEP: usize = 60;

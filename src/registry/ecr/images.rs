@@ -8,7 +8,7 @@ use aws_sdk_ecr::types::{
 };
 
 use super::{Ecr, MOST_PAGES};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::layout::{Digest, INDEXES};
 use crate::registry::repository::lifecycle::{self, StoredImage};
 
@@ -50,6 +50,7 @@ impl Ecr {
         };
         let missing = |why: &str| {
             Error::refused(format!("cannot find image {shown}"))
+                .code(Code::ImageNotFound)
                 .why(why)
                 .fix(self.push_first_fix(wanted))
         };

@@ -1,8 +1,10 @@
 //! Errors: each headline begins with what could not be done, and each code is used and written
 //! down.
 
+use std::path::Path;
+
 use super::words::sources;
-use super::{code, statements};
+use super::{code, statements, text};
 
 /// A headline that is no `cannot VERB OBJECT: reason`, and why it need not be.
 struct Exception {
@@ -17,10 +19,8 @@ const fn except(file: &'static str, headline: &'static str, reason: &'static str
     Exception { file, headline, reason }
 }
 
-const EXCEPTIONS: [Exception; 6] = [
-    except("src/deploy/engine.rs", "not ready after {} s", "a verdict on what was deployed"),
-    except("src/deploy/engine.rs", "the new version does not run", "a verdict"),
-    except("src/deploy/engine.rs", "not back within {seconds} s", "a verdict on the way back"),
+const EXCEPTIONS: [Exception; 4] = [
+    except("src/deploy/engine.rs", "{what} {seconds} s", "a verdict on what was deployed"),
     except("src/interrupt.rs", "interrupted by {name}", "a person or the runner wanted it so"),
     except("src/command/check.rs", "{message} ({rule})", "a finding, in the words of its rule"),
     except("src/error.rs", "{error:#}", "a foreign error whose place nobody named"),
@@ -126,5 +126,74 @@ fn a_headline_is_found_wherever_it_is_written() {
     ];
     for (code, expected) in cases {
         assert_eq!(headlines(code), expected, "{code}");
+    }
+}
+
+/// Codes that the targets' verdicts are to tell.
+const UNUSED: [&str; 5] =
+    ["ImagePullRefused", "Unschedulable", "QuotaExceeded", "StartFailed", "RolloutFailed"];
+
+/// The codes, by their names in the code and by their words.
+fn codes() -> Vec<(String, String)> {
+    let error = code(Path::new("src/error.rs"));
+    let declared = error.split_once("pub enum Code {\n").expect("an enum").1;
+    let declared = declared.split_once("\n}").expect("its end").0;
+    let names = statements(declared).map(|line| line.trim().trim_end_matches(',').to_string());
+    let dashed = |name: &str| {
+        let dash = |(at, c): (usize, char)| match c.is_uppercase() && at > 0 {
+            true => format!("-{}", c.to_lowercase()),
+            false => c.to_lowercase().to_string(),
+        };
+        name.char_indices().map(dash).collect::<String>()
+    };
+    let codes: Vec<(String, String)> = names.map(|name| (name.clone(), dashed(&name))).collect();
+    assert!(codes.len() >= 20, "{codes:?}");
+    codes
+}
+
+#[test]
+fn every_code_is_told_by_somebody() {
+    let told: Vec<String> = sources()
+        .iter()
+        .filter(|file| !file.starts_with("src/error") && **file != Path::new("src/error.rs"))
+        .map(|file| statements(&code(file)).collect::<Vec<_>>().join("\n"))
+        .collect();
+    for (name, _) in codes() {
+        let is_told = told.iter().any(|code| code.contains(&format!("Code::{name}")));
+        assert!(is_told || UNUSED.contains(&name.as_str()), "nothing ends with {name}");
+    }
+}
+
+/// Whoever has a code finds what it means, and what to do, under its word.
+#[test]
+fn every_code_is_explained() {
+    let page = text(Path::new("docs/errors.md"));
+    let help = text(Path::new("docs/troubleshooting.md"));
+    for (_, word) in codes() {
+        assert!(page.contains(&format!("| [`{word}`](troubleshooting.md#{word}) |")), "{word}");
+        let section = help.split_once(&format!("\n## {word}\n")).map(|(_, rest)| rest);
+        let section = section.unwrap_or_else(|| panic!("troubleshooting.md has no {word}"));
+        let section = section.split("\n## ").next().unwrap_or_default();
+        for part in ["**Seen:** ", "**Why:** ", "**Fix:** ", "```"] {
+            assert!(section.contains(part), "{word} has no {part}: {section}");
+        }
+    }
+}
+
+/// What a page tells a person to type is what the program takes.
+#[test]
+fn the_commands_in_the_help_can_be_run() {
+    let help = text(Path::new("docs/troubleshooting.md"));
+    let blocks = help.split("```bash\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines: Vec<&str> =
+        blocks.flat_map(str::lines).filter(|line| line.contains("cicd ")).collect();
+    assert!(lines.len() >= 10, "{lines:?}");
+    for line in lines.into_iter().filter(|line| line.starts_with("cicd ")) {
+        let script = format!("cicd() {{ \"$BINARY\" \"$@\" --help; }}; {line}");
+        let mut command = std::process::Command::new("bash");
+        command.args(["-euc", &script]).env("BINARY", env!("CARGO_BIN_EXE_cicd"));
+        let ended = command.output().expect("bash runs");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.is_empty(), "{line}: {said}");
     }
 }

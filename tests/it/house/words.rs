@@ -1,7 +1,7 @@
-//! Words and shape: what a reader greps for, what a line may hold, and that files form no circle.
+//! Words and shape: what a reader greps for, and what a line may hold.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::{code, files, statements, text};
 
@@ -104,78 +104,6 @@ fn nothing_of_a_run_is_kept_in_a_target() {
             }
         }
     }
-}
-
-/// The siblings of a file that it names: `super::NAME`, alone or in braces.
-fn named_siblings(file: &Path) -> BTreeSet<PathBuf> {
-    let folder = file.parent().unwrap_or(Path::new(""));
-    let code: String = statements(&code(file)).collect::<Vec<_>>().join("\n");
-    let mut names = BTreeSet::new();
-    for part in code.split("super::").skip(1) {
-        match part.strip_prefix('{') {
-            None => names.extend(first_word(part)),
-            Some(list) => {
-                let mut depth = 0;
-                let mut start = true;
-                for (at, c) in list.char_indices() {
-                    match c {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => start = true,
-                        c if start && !c.is_whitespace() => {
-                            names.extend(first_word(&list[at..]));
-                            start = false;
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-    let root = crate::support::root();
-    let found = names.into_iter().filter_map(|name| {
-        // `super::a::b` is of a/b.rs where there is one, else of a.rs.
-        let words: Vec<&str> = name.split("::").collect();
-        let below = (words.len() > 1).then(|| folder.join(words[0]).join(words[1]));
-        let files = below.into_iter().chain([folder.join(words[0])]);
-        let mut files = files.map(|path| PathBuf::from(format!("{}.rs", path.display())));
-        files.find(|path| root.join(path).is_file())
-    });
-    found.filter(|found| found != file).collect()
-}
-
-/// The path that a text begins with: `plan`, or `plan::draft`.
-fn first_word(text: &str) -> Option<String> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let path: String = text.chars().take_while(|c| is_word(*c)).collect();
-    let path = path.trim_matches(':').to_string();
-    (!path.is_empty()).then_some(path)
-}
-
-#[test]
-fn files_form_no_circle() {
-    let mut names: BTreeMap<PathBuf, BTreeSet<PathBuf>> =
-        sources().into_iter().map(|file| (file.clone(), named_siblings(&file))).collect();
-    // What names nothing that is left is in no circle.
-    loop {
-        let left: BTreeSet<PathBuf> = names.keys().cloned().collect();
-        let before = names.len();
-        names.retain(|_, named| named.iter().any(|file| left.contains(file)));
-        if names.len() == before {
-            break;
-        }
-    }
-    // What nobody names who is left is in none either.
-    loop {
-        let named: BTreeSet<PathBuf> = names.values().flatten().cloned().collect();
-        let before = names.len();
-        names.retain(|file, _| named.contains(file));
-        if names.len() == before {
-            break;
-        }
-    }
-    assert!(names.is_empty(), "these name each other: {names:#?}");
 }
 
 /// A digest is a `Digest` from where it is read to where it is written. Others' documents, which
