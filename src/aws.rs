@@ -179,7 +179,7 @@ fn require_safe_endpoints(environ: &Environ) -> Result<()> {
     endpoints.into_iter().try_for_each(|(name, value)| http::parse_safe(name, value).map(drop))
 }
 
-/// Returns the retries of every SDK client: the SDK's own backoff with jitter, on what its own
+/// Returns the retry policy of every SDK client: the SDK's own backoff with jitter, on what its own
 /// classification calls transient or throttled.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>
 fn limit_retries() -> RetryConfig {

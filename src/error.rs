@@ -40,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process's exit code.
+    /// The process's exit code: README.md has the table of exit codes.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Unexpected => 1,

@@ -357,7 +357,7 @@ impl Ledger {
     }
 }
 
-/// The key of an object of the protocol's. A state has a name of its own: [`Ledger::state_key`].
+/// The key of an S3 object of the protocol's. A state has a name of its own: [`Ledger::state_key`].
 fn key_of(ledger: &Ledger, key: Key) -> String {
     match key {
         Key::Lock => ledger.key("lock.json"),

@@ -1,5 +1,5 @@
-//! What nobody may read: by the value that was made known, by the name beside it, by its shape.
-//! Pure.
+//! Secret masking: what nobody may read, by the value that was made known, by the name beside it, by
+//! its shape. Pure.
 
 mod forms;
 mod names;

@@ -1,6 +1,6 @@
 //! What differs between two documents of a target, a line each. Pure.
 //!
-//! The one differ of all targets, so that one rule says what a plan shows. A plan stands in logs,
+//! The one differ of all targets, with secret masking: one rule says what a plan shows. A plan stands in logs,
 //! outputs and summaries, and a value that is, or looks like, a secret is `***` in it.
 
 use serde_json::Value;

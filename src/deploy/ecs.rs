@@ -1,7 +1,7 @@
 //! Deploys to ECS, reachable through a load balancer and API Gateway.
 //!
 //! [`render`], [`live`], [`edge`], [`plan`] and [`verdict`] decide and do no I/O; [`api`] and
-//! [`edge_api`] talk to AWS.
+//! [`edge_api`] talk to AWS. `roll_back` carries an ECS rollback out.
 
 mod api;
 mod diagnosis;

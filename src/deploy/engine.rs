@@ -547,8 +547,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
         })
     }
 
-    /// Records a failure, unless it changed nothing and the plan was never begun: a refusal is no
-    /// deploy. What cannot be recorded is said; the failure itself is what the run ends with.
+    /// Records a failure, a Ctrl-C as well, and frees the lock: the clean-up of a run that ends early.
+    /// What changed nothing and was never begun is not recorded: a refusal is no deploy. What cannot be recorded is said; the failure itself is what the run ends with.
     async fn conclude_failure(&self, lease: Lease, error: &Error) {
         let changed_nothing = is_refusal(error) && !self.written.any();
         let ended = match changed_nothing && lease.killed().is_none() {

@@ -152,7 +152,8 @@ pub trait Written: Default {
     fn touches_running(&self) -> bool;
 }
 
-/// What one look at the target says. A target's `verdict` module derives it from facts, without I/O.
+/// What one look at the target says. A target's `verdict` module decides who is healthy: it derives
+/// this from facts, without I/O.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Not there yet; what is being waited for, in a few words.

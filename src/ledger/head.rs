@@ -1,4 +1,4 @@
-//! `head.json`: the last record and the last good one. Pure.
+//! `head.json`: the last record, and the last good one. Here is where the last good is stored. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -11,7 +11,7 @@ use super::nonce::Nonce;
 use super::protocol::LockMark;
 use super::record::{FORMAT, Phase, Record, RecordResult, Run};
 
-/// How long a lock lasts from its last renewal on: its expiry.
+/// The lock expiry: how long a lock lasts from its last renewal on. [`Lock::end`] is the time of it.
 pub const TERM: Duration = Duration::from_secs(20);
 /// Terms that are believed: nobody is held up for longer by what stands in an object.
 const LONGEST_TERM: Duration = Duration::from_secs(120);

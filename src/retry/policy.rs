@@ -1,4 +1,5 @@
-//! How often a client tries, and how long it pauses in between. Pure, except for [`random_share`].
+//! The retry policy: how often a client tries, and how long it pauses in between. Pure, except for
+//! [`random_share`]. The SDK's clients have theirs in `aws.rs`.
 
 use std::time::Duration;
 

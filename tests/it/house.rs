@@ -3,6 +3,7 @@
 
 mod circles;
 mod errors;
+mod newcomer;
 mod words;
 
 use std::collections::BTreeSet;
@@ -146,20 +147,43 @@ fn an_sdk_stays_in_its_room() {
     }
 }
 
-/// The rules of the wire are in one room, and so is what a child sees of us.
+/// Each kind of client is made in one place, which sets its proxy, its certificates and its times
+/// (the table "Who speaks HTTP" in ARCHITECTURE.md), and so is a child, for what it sees of us.
 #[test]
 fn clients_and_children_are_made_in_one_place() {
     let makers = [
         ("reqwest::Client::", "src/http.rs"),
         ("ClientBuilder::new", "src/http.rs"),
+        ("OctocrabBuilder::", "src/github/client.rs"),
+        ("Octocrab::builder", "src/github/client.rs"),
+        ("aws_config::", "src/aws.rs"),
+        ("Config::infer", "nowhere"),
+        ("kube::Config::", "src/deploy/eks/api.rs"),
+        ("kube::Client::try_", "src/deploy/eks/api.rs"),
+        ("Docker::connect", "src/docker/api.rs"),
+        ("hyper_util::client", "nowhere"),
+        ("HyperClientBuilder", "nowhere"),
         ("process::Command::new", "src/spawn.rs"),
     ];
+    let architecture = text(Path::new("ARCHITECTURE.md"));
+    let table = architecture.split_once("## Who speaks HTTP\n").expect("a table").1;
+    let table = table.split("\n## ").next().unwrap_or_default();
+    for (maker, home) in makers.iter().filter(|(_, home)| home.starts_with("src/")) {
+        let named = home.trim_start_matches("src/");
+        assert!(*home == "src/spawn.rs" || table.contains(named), "{maker}: no {home} in {table}");
+    }
     for file in files("src", ".rs").iter().filter(|file| !file.ends_with("tests.rs")) {
         let path = file.to_string_lossy().into_owned();
         for line in statements(&code(file)) {
             for (maker, home) in makers {
-                assert!(!line.contains(maker) || path == home, "{path} has {maker}: {line}");
+                let imports = line.starts_with("use ");
+                let is_at_home = path == home || imports;
+                assert!(!line.contains(maker) || is_at_home, "{path} has {maker}: {line}");
             }
+            // An SDK's client is of a session, with all that the session sets.
+            let (of_sdk, bare) = (line.contains("aws_sdk_"), line.contains("Config::builder()"));
+            let bare = bare || line.contains("Client::from_conf(");
+            assert!(!of_sdk || !bare, "{path} makes a client without the session: {line}");
         }
     }
 }

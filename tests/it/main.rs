@@ -13,6 +13,7 @@
 mod act;
 mod check;
 mod cli;
+mod clients;
 mod contract;
 mod ecs;
 mod eks;

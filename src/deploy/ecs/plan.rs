@@ -1,4 +1,6 @@
 //! Facts about an ECS service → what a deploy will do. Pure.
+//!
+//! An ECS rollback applies the good state that `find_way_back` returns.
 
 use serde_json::{Value, json};
 

@@ -109,7 +109,7 @@ impl Remover {
             .env("BUILDX_CONFIG", state)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        // Ctrl-C on a terminal is for us: interrupted, buildx forgets the builder and leaves it.
+        // A terminal's SIGINT is for us: interrupted, buildx forgets the builder and leaves it.
         let Ok(mut child) = command.process_group(0).spawn() else { return false };
         for _ in 0..REMOVAL.as_millis() / POLL.as_millis() {
             match child.try_wait() {

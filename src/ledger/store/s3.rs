@@ -182,6 +182,8 @@ impl Bucket {
         })
     }
 
+    /// Each page is tried again by itself, from the last key on: the SDK's paginator ends at the first
+    /// page that fails, and takes no limits for one request.
     pub async fn list(&self, prefix: &str, after: &str) -> Result<Vec<String>> {
         let mut keys = Vec::new();
         let mut after = after.to_string();
