@@ -127,7 +127,7 @@ impl Session {
                 Ok(Session { config, report })
             }
             None if environ.on_github() => Err(Error::refused(format!(
-                "this job cannot get an OIDC token, and {} is assumed by one",
+                "cannot get an OIDC token for this job, and {} is assumed by one",
                 role.arn
             ))
                 .why("ACTIONS_ID_TOKEN_REQUEST_URL is not set: the job lacks the permission id-token: write")
@@ -227,11 +227,13 @@ async fn assume(
             config.region().map_or("", |region| region.as_ref()),
             token.subject().as_deref(),
         );
-        Error::refused(format!("STS does not give {role} to this job")).why(why).fix(fix)
+        Error::refused(format!("cannot assume {role}: STS does not give it to this job"))
+            .why(why)
+            .fix(fix)
     })?;
     let given = answer
         .credentials()
-        .ok_or_else(|| Error::unexpected("STS answered without credentials"))?;
+        .ok_or_else(|| Error::unexpected("cannot read the answer of STS: it has no credentials"))?;
     let expiry = std::time::SystemTime::try_from(*given.expiration()).ok();
     Ok(Credentials::new(
         given.access_key_id(),

@@ -132,7 +132,7 @@ fn plain(value: &Value) -> String {
 fn delimiter() -> Result<String> {
     let mut bytes = [0_u8; 16];
     aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| Error::unexpected("the system gave no random bytes"))?;
+        .map_err(|_| Error::unexpected("cannot get random bytes from the system"))?;
     Ok(bytes.iter().fold(String::from("cicd_"), |text, byte| text + &format!("{byte:02x}")))
 }
 

@@ -1,5 +1,6 @@
 //! The retry policy: how often a client tries, and how long it pauses in between. Pure, except for
-//! [`random_share`]. The SDK's clients have theirs in `aws.rs`.
+//! [`random_share`]. The SDK's clients have one in `aws.rs`; a deploy's calls of them are tried
+//! again by this one (`aws/call.rs`).
 
 use std::time::Duration;
 

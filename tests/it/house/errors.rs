@@ -26,9 +26,6 @@ const EXCEPTIONS: [Exception; 4] = [
     except("src/error.rs", "{error:#}", "a foreign error whose place nobody named"),
 ];
 
-/// Rooms whose headlines are still to be mended.
-const OPEN: [&str; 4] = ["src/aws", "src/deploy/ecs", "src/deploy/probe.rs", "src/github/"];
-
 /// The texts in a source file that are an error's headline, as they are written there.
 fn headlines(code: &str) -> Vec<String> {
     let code: String = statements(code).collect::<Vec<_>>().join("\n");
@@ -85,9 +82,6 @@ fn an_error_begins_with_what_could_not_be_done() {
     let (mut wrong, mut seen, mut used) = (Vec::new(), 0, vec![false; EXCEPTIONS.len()]);
     for file in sources() {
         let path = file.display().to_string();
-        if OPEN.iter().any(|room| path.starts_with(room)) {
-            continue;
-        }
         for headline in headlines(&code(&file)) {
             seen += 1;
             let excepted = EXCEPTIONS
@@ -95,13 +89,15 @@ fn an_error_begins_with_what_could_not_be_done() {
                 .position(|known| known.file == path && known.headline == headline);
             match excepted {
                 Some(at) => used[at] = true,
+                // One that was made before, which is checked where it is made.
+                None if headline.starts_with("{headline}") => {}
                 None if headline.starts_with("cannot ") => {}
                 None => wrong.push(format!("{path}: {headline}")),
             }
         }
     }
     assert!(wrong.is_empty(), "cannot VERB OBJECT: reason; but {wrong:#?}");
-    assert!(seen >= 200, "{seen} headlines are found: does the test still see them?");
+    assert!(seen >= 280, "{seen} headlines are found: does the test still see them?");
     let idle: Vec<&str> = EXCEPTIONS
         .iter()
         .zip(&used)
@@ -127,9 +123,6 @@ fn a_headline_is_found_wherever_it_is_written() {
         assert_eq!(headlines(code), expected, "{code}");
     }
 }
-
-/// Codes that the targets' verdicts are to tell.
-const UNUSED: [&str; 2] = ["StartFailed", "RolloutFailed"];
 
 /// The codes, by their names in the code and by their words.
 fn codes() -> Vec<(String, String)> {
@@ -158,7 +151,7 @@ fn every_code_is_told_by_somebody() {
         .collect();
     for (name, _) in codes() {
         let is_told = told.iter().any(|code| code.contains(&format!("Code::{name}")));
-        assert!(is_told || UNUSED.contains(&name.as_str()), "nothing ends with {name}");
+        assert!(is_told, "nothing ends with {name}");
     }
 }
 
