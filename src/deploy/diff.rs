@@ -169,6 +169,14 @@ fn hides(name: &str, value: &Value) -> bool {
     }
 }
 
+/// A command as a log may show it.
+pub fn show_command(command: &[String]) -> String {
+    let mut shown = Value::from(command);
+    hide_secrets("", &mut shown);
+    let words = shown.as_array().into_iter().flatten().filter_map(Value::as_str);
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Puts `***` in the place of each value that a plan hides. `name` is what the value is called.
 pub fn hide_secrets(name: &str, value: &mut Value) {
     let names: Vec<String> = match &*value {

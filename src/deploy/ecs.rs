@@ -334,6 +334,13 @@ impl Target for Ecs {
         let look = self.look(plan, written, Some(now())).await?;
         let pen = Pen::new(permit, &written.extent);
         let Some(back) = find_way_back(plan) else {
+            // Tasks that this run did not bring are not its to stop.
+            if plan.facts.service.is_some() {
+                return Ok(RolledBack::ToNothing(format!(
+                    "service {name} is left as it is: no deploy saw what ran before through to its \
+                     end"
+                )));
+            }
             // The deploy ended before there was a service.
             if self.api.find_service(name).await?.is_none() {
                 return Ok(RolledBack::ToNothing(

@@ -7,6 +7,7 @@ mod end;
 mod intent;
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -162,22 +163,25 @@ async fn acquire_lock<T: Target>(
     let lease = tokio::select! {
         biased;
         signal = hold.signalled() => {
-            if let Ok(Ok(lease)) = tokio::time::timeout(SIGNAL_GRACE, acquiring).await
-                && let Err(error) = lease.release().await
-            {
-                report.warn(format!("the lock is left to expire: {error}"));
+            if let Ok(Ok(lease)) = tokio::time::timeout(SIGNAL_GRACE, acquiring).await {
+                release_lock(lease, report).await;
             }
             return Err(signal.error());
         }
         lease = &mut acquiring => lease?,
     };
     if let Err(error) = refuse_older(&ours, &request.intent, lease.head()) {
-        if let Err(failure) = lease.release().await {
-            report.warn(format!("the lock is left to expire: {failure}"));
-        }
+        release_lock(lease, report).await;
         return Err(error);
     }
     Ok(lease)
+}
+
+/// Releases the lock. It expires where that fails, which changes nothing of how the run ended.
+async fn release_lock(lease: Lease, report: &Report) {
+    if let Err(error) = lease.release().await {
+        report.warn(format!("the lock is left to expire: {error}"));
+    }
 }
 
 /// What the ledger says of this run.
@@ -221,9 +225,16 @@ async fn make_goal<T: Target>(
     Ok(Goal {
         wanted: request.wanted.clone(),
         good,
-        adopts: head.last.is_none(),
+        adopts: adopts_what_runs(head),
         migrates: request.intent.kind != RecordKind::Rollback,
     })
+}
+
+/// Whether what runs was there before the first of our deploys: there is none yet, or each of them
+/// went back to it.
+fn adopts_what_runs(head: &Head) -> bool {
+    let went_back = |last: &HeadEntry| last.result == RecordResult::RolledBack;
+    head.good.is_none() && head.last.as_ref().is_none_or(went_back)
 }
 
 /// The last good state. One that is lost, or that this version cannot read, is no way back, and no
@@ -515,11 +526,12 @@ impl<'a, T: Target> DeployRun<'a, T> {
         let good = lease.head().good.as_ref();
         let is_recorded = good.is_some_and(|good| good.state_hash.as_ref() == Some(&hash));
         let mut number = lease.head().last.as_ref().map(|last| last.number);
-        if self.changed.is_empty() && is_recorded && lease.killed().is_none() {
-            lease.release().await?;
-        } else {
+        if !self.changed.is_empty() || !is_recorded || lease.killed().is_some() {
             number = Some(lease.number());
-            // What was seen through to its end is recorded, whatever comes in between.
+            // What was seen through to its end is good, whatever comes behind it.
+            let record = self.record(&lease, Ok(&reached))?;
+            let state = self.state.to_json()?;
+            lease.record(record, Some(state), true).await.map_err(say_unrecorded)?;
             tokio::select! {
                 biased;
                 _ = hold.signalled() => {
@@ -527,10 +539,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 }
                 () = self.clean_up(&plan, &lease) => {}
             }
-            let record = self.record(&lease, Ok(&reached))?;
-            let state = self.state.to_json()?;
-            lease.close(record, Some(state), true).await.map_err(say_unrecorded)?;
         }
+        release_lock(lease, self.report).await;
         self.end_phase();
         let status = match self.changed.is_empty() {
             true => Status::Unchanged,
@@ -547,20 +557,22 @@ impl<'a, T: Target> DeployRun<'a, T> {
         })
     }
 
-    /// Records a failure, a Ctrl-C as well, and frees the lock: the clean-up of a run that ends early.
-    /// What changed nothing and was never begun is not recorded: a refusal is no deploy. What cannot be recorded is said; the failure itself is what the run ends with.
+    /// Records a failure, a Ctrl-C as well, and frees the lock: the clean-up of a run that ends
+    /// early. What changed nothing and was never begun is not recorded: a refusal is no deploy. What
+    /// cannot be recorded is said; the failure itself is what the run ends with.
     async fn conclude_failure(&self, lease: Lease, error: &Error) {
         let changed_nothing = is_refusal(error) && !self.written.any();
-        let ended = match changed_nothing && lease.killed().is_none() {
-            true => lease.release().await,
-            false => match self.record(&lease, Err(error)) {
-                Ok(record) => lease.close(record, None, false).await,
+        if !changed_nothing || lease.killed().is_some() {
+            let recorded = match self.record(&lease, Err(error)) {
+                Ok(record) => lease.record(record, None, false).await,
                 Err(error) => Err(error),
-            },
-        };
-        if let Err(failure) = ended {
-            self.report.warn(format!("the ledger lacks how this run ended: {failure}"));
+            };
+            if let Err(failure) = recorded {
+                self.report.warn(format!("the ledger lacks how this run ended: {failure}"));
+                return;
+            }
         }
+        release_lock(lease, self.report).await;
     }
 
     /// Removes leftovers, while the lock is held. What runs is good, so a failure is only said.
@@ -578,8 +590,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
         let reached = end.as_ref().ok();
         let codes = end.err().map(|error| {
             let of_causes = error.causes.iter().filter_map(|cause| cause.code);
-            let mut codes: Vec<Code> = of_causes.chain(error.code).collect();
-            codes.dedup();
+            let codes: BTreeSet<Code> = of_causes.chain(error.code).collect();
             codes.into_iter().map(CauseCode::Known).collect()
         });
         Ok(Record {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::Environ;
 use crate::deploy::target::{Goal, Good, Permit, RolledBack, State, Target, Verdict, Written};
-use crate::deploy::{Order, RunState, Running};
+use crate::deploy::{Order, RunState, Running, diff};
 use crate::digest::Digest;
 use crate::docker::diagnosis::Expected;
 use crate::docker::{self, Answer, Container, Engine, GRACE, LOG_TAIL, unique};
@@ -175,6 +175,7 @@ impl Local {
         let ended = tokio::time::timeout(permit.time_left(), self.wait_for_end(&name)).await;
         let log_tail = self.engine.log_tail(&name, LOG_TAIL).await;
         let unchanged = "nothing was changed: what ran before still runs";
+        let command = diff::show_command(command);
         let cause = |exit_code, reason: String, log_tail| Cause {
             code: Some(Code::MigrationFailed),
             object: format!("Task/{}-before-deploy", state.service),
@@ -190,11 +191,11 @@ impl Local {
             }
             Ok(Ok(docker::State::Ended { exit_code, out_of_memory, error })) => {
                 let reason = match error {
-                    Some(error) => format!("`{}` cannot be started: {error}", command.join(" ")),
+                    Some(error) => format!("`{command}` cannot be started: {error}"),
                     None if out_of_memory => {
-                        format!("`{}` needed more than resources.memory", command.join(" "))
+                        format!("`{command}` needed more than resources.memory")
                     }
-                    None => format!("`{}` failed", command.join(" ")),
+                    None => format!("`{command}` failed"),
                 };
                 Err(Error::new(
                     Kind::Gate,
@@ -209,7 +210,7 @@ impl Local {
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let still = format!("`{}` still ran", command.join(" "));
+                let still = format!("`{command}` still ran");
                 let headline =
                     format!("cannot deploy: before-deploy has not ended in time; {unchanged}");
                 Err(Error::new(Kind::TimedOut, headline)
@@ -363,22 +364,27 @@ impl Target for Local {
         if plan.create {
             self.engine.stop(&plan.current, GRACE).await?;
         }
-        // What an interrupted deploy left behind serves nobody; the last good one stays.
-        let last_good = plan.last_good.as_ref().map(|(name, _)| name.as_str());
-        let others = plan.leftovers.iter().map(|leftover| leftover.name.as_str());
-        for leftover in others.filter(|name| Some(*name) != last_good) {
-            self.engine.stop(leftover, GRACE).await?;
-        }
         let good_state = plan.good.as_ref().map_or(&plan.wanted, |good| &good.state);
+        let last_good = match &plan.last_good {
+            Some((name, _)) => self.engine.inspect(name).await?,
+            None => None,
+        };
+        let stands = last_good.is_some_and(|found| found.state == docker::State::Running);
         let back = match (&plan.last_good, &plan.good) {
-            (Some((name, revision)), _) => {
+            (Some((name, revision)), good) if stands || good.is_none() => {
                 Judged { name: name.clone(), revision: *revision, state: good_state.clone() }
             }
-            (None, Some(good)) => self.restart_good(good, permit).await?,
-            (None, None) => {
+            (_, Some(good)) => self.restart_good(good, permit).await?,
+            // Others may serve, and this run did not start them.
+            (_, None) => {
                 return Ok(RolledBack::ToNothing("what was started is removed again".into()));
             }
         };
+        // What an interrupted deploy left behind serves nobody once the last good one does.
+        let others = plan.leftovers.iter().map(|leftover| leftover.name.as_str());
+        for leftover in others.filter(|name| *name != back.name) {
+            self.engine.stop(leftover, GRACE).await?;
+        }
         written.back = Some(back);
         Ok(RolledBack::Begun)
     }

@@ -28,7 +28,7 @@ pub struct AcquireTerms<'a> {
     pub deadline: Instant,
 }
 
-/// The lock, held. It is renewed until [`Lease::close`] or [`Lease::release`]; dropping it leaves
+/// The lock, held. It is renewed until [`Lease::release`]; dropping it leaves
 /// the lock to expire, and the next run records this one as killed.
 pub struct Lease {
     ledger: Ledger,
@@ -116,14 +116,14 @@ enum Standing {
 }
 
 enum Wish {
-    Close { ending: Box<Ending>, good: bool, answer: oneshot::Sender<Result<()>> },
+    Record { ending: Box<Ending>, good: bool, answer: oneshot::Sender<Result<()>> },
     Release { answer: oneshot::Sender<Result<()>> },
 }
 
 impl Wish {
     fn into_answer(self) -> oneshot::Sender<Result<()>> {
         match self {
-            Wish::Close { answer, .. } | Wish::Release { answer } => answer,
+            Wish::Record { answer, .. } | Wish::Release { answer } => answer,
         }
     }
 }
@@ -235,23 +235,23 @@ impl Lease {
         self.phase.send_replace(phase);
     }
 
-    /// Writes the state, the record and the head, and releases the lock. Number, service,
-    /// environment, hash of the state, previous record and fence are filled in.
+    /// Writes the state, the record and the head. Number, service, environment, hash of the state,
+    /// previous record and fence are filled in. The lock is held on, for what is left to clean up.
     ///
     /// # Errors
     /// Superseded, when the lock was taken over: then nothing was written. Refused with
     /// `ledger-unavailable`, when the store did not answer for too long: the lock is left to
     /// expire.
-    pub async fn close(self, record: Record, state: Option<Vec<u8>>, good: bool) -> Result<()> {
+    pub async fn record(&self, record: Record, state: Option<Vec<u8>>, good: bool) -> Result<()> {
         let state = state.map(|json| {
             let hash = StateHash::of(&json);
             (json, hash)
         });
         let ending = Box::new(Ending { record, state });
-        self.wish(|answer| Wish::Close { ending, good, answer }).await
+        self.wish(|answer| Wish::Record { ending, good, answer }).await
     }
 
-    /// Releases the lock of a run that changed nothing. There is no record of it.
+    /// Releases the lock, of a run that is recorded or changed nothing.
     ///
     /// # Errors
     /// Refused with `ledger-unavailable`, when the store did not answer for too long: the lock is
@@ -281,7 +281,7 @@ struct Keeper {
 impl Keeper {
     async fn keep(mut self) {
         let mut command = Command::Hold;
-        let (mut answer, mut wish) = (None, None);
+        let (mut answer, mut wish): (Option<oneshot::Sender<Result<()>>>, _) = (None, None);
         loop {
             // Who holds the lock looks for as long as it takes whether a renewal landed, unless the
             // run is over.
@@ -292,13 +292,19 @@ impl Keeper {
                 self.driver.machine.wish_to_end();
             }
             let event = match command {
-                Command::Hold => match self.hold(wish.take()).await {
-                    Some((event, asked)) => {
-                        answer = asked.or(answer);
-                        event
+                Command::Hold => {
+                    // Back from the record.
+                    if let Some(answer) = answer.take() {
+                        let _ = answer.send(Ok(()));
                     }
-                    None => return,
-                },
+                    match self.hold(wish.take()).await {
+                        Some((event, asked)) => {
+                            answer = asked;
+                            event
+                        }
+                        None => return,
+                    }
+                }
                 Command::End(end) => {
                     let asked = wish.map(Wish::into_answer);
                     return self.finish(end, answer.or(asked)).await;
@@ -349,7 +355,7 @@ impl Keeper {
 
     fn grant(&mut self, wish: Wish) -> (Event, Option<oneshot::Sender<Result<()>>>) {
         match wish {
-            Wish::Close { ending, good, answer } => {
+            Wish::Record { ending, good, answer } => {
                 let state = ending.state.is_some();
                 self.driver.ending = Some(*ending);
                 (Event::Close { good, state }, Some(answer))

@@ -305,10 +305,13 @@ impl Search {
                     if run.renewals > 0 && !run.wished {
                         add("renews", self.after(world, number, Event::Renew));
                     }
-                    let good = !self.bounds.odd_is_bad || number % 2 == 0;
-                    let close = Event::Close { good, state: self.bounds.states };
-                    add("closes", self.after(world, number, close));
-                    if !self.bounds.only_close {
+                    let recorded = run.machine.is_recorded();
+                    if !recorded {
+                        let good = !self.bounds.odd_is_bad || number % 2 == 0;
+                        let record = Event::Close { good, state: self.bounds.states };
+                        add("records", self.after(world, number, record));
+                    }
+                    if recorded || !self.bounds.only_close {
                         add("releases", self.after(world, number, Event::Release));
                     }
                 }

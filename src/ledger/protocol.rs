@@ -105,12 +105,13 @@ pub enum Event {
     Late,
     /// Time to renew.
     Renew,
-    /// The run is at its end. `good`: what it brought is a way back for later runs.
+    /// How the run ended is to be recorded. The lock is kept until [`Event::Release`]. `good`: what
+    /// it brought is a way back for later runs.
     Close {
         good: bool,
         state: bool,
     },
-    /// The run is at its end and changed nothing.
+    /// The run is at its end: recorded, or without a record if it changed nothing.
     Release,
 }
 
@@ -121,7 +122,8 @@ pub enum Command {
     Write(Write),
     /// Wait for the next look at a lock that another run holds.
     Pause,
-    /// The lock is held: wait for the next renewal or for the run's end.
+    /// The lock is held, before the record and after it: wait for the next renewal, or for the
+    /// run's end.
     Hold,
     End(End),
 }
@@ -158,7 +160,6 @@ enum Closing {
     State,
     Record,
     Head,
-    Lock,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -202,6 +203,8 @@ pub struct Machine {
     recovered: (u64, u64),
     killed: Vec<u64>,
     good: bool,
+    /// The record and the head are written.
+    recorded: bool,
 }
 
 impl Machine {
@@ -225,6 +228,7 @@ impl Machine {
             recovered: (0, 0),
             killed: Vec::new(),
             good: false,
+            recorded: false,
         }
     }
 
@@ -242,6 +246,12 @@ impl Machine {
     /// The runs without a record that this one found, once it holds the lock.
     pub fn killed(&self) -> &[u64] {
         &self.killed
+    }
+
+    /// Whether the run is recorded: what is left is to release the lock.
+    #[cfg(test)]
+    pub fn is_recorded(&self) -> bool {
+        self.recorded
     }
 
     /// How many writes in a row were in doubt.
@@ -263,7 +273,7 @@ impl Machine {
         let lock = self.lock.as_ref()?;
         let holds = lock.nonce.run == self.run && lock.holder == Some(self.number);
         let keeps = match self.stage {
-            Stage::Acquire | Stage::Release | Stage::Close(Closing::Lock) => false,
+            Stage::Acquire | Stage::Release => false,
             Stage::Recover | Stage::Held | Stage::Close(_) => true,
         };
         (holds && keeps).then_some(lock.nonce)
@@ -372,9 +382,13 @@ impl Machine {
         if self.doubts <= self.patience || (self.stage == Stage::Held && !self.ends) {
             return None;
         }
-        // Once the record is written, whoever takes the lock over finds it and sets the head right.
-        let recorded = matches!(self.stage, Stage::Close(Closing::Head | Closing::Lock));
-        Some(self.end(if recorded { End::Closed } else { End::Unreachable }))
+        Some(self.end(if self.has_record() { End::Closed } else { End::Unreachable }))
+    }
+
+    /// Whether the record is written. Whoever takes the lock over then finds it, and sets the head
+    /// right.
+    fn has_record(&self) -> bool {
+        self.recorded || self.stage == Stage::Close(Closing::Head)
     }
 
     /// Decides on a lock that this run does not hold.
@@ -437,7 +451,7 @@ impl Machine {
         match self.stage {
             Stage::Acquire => self.read(Key::Lock),
             Stage::Held => self.hold(),
-            Stage::Release | Stage::Close(Closing::Lock) => self.write_own_lock(None, Vec::new()),
+            Stage::Release => self.write_own_lock(None, Vec::new()),
             _ if !self.lease().is_some_and(fresh) => self.renew(),
             Stage::Recover => self.recover(),
             Stage::Close(Closing::State) => self.write(Write::State),
@@ -506,15 +520,15 @@ impl Machine {
                         self.stage = Stage::Recover;
                         self.go_on(fresh)
                     }
+                    Stage::Release if self.recorded => self.end(End::Closed),
                     Stage::Release => self.end(End::Released),
-                    Stage::Close(Closing::Lock) => self.end(End::Closed),
                     Stage::Recover | Stage::Held | Stage::Close(_) => self.go_on(fresh),
                 }
             }
             (Write::Head { mark, .. }, stage) => {
                 self.head = Some(mark);
                 if stage == Stage::Close(Closing::Head) {
-                    self.stage = Stage::Close(Closing::Lock);
+                    (self.recorded, self.stage) = (true, Stage::Held);
                 }
                 self.go_on(fresh)
             }
@@ -534,10 +548,8 @@ impl Machine {
 
     /// Ends a run whose lock another one has.
     fn end_fenced(&mut self) -> Command {
-        let recorded = matches!(self.stage, Stage::Close(Closing::Head | Closing::Lock));
         match self.stage {
-            // The record stands; the run that took over puts it into the head.
-            _ if recorded => self.end(End::Closed),
+            _ if self.has_record() => self.end(End::Closed),
             Stage::Release => self.end(End::Released),
             _ => self.end(End::Fenced),
         }

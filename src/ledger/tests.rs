@@ -61,7 +61,8 @@ async fn close(lease: Lease, result: RecordResult) -> Result<()> {
     let good = result == RecordResult::Deployed;
     let record = Record { result, ..lease.draft_record() };
     let state = format!("{{\"number\": {}}}", lease.number());
-    lease.close(record, Some(state.into_bytes()), good).await
+    lease.record(record, Some(state.into_bytes()), good).await?;
+    lease.release().await
 }
 
 fn refusal<T>(result: Result<T>) -> Error {

@@ -234,7 +234,8 @@ async fn acquire(ledger: &Ledger, who: &str) -> Result<Lease> {
 
 async fn close(lease: Lease) -> Result<()> {
     let record = Record { result: RecordResult::Deployed, ..lease.draft_record() };
-    lease.close(record, Some(b"{}".to_vec()), true).await
+    lease.record(record, Some(b"{}".to_vec()), true).await?;
+    lease.release().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
