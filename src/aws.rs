@@ -179,8 +179,8 @@ fn require_safe_endpoints(environ: &Environ) -> Result<()> {
     endpoints.into_iter().try_for_each(|(name, value)| http::parse_safe(name, value).map(drop))
 }
 
-/// Returns the retry policy of every SDK client: the SDK's own backoff with jitter, on what its own
-/// classification calls transient or throttled.
+/// Returns what the SDK tries again by itself, where no deploy writes: with backoff and jitter, what
+/// its own classification calls transient or throttled.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>
 fn limit_retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(3)

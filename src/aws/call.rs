@@ -12,7 +12,8 @@ use crate::error::{Code, Error, Kind, Result, chain};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
 
-/// Half a minute of backoff in all, so that an account whose rate is used up comes to itself.
+/// The retry policy of a deploy's calls to AWS: half a minute of backoff in all, so that an account
+/// whose rate is used up comes to itself.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>
 const RETRIES: RetryPolicy = RetryPolicy {
     attempts: 7,
@@ -270,7 +271,7 @@ impl Caller {
         answer.map_err(|error| {
             let error = match (error.kind, may_have_written) {
                 (Kind::Unexpected, false) => Error { kind: Kind::Refused, ..error }
-                    .fix("mend what AWS names and deploy again: nothing that runs was changed"),
+                    .fix("mend what AWS names and deploy again"),
                 _ => error,
             };
             Failure { error, fault: last, may_have_written }

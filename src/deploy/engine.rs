@@ -366,6 +366,7 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 Err(self.roll_back(&plan, lease, error).await)
             }
             // What runs is what ran before this run, so there is nothing to go back to.
+            // What runs is what ran before this run, so there is nothing to go back to.
             Err(error) => Err(error),
         }
     }

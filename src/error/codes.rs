@@ -161,7 +161,7 @@ impl Code {
             ),
             Code::LedgerUnavailable => entry(
                 "The ledger cannot be read or written",
-                &[1, 3],
+                &[1, 3, 5, 6],
                 "run it again; if it stays, look at the bucket `records` of platform.yaml and at \
                  the role's permission for it",
             ),
