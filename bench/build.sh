@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# `cicd build-image` beside a bare `docker buildx build` of the same, both with all steps in the engine's cache (target: 0.3 s
-# more); the contract beside the service's own start; and packing beside gzip.
+# The contract beside the service's own start, and packing beside gzip. The build itself is in incremental.sh.
 set -euo pipefail
 binary=$1
 work=$(mktemp -d)
@@ -17,22 +16,7 @@ git -C "$service" init --quiet --initial-branch main
 git -C "$service" add --all
 git -C "$service" -c user.name=bench -c user.email=bench@example.org commit --quiet --message "feat: bench"
 
-# Exactly what build-image asks of buildx, so that nothing but build-image itself is measured; into a new folder as well, as buildx
-# writes nothing of what is there.
-build() {
-  local arguments=()
-  mapfile -t arguments < <("$binary" build-image --plan --output json --service "$service/service.yaml" |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["rendered"].replace(" ", "\n"))')
-  printf '#!/bin/sh\ncd %q && rm -rf target/image && exec docker buildx %s\n' "$service" "$(printf '%q ' "${arguments[@]}")" >"$work/bare"
-  chmod +x "$work/bare"
-}
-
 echo "## build-image"
-build
-table "Nothing changed: all steps are cached. The difference of the two medians is what build-image costs."
-python3 bench/pair.py --runs 7 \
-  "cicd build-image --skip-contract" "$binary build-image --skip-contract --quiet --service $service/service.yaml --layout $work/layout" \
-  "docker buildx build" "$work/bare"
 
 # As GitHub runs the action: in a container of its image, in a network of the job's own.
 container() {

@@ -9,6 +9,7 @@ binary=$1
 shift
 (($#)) || set -- fastapi node go
 commits=${BENCH_COMMITS:-10}
+fresh_commits=${BENCH_FRESH_COMMITS:-$commits}
 work=$(mktemp -d)
 storage=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "$work")")
 buildkit=${BENCH_BUILDKIT:-cicd/buildkit:tests}
@@ -146,9 +147,9 @@ for layer in read(json.loads((layout / "index.json").read_text())["manifests"][0
 END
 }
 
-# pairs NAME OURS THEIRS TAIL: over the commits, after one that fills the caches of both.
+# pairs NAME OURS THEIRS TAIL TITLE COMMITS: over the commits, after one that fills the caches of both.
 pairs() {
-  local name=$1 number
+  local name=$1 commits=$6 number
   "$2" "0" "$4" && layers >"$work/layers" && "$3" "0" "$4"
   for ((number = 1; number <= commits; number++)); do
     change "$number$4"
@@ -184,8 +185,8 @@ for kind; do
   change start
   commit "feat: bench"
   sed -nE 's/^(ARG BASE=|FROM )([a-z]+:[^ @]+).*/\2/p' "$service/Dockerfile" | sort -u | while read -r base; do publish_base "$base"; done
-  pairs "$kind" ours theirs "" "an engine that stays"
-  pairs "$kind-fresh" ours_on_fresh theirs_on_fresh -fresh "a builder that is new each time"
+  pairs "$kind" ours theirs "" "an engine that stays" "$commits"
+  pairs "$kind-fresh" ours_on_fresh theirs_on_fresh -fresh "a builder that is new each time" "$fresh_commits"
 done
 printf '\nWhat moved, by layer:\n\n'
 for kind; do

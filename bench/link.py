@@ -15,6 +15,7 @@ import sys
 import time
 
 CHUNK = 16 * 1024
+SLACK = 0.05  # seconds that may be made up for, when this program came late
 
 
 class Line:
@@ -29,7 +30,7 @@ class Line:
         delivering = asyncio.create_task(self.deliver(arrivals, writer))
         try:
             while chunk := await reader.read(CHUNK):
-                self.free = max(self.free, time.monotonic()) + len(chunk) / self.rate
+                self.free = max(self.free, time.monotonic() - SLACK) + len(chunk) / self.rate
                 self.bytes += len(chunk)
                 if self.most is not None and self.bytes > self.most:
                     self.cut.set()
@@ -55,6 +56,12 @@ class Line:
                 return
             writer.write(chunk)
             await writer.drain()
+
+
+def write(file, number):
+    beside = file.with_suffix(".new")
+    beside.write_text(str(number))
+    beside.rename(file)
 
 
 async def serve(arguments):
@@ -86,7 +93,7 @@ async def serve(arguments):
 
     async def count():
         while arguments.count:
-            arguments.count.write_text(str(up.bytes))
+            write(arguments.count, up.bytes)
             await asyncio.sleep(0.05)
 
     counting = asyncio.create_task(count())
@@ -95,7 +102,7 @@ async def serve(arguments):
     server.close()
     counting.cancel()
     if arguments.count:
-        arguments.count.write_text(str(up.bytes))
+        write(arguments.count, up.bytes)
     for task in list(connections):
         task.cancel()
     await asyncio.sleep(0.05)

@@ -89,6 +89,7 @@ for ((round = 0; round < rounds; round++)); do
     timed changed "$client" "$work/changed" "$at/$repository"
     tag=1.0.0
     end_line
+    [[ $client != docker ]] || continue # its engine goes on by itself, and mounts what it pushed elsewhere
     line --cut $((total / 2))
     set -m # a group of its own, which can be ended as a whole
     "push_$client" "$work/whole" "$at/$repository-cut" >/dev/null 2>&1 &
@@ -115,6 +116,8 @@ print("| over 100 Mbit/s and 20 ms | time: minimum, median, maximum | / the line
 words = {"first": "into a new repository", "again": "all there already", "changed": "one layer changed", "resumed": "after a cut at half"}
 for what, title in words.items():
     for client in clients:
+        if not (work / f"{what}.{client}").exists():
+            continue
         runs = [[float(part) for part in line.split()] for line in (work / f"{what}.{client}").read_text().splitlines()]
         seconds, moved = [to - start for start, to, _, _ in runs], [after - before for _, _, before, after in runs]
         base = own[what] / rate if own[what] else None
