@@ -15,8 +15,10 @@ storage=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "$work")")
 buildkit=${BENCH_BUILDKIT:-cicd/buildkit:tests}
 builder=cicd-bench-$$
 started=()
+registry=none
 tidy_up() {
   docker buildx rm "$builder" >/dev/null 2>&1 || true
+  docker images --format '{{.Repository}}:{{.Tag}}' "$registry/*" | xargs --no-run-if-empty docker rmi >/dev/null 2>&1 || true # buildx keeps what it pushed
   kill "${started[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
   rm -rf "$work" "$storage"

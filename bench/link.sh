@@ -9,7 +9,7 @@ rounds=${BENCH_ROUNDS:-3}
 work=$(mktemp -d)
 storage=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "$work")")
 started=()
-trap 'kill "${started[@]}" 2>/dev/null; docker rmi $(docker images --quiet "localhost/bench-$$") >/dev/null 2>&1; rm -rf "$work" "$storage"' EXIT
+trap 'kill "${started[@]}" 2>/dev/null; docker images --quiet "localhost/bench-$$" | xargs --no-run-if-empty docker rmi >/dev/null 2>&1; rm -rf "$work" "$storage"' EXIT
 printf 'name: bench\nport: 1\n' >"$work/service.yaml"
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
