@@ -367,6 +367,10 @@ impl<'a, T: Target> DeployRun<'a, T> {
             }
             // What runs is what ran before this run, so there is nothing to go back to.
             // What runs is what ran before this run, so there is nothing to go back to.
+            Err(error) if error.kind == Kind::Refused => Err(Error {
+                message: format!("{}; nothing that runs was changed", error.message),
+                ..error
+            }),
             Err(error) => Err(error),
         }
     }

@@ -322,7 +322,7 @@ fn a_refused_update_is_refused_and_leaves_what_runs() {
         assert!(proxy.sent("UpdateService").len() <= 1, "{refused}");
         let error = &refused.json()["error"];
         assert!(
-            error["fix"].as_str().is_some_and(|fix| fix.contains("nothing that runs")),
+            error["message"].as_str().is_some_and(|said| said.contains("nothing that runs")),
             "{error}"
         );
     }
