@@ -10,6 +10,7 @@ mod api;
 mod apply;
 mod auth;
 mod diff;
+mod migration;
 mod object;
 mod observe;
 mod plan;
@@ -30,7 +31,7 @@ use self::api::{Api, as_ours};
 use self::auth::Minter;
 use self::object::{Key, LiveObject, Object, read_manifest, to_yaml};
 use self::observe::{Memory, Restarts, read_address, read_copies, read_image, read_revision};
-use self::plan::{EksFacts, EksPlan, ObservedObject, WayBack};
+use self::plan::{EksFacts, EksPlan, ObservedMigration, ObservedObject, WayBack};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
 use self::verdict::RolloutVerdict;
 use self::watch::Look;
@@ -67,6 +68,9 @@ pub struct EksDocuments {
     #[serde(skip)]
     pub secrets: Vec<Object>,
     pub secret_keys: Vec<Key>,
+    /// The Job of `before-deploy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Object>,
     /// Keys of Secrets that have to be there before.
     pub needs: Vec<SecretNeed>,
     pub buckets: Vec<String>,
@@ -84,7 +88,12 @@ pub struct SecretNeed {
 }
 
 impl EksDocuments {
-    fn new(settings: &Settings, objects: Vec<Object>, buckets: Vec<String>) -> EksDocuments {
+    fn new(
+        settings: &Settings,
+        objects: Vec<Object>,
+        migration: Option<Object>,
+        buckets: Vec<String>,
+    ) -> EksDocuments {
         let (secrets, objects): (Vec<Object>, Vec<Object>) =
             objects.into_iter().partition(Object::is_secret);
         let needs = settings.secrets.iter().filter_map(|(variable, reference)| match reference {
@@ -99,6 +108,7 @@ impl EksDocuments {
             secret_keys: secrets.iter().map(Object::key).collect(),
             secrets,
             objects,
+            migration,
             needs: needs.collect(),
             buckets,
             expose: settings.expose.as_ref().map(|expose| expose.path.as_str().to_string()),
@@ -261,6 +271,21 @@ impl Eks {
         Ok(())
     }
 
+    /// The Job of `before-deploy`, if it is to run: whether the API server takes it, and whether an
+    /// earlier run did it.
+    async fn observe_migration(
+        &self,
+        goal: &Goal<EksDocuments>,
+    ) -> Result<Option<ObservedMigration>> {
+        let job = goal.wanted.documents.migration.as_ref().filter(|_| goal.migrates);
+        let Some(job) = job else { return Ok(None) };
+        let live = self.api.get(&job.key()).await?;
+        if live.is_none() {
+            self.api.apply(job, as_ours(true, false), None).await?;
+        }
+        Ok(Some(ObservedMigration { job: job.clone(), live }))
+    }
+
     /// The live objects of the last good state that are no longer wanted.
     async fn read_leftovers(&self, goal: &Goal<EksDocuments>) -> Result<Vec<LiveObject>> {
         let wanted = goal.wanted.documents.keys();
@@ -301,7 +326,11 @@ impl Target for Eks {
         let objects = collect_objects(order, &self.cluster, &self.sources)?;
         let objects = self.place_objects(objects).await?;
         let buckets = storage::bucket_names(order);
-        Ok(State::new("eks", order, EksDocuments::new(&order.settings, objects, buckets)))
+        let migration = render::before_deploy(order, &self.cluster, |storage| {
+            Some(storage::bucket_name(order, storage))
+        })?;
+        let documents = EksDocuments::new(&order.settings, objects, migration, buckets);
+        Ok(State::new("eks", order, documents))
     }
 
     async fn observe(&self, goal: &Goal<EksDocuments>) -> Result<EksFacts> {
@@ -319,25 +348,25 @@ impl Target for Eks {
         // Of several refusals always the first object's is told, not the one that came first.
         let objects: Vec<ObservedObject> =
             join_all(observed).await.into_iter().collect::<Result<_>>()?;
+        let migration = self.observe_migration(goal).await?;
         let leftovers = self.read_leftovers(goal).await?;
         let restarts_before = self.read_restarts(&documents.objects).await?;
         let account = self.account.as_deref();
         let buckets = storage::observe(&documents.buckets, account, &self.session).await?;
-        Ok(EksFacts { objects, leftovers, buckets, restarts_before })
+        Ok(EksFacts { objects, migration, leftovers, buckets, restarts_before })
     }
 
     fn plan(&self, goal: &Goal<EksDocuments>, facts: EksFacts) -> Result<EksPlan> {
         Ok(plan::make_plan(goal, facts))
     }
 
-    /// `before-deploy` is refused by [`render`].
     async fn migrate(
         &self,
-        _plan: &EksPlan,
-        _written: &mut EksWritten,
-        _permit: Permit<'_>,
+        plan: &EksPlan,
+        written: &mut EksWritten,
+        permit: Permit<'_>,
     ) -> Result<()> {
-        Ok(())
+        self.run_migration(plan, written, permit).await
     }
 
     async fn apply(
@@ -396,7 +425,7 @@ impl Target for Eks {
             let mut written = EksWritten::default();
             self.remove_object(&removal.key, &removal.uid, &mut written, permit).await?;
         }
-        Ok(())
+        self.remove_old_migrations(plan, permit).await
     }
 
     async fn read_running(&self, state: &State<EksDocuments>) -> Result<Running> {
@@ -488,5 +517,9 @@ pub fn render_manifests(
     let mut objects: Vec<Object> =
         collect_objects(order, cluster, sources)?.into_iter().map(placed).collect();
     objects.sort_by_key(|object| plan::order_of(object.kind()));
-    to_yaml(&objects)
+    let migration = render::before_deploy(order, cluster, |storage| {
+        Some(storage::bucket_name(order, storage))
+    })?;
+    let all: Vec<Object> = migration.into_iter().chain(objects).collect();
+    to_yaml(&all)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -223,6 +224,29 @@ impl Api {
             }
         });
         Ok(text.await?.lines().map(str::to_string).collect())
+    }
+
+    /// What a pod's container logged since then, each line with its time before it.
+    pub async fn log_since(
+        &self,
+        namespace: &str,
+        pod: &str,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<String>, Failure> {
+        let pods = kube::Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let which = LogParams {
+            since_time: since,
+            timestamps: true,
+            limit_bytes: Some(LOG_BYTES),
+            ..LogParams::default()
+        };
+        let read = send_once(async || pods.logs(pod, &which).await).await;
+        let text = read.map_err(|fault| Failure {
+            error: explain(&fault, &format!("read the log of {pod}"), &self.caller),
+            fault: Some(fault),
+            may_have_written: false,
+        })?;
+        Ok(text.lines().map(str::to_string).collect())
     }
 
     /// Asks the service itself for `path`, through the API server, once; gives the status it

@@ -88,7 +88,7 @@ impl Eks {
     }
 
     /// Applies an object. After a lost answer it is looked up whether that was carried out.
-    async fn apply_object(
+    pub(super) async fn apply_object(
         &self,
         object: &Object,
         force: bool,

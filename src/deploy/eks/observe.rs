@@ -393,6 +393,25 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
     facts
 }
 
+/// How far a Job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    Active,
+    Complete,
+    Failed,
+}
+
+pub fn read_job_state(job: &Job) -> JobState {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut over = conditions.filter(|found| found.status == "True");
+    over.find_map(|found| match found.type_.as_str() {
+        "Complete" => Some(JobState::Complete),
+        "Failed" => Some(JobState::Failed),
+        _ => None,
+    })
+    .unwrap_or(JobState::Active)
+}
+
 /// Whether the controller of a workload has seen its latest change.
 pub fn has_seen_change(seen: &WorkloadSeen) -> bool {
     seen.live

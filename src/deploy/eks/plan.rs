@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::json;
 
 use super::EksDocuments;
 use super::diff;
 use super::object::{Key, LiveObject, Object};
 use super::observe::{
-    Known, Memory, Restarts, WorkloadSeen, gather_facts, is_managed, read_own_replicas,
-    read_revision,
+    JobState, Known, Memory, Restarts, WorkloadSeen, gather_facts, is_managed, read_job_state,
+    read_own_replicas, read_revision,
 };
 use super::verdict::{RolloutVerdict, Status, judge_workload};
+use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Plan, State};
 use crate::deploy::{Action, Change};
@@ -21,12 +24,20 @@ use crate::deploy::{Action, Change};
 pub struct EksFacts {
     /// What is to stand there, each with what stands there now.
     pub objects: Vec<ObservedObject>,
+    pub migration: Option<ObservedMigration>,
     /// Objects of the last good state, as they are now, that are no longer wanted.
     pub leftovers: Vec<LiveObject>,
     /// The service's buckets.
     pub buckets: Vec<Bucket>,
     /// Restarts of containers before anything is changed.
     pub restarts_before: Restarts,
+}
+
+/// The Job of `before-deploy`, and the one of its name that is there.
+#[derive(Clone, Debug)]
+pub struct ObservedMigration {
+    pub job: Object,
+    pub live: Option<LiveObject>,
 }
 
 /// One wanted object.
@@ -46,6 +57,8 @@ pub struct EksPlan {
     changes: Vec<Change>,
     previous_revision: Option<String>,
     pub wanted: State<EksDocuments>,
+    /// The Job that is to run to its end before the writes.
+    pub migration: Option<Object>,
     /// In order.
     pub writes: Vec<ObjectWrite>,
     pub removals: Vec<Removal>,
@@ -134,7 +147,13 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
         object: removal.key.id(),
         details: Vec::new(),
     };
+    let migration = find_migration(goal, &facts);
     let mut changes = storage::plan(&facts.buckets);
+    changes.extend(migration.iter().map(|job| Change {
+        action: Action::Create,
+        object: job.id(),
+        details: describe_migration(job),
+    }));
     changes.extend(removals.iter().filter(|removal| removal.first).map(deletion));
     let mut writes = Vec::new();
     for observed in &facts.objects {
@@ -151,6 +170,7 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
         wanted: goal.wanted.clone(),
         buckets: facts.buckets,
         changes,
+        migration,
         writes,
         removals,
         restarts_before: facts.restarts_before,
@@ -163,6 +183,25 @@ impl EksFacts {
         let mut objects = self.objects.iter();
         objects.find(|observed| observed.object.is_deployment_of(service))?.live.as_ref()
     }
+}
+
+/// The migration that is to run: one that the good state has was done by its deploy, and one whose
+/// Job is complete by a run that was cut short after it.
+fn find_migration(goal: &Goal<EksDocuments>, facts: &EksFacts) -> Option<Object> {
+    let ObservedMigration { job, live } = facts.migration.as_ref()?;
+    let good = goal.good.as_ref().and_then(|good| good.state.documents.migration.as_ref());
+    let live = live.as_ref().and_then(|live| live.clone().try_parse::<Job>().ok());
+    let is_done = good.is_some_and(|good| good.name() == job.name())
+        || live.is_some_and(|live| read_job_state(&live) == JobState::Complete);
+    (!is_done).then(|| job.clone())
+}
+
+fn describe_migration(job: &Object) -> Vec<String> {
+    let arguments = job.value().pointer("/spec/template/spec/containers/0/args");
+    let command = json!({ "command": arguments });
+    let mut details = compare_documents(&json!({}), &command, &[]);
+    details.push("runs to its end before anything else changes".into());
+    details
 }
 
 /// What is to be written of one object, and what differs; nothing when it is as wanted.
@@ -320,6 +359,7 @@ mod tests {
     fn facts(objects: Vec<ObservedObject>) -> EksFacts {
         EksFacts {
             objects,
+            migration: None,
             leftovers: Vec::new(),
             buckets: Vec::new(),
             restarts_before: Restarts::new(),
@@ -340,6 +380,7 @@ mod tests {
                 objects,
                 secrets: vec![],
                 secret_keys: vec![],
+                migration: None,
                 needs: vec![],
                 buckets: vec![],
                 expose: None,

@@ -12,6 +12,7 @@ use crate::config::service::Storage;
 use crate::config::settings::{Replicas, Settings};
 use crate::config::values::SecretRef;
 use crate::deploy::Order;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// Who this program is to the API server: the manager of the fields it sets, and the value of the
@@ -24,6 +25,15 @@ pub const MANAGER: &str = "cicd";
 const DRAIN_SECONDS: u32 = 20;
 /// What the process then has to finish its requests.
 const STOP_SECONDS: u32 = 30;
+
+/// What a process of a service is called beside it.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// The service that it belongs to.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
+/// The component of a migration.
+pub const BEFORE_DEPLOY: &str = "before-deploy";
+/// A migration that does not end by itself is ended by the cluster, whoever lost sight of it.
+const LONGEST_MIGRATION: u32 = 3600;
 
 const NAME: &str = "app.kubernetes.io/name";
 pub const VERSION: &str = "app.kubernetes.io/version";
@@ -73,12 +83,6 @@ pub fn objects(
 /// error.
 fn refuse_unserved(settings: &Settings) -> Result<()> {
     let environment = &settings.environment;
-    if settings.before_deploy.is_some() {
-        return Err(Error::input(format!("cannot run `before-deploy` on eks yet (environment `{environment}`)"))
-            .fix(
-                "take `before-deploy` out of service.yaml and run the migration as a step of its own before the deploy",
-            ));
-    }
     for (variable, secret) in &settings.secrets {
         if !matches!(secret, SecretRef::Kubernetes { .. }) {
             return Err(Error::input(format!(
@@ -123,6 +127,15 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
     if let Some(count) = settings.replicas.count() {
         spec.insert("replicas".into(), count.into());
     }
+    let mut pod = pod_spec(settings, vec![container(order, bucket)?]);
+    pod["terminationGracePeriodSeconds"] = (DRAIN_SECONDS + STOP_SECONDS).into();
+    pod["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {NAME: settings.name}},
+        "matchLabelKeys": ["pod-template-hash"],
+    }]);
     let rest = json!({
         "revisionHistoryLimit": 10,
         "selector": {"matchLabels": {NAME: settings.name}},
@@ -130,23 +143,7 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
         "template": {
             "metadata": {"labels": {NAME: settings.name, MANAGED_BY: MANAGER}},
-            "spec": {
-                "serviceAccountName": settings.name,
-                // A service is no client of the API server, and variables named after neighbours'
-                // Services collide with settings.
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "terminationGracePeriodSeconds": DRAIN_SECONDS + STOP_SECONDS,
-                "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-                "topologySpreadConstraints": [{
-                    "maxSkew": 1,
-                    "topologyKey": "topology.kubernetes.io/zone",
-                    "whenUnsatisfiable": "ScheduleAnyway",
-                    "labelSelector": {"matchLabels": {NAME: settings.name}},
-                    "matchLabelKeys": ["pod-template-hash"],
-                }],
-                "containers": [container(order, bucket)?],
-            },
+            "spec": pod,
         },
     });
     if let Value::Object(rest) = rest {
@@ -201,6 +198,63 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
         // that is fine there must be fine here.
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
     }))
+}
+
+/// The Job of `before-deploy`, if service.yaml has it. It is called after the image and the
+/// command, so that what was done for both is known by its name; its pods are none of the service's.
+///
+/// # Errors
+/// As [`objects`].
+pub fn before_deploy(
+    order: &Order,
+    cluster: &platform::Eks,
+    bucket: impl Fn(&Storage) -> Option<String>,
+) -> Result<Option<Object>> {
+    let settings = &order.settings;
+    let Some(command) = &settings.before_deploy else { return Ok(None) };
+    let identity = json!([settings.name, order.image.digest, command]).to_string();
+    let hash = Digest::of(identity.as_bytes());
+    let stem: String = settings.name.chars().take(40).collect();
+    let stem = format!("{}-{BEFORE_DEPLOY}", stem.trim_end_matches('-'));
+    let labels = json!({
+        NAME: stem, COMPONENT: BEFORE_DEPLOY, PART_OF: settings.name, MANAGED_BY: MANAGER,
+    });
+    let mut container = container(order, bucket)?;
+    if let Some(container) = container.as_object_mut() {
+        container.retain(|key, _| !key.ends_with("Probe") && key != "ports" && key != "lifecycle");
+        container.insert("args".into(), json!(command));
+    }
+    let mut pod = pod_spec(settings, vec![container]);
+    pod["restartPolicy"] = "Never".into();
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": format!("{stem}-{}", hash.short()), "labels": labels},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": LONGEST_MIGRATION,
+            // A node that goes away is no failure of the command.
+            "podFailurePolicy": {"rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+            ]},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    });
+    let job = Object::new(job).map_err(Error::unexpected)?;
+    Ok(Some(job.placed(cluster.namespace.as_str())))
+}
+
+/// What every pod of a service has.
+fn pod_spec(settings: &Settings, containers: Vec<Value>) -> Value {
+    json!({
+        "serviceAccountName": settings.name,
+        // A service is no client of the API server, and variables named after neighbours' Services
+        // collide with settings.
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": containers,
+    })
 }
 
 fn ingress(settings: &Settings, path: &str, class: Option<&str>) -> Value {
@@ -266,7 +320,7 @@ mod tests {
         let settings::Target::Eks(cluster) = destination.target.clone() else { panic!("eks") };
         let image = Image {
             repository: "111122223333.dkr.ecr.eu-west-1.amazonaws.com/clinicult/patients".into(),
-            digest: crate::digest::Digest::from_sha256(&[0xab; 32]),
+            digest: Digest::from_sha256(&[0xab; 32]),
             version: "1.4.0".into(),
         };
         (Order { settings, destination, image }, cluster)
@@ -339,7 +393,6 @@ mod tests {
     #[test]
     fn what_is_not_served_is_refused_with_its_key_and_environment() {
         let cases = [
-            ("before-deploy: {command: [alembic, upgrade, head]}\n", "`before-deploy`"),
             ("secrets: {A: 'ssm:/patients/a'}\n", "`secrets.A: ssm:/patients/a`"),
             (
                 "secrets: {A: 'secretsmanager:patients/db#url'}\n",

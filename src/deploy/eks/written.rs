@@ -19,6 +19,8 @@ use crate::error::{Error, Kind};
 pub struct EksWritten {
     /// How far buckets were made, which stay, and which nothing runs by.
     pub buckets: Cell<Extent>,
+    /// `before-deploy` was begun. Nothing that runs changes by it.
+    pub migrated: bool,
     /// An object was written or deleted, or may have been: its answer was lost.
     pub touched: bool,
     /// Objects that were created, with their uid.
@@ -35,7 +37,7 @@ pub struct EksWritten {
 
 impl Written for EksWritten {
     fn any(&self) -> bool {
-        self.touched || self.buckets.get() > Extent::Nothing
+        self.touched || self.migrated || self.buckets.get() > Extent::Nothing
     }
     fn touches_running(&self) -> bool {
         self.touched
