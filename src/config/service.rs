@@ -69,6 +69,8 @@ pub struct Health {
     pub path: UrlPath,
     /// The longest time from start to the first 2xx.
     pub startup: Span,
+    /// So long a new version has to stay healthy before the old one goes: on eks.
+    pub stable: Span,
 }
 
 impl Default for Health {
@@ -76,6 +78,7 @@ impl Default for Health {
         Health {
             path: UrlPath::try_from("/healthz".to_string()).expect("a constant path"),
             startup: Span(std::time::Duration::from_secs(60)),
+            stable: Span(std::time::Duration::from_secs(10)),
         }
     }
 }

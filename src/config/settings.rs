@@ -44,6 +44,8 @@ pub struct Settings {
 pub struct Health {
     pub path: String,
     pub startup: Duration,
+    /// So long a new version has to stay healthy before the old one goes.
+    pub stable: Duration,
 }
 
 /// The mode variable and the value it has in this environment.
@@ -177,7 +179,11 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
     Ok(Settings {
         name: service.name.to_string(),
         port: service.port.get(),
-        health: Health { path: service.health.path.to_string(), startup: service.health.startup.0 },
+        health: Health {
+            path: service.health.path.to_string(),
+            startup: service.health.startup.0,
+            stable: service.health.stable.0,
+        },
         mode: Mode {
             name: mode,
             variable: service.mode.variable.to_string(),

@@ -9,6 +9,7 @@
 mod api;
 mod apply;
 mod auth;
+mod configuration;
 mod diff;
 mod migration;
 mod object;
@@ -22,6 +23,7 @@ mod verdict;
 mod watch;
 mod written;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::{join, join_all, try_join_all};
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use self::api::{Api, as_ours};
 use self::auth::Minter;
+use self::configuration::{find_references, mark_templates};
 use self::object::{Key, LiveObject, Object, read_manifest, to_yaml};
 use self::observe::{Memory, Restarts, read_address, read_copies, read_image, read_revision};
 use self::plan::{EksFacts, EksPlan, ObservedMigration, ObservedObject, WayBack};
@@ -45,12 +48,18 @@ use crate::deploy::{Order, RunState, Running, Sources, storage};
 use crate::error::{Code, Error, Result};
 use crate::report::Report;
 
+/// The Pod Security Standard that a namespace enforces.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-admission/>
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
 /// One namespace of a cluster. See the module.
 pub struct Eks {
     session: Session,
     api: Api,
     caller: Caller,
     cluster: platform::Eks,
+    /// Whether the namespace enforces the Pod Security Standard `restricted`.
+    is_restricted: bool,
     /// Where the `manifests` of service.yaml are.
     sources: Sources,
     /// The account that the service's buckets have to be of.
@@ -163,6 +172,7 @@ impl Eks {
             api,
             caller,
             cluster: cluster.clone(),
+            is_restricted: false,
             sources: sources.clone(),
             account: account.map(str::to_string),
             report: report.clone(),
@@ -176,7 +186,12 @@ impl Eks {
         let namespace =
             Key { namespace: None, ..Key::new("v1", "Namespace", "", &self.caller.namespace) };
         match self.api.get(&namespace).await {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(found)) => {
+                let enforced =
+                    found.metadata.labels.and_then(|labels| labels.get(ENFORCE).cloned());
+                self.is_restricted = enforced.as_deref() == Some("restricted");
+                Ok(())
+            }
             Ok(None) => Err(no_namespace(&self.caller)),
             // Who may only work inside the namespace may not be allowed to look at it; what comes
             // next will tell.
@@ -252,21 +267,46 @@ impl Eks {
             if documents.secret_keys.contains(&at) {
                 continue;
             }
-            match self.api.exists(&at).await {
-                Ok(false) => {
-                    return Err(Error::refused(format!(
-                        "cannot give `{variable}` its value: the namespace {namespace} has no \
-                         Secret {secret}, which `secrets` names"
-                    ))
-                    .code(Code::SecretUnavailable)
-                    .fix(format!(
-                        "create it: kubectl -n {namespace} create secret generic {secret} \
-                         --from-literal={key}=…"
-                    )));
+            let lack = match self.api.list_secret_keys(&at).await {
+                Ok(None) => format!("Secret {secret}"),
+                Ok(Some(keys)) if !keys.contains(key) => {
+                    format!("key {key} in the Secret {secret}")
                 }
                 Err(failure) if failure.code() != Some(403) => return Err(failure.into()),
-                _ => {}
+                _ => continue,
+            };
+            let headline = format!(
+                "cannot give `{variable}` its value: the namespace {namespace} has no {lack}, which \
+                 `secrets` names"
+            );
+            return Err(Error::refused(headline).code(Code::SecretUnavailable).fix(format!(
+                "create it: kubectl -n {namespace} create secret generic {secret} \
+                 --from-literal={key}=…"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Marks the templates by their configuration, and fits them to the namespace.
+    async fn finish_objects(&self, objects: &mut [Object], service: &str) -> Result<()> {
+        let mut versions = BTreeMap::new();
+        let ours: Vec<Key> = objects.iter().map(Object::key).collect();
+        for (kind, name) in find_references(objects) {
+            let key = Key::new("v1", kind, &self.caller.namespace, &name);
+            if kind != "Secret" || ours.contains(&key) {
+                continue;
             }
+            match self.api.find_version(&key).await {
+                Ok(version) => versions.extend(version.map(|version| (name, version))),
+                // Who may not look goes without.
+                Err(failure) if failure.code() == Some(403) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        mark_templates(objects, &versions);
+        let own = objects.iter_mut().find(|object| object.is_deployment_of(service));
+        if let Some(own) = own.filter(|_| self.is_restricted) {
+            own.forbid_root();
         }
         Ok(())
     }
@@ -324,11 +364,15 @@ impl Target for Eks {
 
     async fn render(&self, order: &Order) -> Result<State<EksDocuments>> {
         let objects = collect_objects(order, &self.cluster, &self.sources)?;
-        let objects = self.place_objects(objects).await?;
+        let mut objects = self.place_objects(objects).await?;
+        self.finish_objects(&mut objects, &order.settings.name).await?;
         let buckets = storage::bucket_names(order);
-        let migration = render::before_deploy(order, &self.cluster, |storage| {
+        let mut migration = render::before_deploy(order, &self.cluster, |storage| {
             Some(storage::bucket_name(order, storage))
         })?;
+        if let Some(job) = migration.as_mut().filter(|_| self.is_restricted) {
+            job.forbid_root();
+        }
         let documents = EksDocuments::new(&order.settings, objects, migration, buckets);
         Ok(State::new("eks", order, documents))
     }
@@ -357,6 +401,7 @@ impl Target for Eks {
     }
 
     fn plan(&self, goal: &Goal<EksDocuments>, facts: EksFacts) -> Result<EksPlan> {
+        plan::refuse_paused(&facts)?;
         Ok(plan::make_plan(goal, facts))
     }
 
@@ -483,7 +528,14 @@ fn collect_objects(
         for object in read_manifest(&content, &file)? {
             let key = object.clone().placed(cluster.namespace.as_str()).key();
             let placed = |known: &Object| known.clone().placed(cluster.namespace.as_str()).key();
-            if objects.iter().any(|known| placed(known).is_same(&key)) {
+            let mut known = objects.iter_mut();
+            let known = known.find(|known| placed(known).is_same(&key));
+            // Its own ServiceAccount may be told more: the role that its pods take on.
+            if let Some(known) = known {
+                if object.kind() == "ServiceAccount" && object.name() == order.settings.name {
+                    known.merge_with(object);
+                    continue;
+                }
                 return Err(Error::input(format!(
                     "cannot apply {} of {}: it stands twice",
                     object.id(),

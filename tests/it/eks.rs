@@ -2,6 +2,7 @@
 
 mod migration;
 mod proxy;
+mod shapes;
 mod written;
 
 use std::process::Command;
@@ -56,7 +57,11 @@ impl Place {
 
     /// Writes service.yaml: `text` after name, port and small resources.
     pub fn service(&self, text: &str) {
-        let head = format!("name: {SERVICE}\nport: 8000\nresources: {{cpu: 10m, memory: 64Mi}}\n");
+        let mut head =
+            format!("name: {SERVICE}\nport: 8000\nresources: {{cpu: 10m, memory: 64Mi}}\n");
+        if !text.contains("health:") {
+            head.push_str("health: {stable: 0s}\n");
+        }
         self.repository.write("service.yaml", &format!("{head}{text}"));
     }
 

@@ -29,6 +29,7 @@ use kube::core::{GroupVersion, Resource};
 use kube::discovery::{self, Scope};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tower::BoxError;
 
 use super::auth::{Cluster, Minter};
@@ -187,13 +188,22 @@ impl Api {
         }
     }
 
-    /// Whether the object exists. Only its metadata travels: for Secrets, whose values are none of
-    /// our business.
-    pub async fn exists(&self, key: &Key) -> Result<bool, Failure> {
+    /// The version of an object, if it is there. Only its metadata travels.
+    pub async fn find_version(&self, key: &Key) -> Result<Option<String>, Failure> {
         let objects = self.objects(key, None).await?;
         let attempt = format!("find {}", key.id());
         let found = self.send(&attempt, None, async || objects.get_metadata_opt(&key.name).await);
-        Ok(found.await?.is_some())
+        Ok(found.await?.map(|found| found.metadata.resource_version.unwrap_or_default()))
+    }
+
+    /// The names of a Secret's keys, if it is there. Its values are dropped as they are read.
+    pub async fn list_secret_keys(&self, key: &Key) -> Result<Option<Vec<String>>, Failure> {
+        let found = self.get(key).await?;
+        let data =
+            |found: DynamicObject| found.data.get("data").and_then(Value::as_object).cloned();
+        Ok(found.map(|found| {
+            data(found).map(|data| data.keys().cloned().collect()).unwrap_or_default()
+        }))
     }
 
     /// The last lines that a container wrote; `previous`: before its last restart.

@@ -8,7 +8,7 @@ use super::api::{Apply, as_ours};
 use super::diff;
 use super::object::{Key, LiveObject, Object};
 use super::observe::{Memory, Restarts};
-use super::plan::{EksPlan, ObjectWrite, order_of};
+use super::plan::{EksPlan, order_of};
 use super::refusal::Failure;
 use super::verdict::RolloutVerdict;
 use super::watch::Look;
@@ -39,7 +39,7 @@ impl Eks {
         }
         for write in &plan.writes {
             if let Some(count) = write.hand_over_replicas {
-                self.hand_over_replicas(write, count, written, permit).await?;
+                self.hand_over_replicas(&write.object, count, written, permit).await?;
             }
         }
         let writes = plan.writes.iter().map(|write| (&write.object, write.force)).collect();
@@ -145,14 +145,14 @@ impl Eks {
     /// Gives the Deployment's count an owner of its own, with the value it has. When we then let go
     /// of it, it stays.
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>
-    async fn hand_over_replicas(
+    pub(super) async fn hand_over_replicas(
         &self,
-        write: &ObjectWrite,
+        object: &Object,
         count: i64,
         written: &mut EksWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        let key = write.object.key();
+        let key = object.key();
         let count = json!({
             "apiVersion": key.api_version,
             "kind": key.kind,

@@ -180,7 +180,7 @@ impl Eks {
             let Some((time, text)) = line.split_once(' ') else { continue };
             let Ok(time) = time.parse::<Timestamp>() else { continue };
             if shown.until.is_none_or(|until| time > until) {
-                self.report.log(text);
+                self.report.detail(format!("before-deploy │ {text}"));
                 shown.until = Some(time);
             }
         }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub use kube::api::DynamicObject as LiveObject;
 use kube::core::Selector;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Place, Result};
 
@@ -191,6 +191,30 @@ impl Object {
         self
     }
 
+    /// Sets an annotation of its pod template.
+    pub fn annotate_template(&mut self, name: &str, value: &str) {
+        let template = self.0.pointer_mut("/spec/template").and_then(Value::as_object_mut);
+        if let Some(template) = template {
+            merge(template, json!({"metadata": {"annotations": {name: value}}}));
+        }
+    }
+
+    /// Has its pods run as another user than root, as a namespace wants that enforces the Pod
+    /// Security Standard `restricted`.
+    pub fn forbid_root(&mut self) {
+        let pod = self.0.pointer_mut("/spec/template/spec").and_then(Value::as_object_mut);
+        if let Some(pod) = pod {
+            merge(pod, json!({"securityContext": {"runAsNonRoot": true}}));
+        }
+    }
+
+    /// Adds the fields of `other`, which win.
+    pub fn merge_with(&mut self, other: Object) {
+        if let Value::Object(fields) = &mut self.0 {
+            merge(fields, other.0);
+        }
+    }
+
     /// A live object as somebody would have written it: without what the API server and controllers
     /// add.
     #[must_use]
@@ -200,6 +224,19 @@ impl Object {
             annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
         }
         self
+    }
+}
+
+/// Merges objects field by field; anything else is replaced.
+fn merge(into: &mut Map<String, Value>, from: Value) {
+    let Value::Object(from) = from else { return };
+    for (key, value) in from {
+        match into.get_mut(&key) {
+            Some(Value::Object(fields)) if value.is_object() => merge(fields, value),
+            _ => {
+                into.insert(key, value);
+            }
+        }
     }
 }
 
@@ -233,8 +270,10 @@ pub fn strip(value: &mut Value) {
 /// # Errors
 /// Bad input with the file and, where the parser knows it, line and column.
 pub fn read_manifest(content: &str, file: &Path) -> Result<Vec<Object>> {
+    // As kubectl reads them: `defaultMode: 0400` is 256.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
     let documents: Vec<Option<Map<String, Value>>> =
-        serde_saphyr::from_multiple(content).map_err(|error| {
+        serde_saphyr::from_multiple_with_options(content, options).map_err(|error| {
             let wrong = Error::input("cannot read a manifest: it is no YAML object")
                 .why(error.without_snippet())
                 .fix("correct the YAML at that place");
@@ -347,6 +386,18 @@ mod tests {
                 (read, expected) => panic!("{text}: {read:?}, expected {expected:?}"),
             }
         }
+    }
+
+    #[test]
+    fn numbers_are_those_of_kubectl() {
+        let text =
+            "apiVersion: v1\nkind: X\nmetadata: {name: a}\nmode: 0400\nlong: 400\nid: '0400'\n";
+        let objects = read_manifest(text, Path::new("x.yaml")).expect("an object");
+        let value = objects[0].value();
+        assert_eq!(
+            (&value["mode"], &value["long"], &value["id"]),
+            (&json!(256), &json!(400), &json!("0400"))
+        );
     }
 
     #[test]

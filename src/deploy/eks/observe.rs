@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, PersistentVolumeClaim, Pod,
@@ -374,7 +373,7 @@ pub fn gather_facts(seen: &WorkloadSeen, memory: &mut Memory, known: Known<'_>) 
             Status::Claim { phase: ClaimPhase::read(&phase), provisioning }
         }),
         ("autoscaling", "HorizontalPodAutoscaler") => {
-            parse(live).map(|_: HorizontalPodAutoscaler| Status::Autoscaler(read_conditions(live)))
+            Some(Status::Autoscaler(read_conditions(live)))
         }
         _ => None,
     };

@@ -18,6 +18,7 @@ use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Plan, State};
 use crate::deploy::{Action, Change};
+use crate::error::{Error, Result};
 
 /// What the plan is made from.
 #[derive(Clone, Debug)]
@@ -204,6 +205,27 @@ fn describe_migration(job: &Object) -> Vec<String> {
     details
 }
 
+/// A Deployment that somebody paused would take the change and never roll it out.
+///
+/// # Errors
+/// Refused, if it is one that the deploy would change.
+pub fn refuse_paused(facts: &EksFacts) -> Result<()> {
+    let is_paused = |observed: &&ObservedObject| {
+        let key = observed.object.key();
+        let spec = observed.dry_run.data.get("spec").filter(|_| key.is_workload());
+        spec.and_then(|spec| spec.get("paused")?.as_bool()) == Some(true)
+            && observed.object.value().pointer("/spec/paused").is_none()
+    };
+    let changes = |observed: &&ObservedObject| write_of(observed).is_some();
+    let Some(paused) = facts.objects.iter().filter(is_paused).find(changes) else { return Ok(()) };
+    let Key { namespace, name, .. } = paused.object.key();
+    let id = paused.object.id();
+    Err(Error::refused(format!("cannot roll out {id}: somebody paused it")).fix(format!(
+        "resume it, once you know why: kubectl -n {} rollout resume deployment/{name}",
+        namespace.unwrap_or_default()
+    )))
+}
+
 /// What is to be written of one object, and what differs; nothing when it is as wanted.
 fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
     let ObservedObject { object, live, dry_run, force } = observed;
@@ -228,7 +250,7 @@ fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
 }
 
 /// The live count, when we own it and the wanted Deployment leaves it out.
-fn replicas_to_hand_over(object: &Object, live: &LiveObject) -> Option<i64> {
+pub fn replicas_to_hand_over(object: &Object, live: &LiveObject) -> Option<i64> {
     let leaves_out =
         object.kind() == "Deployment" && object.value().pointer("/spec/replicas").is_none();
     if leaves_out { read_own_replicas(live) } else { None }

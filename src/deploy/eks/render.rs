@@ -136,7 +136,11 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
         "labelSelector": {"matchLabels": {NAME: settings.name}},
         "matchLabelKeys": ["pod-template-hash"],
     }]);
+    // Slower than this is no progress: a start, and the time in which it has to stay healthy.
+    let (startup, stable) = (settings.health.startup, settings.health.stable.as_secs());
     let rest = json!({
+        "minReadySeconds": stable,
+        "progressDeadlineSeconds": (startup.as_secs() + stable + 60).max(600),
         "revisionHistoryLimit": 10,
         "selector": {"matchLabels": {NAME: settings.name}},
         // Never fewer than wanted: the old pods leave when the new ones serve.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Eks;
 use super::object::{Key, Object};
 use super::observe::{Memory, find_stuck_pods, has_seen_change};
-use super::plan::{EksPlan, WayBack, holds_data};
+use super::plan::{EksPlan, WayBack, holds_data, replicas_to_hand_over};
 use super::written::{EksWritten, superseded};
 use crate::deploy::target::{Permit, RolledBack, Target};
 use crate::error::Result;
@@ -41,6 +41,7 @@ impl Eks {
         match &plan.way_back {
             WayBack::ToFound(_) => self.replace_objects(objects, written, permit).await?,
             _ => {
+                self.keep_replicas(objects, written, permit).await?;
                 let objects = objects.iter().map(|object| (object, true)).collect();
                 self.apply_objects(plan, objects, written, permit).await?;
             }
@@ -74,6 +75,22 @@ impl Eks {
         for object in objects {
             let replaced = self.api.replace(object, Some(permit)).await?;
             written.note(object.key(), &replaced, false);
+        }
+        Ok(())
+    }
+
+    /// A count that the last good state leaves to an autoscaler, and that this run set, stays.
+    async fn keep_replicas(
+        &self,
+        objects: &[Object],
+        written: &mut EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        for object in objects.iter().filter(|object| object.kind() == "Deployment") {
+            let live = self.api.get(&object.key()).await?;
+            if let Some(count) = live.and_then(|live| replicas_to_hand_over(object, &live)) {
+                self.hand_over_replicas(object, count, written, permit).await?;
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use kube::core::Resource;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Eks;
 use super::object::{Key, Object};
@@ -18,7 +19,8 @@ use super::observe::{
 };
 use super::refusal::Failure;
 use super::verdict::{
-    Log, RolloutVerdict, Trouble, judge_workload, judge_workloads, was_told_to_stop,
+    Log, RolloutVerdict, Status, Trouble, WorkloadFacts, judge_workload, judge_workloads,
+    was_told_to_stop,
 };
 use super::written::{EksWritten, superseded};
 use crate::deploy::target::Target;
@@ -108,8 +110,9 @@ impl Eks {
         };
         let (mut first, mut others) = (Vec::new(), Vec::new());
         for seen in &seen {
-            let facts = gather_facts(seen, memory, known);
+            let mut facts = gather_facts(seen, memory, known);
             if seen.key == own {
+                await_minimum(&mut facts, look);
                 first.push(facts);
             } else {
                 if matches!(judge_workload(&facts), RolloutVerdict::Healthy { .. }) {
@@ -229,6 +232,21 @@ impl Eks {
             lines = read(if attempt % 2 == 1 { !previous } else { *previous }).await;
         }
         Ok(lines?.into_iter().filter(|line| !line.starts_with(NO_LOG)).collect())
+    }
+}
+
+/// An autoscaler raises the count to its minimum a moment later, metrics or not.
+fn await_minimum(facts: &mut WorkloadFacts, look: Look<'_>) {
+    let is_its = |object: &&Object| {
+        let target = object.value().pointer("/spec/scaleTargetRef/name");
+        object.kind() == AUTOSCALER && target.and_then(Value::as_str) == Some(look.service)
+    };
+    let autoscaler = look.objects.iter().find(is_its);
+    let minimum = autoscaler.and_then(|found| found.value().pointer("/spec/minReplicas")?.as_i64());
+    if let (Status::Deployment(deployment), Some(minimum)) = (&mut facts.status, minimum)
+        && deployment.wanted > 0
+    {
+        deployment.wanted = deployment.wanted.max(minimum);
     }
 }
 

@@ -1,0 +1,125 @@
+//! What a service runs with: its configuration, its copies, its namespace's rules, and what is
+//! refused before the first write.
+
+use serde_json::Value;
+
+use super::{Place, SERVICE, image_of};
+
+const DEPLOYMENT: &str = "deployment/probe";
+
+#[test]
+fn what_cannot_work_is_refused_before_the_first_write() {
+    let place = Place::new("preflight");
+    place.kubectl(&["create", "secret", "generic", "db", "--from-literal=uri=x"]);
+    place.service("secrets: {DATABASE_URL: 'k8s:db/url'}\n");
+    let refused = place.deploy("1.0.0").ended(3);
+    let error = &refused.json()["error"];
+    assert_eq!(error["code"], "secret-unavailable", "{refused}");
+    assert!(refused.stderr.contains("no key url in the Secret db"), "{refused}");
+    assert!(place.writes().is_empty(), "{:?}", place.writes());
+
+    place.service("env: {GREETING: hello}\n");
+    place.deploy("1.0.0").ended(0);
+    place.kubectl(&["rollout", "pause", DEPLOYMENT]);
+    let before = place.writes();
+    place.service("env: {GREETING: goodbye}\n");
+    let refused = place.deploy("1.0.0").ended(3);
+    assert!(refused.stderr.contains("somebody paused it"), "{refused}");
+    assert!(refused.stderr.contains("rollout resume deployment/probe"), "{refused}");
+    assert_eq!(place.writes(), before);
+}
+
+/// The template of the service's pods.
+fn template(place: &Place) -> Value {
+    place.get(DEPLOYMENT)["spec"]["template"].clone()
+}
+
+#[test]
+fn a_change_of_configuration_reaches_the_pods() {
+    let place = Place::new("configure");
+    place.kubectl(&["create", "secret", "generic", "db", "--from-literal=greeting=before"]);
+    let image = image_of("1.0.0");
+    let worker = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata: {{GREETING: {value}}}\n---\n\
+             apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: worker}}\nspec:\n  \
+             selector: {{matchLabels: {{app: worker}}}}\n  template:\n    metadata: {{labels: {{app: worker}}}}\n    \
+             spec: {{containers: [{{name: w, image: \"{image}\", envFrom: [{{configMapRef: {{name: settings}}}}]}}]}}\n"
+        )
+    };
+    place.repository.write("worker.yaml", &worker("one"));
+    place.service("manifests: [worker.yaml]\nsecrets: {GREETING: 'k8s:db/greeting'}\n");
+    place.deploy("1.0.0").ended(0);
+    assert_eq!(place.answer(), "version 1.0.0 says before");
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
+
+    place.repository.write("worker.yaml", &worker("two"));
+    let changed = place.deploy("1.0.0").ended(0);
+    assert_eq!(changed.changed(), ["ConfigMap/settings", "Deployment/worker"], "{changed}");
+
+    let patch = r#"{"stringData": {"greeting": "after"}}"#;
+    place.kubectl(&["patch", "secret", "db", "-p", patch]);
+    let rotated = place.deploy("1.0.0").ended(0);
+    assert_eq!(rotated.changed(), [format!("Deployment/{SERVICE}")], "{rotated}");
+    assert_eq!(place.answer(), "version 1.0.0 says after");
+    assert!(!format!("{rotated}").contains("says after"), "{rotated}");
+}
+
+#[test]
+fn a_version_that_does_not_stay_healthy_is_taken_back() {
+    let place = Place::new("stable");
+    let with =
+        |rest: &str| format!("health: {{path: /, stable: 8s}}\nenv: {{GREETING: hello}}\n{rest}");
+    place.service(&with(""));
+    place.deploy("1.0.0").ended(0);
+    // It answers, and ends after some seconds, each time.
+    let image = image_of("1.0.0");
+    place.repository.write("worker.yaml", &format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: worker}}\nspec:\n  minReadySeconds: 8\n  \
+         selector: {{matchLabels: {{app: w}}}}\n  template:\n    metadata: {{labels: {{app: w}}}}\n    \
+         spec: {{containers: [{{name: w, image: \"{image}\", command: [sh, -c, 'sleep 4; exit 3']}}]}}\n"
+    ));
+    place.service(&with("manifests: [worker.yaml]\n"));
+    let back = place.deploy("1.0.0").ended(4);
+    assert_eq!(back.json()["error"]["causes"][0]["exit-code"], 3, "{back}");
+    assert_eq!(template(&place)["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"], "/");
+    assert_eq!(place.get(DEPLOYMENT)["spec"]["minReadySeconds"], 8);
+}
+
+#[test]
+fn an_autoscalers_count_is_awaited_and_kept_on_the_way_back() {
+    let place = Place::new("minimum");
+    place.service("autoscale: {min: 1, max: 4, cpu: 70}\n");
+    place.deploy("1.0.0").ended(0);
+    place.service("autoscale: {min: 2, max: 4, cpu: 70}\n");
+    let raised = place.deploy("1.0.0").ended(0);
+    assert_eq!(place.get(DEPLOYMENT)["status"]["readyReplicas"], 2, "{raised}");
+
+    place.service("replicas: 3\nenv: {CRASH: no database}\n");
+    let back = place.deploy("2.0.0").ended(4);
+    let count = place.get(DEPLOYMENT)["spec"]["replicas"].as_u64();
+    assert!(count >= Some(2), "{count:?}: {back}");
+    place.get(&format!("hpa/{SERVICE}"));
+}
+
+#[test]
+fn a_restricted_namespace_takes_the_service_and_its_role_is_a_manifest() {
+    let place = Place::new("restricted");
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    place.kubectl_cluster(&["label", "namespace", &place.namespace, enforce]);
+    place.repository.write(
+        "account.yaml",
+        &format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {SERVICE}, \
+             annotations: {{eks.amazonaws.com/role-arn: \"arn:aws:iam::111122223333:role/patients\"}}}}\n"
+        ),
+    );
+    place.service("manifests: [account.yaml]\nreplicas: 0\n");
+    let deployed = place.deploy("1.0.0").ended(0);
+    assert!(!deployed.stderr.contains("would violate PodSecurity"), "{deployed}");
+    assert_eq!(template(&place)["spec"]["securityContext"]["runAsNonRoot"], true);
+    let account = place.get(&format!("serviceaccount/{SERVICE}"));
+    let role = &account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"];
+    assert_eq!(role, "arn:aws:iam::111122223333:role/patients");
+    assert_eq!(account["automountServiceAccountToken"], false);
+}
