@@ -44,6 +44,10 @@ pub struct Service {
     pub autoscale: Option<Autoscale>,
     /// Runs once before the new version takes over; its failure stops the deploy.
     pub before_deploy: Option<BeforeDeploy>,
+    /// The same image with other commands, deployed and rolled back with the service (eks): a worker
+    /// that runs all the time, or one with a `schedule`.
+    #[serde(default)]
+    pub processes: IndexMap<Name, Process>,
     /// S3 buckets the service reads and writes.
     #[serde(default)]
     pub storage: Vec<Storage>,
@@ -224,6 +228,20 @@ pub struct Autoscale {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BeforeDeploy {
     pub command: Vec<String>,
+}
+
+/// A process of the service beside the one that listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Process {
+    /// Given to the image's entrypoint.
+    pub command: Vec<String>,
+    /// How many copies of a worker run: one, if it is not said.
+    pub replicas: Option<u32>,
+    /// When it runs, as cron writes it: `0 3 * * *`.
+    pub schedule: Option<String>,
+    /// Whose time the schedule is in: `Europe/Vienna`. Without it, UTC.
+    pub timezone: Option<String>,
 }
 
 /// A bucket, and the environment variable in which the service finds its name.

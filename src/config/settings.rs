@@ -7,7 +7,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::platform::{self, Platform, TargetName};
-use super::service::{Autoscale, Expose, ModeName, Service, Storage};
+use super::service::{self, Autoscale, Expose, ModeName, Service, Storage};
 use super::values::{BranchPattern, Cpu, Memory, Name, SecretRef, Variable};
 use super::yaml::nearest;
 use crate::error::{Error, Result};
@@ -31,6 +31,7 @@ pub struct Settings {
     /// `linux/amd64`, `linux/arm64`: what the image is built for.
     pub platforms: Vec<String>,
     pub before_deploy: Option<Vec<String>>,
+    pub processes: Vec<Process>,
     pub storage: Vec<Storage>,
     pub expose: Option<Expose>,
     /// Relative to the folder of service.yaml.
@@ -46,6 +47,27 @@ pub struct Health {
     pub startup: Duration,
     /// So long a new version has to stay healthy before the old one goes.
     pub stable: Duration,
+}
+
+/// A process of the service beside the one that listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub name: String,
+    pub command: Vec<String>,
+    pub runs: Runs,
+}
+
+/// When a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runs {
+    Always {
+        replicas: u32,
+    },
+    /// By cron, in UTC without a time zone.
+    Scheduled {
+        schedule: String,
+        timezone: Option<String>,
+    },
 }
 
 /// The mode variable and the value it has in this environment.
@@ -132,6 +154,49 @@ impl Settings {
     }
 }
 
+/// The processes as they are run.
+fn resolve_processes(service: &Service) -> Result<Vec<Process>> {
+    let resolve = |(name, process): (&Name, &service::Process)| {
+        let service::Process { command, replicas, schedule, timezone } = process;
+        let wrong = |why: &str, fix: &str| {
+            Err(Error::input(format!("cannot run `processes.{name}`: {why}")).fix(fix))
+        };
+        if command.is_empty() {
+            return wrong("its command is empty", "write `command: [program, argument]`");
+        }
+        if name.as_str() == "before-deploy" {
+            return wrong("the migration is called so", "give it another name");
+        }
+        // A CronJob adds eleven characters to its Jobs' names.
+        if service.name.as_str().len() + name.as_str().len() > 50 {
+            return wrong("with the service's name it is longer than 51 characters", "shorten one");
+        }
+        let runs = match (replicas, schedule, timezone) {
+            (Some(_), Some(_), _) => {
+                return wrong("it has `replicas` and `schedule`", "write one of the two");
+            }
+            (_, None, Some(_)) => {
+                return wrong(
+                    "it has a `timezone` and no `schedule`",
+                    "write `schedule: 0 3 * * *`",
+                );
+            }
+            (Some(replicas), ..) if *replicas > MOST_REPLICAS => {
+                return wrong(
+                    &format!("{replicas} replicas are more than {MOST_REPLICAS}"),
+                    "replicas: 2",
+                );
+            }
+            (None, Some(schedule), timezone) => {
+                Runs::Scheduled { schedule: schedule.clone(), timezone: timezone.clone() }
+            }
+            (replicas, None, None) => Runs::Always { replicas: replicas.unwrap_or(1) },
+        };
+        Ok(Process { name: name.to_string(), command: command.clone(), runs })
+    };
+    service.processes.iter().map(resolve).collect()
+}
+
 /// The repository a service is pushed to, without the registry's host: `clinicult/patients`.
 pub fn repository(registry: &platform::Registry, service: &str) -> String {
     format!("{}{service}", registry.prefix)
@@ -196,6 +261,7 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         replicas,
         platforms: service.image.platforms.iter().map(ToString::to_string).collect(),
         before_deploy: service.before_deploy.as_ref().map(|before| before.command.clone()),
+        processes: resolve_processes(service)?,
         storage: service.storage.clone(),
         expose: overlay.expose.or_else(|| service.expose.clone()),
         manifests: service.manifests.clone(),

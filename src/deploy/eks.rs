@@ -24,10 +24,12 @@ mod watch;
 mod written;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::{join, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::api::{Api, as_ours};
 use self::auth::Minter;
@@ -36,6 +38,7 @@ use self::object::{Key, LiveObject, Object, read_manifest, to_yaml};
 use self::observe::{Memory, Restarts, read_address, read_copies, read_image, read_revision};
 use self::plan::{EksFacts, EksPlan, ObservedMigration, ObservedObject, WayBack};
 use self::refusal::{Caller, Failure, explain, may_take_over, no_namespace, owned_by_others};
+use self::render::PART_OF;
 use self::verdict::RolloutVerdict;
 use self::watch::Look;
 use self::written::EksWritten;
@@ -304,9 +307,12 @@ impl Eks {
             }
         }
         mark_templates(objects, &versions);
-        let own = objects.iter_mut().find(|object| object.is_deployment_of(service));
-        if let Some(own) = own.filter(|_| self.is_restricted) {
-            own.forbid_root();
+        let is_own = |object: &&mut Object| {
+            let part_of = object.value().pointer("/metadata/labels").and_then(|at| at.get(PART_OF));
+            object.is_deployment_of(service) || part_of.is_some_and(|part| part == service)
+        };
+        if self.is_restricted {
+            objects.iter_mut().filter(is_own).for_each(Object::forbid_root);
         }
         Ok(())
     }
@@ -544,10 +550,47 @@ fn collect_objects(
                 .why("service.yaml or another manifest says it already")
                 .fix("take it out of the manifest, or give it another name"));
             }
+            refuse_users_requests(&object, &order.settings.name, &file)?;
             objects.push(object);
         }
     }
+    leave_count_to_autoscaler(&mut objects, &order.settings.name);
     Ok(objects)
+}
+
+/// The Service leads to all pods with the service's name, and its Deployment counts them.
+fn refuse_users_requests(object: &Object, service: &str, file: &Path) -> Result<()> {
+    let labels = object.value().pointer("/spec/template/metadata/labels");
+    let name = labels.and_then(|labels| labels.get(render::NAME)?.as_str());
+    if !object.key().is_workload() || name != Some(service) {
+        return Ok(());
+    }
+    let headline = format!("cannot apply {} of {}", object.id(), file.display());
+    Err(Error::input(headline)
+        .why(format!(
+            "its pods have the label `{}: {service}` of the service's own, and would get its users' \
+             requests",
+            render::NAME
+        ))
+        .fix(format!(
+            "give its template and selector another name: `{}: {}`; or write it as a process of \
+             service.yaml: `processes: {{NAME: {{command: […]}}}}`",
+            render::NAME,
+            object.name()
+        )))
+}
+
+/// An autoscaler among the manifests owns the count of the Deployment that it names.
+fn leave_count_to_autoscaler(objects: &mut [Object], service: &str) {
+    let scales = |object: &Object| {
+        let target = object.value().pointer("/spec/scaleTargetRef/name").and_then(Value::as_str);
+        ["HorizontalPodAutoscaler", "ScaledObject"].contains(&object.kind())
+            && target == Some(service)
+    };
+    if objects.iter().any(scales) {
+        let own = objects.iter_mut().find(|object| object.is_deployment_of(service));
+        own.into_iter().for_each(Object::drop_replicas);
+    }
 }
 
 /// The manifests that deploy would apply, as YAML documents. Pure but for reading `manifests`.

@@ -413,7 +413,11 @@ fn replicas_are_left_to_the_autoscaler_and_taken_back_from_it() {
     let auto = place.deploy("1.0.0").ended(0);
     assert_eq!(
         auto.changed(),
-        [format!("Deployment/{SERVICE}"), format!("HorizontalPodAutoscaler/{SERVICE}")]
+        [
+            format!("Deployment/{SERVICE}"),
+            format!("HorizontalPodAutoscaler/{SERVICE}"),
+            format!("PodDisruptionBudget/{SERVICE}"),
+        ]
     );
     assert_eq!(replicas(), 2, "the count stays what it was: {auto}");
 

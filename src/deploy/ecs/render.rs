@@ -263,6 +263,9 @@ fn desired_count(settings: &Settings) -> Result<u32> {
     if settings.before_deploy.is_some() {
         return refuse("before-deploy");
     }
+    if !settings.processes.is_empty() {
+        return refuse("processes");
+    }
     if !settings.manifests.is_empty() {
         return refuse("manifests");
     }
@@ -399,6 +402,7 @@ mod tests {
         for (extra, key) in [
             ("before-deploy: {command: [a]}\n", "before-deploy"),
             ("manifests: [a.yaml]\n", "manifests"),
+            ("processes: {worker: {command: [a]}}\n", "processes"),
         ] {
             let error = desired_count(&settings(extra)).expect_err(key);
             assert!(error.message.contains(key), "{error}");

@@ -202,9 +202,17 @@ impl Object {
     /// Has its pods run as another user than root, as a namespace wants that enforces the Pod
     /// Security Standard `restricted`.
     pub fn forbid_root(&mut self) {
-        let pod = self.0.pointer_mut("/spec/template/spec").and_then(Value::as_object_mut);
-        if let Some(pod) = pod {
-            merge(pod, json!({"securityContext": {"runAsNonRoot": true}}));
+        for pod in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
+            if let Some(pod) = self.0.pointer_mut(pod).and_then(Value::as_object_mut) {
+                merge(pod, json!({"securityContext": {"runAsNonRoot": true}}));
+            }
+        }
+    }
+
+    /// Leaves its count to others.
+    pub fn drop_replicas(&mut self) {
+        if let Some(Value::Object(spec)) = self.0.get_mut("spec") {
+            spec.shift_remove("replicas");
         }
     }
 

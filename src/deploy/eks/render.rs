@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::object::Object;
 use crate::config::platform;
 use crate::config::service::Storage;
-use crate::config::settings::{Replicas, Settings};
+use crate::config::settings::{self, Replicas, Runs, Settings};
 use crate::config::values::SecretRef;
 use crate::deploy::Order;
 use crate::digest::Digest;
@@ -35,7 +35,7 @@ pub const BEFORE_DEPLOY: &str = "before-deploy";
 /// A migration that does not end by itself is ended by the cluster, whoever lost sight of it.
 const LONGEST_MIGRATION: u32 = 3600;
 
-const NAME: &str = "app.kubernetes.io/name";
+pub const NAME: &str = "app.kubernetes.io/name";
 pub const VERSION: &str = "app.kubernetes.io/version";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -52,7 +52,8 @@ pub fn objects(
 ) -> Result<Vec<Object>> {
     let settings = &order.settings;
     refuse_unserved(settings)?;
-    let mut values = vec![service_account(settings), service(settings), deployment(order, bucket)?];
+    let mut values =
+        vec![service_account(settings), service(settings), deployment(order, &bucket)?];
     if let Replicas::Auto(auto) = settings.replicas {
         values.push(json!({
             "apiVersion": "autoscaling/v2",
@@ -67,8 +68,29 @@ pub fn objects(
             },
         }));
     }
+    let least = match settings.replicas {
+        Replicas::Auto(auto) => auto.min,
+        fixed => fixed.count().unwrap_or_default(),
+    };
+    // Of one copy it would keep a node from ever being drained.
+    if least > 1 {
+        values.push(json!({
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": metadata(settings),
+            "spec": {
+                "maxUnavailable": 1,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": {NAME: settings.name}},
+            },
+        }));
+    }
     if let Some(expose) = &settings.expose {
         values.push(ingress(settings, expose.path.as_str(), cluster.ingress_class.as_deref()));
+    }
+    for settings::Process { name, command, runs } in &settings.processes {
+        let container = task_container(order, &bucket, command)?;
+        values.push(process(settings, name, runs, container));
     }
     let namespace = cluster.namespace.as_str();
     values
@@ -223,12 +245,7 @@ pub fn before_deploy(
     let labels = json!({
         NAME: stem, COMPONENT: BEFORE_DEPLOY, PART_OF: settings.name, MANAGED_BY: MANAGER,
     });
-    let mut container = container(order, bucket)?;
-    if let Some(container) = container.as_object_mut() {
-        container.retain(|key, _| !key.ends_with("Probe") && key != "ports" && key != "lifecycle");
-        container.insert("args".into(), json!(command));
-    }
-    let mut pod = pod_spec(settings, vec![container]);
+    let mut pod = pod_spec(settings, vec![task_container(order, bucket, command)?]);
     pod["restartPolicy"] = "Never".into();
     let job = json!({
         "apiVersion": "batch/v1",
@@ -246,6 +263,64 @@ pub fn before_deploy(
     });
     let job = Object::new(job).map_err(Error::unexpected)?;
     Ok(Some(job.placed(cluster.namespace.as_str())))
+}
+
+/// The container with another command: nobody sends requests to it.
+fn task_container(
+    order: &Order,
+    bucket: impl Fn(&Storage) -> Option<String>,
+    command: &[String],
+) -> Result<Value> {
+    let mut container = container(order, bucket)?;
+    if let Some(container) = container.as_object_mut() {
+        container.retain(|key, _| !key.ends_with("Probe") && key != "ports" && key != "lifecycle");
+        container.insert("args".into(), json!(command));
+    }
+    Ok(container)
+}
+
+/// A Deployment without a port, or a CronJob. Its pods are none of the service's.
+fn process(settings: &Settings, name: &str, runs: &Runs, container: Value) -> Value {
+    let whole = format!("{}-{name}", settings.name);
+    let labels = json!({
+        NAME: whole, COMPONENT: name, PART_OF: settings.name, MANAGED_BY: MANAGER,
+    });
+    let metadata = json!({"name": whole, "labels": labels});
+    let mut pod = pod_spec(settings, vec![container]);
+    match runs {
+        Runs::Always { replicas } => json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "replicas": replicas,
+                "minReadySeconds": settings.health.stable.as_secs(),
+                "revisionHistoryLimit": 10,
+                "selector": {"matchLabels": {NAME: whole}},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
+                },
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        }),
+        Runs::Scheduled { schedule, timezone } => {
+            pod["restartPolicy"] = "Never".into();
+            let mut spec = json!({
+                "schedule": schedule,
+                // A run that takes longer than its period is not joined by a second one.
+                "concurrencyPolicy": "Forbid",
+                "jobTemplate": {"spec": {
+                    "backoffLimit": 0,
+                    "template": {"metadata": {"labels": labels}, "spec": pod},
+                }},
+            });
+            if let Some(timezone) = timezone {
+                spec["timeZone"] = timezone.as_str().into();
+            }
+            json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec})
+        }
+    }
 }
 
 /// What every pod of a service has.
@@ -353,6 +428,51 @@ mod tests {
         assert_eq!(
             text, golden,
             "what is rendered changed; if it was meant to, this is the new golden.yaml:\n{text}"
+        );
+    }
+
+    #[test]
+    fn several_copies_are_drained_one_by_one() {
+        let has_budget = |service: &str| {
+            rendered(service).iter().any(|object| object.kind() == "PodDisruptionBudget")
+        };
+        assert!(
+            has_budget("replicas: 2\n") && has_budget("autoscale: {min: 2, max: 4, cpu: 50}\n")
+        );
+        assert!(!has_budget("") && !has_budget("autoscale: {min: 1, max: 4, cpu: 50}\n"));
+    }
+
+    #[test]
+    fn processes_are_workers_and_jobs_by_the_clock_beside_the_service() {
+        let text = "replicas: 2\nprocesses:\n  worker: {command: [celery, worker], replicas: 3}\n  \
+                    nightly: {command: [nightly], schedule: '0 3 * * *', timezone: Europe/Vienna}\n";
+        let all = rendered(text);
+        let find = |kind: &str, name: &str| {
+            let mut all = all.iter();
+            all.find(|found| (found.kind(), found.name()) == (kind, name)).expect(name).value()
+        };
+        let worker = &find("Deployment", "patients-worker")["spec"];
+        assert_eq!(worker["replicas"], 3);
+        let container = &worker["template"]["spec"]["containers"][0];
+        assert_eq!(container["args"], json!(["celery", "worker"]));
+        for field in ["ports", "readinessProbe", "startupProbe", "livenessProbe", "lifecycle"] {
+            assert_eq!(container.get(field), None, "{field}");
+        }
+        // No request of a user reaches it, and neither counts the other's pods.
+        let selects = |spec: &Value| spec["selector"].clone();
+        let service = &find("Service", "patients")["spec"];
+        let labels = &worker["template"]["metadata"]["labels"];
+        assert_ne!(labels[NAME], service["selector"][NAME]);
+        assert_ne!(selects(worker), selects(&find("Deployment", "patients")["spec"]));
+        let nightly = &find("CronJob", "patients-nightly")["spec"];
+        assert_eq!(
+            (&nightly["schedule"], &nightly["timeZone"]),
+            (&json!("0 3 * * *"), &json!("Europe/Vienna"))
+        );
+        let pod = &nightly["jobTemplate"]["spec"]["template"]["spec"];
+        assert_eq!(
+            (&pod["restartPolicy"], &pod["containers"][0]["args"]),
+            (&json!("Never"), &json!(["nightly"]))
         );
     }
 

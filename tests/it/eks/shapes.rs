@@ -29,6 +29,27 @@ fn what_cannot_work_is_refused_before_the_first_write() {
     assert_eq!(place.writes(), before);
 }
 
+#[test]
+fn manifests_neither_take_users_requests_nor_lose_their_autoscaler() {
+    let place = Place::new("manifest");
+    let labelled = super::worker("Deployment", "sleep 3600")
+        .replace("app: w", "app.kubernetes.io/name: probe");
+    place.repository.write("more.yaml", &labelled);
+    place.service("manifests: [more.yaml]\n");
+    let refused = place.deploy("1.0.0").ended(2);
+    assert!(refused.stderr.contains("would get its users' requests"), "{refused}");
+
+    place.repository.write(
+        "more.yaml",
+        "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: own}\nspec: \
+         {minReplicas: 2, maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: probe}}\n",
+    );
+    let first = place.deploy("1.0.0").ended(0);
+    assert_eq!(place.get(DEPLOYMENT)["status"]["readyReplicas"], 2, "{first}");
+    let next = place.deploy("2.0.0").ended(0);
+    assert_eq!(place.get(DEPLOYMENT)["spec"]["replicas"], 2, "{next}");
+}
+
 /// The template of the service's pods.
 fn template(place: &Place) -> Value {
     place.get(DEPLOYMENT)["spec"]["template"].clone()
@@ -122,4 +143,37 @@ fn a_restricted_namespace_takes_the_service_and_its_role_is_a_manifest() {
     let role = &account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"];
     assert_eq!(role, "arn:aws:iam::111122223333:role/patients");
     assert_eq!(account["automountServiceAccountToken"], false);
+}
+
+#[test]
+fn processes_run_beside_the_service_and_go_back_with_it() {
+    let place = Place::new("processes");
+    let with = |command: &str| {
+        format!(
+            "env: {{GREETING: hello}}\nprocesses:\n  worker: {{command: [sh, -c, '{command}']}}\n  \
+             nightly: {{command: [sh, -c, echo], schedule: '0 3 * * *', timezone: Europe/Vienna}}\n"
+        )
+    };
+    place.service(&with("sleep 3600"));
+    let first = place.deploy("1.0.0").ended(0);
+    assert!(first.changed().contains(&"CronJob/probe-nightly".to_string()), "{first}");
+    assert_eq!(place.get("deployment/probe-worker")["status"]["readyReplicas"], 1);
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
+    // The Service leads to one pod only.
+    let slices = place.get("endpointslices");
+    assert_eq!(slices["items"][0]["endpoints"].as_array().map(Vec::len), Some(1), "{slices}");
+
+    place.service(&with("echo no queue; exit 3"));
+    let back = place.deploy("2.0.0").ended(4);
+    let cause = &back.json()["error"]["causes"][0];
+    assert_eq!(cause["log-tail"][0], "no queue", "{back}");
+    assert_eq!(place.answer(), "version 1.0.0 says hello");
+    let live = place.get("deployment/probe-worker");
+    assert_eq!(live["status"]["readyReplicas"], 1, "{back}");
+
+    place.service("env: {GREETING: hello}\n");
+    let gone = place.deploy("1.0.0").ended(0);
+    let mut removed = gone.changed();
+    removed.sort();
+    assert_eq!(removed, ["CronJob/probe-nightly", "Deployment/probe-worker"], "{gone}");
 }
