@@ -1,6 +1,7 @@
 //! One function for each command: from flags and files to the step, and from the step's result to
 //! outputs. The steps meet here and nowhere else.
 
+mod announce;
 mod build_image;
 mod check;
 mod comment;
@@ -17,6 +18,7 @@ mod render;
 mod rollback;
 mod run;
 mod status;
+pub mod summary;
 mod version;
 
 use std::cell::RefCell;
@@ -35,7 +37,7 @@ use crate::deploy::Sources;
 use crate::error::{Error, Result};
 use crate::inside::Tree;
 use crate::interrupt::Interrupt;
-use crate::report::{Markdown, Outputs, Report, human, outputs};
+use crate::report::{Outputs, Report, outputs};
 use crate::{generate, github};
 
 /// What every command has.
@@ -55,22 +57,11 @@ pub struct Context {
 /// Whatever its step refuses or fails at.
 pub async fn run_command(command: &Command, context: &Context) -> Result<()> {
     let result = run_step(command, context).await;
-    if let Err(error) = &result {
-        summarise_failure(context, error);
-    }
+    summary::write_verdict(context, command, result.as_ref().err());
     if context.shared.comment {
         comment::comment_summary(context, command).await;
     }
     result
-}
-
-/// How a failure begins in the job summary.
-pub const FAILED: &str = "**Failed**";
-
-/// What, why and the fix, for whoever opens the job summary first.
-pub fn summarise_failure(context: &Context, error: &Error) {
-    let failed = Markdown::default().own("\n").own(FAILED).own("\n\n");
-    context.report.summarise(failed.block(&human::explain(error)));
 }
 
 async fn run_step(command: &Command, context: &Context) -> Result<()> {

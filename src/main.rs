@@ -96,15 +96,14 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
     };
     let result =
         run_interruptible(command::run_command(&cli.command, &context), &context.interrupt);
-    let mut outputs = context.outputs.take();
     if let Err(error) = &result {
-        outputs.append(&mut failure(error));
         // What a signal stopped could not say so itself.
-        if !report.summary().contains(command::FAILED) {
-            command::summarise_failure(&context, error);
+        if !report.has_verdict() {
+            command::summary::write_verdict(&context, &cli.command, Some(error));
         }
+        context.outputs.borrow_mut().append(&mut failure(error));
     }
-    let outputs = report.masked(outputs);
+    let outputs = report.masked(context.outputs.take());
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());
     report.result(&outputs, &mut std::io::stdout());
     match result.and(handed) {

@@ -8,6 +8,7 @@
 pub mod github;
 pub mod human;
 pub mod markdown;
+pub mod summary;
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
@@ -90,6 +91,19 @@ pub enum Event<'a> {
     Error(&'a Error),
 }
 
+/// How far a deploy got, for the job summary.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Course {
+    /// The phases that are over, in order, with their seconds.
+    pub phases: Vec<(String, f64)>,
+    /// What it does, or would do, a line each.
+    pub plan: String,
+    /// The number of the record that says so.
+    pub record: Option<u64>,
+    /// The version that was good before.
+    pub good: Option<String>,
+}
+
 /// Where events go. Cheap to clone; all clones write to the same place.
 #[derive(Clone)]
 pub struct Report(Arc<Inner>);
@@ -106,6 +120,8 @@ struct State {
     events: Box<dyn Write + Send>,
     redactor: Redactor,
     summary: String,
+    has_verdict: bool,
+    course: Course,
     bar: Option<ProgressBar>,
 }
 
@@ -129,7 +145,14 @@ impl Report {
         terminal: bool,
     ) -> Self {
         let redactor = Redactor::new(&ESCAPES);
-        let state = State { events, redactor, summary: String::new(), bar: None };
+        let state = State {
+            events,
+            redactor,
+            summary: String::new(),
+            has_verdict: false,
+            course: Course::default(),
+            bar: None,
+        };
         Report(Arc::new(Inner { format, verbosity, terminal, state: Mutex::new(state) }))
     }
 
@@ -168,6 +191,7 @@ impl Report {
 
     /// Ends a phase of a deploy.
     pub fn phase(&self, phase: &str, seconds: f64) {
+        self.state().course.phases.push((phase.to_string(), seconds));
         self.say(&Event::PhaseDone { phase, seconds });
     }
 
@@ -192,10 +216,36 @@ impl Report {
         self.say(&Event::Error(error));
     }
 
+    /// Keeps something of how far a deploy got.
+    pub fn note(&self, keep: impl FnOnce(&mut Course)) {
+        keep(&mut self.state().course);
+    }
+
+    /// How far the deploy got.
+    pub fn course(&self) -> Course {
+        self.state().course.clone()
+    }
+
+    /// Puts the verdict before all else in the job summary.
+    pub fn summarise_verdict(&self, markdown: &Markdown) {
+        let mut state = self.state();
+        let text = state.redactor.redact(markdown.as_str());
+        state.summary.insert_str(0, &format!("{text}\n"));
+        state.has_verdict = true;
+    }
+
+    /// Whether the job summary says how the step ended.
+    pub fn has_verdict(&self) -> bool {
+        self.state().has_verdict
+    }
+
     /// Adds a paragraph to the job summary.
     pub fn summarise(&self, markdown: Markdown) {
         let mut state = self.state();
         let text = state.redactor.redact(markdown.as_str());
+        if !state.summary.is_empty() {
+            state.summary.push('\n');
+        }
         state.summary.push_str(&text);
         state.summary.push('\n');
     }

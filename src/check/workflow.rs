@@ -16,10 +16,15 @@ const PIPELINE: &str = "clinicult/cicd/";
 
 /// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub
 /// before any job runs.
-const PERMISSIONS: [(&str, &str); 3] =
-    [("contents", "write"), ("id-token", "write"), ("pull-requests", "write")];
+const PERMISSIONS: [(&str, &str); 4] = [
+    ("contents", "write"),
+    ("id-token", "write"),
+    ("pull-requests", "write"),
+    ("deployments", "write"),
+];
 /// The same of deploy.yml, which people start by hand.
-const DEPLOY_PERMISSIONS: [(&str, &str); 2] = [("contents", "read"), ("id-token", "write")];
+const DEPLOY_PERMISSIONS: [(&str, &str); 3] =
+    [("contents", "read"), ("id-token", "write"), ("deployments", "write")];
 
 /// What rules look at beside the workflow itself.
 pub struct WorkflowFacts<'a> {
@@ -251,7 +256,7 @@ mod tests {
 
     const GOOD: &str = "on: {push: {branches: [main]}, pull_request: {}}\njobs:\n  service:\n    \
         uses: clinicult/cicd/.github/workflows/service.yml@v1\n    permissions: {contents: write, \
-        id-token: write, pull-requests: write}\n";
+        id-token: write, pull-requests: write, deployments: write}\n";
 
     fn found(text: &str) -> Vec<(&'static str, u64)> {
         found_on(text, None)
@@ -283,8 +288,12 @@ mod tests {
             ("@v1", "@0123456789012345678901234567890123456789", &[]),
             ("contents: write, ", "", &[("permissions", 4)]),
             ("id-token: write", "id-token: read", &[("permissions", 4)]),
-            ("{contents: write, id-token: write, pull-requests: write}", "write-all", &[]),
-            (", pull-requests: write}", "}", &[("permissions", 4)]),
+            (
+                "{contents: write, id-token: write, pull-requests: write, deployments: write}",
+                "write-all",
+                &[],
+            ),
+            (", deployments: write}", "}", &[("permissions", 4)]),
             (
                 "pull_request: {}",
                 "pull_request_target: {}",

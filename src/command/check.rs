@@ -214,9 +214,11 @@ fn report_findings(context: &Context, found: &[FoundAt]) -> Result<()> {
         let Finding { rule, level, line, message, fix } = finding;
         let place = Place { file: file.clone(), line: *line, column: 1 };
         let at = format!("{}:{line}", file.display());
-        let sign = if *level == Level::Fail { "- ✗ " } else { "- ! " };
-        let headline = Markdown::default().own(sign).code(&at).own(" **").own(rule).own("**: ");
-        report.summarise(headline.text(message));
+        // Those that must be corrected are in the table of the verdict.
+        if *level == Level::Warn {
+            let headline = Markdown::default().own("- ").code(&at).own(" **").own(rule);
+            report.summarise(headline.own("**: ").text(message));
+        }
         let mut entry = serde_json::to_value(finding).unwrap_or_default();
         entry["file"] = json!(file);
         listed.push(entry);

@@ -23,6 +23,12 @@ pub async fn comment_summary(context: &Context, command: &Command) {
         None => command.name().to_string(),
     };
     let of = context.shared.service.display().to_string();
+    // A section that a later run did not come to is told from the others by it.
+    let commit = runner::head_commit(environ);
+    let summary = match commit.filter(|commit| commit.bytes().all(|b| b.is_ascii_hexdigit())) {
+        Some(commit) => format!("{}\n\n<sub>{commit}</sub>", summary.trim_end()),
+        None => summary,
+    };
     let said = match Repository::open(None, None, environ, &context.report) {
         Ok(repository) => repository.comment(number, &of, &name, &summary).await,
         Err(error) => Err(error),

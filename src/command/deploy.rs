@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Context;
+use super::announce::announce_deploy;
 use super::guard::{refuse_run, refuse_unproven};
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
@@ -13,7 +14,6 @@ use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Kind, Result};
 use crate::ledger::{Ledger, RecordKind};
-use crate::report::Markdown;
 use crate::{registry, version};
 
 pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<()> {
@@ -36,29 +36,18 @@ pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<(
     let facts = read_run_facts(context);
     let intent =
         make_intent(context, &facts, RecordKind::Deploy, &arguments.reason, arguments.timeout);
-    let outcome = site.deploy_image(image, intent).await?;
-    conclude_deploy(context, &site, step, &outcome);
+    let named = (image.version.clone(), image.digest.clone());
+    let named = (named.0.as_str(), Some(&named.1));
+    let announcement = announce_deploy(context, &site, named, &intent).await;
+    let result = site.deploy_image(image, intent).await;
+    announcement.conclude(&result).await;
+    conclude_deploy(context, step, &result?);
     Ok(())
 }
 
 /// Says how a deploy ended, to people and to machines.
-pub fn conclude_deploy(
-    context: &Context,
-    site: &Site,
-    step: crate::report::Step,
-    outcome: &Outcome,
-) {
-    let words = outcome.in_words();
-    step.done(&words);
-    let (service, environment) = (&site.settings.name, &site.settings.environment);
-    let headline = Markdown::default().own("**").text(service).own("** ");
-    let headline = headline.text(&outcome.version).own(" → ").text(environment);
-    let headline = headline.own(": ").text(&words);
-    // The verdict first, then what it is about.
-    context.report.summarise(match outcome.plan.is_empty() {
-        true => headline,
-        false => headline.own("\n\n").block(&outcome.plan),
-    });
+pub fn conclude_deploy(context: &Context, step: crate::report::Step, outcome: &Outcome) {
+    step.done(outcome.in_words());
     if let Some(url) = &outcome.url {
         context.report.print(url, &mut std::io::stdout());
     }

@@ -8,6 +8,7 @@ use crate::cli::Environ;
 use crate::config::values::Span;
 use crate::deploy::Intent;
 use crate::git;
+use crate::github::runner;
 use crate::ledger::{RecordKind, RunLink};
 
 /// The run that this process is of.
@@ -69,10 +70,8 @@ pub fn make_intent<'a>(
 fn link_of_run(environ: &Environ) -> RunLink {
     let text = |name: &str| environ.get(name).map(str::to_string);
     let number = |name: &str| environ.get(name).and_then(|number| number.parse().ok());
-    let server = environ.get("GITHUB_SERVER_URL").unwrap_or("https://github.com");
-    let url = environ.get("GITHUB_REPOSITORY").zip(environ.get("GITHUB_RUN_ID"));
     RunLink {
-        url: url.map(|(repository, run)| format!("{server}/{repository}/actions/runs/{run}")),
+        url: runner::run_url(environ),
         repository: text("GITHUB_REPOSITORY"),
         workflow: text("GITHUB_WORKFLOW"),
         number: number("GITHUB_RUN_NUMBER"),

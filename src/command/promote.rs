@@ -1,6 +1,7 @@
 //! `promote`: deploys to one environment what runs healthy in another, by digest.
 
 use super::Context;
+use super::announce::announce_deploy;
 use super::deploy::{WantedImage, conclude_deploy, find_image, open_site, resolve_environment};
 use super::guard::{refuse_run, refuse_unproven};
 use super::intent::{make_intent, read_run_facts};
@@ -53,7 +54,10 @@ pub async fn promote(context: &Context, arguments: &PromoteArgs) -> Result<()> {
         make_intent(context, &facts, RecordKind::Promote, &arguments.reason, arguments.timeout);
     // What is promoted was built from that commit, whatever is checked out now.
     intent.commit = good.run.commit.clone();
-    let outcome = site.deploy_image(image, intent).await?;
-    conclude_deploy(context, &site, step, &outcome);
+    let named = (good.run.version.as_str(), Some(digest));
+    let announcement = announce_deploy(context, &site, named, &intent).await;
+    let result = site.deploy_image(image, intent).await;
+    announcement.conclude(&result).await;
+    conclude_deploy(context, step, &result?);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `rollback`: deploys the stored state of an earlier record again.
 
 use super::Context;
+use super::announce::announce_deploy;
 use super::deploy::{conclude_deploy, open_site, resolve_environment};
 use super::guard::refuse_run;
 use super::intent::{make_intent, read_run_facts};
@@ -36,8 +37,11 @@ pub async fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<()
         make_intent(context, &facts, RecordKind::Rollback, &arguments.reason, arguments.timeout);
     // What is deployed again was built from that commit, whatever is checked out now.
     intent.commit.clone_from(&record.run.commit);
-    let outcome = site.deploy_record(record, intent).await?;
-    conclude_deploy(context, &site, step, &outcome);
+    let named = (record.run.version.as_str(), record.run.digest.as_ref());
+    let announcement = announce_deploy(context, &site, named, &intent).await;
+    let result = site.deploy_record(record, intent).await;
+    announcement.conclude(&result).await;
+    conclude_deploy(context, step, &result?);
     Ok(())
 }
 

@@ -58,7 +58,9 @@ pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<
     }
     step.done(version.in_words());
     let headline = Markdown::default().own("**Version** ").code(&version.version);
-    context.report.summarise(headline.own(": ").text(&version.in_words()));
+    let words = version.in_words();
+    let why = words.strip_prefix(&format!("{}: ", version.version)).unwrap_or(&words);
+    context.report.summarise(headline.own(": ").text(why));
     if version.preview {
         context.report.summarise(version.table());
     }

@@ -101,8 +101,8 @@ pub async fn plan<T: Target>(
     };
     let goal = make_goal::<T>(request, &head, ledger, report).await?;
     let plan = target.plan(&goal, target.observe(&goal).await?)?;
+    show_changes(plan.changes(), true, report);
     Ok(Outcome {
-        plan: show_changes(plan.changes(), true, report),
         revision: plan.previous_revision(),
         previous_revision: plan.previous_revision(),
         changed: changed_objects(plan.changes()),
@@ -345,6 +345,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
         ledger: &Ledger,
         prepared: Option<Prepared<T>>,
     ) -> Result<(Reached, T::Plan)> {
+        let good = lease.head().good.as_ref().map(|good| good.run.version.clone());
+        self.report.note(|course| course.good = good);
         // Whoever deployed since the preflight advanced the head, or was killed.
         let prepared =
             prepared.filter(|prepared| prepared.head == *lease.head() && lease.killed().is_none());
@@ -576,6 +578,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 self.report.warn(format!("the ledger lacks how this run ended: {failure}"));
                 return;
             }
+            let number = lease.number();
+            self.report.note(|course| course.record = Some(number));
         }
         release_lock(lease, self.report).await;
     }
@@ -629,8 +633,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
     }
 }
 
-/// Reports what is done, or would be; gives the same lines.
-fn show_changes(changes: &[Change], plan_only: bool, report: &Report) -> String {
+/// Reports what is done, or would be.
+fn show_changes(changes: &[Change], plan_only: bool, report: &Report) {
     let mut shown = String::new();
     for change in changes {
         let verb = match (change.action, plan_only) {
@@ -648,7 +652,7 @@ fn show_changes(changes: &[Change], plan_only: bool, report: &Report) -> String 
             shown.push('\n');
         }
     }
-    shown
+    report.note(|course| course.plan = shown);
 }
 
 fn changed_objects(changes: &[Change]) -> Vec<String> {

@@ -39,9 +39,6 @@ pub struct Outcome {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseTime>,
     pub seconds: f64,
-    /// What a plan would do, a line each, for people.
-    #[serde(skip)]
-    pub plan: String,
 }
 
 impl Outcome {
@@ -59,7 +56,6 @@ impl Outcome {
             record: None,
             phases: Vec::new(),
             seconds: round_seconds(elapsed),
-            plan: String::new(),
         }
     }
 

@@ -13,15 +13,16 @@ use serde_json::json;
 use super::client::ApiCall;
 use super::repository::Repository;
 use crate::error::Result;
+use crate::report::markdown;
 use crate::retry::policy::random_share;
 
 /// Pages of a hundred comments that are looked through for ours.
 const PAGES: usize = 10;
 /// How often another job may write over our section.
 const ROUNDS: u32 = 5;
-/// The longest section, in characters: GitHub takes 65,536 for the whole.
+/// The longest section, in bytes: GitHub takes 65,536 characters for the whole.
 /// <https://docs.github.com/en/rest/issues/comments>
-const SECTION: usize = 6_000;
+const SECTION: usize = 8_000;
 
 /// After a write, another job's may still come that knew nothing of it.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -54,17 +55,22 @@ impl Body {
     /// Puts a section in its place: the steps in their order, environments by name.
     pub fn set(&mut self, name: &str, content: &str) {
         // Nothing that a section says is one of our marks.
-        let mut content: String = content.trim_end().replace("<!--", "&lt;!--");
-        if let Some((end, _)) = content.char_indices().nth(SECTION) {
-            content.truncate(end);
-            if content.matches("<pre>").count() > content.matches("</pre>").count() {
-                content.push_str("\n</pre>");
-            }
-            content.push_str("\n\n_The rest is in the job's summary._");
-        }
+        let content = content.trim_end().replace("<!--", "&lt;!--");
+        let content = markdown::cut(&content, SECTION, "\n_The rest is in the job's summary._");
+        self.put(name, content);
+    }
+
+    fn put(&mut self, name: &str, content: String) {
         self.sections.retain(|(known, _)| known != name);
         self.sections.push((name.to_string(), content));
         self.sections.sort_by_key(|(name, _)| (rank(name), name.clone()));
+    }
+
+    /// Takes over the sections of a comment that another job made at the same moment.
+    fn merge(&mut self, younger: &Body) {
+        for (name, content) in &younger.sections {
+            self.put(name, content.clone());
+        }
     }
 
     pub fn render(&self) -> String {
@@ -122,52 +128,84 @@ impl Repository {
         let attempt = format!("comment on pull request {number} of {}", self.slug());
         let mut ended = Commented::Unchanged;
         for _ in 0..ROUNDS {
-            let found = self.find_comment(number, of, &attempt).await?;
-            let mut body = found.as_ref().map_or_else(|| Body::new(of), |(_, body)| body.clone());
+            let mut found = self.find_comments(number, of, &attempt).await?.into_iter();
+            let oldest = found.next();
+            let mut body = oldest.as_ref().map_or_else(|| Body::new(of), |(_, body)| body.clone());
+            let younger: Vec<(u64, Body)> = found.collect();
+            younger.iter().for_each(|(_, younger)| body.merge(younger));
             body.set(name, content);
-            if found.as_ref().is_some_and(|(_, found)| *found == body) {
+            let is_said = oldest.as_ref().is_some_and(|(_, oldest)| *oldest == body);
+            if is_said && younger.is_empty() {
                 return Ok(ended);
             }
-            let sent = json!({ "body": body.render() });
-            let number = number.to_string();
-            let (method, url) = match &found {
-                Some((id, _)) => {
-                    (Method::PATCH, self.url(&["issues", "comments", &id.to_string()], &[]))
-                }
-                None => (Method::POST, self.url(&["issues", &number, "comments"], &[])),
-            };
-            let call = ApiCall::write(method, url, &sent, &attempt);
-            match self.client.send::<IgnoredAny>(&call).await? {
-                // Who wrote at the same moment from an older reading has overwritten us by then.
-                Ok(_) => {
-                    ended = Commented::Written;
-                    tokio::time::sleep(SETTLE.mul_f64(0.5 + random_share())).await;
-                }
-                Err(refusal) if matches!(refusal.status, 403 | 404) => {
+            if !is_said {
+                let id = oldest.map(|(id, _)| id);
+                if !self.write_comment(number, id, &body, &attempt).await? {
                     return Ok(Commented::Denied);
                 }
-                Err(refusal) => return Err(refusal.into_error(&attempt)),
+                ended = Commented::Written;
             }
+            for (id, _) in &younger {
+                self.delete_comment(*id, &attempt).await?;
+            }
+            // Who wrote at the same moment from an older reading has overwritten us by then.
+            tokio::time::sleep(SETTLE.mul_f64(0.5 + random_share())).await;
         }
         Ok(ended)
     }
 
-    /// Our comment: one that a bot wrote and that begins with our mark, which anybody could copy.
-    async fn find_comment(
+    /// Writes a comment anew, or a new one. Returns whether the token may.
+    async fn write_comment(
+        &self,
+        number: u64,
+        id: Option<u64>,
+        body: &Body,
+        attempt: &str,
+    ) -> Result<bool> {
+        let sent = json!({ "body": body.render() });
+        let number = number.to_string();
+        let (method, url) = match id {
+            Some(id) => (Method::PATCH, self.url(&["issues", "comments", &id.to_string()], &[])),
+            None => (Method::POST, self.url(&["issues", &number, "comments"], &[])),
+        };
+        let call = ApiCall::write(method, url, &sent, attempt);
+        match self.client.send::<IgnoredAny>(&call).await? {
+            Ok(_) => Ok(true),
+            Err(refusal) if matches!(refusal.status, 403 | 404) => Ok(false),
+            Err(refusal) => Err(refusal.into_error(attempt)),
+        }
+    }
+
+    /// Deletes one of two comments. Another job may have done so already.
+    async fn delete_comment(&self, id: u64, attempt: &str) -> Result<()> {
+        let url = self.url(&["issues", "comments", &id.to_string()], &[]);
+        let call = ApiCall { method: Method::DELETE, ..ApiCall::get(url, attempt) };
+        match self.client.send_for_text(&call).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) if matches!(refusal.status, 403 | 404) => Ok(()),
+            Err(refusal) => Err(refusal.into_error(attempt)),
+        }
+    }
+
+    /// Our comments, the oldest first: those that a bot wrote and that begin with our mark, which
+    /// anybody could copy. There are two where two jobs made the first one at the same moment.
+    async fn find_comments(
         &self,
         number: u64,
         of: &str,
         attempt: &str,
-    ) -> Result<Option<(u64, Body)>> {
+    ) -> Result<Vec<(u64, Body)>> {
         let number = number.to_string();
         let url = self.url(&["issues", &number, "comments"], &[("per_page", "100")]);
         let found: Vec<Comment> = self.client.list(url, PAGES, attempt).await?;
-        let ours = found
-            .into_iter()
-            .filter(|comment| comment.user.as_ref().is_some_and(|user| user.r#type == "Bot"));
-        let mut parsed = ours
-            .filter_map(|comment| Some((comment.id, Body::parse(of, comment.body.as_deref()?)?)));
-        Ok(parsed.next())
+        let is_bot =
+            |comment: &Comment| comment.user.as_ref().is_some_and(|user| user.r#type == "Bot");
+        let ours = found.into_iter().filter(is_bot);
+        let mut parsed: Vec<(u64, Body)> = ours
+            .filter_map(|comment| Some((comment.id, Body::parse(of, comment.body.as_deref()?)?)))
+            .collect();
+        parsed.sort_by_key(|(id, _)| *id);
+        Ok(parsed)
     }
 }
 
@@ -205,10 +243,10 @@ mod tests {
         for name in
             ["check", "version", "build-image", "deploy a", "deploy b", "deploy c", "deploy d"]
         {
-            body.set(name, &format!("<pre>{}", "ä".repeat(100_000)));
+            body.set(name, &format!("```diff\n{}", "ä\n".repeat(100_000)));
         }
         let text = body.render();
         assert!(text.chars().count() < 65_536);
-        assert_eq!(text.matches("<pre>").count(), text.matches("</pre>").count());
+        assert_eq!(text.matches("```").count(), 14);
     }
 }

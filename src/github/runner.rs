@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::Environ;
 use crate::error::{Cannot, Error, Result};
-use crate::report::Outputs;
+use crate::report::{Outputs, markdown};
 
 /// The runner drops a larger summary as a whole.
 const SUMMARY_LIMIT: usize = 1024 * 1024;
@@ -105,9 +105,31 @@ pub fn branch(environ: &Environ) -> Option<String> {
         .map(str::to_string)
 }
 
+/// The commit that a run is for: of a pull request its own last one, not the merge that is tried.
+pub fn head_commit(environ: &Environ) -> Option<String> {
+    let of_event = || {
+        let event = event(environ)?;
+        event.pointer("/pull_request/head/sha")?.as_str().map(str::to_string)
+    };
+    of_event().or_else(|| environ.get("GITHUB_SHA").map(str::to_string))
+}
+
 /// The repository's default branch, as the event that started the run says.
 pub fn default_branch(environ: &Environ) -> Option<String> {
     event(environ)?.pointer("/repository/default_branch")?.as_str().map(str::to_string)
+}
+
+/// The web address of the repository that a run is of.
+pub fn repository_url(environ: &Environ) -> Option<String> {
+    let server = environ.get("GITHUB_SERVER_URL").unwrap_or("https://github.com");
+    environ.get("GITHUB_REPOSITORY").map(|repository| format!("{server}/{repository}"))
+}
+
+/// Where a run can be looked at.
+/// <https://docs.github.com/en/actions/reference/workflows-and-actions/variables>
+pub fn run_url(environ: &Environ) -> Option<String> {
+    let (repository, run) = repository_url(environ).zip(environ.get("GITHUB_RUN_ID"))?;
+    Some(format!("{repository}/actions/runs/{run}"))
 }
 
 fn event(environ: &Environ) -> Option<Value> {
@@ -137,15 +159,8 @@ fn delimiter() -> Result<String> {
 }
 
 fn limited(summary: &str) -> String {
-    if summary.len() <= SUMMARY_LIMIT {
-        return summary.to_string();
-    }
-    let note = "\n\n_The rest is in the log: the runner takes 1 MiB._\n";
-    let end = (0..=SUMMARY_LIMIT - note.len())
-        .rev()
-        .find(|&end| summary.is_char_boundary(end))
-        .unwrap_or(0);
-    format!("{}{note}", &summary[..end])
+    let note = "\n_The rest is in the log: the runner takes 1 MiB._\n";
+    markdown::cut(summary, SUMMARY_LIMIT, note)
 }
 
 fn append(file: &Path, text: &str) -> Result<()> {

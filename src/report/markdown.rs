@@ -35,15 +35,49 @@ impl Markdown {
         self
     }
 
-    /// Adds what anybody wrote, as a block that keeps its lines. It is HTML, as an indented block
-    /// behind a list would be a paragraph of the list, with its markup.
-    pub fn block(mut self, anything: &str) -> Self {
-        self.0.push_str("<pre>\n");
-        for line in Untrusted::new(anything).lines().lines() {
-            self.0.push_str(&format!("    {}\n", escape_html(line)));
+    /// Adds a sentence of ours that may quote anybody: what stands between backticks is code.
+    pub fn prose(self, anything: &str) -> Self {
+        let parts = anything.split('`').enumerate();
+        match anything.matches('`').count() % 2 {
+            0 => parts.fold(self, |text, (place, part)| match place % 2 {
+                0 => text.text(part),
+                _ => text.code(part),
+            }),
+            _ => self.text(anything),
         }
-        self.0.push_str("</pre>\n");
+    }
+
+    /// Adds what anybody wrote, as a block of code in `language` that can be copied.
+    pub fn fenced(mut self, language: &'static str, anything: &str) -> Self {
+        let text = Untrusted::new(anything).lines();
+        let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest.max(2) + 1);
+        self.0.push_str(&format!("{fence}{language}\n{}\n{fence}\n", text.trim_end_matches('\n')));
         self
+    }
+
+    /// Adds a link to an address of ours or of the service. One that is no address is text.
+    pub fn link(self, anything: &str, address: &str) -> Self {
+        let address = url::Url::parse(address).ok().filter(|url| url.scheme().starts_with("http"));
+        match address {
+            Some(url) => {
+                // What ends a link in Markdown, or a cell of a table.
+                let url = ['(', ')', '|', '<', '>'].iter().fold(url.to_string(), |url, c| {
+                    url.replace(*c, &format!("%{:02X}", u32::from(*c)))
+                });
+                let mut text = self.own("[").text(anything);
+                text.0.push_str(&format!("](<{url}>)"));
+                text
+            }
+            None => self.text(anything),
+        }
+    }
+
+    /// Folds all of it away below a title.
+    pub fn fold(self, anything: &str, is_open: bool) -> Self {
+        let open = if is_open { " open" } else { "" };
+        let title = escape_html(&Untrusted::new(anything).line());
+        Markdown(format!("\n<details{open}><summary>{title}</summary>\n\n{}\n</details>\n", self.0))
     }
 
     /// Adds other Markdown.
@@ -55,6 +89,35 @@ impl Markdown {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The first lines of `text` in at most `limit` bytes, the note included, with every block closed
+/// that is open there.
+pub fn cut(text: &str, limit: usize, note: &str) -> String {
+    if text.len() <= limit {
+        return text.to_string();
+    }
+    // A fence is as long as what it holds demands; ours are never near this.
+    let room = limit.saturating_sub(note.len() + 256);
+    let end = (0..=room).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let kept = &text[..end];
+    let kept = kept.rfind('\n').map_or(kept, |line_end| &kept[..=line_end]);
+    let (mut fence, mut open): (Option<&str>, Vec<&str>) = (None, Vec::new());
+    for line in kept.lines() {
+        let backticks = &line[..line.len() - line.trim_start_matches('`').len()];
+        match fence {
+            Some(own) if line == own => fence = None,
+            Some(_) => {}
+            None if backticks.len() >= 3 => fence = Some(backticks),
+            None if line.starts_with("<details") => open.push("</details>"),
+            None if line == "<pre>" => open.push("</pre>"),
+            None if open.last().is_some_and(|end| *end == line) => drop(open.pop()),
+            None => {}
+        }
+    }
+    let closing = fence.filter(|fence| fence.len() < 100).into_iter().chain(open.into_iter().rev());
+    let closing: String = closing.take(16).map(|end| format!("{end}\n")).collect();
+    format!("{kept}{closing}{note}")
 }
 
 /// What anybody wrote, as text of HTML that no filter makes a link or a mention of.
@@ -140,10 +203,35 @@ mod tests {
 
     #[test]
     fn a_block_holds_every_line() {
-        let block = Markdown::default().own("- a\n").block("a\r[x](y)\nb\r\n</pre>@c\r");
-        assert_eq!(
-            block.as_str(),
-            "- a\n<pre>\n    a\\r&#91;x&#93;(y)\n    b\n    &lt;/pre&gt;&#64;c\n</pre>\n"
-        );
+        let block = Markdown::default().own("- a\n").fenced("", "a\r[x](y)\n```\n</pre>@c\r\n");
+        assert_eq!(block.as_str(), "- a\n````\na\\r[x](y)\n```\n</pre>@c\n````\n");
+    }
+
+    #[test]
+    fn a_link_goes_to_an_address_only() {
+        let cases = [
+            ("a", "https://a.example/b?c=(d)|e>", "[a](<https://a.example/b?c=%28d%29%7Ce%3E>)"),
+            ("a](b", "https://a.example", "[a\\]\\(b](<https://a.example/>)"),
+            ("a", "javascript:alert(1)", "a"),
+            ("a", "no address", "a"),
+        ];
+        for (text, address, expected) in cases {
+            assert_eq!(Markdown::default().link(text, address).as_str(), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_ends_every_block() {
+        let log = Markdown::default().fenced("", &"line\n".repeat(1000)).fold("a", true);
+        let text = Markdown::default().own("head\n").markdown(&log);
+        for limit in [400, 1000, 4999] {
+            let short = cut(text.as_str(), limit, "\nnote\n");
+            assert!(
+                short.len() <= limit && short.ends_with("```\n</details>\n\nnote\n"),
+                "{short}"
+            );
+        }
+        assert_eq!(cut("short", 100, "note"), "short");
+        assert!(cut(&"ä".repeat(500), 401, "note").len() <= 401);
     }
 }

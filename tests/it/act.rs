@@ -100,11 +100,17 @@ fn a_push_goes_from_the_commit_to_both_environments() {
         "**Image** `sha256:",
         "**Pushed** `",
         "**Release** v0.1.0",
-        "→ staging: deployed 0.1.0",
-        "→ production: deployed 0.1.0",
+        "0.1.0 runs in staging",
+        "0.1.0 runs in production",
     ] {
         assert!(log.contains(summary), "the job summary lacks {summary}:\n{log}");
     }
+    let shown: Vec<Value> = github.with(|state| state.deployments.clone());
+    let shown: Vec<String> = shown
+        .iter()
+        .map(|one| format!("{} {}", one["environment"], one["statuses"][1]["state"]))
+        .collect();
+    assert_eq!(shown, [r#""staging" "success""#, r#""production" "success""#], "{log}");
     for secret in [
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN=",
         "aws_secret_access_key",
@@ -143,8 +149,9 @@ fn a_pull_request_plans_and_writes_nothing() {
     for section in [
         "**Version** `",
         "**Image** `sha256:",
-        "would create Deployment/",
-        "would create TaskDefinition/",
+        "+ create Deployment/",
+        "+ create TaskDefinition/",
+        "<sub>0123456789012345678901234567890123456789</sub>",
     ] {
         assert!(comments.len() == 1 && comment.contains(section), "{section}: {comments:?}");
     }

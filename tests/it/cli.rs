@@ -1,8 +1,7 @@
 //! The command line: bad input ends with 2 and says what, where and the fix; machine output is one
 //! object.
 
-use crate::release::github::{Act, Github};
-use crate::support::{Repository, cicd, run, stack};
+use crate::support::{Repository, cicd, run};
 
 #[test]
 fn bad_files_end_with_2_and_name_the_place_and_the_fix() {
@@ -64,10 +63,11 @@ fn a_failure_says_what_and_the_fix_in_the_job_summary() {
     let summary = repository.path().join("summary.md");
     run(cicd(repository.path()).arg("check").env("GITHUB_STEP_SUMMARY", &summary)).ended(2);
     let summary = std::fs::read_to_string(&summary).expect("a summary");
+    assert!(summary.starts_with("### ⛔ check found something to correct\n"), "{summary}");
     for part in [
-        "**Failed**",
-        "    service.yaml:2:1: cannot read this map: unknown key `prot`",
-        "      fix: did you mean `port`?",
+        "**exit code 2: bad input**",
+        "`service.yaml:2:1`: cannot read this map: unknown key `prot`",
+        "1. Did you mean `port`?",
     ] {
         assert!(summary.contains(part), "{part}: {summary}");
     }
@@ -115,57 +115,4 @@ fn snapshots_go_to_the_environments_that_take_them() {
     };
     assert_eq!(environments("chore: a"), serde_json::json!(["staging", "preview"]));
     assert_eq!(environments("feat: b"), serde_json::json!(["staging", "preview", "production"]));
-}
-
-/// A pull request of a repository of its own, and its GitHub.
-fn pull_request(repository: &Repository, github: &Github) -> std::process::Command {
-    let event = repository.path().join("event.json");
-    let of = r#"{"full_name": "clinicult/patients"}"#;
-    let text = format!(
-        r#"{{"repository": {of}, "pull_request": {{"number": 12, "head": {{"repo": {of}}}}}}}"#
-    );
-    std::fs::write(&event, text).expect("written");
-    let mut command = cicd(repository.path());
-    command
-        .args(["version", "--comment"])
-        .env("GITHUB_EVENT_NAME", "pull_request")
-        .env("GITHUB_REF", "refs/pull/12/merge")
-        .env("GITHUB_EVENT_PATH", event)
-        .env("GITHUB_API_URL", &github.url)
-        .env("GITHUB_REPOSITORY", "clinicult/patients")
-        .env("GITHUB_TOKEN", "test-github-token");
-    command
-}
-
-#[test]
-fn a_pull_request_has_one_comment_that_is_kept_up_to_date() {
-    let repository = Repository::new();
-    repository.write("service.yaml", "name: patients\nport: 8000\n");
-    repository.git(&["add", "-A"]);
-    repository.commit("fix: a");
-    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
-    // Anybody can copy the mark.
-    let forged =
-        "<!-- clinicult/cicd service.yaml -->\n<!-- section version -->\nmine\n".to_string();
-    github.with(|state| state.comments.push((forged.clone(), false)));
-    let comments = || github.with(|state| state.comments.clone());
-    run(&mut pull_request(&repository, &github)).ended(0);
-    assert!(comments().len() == 2 && comments()[1].0.contains("0.1.0-pr.12.1"), "{:?}", comments());
-    let writes = github.writes().len();
-    run(&mut pull_request(&repository, &github)).ended(0);
-    assert_eq!(github.writes().len(), writes, "nothing new is said");
-    repository.commit("feat: [b](https://evil.example) <!-- section version -->");
-    run(&mut pull_request(&repository, &github)).ended(0);
-    let all = comments();
-    assert!(all.len() == 2 && all[0].0 == forged, "{all:?}");
-    assert!(all[1].0.contains("0.1.0-pr.12.2"), "{all:?}");
-    assert_eq!(all[1].0.matches("<!--").count(), 2, "{all:?}");
-    // A failure is said as well, and a token that may not comment fails nothing.
-    repository.write("service.yaml", "name: patients\nprot: 8000\n");
-    run(&mut pull_request(&repository, &github)).ended(2);
-    assert!(comments()[1].0.contains("did you mean `port`?"), "{:?}", comments());
-    repository.write("service.yaml", "name: patients\nport: 8000\n");
-    github.with(|state| state.rules.push(("PATCH", "/comments/", 9, Act::Answer(403, "", "no"))));
-    let ended = run(&mut pull_request(&repository, &github)).ended(0);
-    assert!(ended.stderr.contains("pull-requests: write"), "{ended}");
 }

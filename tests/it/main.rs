@@ -18,6 +18,7 @@ mod contract;
 mod ecs;
 mod eks;
 mod generated;
+mod github;
 mod house;
 mod iam;
 mod image;

@@ -5,7 +5,7 @@
 # act's: --secret NAME=VALUE, --input NAME=VALUE.
 #
 # act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
-# are written as a release writes them: the action by its full SHA, its image by digest. It has no concurrency, and refuses its `queue`.
+# are written as a release writes them: the action by its full SHA, its image by digest. It has no concurrency, and refuses its `queue` and `deployment`.
 set -euo pipefail
 service=$1 image=$2 event=$3 github=$4 from=${5:-clinicult/patients}
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 # The copy, as one commit: act resolves `uses:` through git.
 git -C "$sources" ls-files -z --cached --others --exclude-standard -- action action.yml .github | tar -C "$sources" --null -T - -c | tar -C "$work" -x
 sha=0123456789012345678901234567890123456789
-sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#; /^ *queue: max$/d" "$work"/.github/workflows/{service,deploy}.yml
+sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#; /^ *queue: max$/d; /^ *deployment: false$/d" "$work"/.github/workflows/{service,deploy}.yml
 sed -i "s#^  image: .*#  image: docker://$image#" "$work/action/action.yml" "$work/action.yml"
 git -C "$work" init -q -b main
 git -C "$work" add -A
@@ -27,7 +27,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/act
 mkdir -p "$cache"
 cat >"$work/event.json" <<END
 {"ref": "refs/heads/main", "repository": {"default_branch": "main", "full_name": "clinicult/patients"},
- "pull_request": {"number": 12, "head": {"ref": "topic", "repo": {"full_name": "$from"}}, "base": {"ref": "main"}}}
+ "pull_request": {"number": 12, "head": {"ref": "topic", "sha": "$sha", "repo": {"full_name": "$from"}}, "base": {"ref": "main"}}}
 END
 # Inputs are part of the event, from which act takes them once there is one.
 python3 - "$work/event.json" "${@:6}" <<'END'

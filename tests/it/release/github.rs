@@ -39,6 +39,8 @@ pub struct State {
     pub releases: BTreeMap<String, Value>,
     /// Comments on pull request 12, and whether a bot wrote each.
     pub comments: Vec<(String, bool)>,
+    /// Deployments, each with its statuses, the oldest first.
+    pub deployments: Vec<Value>,
     /// Releases that nobody sees yet.
     pub drafts: Vec<Value>,
     /// Names that belonged to immutable releases.
@@ -300,6 +302,38 @@ fn answer(
             let at: usize = id.parse().expect("a number");
             state.comments[at].0 = text("body");
             yes(200, json!({}))
+        }
+        ("DELETE", ["issues", "comments", id]) => {
+            // Its number is not given to another.
+            let at: usize = id.parse().expect("a number");
+            state.comments[at] = ("deleted".into(), false);
+            (204, String::new(), String::new())
+        }
+        ("POST", ["deployments"]) => {
+            let id = 70 + state.deployments.len();
+            let mut deployment = body.clone();
+            deployment["id"] = id.into();
+            deployment["statuses"] = json!([]);
+            state.deployments.push(deployment.clone());
+            yes(201, deployment)
+        }
+        ("GET", ["deployments"]) => {
+            let of = query.split('&').find_map(|pair| pair.strip_prefix("environment="));
+            let newest = state.deployments.iter().rev();
+            yes(
+                200,
+                newest.filter(|one| one["environment"] == of.unwrap_or("?")).cloned().collect(),
+            )
+        }
+        (method, ["deployments", id, "statuses"]) => {
+            let found = state.deployments.iter_mut().find(|one| is_numbered(one, id));
+            let Some(deployment) = found else { return no(404, "Not Found") };
+            let statuses = deployment["statuses"].as_array_mut().expect("a list");
+            if method == "POST" {
+                statuses.push(body.clone());
+                return yes(201, json!({}));
+            }
+            yes(200, statuses.iter().rev().cloned().collect())
         }
         ("GET", ["git", "commits", commit]) => {
             let shown = git(&["show", "-s", "--format=%T %cI", commit]);

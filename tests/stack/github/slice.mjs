@@ -19,7 +19,9 @@ const calls = {
   commits: ["get"],
   "contents/{path}": ["get"],
   "issues/{issue_number}/comments": ["get", "post"],
-  "issues/comments/{comment_id}": ["patch"],
+  "issues/comments/{comment_id}": ["patch", "delete"],
+  deployments: ["get", "post"],
+  "deployments/{deployment_id}/statuses": ["get", "post"],
 };
 const { openapi, info, servers, paths } = JSON.parse(readFileSync(whole, "utf8"));
 const kept = {};
