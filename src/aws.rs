@@ -5,6 +5,7 @@
 pub mod bucket;
 pub mod call;
 pub mod document;
+mod trust;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::error::{Error, Result, chain};
 use crate::github::oidc;
 use crate::http;
 use crate::report::Report;
+use trust::DeniedRole;
 
 /// What STS expects as the token's audience.
 /// <https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-in-aws>
@@ -215,21 +217,10 @@ async fn assume(
         .send()
         .await;
     let answer = answer.map_err(|error| {
-        let code = error.code().unwrap_or_default().to_string();
-        let why = match error.message() {
-            Some(message) => format!("{code}: {message}"),
-            None => chain(&error),
-        };
-        let fix = remedy(
-            &code,
-            &why,
-            role,
-            config.region().map_or("", |region| region.as_ref()),
-            token.subject().as_deref(),
-        );
-        Error::refused(format!("cannot assume {role}: STS does not give it to this job"))
-            .why(why)
-            .fix(fix)
+        let claims = token.claims();
+        let region = config.region().map_or("", |region| region.as_ref());
+        let denied = DeniedRole { arn: role, region, claims: claims.as_ref() };
+        explain_denied(&denied, &error)
     })?;
     let given = answer
         .credentials()
@@ -244,47 +235,36 @@ async fn assume(
     ))
 }
 
-/// What to do when STS does not give a role to a job's OIDC token, from its code and words. Pure.
-/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html#API_AssumeRoleWithWebIdentity_Errors>
-fn remedy(code: &str, why: &str, role: &str, region: &str, subject: Option<&str>) -> String {
-    let claims = format!(
-        "\"token.actions.githubusercontent.com:sub\": \"{}\", \"token.actions.githubusercontent.com:aud\": \"{AUDIENCE}\"",
-        subject.unwrap_or("unknown")
-    );
-    let account = role.split(':').nth(4).unwrap_or_default();
-    match code {
-        "AccessDenied" | "AccessDeniedException" => {
-            format!("let the role's trust policy allow exactly this token: {claims}")
-        }
-        "InvalidIdentityToken" if why.to_ascii_lowercase().contains("audience") => format!(
-            "add the audience to the provider: aws iam add-client-id-to-open-id-connect-provider --client-id {AUDIENCE} \
-             --open-id-connect-provider-arn arn:aws:iam::{account}:oidc-provider/token.actions.githubusercontent.com"
-        ),
-        "InvalidIdentityToken" => format!(
-            "create the identity provider in account {account}, where the role is: aws iam create-open-id-connect-provider \
-             --url https://token.actions.githubusercontent.com --client-id-list {AUDIENCE}"
-        ),
-        "ExpiredTokenException" => {
-            "run the job again: the token was older than its five minutes".into()
-        }
-        "IDPCommunicationError" => {
-            "run the job again: STS could not reach GitHub for the keys that tokens are signed with"
-                .into()
-        }
-        "IDPRejectedClaim" => {
-            format!(
-                "the identity provider did not take the token: see that the role trusts {claims}"
-            )
-        }
-        "RegionDisabledException" => format!(
-            "activate STS for {region} in account {account} (IAM, account settings), or name a region in platform.yaml where it is"
-        ),
-        "ValidationError" => {
-            format!("see that `role: {role}` in platform.yaml is the ARN of a role")
-        }
-        _ => "see that the role exists and that its trust policy names GitHub's identity provider"
-            .into(),
+/// A role that STS did not give, or did not answer for, as our error.
+fn explain_denied<E, R>(
+    denied: &DeniedRole<'_>,
+    error: &aws_sdk_sts::error::SdkError<E, R>,
+) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    use aws_sdk_sts::error::SdkError;
+    if matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)) {
+        return Error::refused(format!("cannot reach STS for {}: no answer", denied.arn))
+            .why(chain(error))
+            .fix(denied.remedy_unreachable());
     }
+    let code = error.code().unwrap_or_default();
+    let why = match error.message() {
+        Some(message) => format!("{code}: {message}"),
+        None => chain(error),
+    };
+    let why = match denied.claims {
+        Some(claims) => format!("{why}; {}", trust::describe_claims(claims)),
+        None => why,
+    };
+    let refused = Error::refused(format!(
+        "cannot assume {}: STS does not give it to this job",
+        denied.arn
+    ));
+    let fixes = denied.remedies(code, &why);
+    fixes.into_iter().fold(refused.why(why), Error::fix)
 }
 
 /// The IAM statement that allows `actions` on `resource`, on one line.
@@ -335,43 +315,6 @@ mod tests {
         for (name, value, safe) in cases {
             let environ = Environ::new([(name.to_string(), value.to_string())]);
             assert_eq!(require_safe_endpoints(&environ).is_ok(), safe, "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn what_sts_says_has_a_remedy() {
-        let cases = [
-            (
-                "AccessDenied",
-                "not authorized to perform sts:AssumeRoleWithWebIdentity",
-                "repo:clinicult/patients:pull_request",
-            ),
-            (
-                "InvalidIdentityToken",
-                "Incorrect token audience",
-                "add-client-id-to-open-id-connect-provider",
-            ),
-            (
-                "InvalidIdentityToken",
-                "No OpenIDConnect provider found in your account",
-                "create-open-id-connect-provider",
-            ),
-            ("ExpiredTokenException", "Token expired", "run the job again"),
-            ("IDPCommunicationError", "could not be reached", "run the job again"),
-            ("IDPRejectedClaim", "rejected", "sts.amazonaws.com"),
-            (
-                "RegionDisabledException",
-                "STS is not activated in this region",
-                "activate STS for eu-south-1 in account 111122223333",
-            ),
-            ("ValidationError", "1 validation error detected", "is the ARN of a role"),
-            ("", "no answer", "trust policy names"),
-        ];
-        for (code, why, part) in cases {
-            let role = "arn:aws:iam::111122223333:role/cicd";
-            let fix =
-                remedy(code, why, role, "eu-south-1", Some("repo:clinicult/patients:pull_request"));
-            assert!(fix.contains(part), "{code}: {fix}");
         }
     }
 

@@ -130,12 +130,27 @@ impl Fault {
                      more)",
                 )
             }
+            "RequestTimeTooSkewed" | "RequestExpired" => self.explain_clock(&headline),
+            "SignatureDoesNotMatch" | "InvalidSignatureException"
+                if ["Signature expired", "not yet current"]
+                    .iter()
+                    .any(|words| self.why.contains(words)) =>
+            {
+                self.explain_clock(&headline)
+            }
             _ if self.lacks_credentials => Error::refused(headline).why(&self.why).fix(
                 "give AWS credentials, as there are none: in a job add `permissions: {id-token: \
                  write}` and a `role` in platform.yaml; on a laptop log in",
             ),
             _ => Error::unexpected(headline).why(&self.why),
         }
+    }
+
+    /// AWS takes no request that was signed more than 15 minutes from its own time.
+    fn explain_clock(&self, headline: &str) -> Error {
+        Error::refused(format!("{headline}: this machine's clock is wrong"))
+            .why(&self.why)
+            .fix("set the runner's clock: `timedatectl set-ntp true`")
     }
 }
 

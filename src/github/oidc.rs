@@ -30,16 +30,25 @@ impl Token {
         &self.0
     }
 
-    /// The `sub` claim, which trust policies are written against. STS checks the signature.
-    pub fn subject(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Claims {
-            sub: String,
-        }
+    /// The claims, which trust policies are written against. STS checks the signature.
+    pub fn claims(&self) -> Option<Claims> {
         let payload = self.0.split('.').nth(1)?;
         let bytes = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        serde_json::from_slice::<Claims>(&bytes).ok().map(|claims| claims.sub)
+        serde_json::from_slice(&bytes).ok()
     }
+}
+
+/// What a token says of its job.
+/// <https://docs.github.com/en/actions/reference/security/oidc#oidc-token-claims>
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Claims {
+    pub sub: String,
+    pub iss: Option<String>,
+    pub repository: Option<String>,
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub environment: Option<String>,
+    pub job_workflow_ref: Option<String>,
 }
 
 impl std::fmt::Debug for Token {
@@ -125,10 +134,11 @@ mod tests {
             "repo:clinicult@7/patients@9:ref:refs/heads/main",
         ] {
             let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{subject}","aud":"x"}}"#));
-            assert_eq!(Token(format!("h.{payload}.s")).subject().as_deref(), Some(subject));
+            let claims = Token(format!("h.{payload}.s")).claims().expect("claims");
+            assert_eq!(claims.sub, subject);
         }
         for bad in ["", "a.b.c", "no-dots"] {
-            assert_eq!(Token(bad.into()).subject(), None);
+            assert_eq!(Token(bad.into()).claims(), None);
         }
     }
 

@@ -194,3 +194,19 @@ async fn a_read_is_patient_with_what_passes_only() {
         assert_eq!((scripted.sent.load(Ordering::SeqCst), ended), (sent, ends), "{answers:?}");
     }
 }
+
+#[test]
+fn a_wrong_clock_is_told_from_a_wrong_key() {
+    let skewed = "this machine's clock is wrong";
+    let cases = [
+        ("RequestTimeTooSkewed", "too large", true),
+        ("InvalidSignatureException", "Signature expired: 20261129T1 is now earlier", true),
+        ("SignatureDoesNotMatch", "Signature not yet current", true),
+        ("SignatureDoesNotMatch", "the calculated signature does not match", false),
+    ];
+    for (code, why, is_skewed) in cases {
+        let fault = Fault { code: code.into(), ..Fault::unheard(Answer::Refused, why.into()) };
+        let error = fault.to_error("find it", "ecs:DescribeServices");
+        assert_eq!(error.message.contains(skewed), is_skewed, "{code} {why}: {error}");
+    }
+}
