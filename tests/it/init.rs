@@ -140,7 +140,13 @@ fn the_example_with_uv_becomes_a_service() {
         planned["rendered"].as_str().is_some_and(|diff| diff.contains("+++ b/Dockerfile")),
         "{planned}"
     );
-    let files = ["service.yaml", "Dockerfile", ".dockerignore", ".github/workflows/ci.yml"];
+    let files = [
+        "service.yaml",
+        "Dockerfile",
+        ".dockerignore",
+        ".github/workflows/ci.yml",
+        ".github/workflows/deploy.yml",
+    ];
     assert_eq!(planned["changed"], json!(files));
     assert!(
         files.iter().all(|file| !repository.path().join(file).exists()),
@@ -311,7 +317,12 @@ fn a_repository_with_files_of_its_own_keeps_them() {
     let ended = init(&repository, &[]).ended(0);
     assert_eq!(
         ended.json()["changed"],
-        json!(["service.yaml", "Dockerfile", ".github/workflows/cicd.yml"])
+        json!([
+            "service.yaml",
+            "Dockerfile",
+            ".github/workflows/cicd.yml",
+            ".github/workflows/deploy.yml"
+        ])
     );
     assert!(ended.stderr.contains(".dockerignore is there already"), "{ended}");
     assert_eq!(read(&repository, ".github/workflows/ci.yml"), "on: push\njobs: {}\n");

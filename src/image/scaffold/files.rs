@@ -13,8 +13,12 @@ pub type File = (String, String);
 /// What we give every service to copy.
 const WORKFLOW: &str = include_str!("../../../workflows/ci.yml");
 
+const BY_HAND: &str = include_str!("../../../workflows/deploy.yml");
+
 /// What a workflow that calls the pipeline has in it.
 const CALL: &str = "clinicult/cicd/.github/workflows/service.yml";
+/// The same of the one that people start by hand.
+const CALL_BY_HAND: &str = "clinicult/cicd/.github/workflows/deploy.yml";
 
 /// The image that the Dockerfile is built on, by its tag; `None` when there is nothing to pin.
 pub fn name_base(stack: &Stack) -> Option<String> {
@@ -37,7 +41,9 @@ pub fn write_files(facts: &ServiceFacts, base: &str, workflows: &[File]) -> Vec<
         files.extend(write_own_ignore(own));
     }
     let workflow = write_workflow(facts.branch.as_deref());
-    files.push((format!(".github/workflows/{}", name_workflow(workflows)), workflow));
+    files.push((format!(".github/workflows/{}", name_workflow(workflows, CALL)), workflow));
+    let name = name_workflow(workflows, CALL_BY_HAND);
+    files.push((format!(".github/workflows/{name}"), BY_HAND.to_string()));
     files
 }
 
@@ -51,16 +57,20 @@ fn write_own_ignore(own: &OwnDockerfile) -> Option<File> {
         .then(|| (format!("{}.dockerignore", own.path), write_ignore(&[], &own.sources)))
 }
 
-/// The name of the workflow that calls the pipeline: of the one that does, else a name that no
-/// other workflow has.
-fn name_workflow(workflows: &[File]) -> &str {
+/// The name of the workflow that has `call` in it: of the one that does, else a name that no other
+/// workflow has.
+fn name_workflow<'a>(workflows: &'a [File], call: &str) -> &'a str {
     let calls = |text: &str| {
         let mut lines = text.lines().map(|line| line.trim_start_matches([' ', '-']));
-        lines.any(|line| line.starts_with("uses:") && line.contains(CALL))
+        lines.any(|line| line.starts_with("uses:") && line.contains(call))
+    };
+    let [own, other] = match call {
+        CALL_BY_HAND => ["deploy.yml", "cicd-deploy.yml"],
+        _ => ["ci.yml", "cicd.yml"],
     };
     let calling = workflows.iter().find(|(_, text)| calls(text)).map(|(name, _)| name.as_str());
-    let taken = workflows.iter().any(|(name, _)| name == "ci.yml");
-    calling.unwrap_or(if taken { "cicd.yml" } else { "ci.yml" })
+    let taken = workflows.iter().any(|(name, _)| name == own);
+    calling.unwrap_or(if taken { other } else { own })
 }
 
 /// The workflow, on the repository's default branch.
@@ -427,14 +437,23 @@ mod tests {
     #[test]
     fn a_workflow_that_is_there_stays_and_one_that_calls_is_enough() {
         let of = |name: &str, text: &str| (name.to_string(), text.to_string());
-        assert_eq!(name_workflow(&[]), "ci.yml");
-        assert_eq!(name_workflow(&[of("ci.yml", "on: push")]), "cicd.yml");
-        assert_eq!(name_workflow(&[of("ci.yml", WORKFLOW)]), "ci.yml");
-        assert_eq!(name_workflow(&[of("ci.yml", &format!("# see {CALL}"))]), "cicd.yml");
-        assert_eq!(
-            name_workflow(&[of("ci.yml", "on: push"), of("deliver.yaml", WORKFLOW)]),
-            "deliver.yaml"
-        );
+        let comment = format!("# see {CALL}");
+        let cases = [
+            (vec![], ["ci.yml", "deploy.yml"]),
+            (vec![of("ci.yml", "on: push")], ["cicd.yml", "deploy.yml"]),
+            (vec![of("deploy.yml", "on: push")], ["ci.yml", "cicd-deploy.yml"]),
+            (vec![of("ci.yml", WORKFLOW)], ["ci.yml", "deploy.yml"]),
+            (vec![of("ci.yml", &comment)], ["cicd.yml", "deploy.yml"]),
+            (
+                vec![of("ci.yml", "on: push"), of("all.yaml", &format!("{WORKFLOW}{BY_HAND}"))],
+                ["all.yaml", "all.yaml"],
+            ),
+            (vec![of("hand.yml", BY_HAND)], ["ci.yml", "hand.yml"]),
+        ];
+        for (workflows, expected) in cases {
+            let names = [CALL, CALL_BY_HAND].map(|call| name_workflow(&workflows, call));
+            assert_eq!(names, expected, "{workflows:?}");
+        }
     }
 
     #[test]
