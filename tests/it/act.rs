@@ -22,7 +22,7 @@ fn image() -> &'static str {
 
 /// A service's repository, as the README tells to make it: the example, the caller workflow, a
 /// platform file beside it.
-fn service(name: &str) -> Repository {
+pub fn service(name: &str) -> Repository {
     let repository = Repository::of_example();
     let text =
         std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");
@@ -43,7 +43,7 @@ fn service(name: &str) -> Repository {
     repository
 }
 
-fn act(repository: &Repository, event: &str, github: &Github, more: &[&str]) -> Run {
+pub fn act(repository: &Repository, event: &str, github: &Github, more: &[&str]) -> Run {
     // act names its containers and its cache after workflow and job: two at a time would take each
     // other's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -59,7 +59,7 @@ fn act(repository: &Repository, event: &str, github: &Github, more: &[&str]) -> 
 }
 
 /// The jobs that act says succeeded, by name. Jobs of a matrix have a number behind it.
-fn succeeded(log: &str) -> Vec<String> {
+pub fn succeeded(log: &str) -> Vec<String> {
     let mut jobs: Vec<String> = log
         .lines()
         .filter(|line| line.contains("Job succeeded"))
@@ -240,7 +240,7 @@ fn a_snapshot_is_deployed_without_a_release() {
 }
 
 /// Starts deploy.yml by hand.
-fn dispatch(repository: &Repository, github: &Github, inputs: &[(&str, &str)]) -> Run {
+pub fn dispatch(repository: &Repository, github: &Github, inputs: &[(&str, &str)]) -> Run {
     let inputs: Vec<String> =
         inputs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut more = vec!["clinicult/patients"];

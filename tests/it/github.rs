@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::eks::Place;
 use crate::probe::digest_of;
 use crate::release::github::{Act, Github};
-use crate::support::{Repository, Run, cicd, run, stack};
+use crate::support::{Repository, Run, cicd, root, run, stack, unique};
 
 /// A pull request of a repository of its own, and its GitHub.
 fn commenting(repository: &Repository, github: &Github, step: &str) -> Command {
@@ -233,4 +233,99 @@ fn a_deploy_needs_nothing_of_github() {
     github.with(|state| state.seen.clear());
     on_main(place.command("1.0.0", digest_of("1.0.0")).arg("--plan"), folder, &github).ended(0);
     assert_eq!(github.writes(), Vec::<String>::new());
+}
+
+/// A role that trusts another job is refused; with the statement that is said in its trust policy it
+/// is given.
+#[test]
+fn the_statement_that_is_said_lets_the_job_in() {
+    let role = unique("trust");
+    let aws = |arguments: &[&str]| run(Command::new("aws").args(arguments)).ended(0);
+    let trusting = |statement: &Value| {
+        json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string()
+    };
+    let nobody = json!({
+        "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::111122223333:root" },
+        "Action": "sts:AssumeRole",
+    });
+    let named = ["--role-name", &role];
+    let trust = ["--assume-role-policy-document", &trusting(&nobody)];
+    aws(&[&["iam", "create-role"], &named[..], &trust[..]].concat());
+    let repository = Repository::new();
+    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("a platform");
+    repository
+        .write("platform.yaml", &platform.replace("role/cicd-staging", &format!("role/{role}")));
+    repository.write("service.yaml", "name: patients\nport: 8000\nenvironments: {staging: {}}\n");
+    let status = || {
+        let mut command = cicd(repository.path());
+        command.args(["status", "--environment", "staging", "--platform", "platform.yaml"]);
+        command.args(["--output", "json"]).env("GITHUB_ACTIONS", "true");
+        let bearer = stack("CICD_STACK_OIDC_BEARER");
+        command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &bearer);
+        run(command.env("ACTIONS_ID_TOKEN_REQUEST_URL", stack("CICD_STACK_OIDC_URL")))
+    };
+    let denied = status().ended(3).json();
+    let message = denied["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("the token says sub=repo:"), "{message}");
+    let fix = denied["error"]["fix"].as_str().unwrap_or_default();
+    let (_, statement) = fix.split_once(":\n").unwrap_or_else(|| panic!("no statement: {denied}"));
+    let statement = serde_json::Deserializer::from_str(statement).into_iter::<Value>().next();
+    let statement = statement.expect("a statement").expect("JSON");
+    let document = ["--policy-document", &trusting(&statement)];
+    aws(&[&["iam", "update-assume-role-policy"], &named[..], &document[..]].concat());
+    let given = status();
+    assert!(!format!("{given}").contains("STS does not give"), "{given}");
+    aws(&[&["iam", "delete-role"], &named[..]].concat());
+}
+
+/// The script of the step `id` of publish.yml.
+fn script_of(id: &str) -> String {
+    let text = std::fs::read_to_string(root().join(".github/workflows/publish.yml")).expect("yml");
+    let (_, step) = text.split_once(&format!("- id: {id}\n")).expect("the step");
+    let (_, script) = step.split_once("run: |\n").expect("a script");
+    let lines = script.lines().take_while(|line| line.is_empty() || line.starts_with("          "));
+    lines.map(|line| format!("{}\n", line.trim_start_matches("          "))).collect()
+}
+
+/// All jobs are run again after the tag was made: the release goes on with the image that it names.
+#[test]
+fn a_publication_goes_on_from_the_tag_that_stands() {
+    let repository = Repository::new();
+    let action = "runs:\n  using: docker\n  image: Dockerfile\n";
+    repository.write("action.yml", action);
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: a");
+    let output = repository.path().join("output");
+    let begun = || {
+        std::fs::write(&output, "").expect("written");
+        let ended = run(Command::new("bash")
+            .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", &script_of("begun")])
+            .current_dir(repository.path())
+            .env("IMAGE", "ghcr.io/clinicult/cicd")
+            .env("GITHUB_OUTPUT", &output));
+        (ended.code, std::fs::read_to_string(&output).expect("an output"), ended.stdout)
+    };
+    let nothing = (0, String::new(), String::new());
+    assert_eq!(begun(), nothing);
+    // An earlier release, which HEAD contains, is none of this commit; nor is one of another name.
+    repository.git(&["tag", "v1.1.0"]);
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let release = |tag: &str, image: &str| {
+        repository.git(&["checkout", "-q", "--detach"]);
+        repository.write("action.yml", &action.replace("Dockerfile", image));
+        repository.git(&["commit", "-qam", "release"]);
+        repository.git(&["tag", tag]);
+        repository.git(&["checkout", "-q", "main"]);
+    };
+    release("nightly", &format!("docker://ghcr.io/clinicult/cicd@{digest}"));
+    assert_eq!(begun(), nothing);
+    release("v1.2.0", &format!("docker://ghcr.io/clinicult/cicd@{digest}"));
+    let (code, given, said) = begun();
+    assert_eq!((code, given), (0, format!("version=1.2.0\ndigest={digest}\n")), "{said}");
+    // The next commit is released anew.
+    repository.commit("feat: b");
+    assert_eq!(begun(), nothing);
+    release("v1.3.0", "docker://ghcr.io/somebody/cicd@sha256:00");
+    let (code, given, said) = begun();
+    assert!(code == 1 && given.is_empty() && said.contains("::error::v1.3.0"), "{said}");
 }

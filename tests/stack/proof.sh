@@ -4,6 +4,7 @@
 # The proofs, and nothing else.
 proofs() {
   cat <<'END'
+film    under act: a pull request, merges to both environments, a bad release that goes back, a rollback and a promotion by hand
 fuzz    10000 inputs for each reader of what strangers send: no panic, no hang, bounded memory
 model   the lock's protocol through every order of two and three runs' requests, wider than the tests
 pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
@@ -13,7 +14,7 @@ END
 
 proof_command() {
   case ${1:-} in
-    fuzz | model | pairs | phases) "proof_$1" ;;
+    film | fuzz | model | pairs | phases) "proof_$1" ;;
     '') proofs ;;
     *) die "no proof \"$1\"; the proofs are:"$'\n'"$(proofs)" ;;
   esac
@@ -33,6 +34,7 @@ proof_model() {
   cargo test --locked --bin cicd -- --ignored --nocapture ledger::model::
 }
 
+proof_film() { on_stack film::film; }
 proof_pairs() { on_stack proofs::pairs; }
 proof_phases() { on_stack proofs::phases; }
 on_stack() {
