@@ -259,10 +259,8 @@ where
         Some(claims) => format!("{why}; {}", trust::describe_claims(claims)),
         None => why,
     };
-    let refused = Error::refused(format!(
-        "cannot assume {}: STS does not give it to this job",
-        denied.arn
-    ));
+    let refused =
+        Error::refused(format!("cannot assume {}: STS does not give it to this job", denied.arn));
     let fixes = denied.remedies(code, &why);
     fixes.into_iter().fold(refused.why(why), Error::fix)
 }

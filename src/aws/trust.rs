@@ -32,7 +32,7 @@ impl DeniedRole<'_> {
     /// The provider as IAM names it: the issuer without its scheme.
     fn provider(&self) -> &str {
         let issuer = self.claims.and_then(|claims| claims.iss.as_deref());
-        issuer.and_then(|issuer| issuer.strip_prefix("https://")).unwrap_or(GITHUB)
+        issuer.and_then(|issuer| issuer.split_once("://")).map_or(GITHUB, |(_, name)| name)
     }
 
     fn provider_arn(&self) -> String {

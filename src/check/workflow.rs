@@ -18,13 +18,13 @@ const PIPELINE: &str = "clinicult/cicd/";
 /// before any job runs.
 const PERMISSIONS: [(&str, &str); 4] = [
     ("contents", "write"),
+    ("deployments", "write"),
     ("id-token", "write"),
     ("pull-requests", "write"),
-    ("deployments", "write"),
 ];
 /// The same of deploy.yml, which people start by hand.
 const DEPLOY_PERMISSIONS: [(&str, &str); 3] =
-    [("contents", "read"), ("id-token", "write"), ("deployments", "write")];
+    [("contents", "read"), ("deployments", "write"), ("id-token", "write")];
 
 /// What rules look at beside the workflow itself.
 pub struct WorkflowFacts<'a> {
