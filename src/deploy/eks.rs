@@ -440,7 +440,7 @@ impl Target for Eks {
             service: &wanted.service,
             objects: &wanted.documents.objects,
             written,
-            restarts_before: &plan.restarts_before,
+            restarts_before: written.restarts_before.as_ref().unwrap_or(&plan.restarts_before),
         };
         let verdict = self.judge_rollout(look, memory).await?;
         Ok(match memory.confirm(verdict) {

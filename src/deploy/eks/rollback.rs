@@ -38,6 +38,8 @@ impl Eks {
         self.refuse_superseded(plan, written).await?;
         written.goes_back = true;
         let objects = &good.documents.objects;
+        // What ended on the way in says nothing of the way back.
+        written.restarts_before = self.read_restarts(objects).await.ok();
         match &plan.way_back {
             WayBack::ToFound(_) => self.replace_objects(objects, written, permit).await?,
             _ => {

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::object::{Key, LiveObject};
+use super::observe::Restarts;
 use crate::deploy::pen::Extent;
 use crate::deploy::target::Written;
 use crate::error::{Error, Kind};
@@ -33,6 +34,8 @@ pub struct EksWritten {
     pub workloads: HashMap<Key, Identity>,
     /// The rollback has begun: from here on the last good state is what is wanted.
     pub goes_back: bool,
+    /// How often the containers had ended when the rollback began.
+    pub restarts_before: Option<Restarts>,
 }
 
 impl Written for EksWritten {
