@@ -9,6 +9,7 @@ mod edge;
 mod edge_api;
 mod live;
 mod plan;
+mod preflight;
 mod render;
 mod states;
 mod verdict;
@@ -30,6 +31,7 @@ use edge::EdgeStep;
 use edge_api::{EdgeApi, EdgeIds};
 use live::comparable_definition;
 use plan::{EcsFacts, EcsPlan, ServiceWrite, SmokeCheck, WayBack, fill_in, find_way_back};
+use preflight::Preflight;
 pub use render::{EcsDocuments, render_documents, render_state};
 use render::{count_of, last_part, revision_of};
 use verdict::{Identity, Ownership, ServiceLook, judge_look, owner_of_primary};
@@ -43,6 +45,7 @@ pub struct Ecs {
     account: Option<String>,
     api: Api,
     edge: EdgeApi,
+    preflight: Preflight,
 }
 
 /// What this run has done so far, and what is judged.
@@ -130,6 +133,7 @@ impl Ecs {
         Ecs {
             api: Api::new(session, platform),
             edge: EdgeApi::new(session),
+            preflight: Preflight::new(session),
             platform: platform.clone(),
             api_gateway: api_gateway.cloned(),
             account: account.map(str::to_string),
@@ -148,14 +152,14 @@ impl Ecs {
         let definition_arn = &written.wanted_arn(plan);
         let seen = Seen { definition_arn, deployment: written.deployment.as_deref(), since };
         let mut look = self.api.look(documents.name(), seen).await?;
+        look.goes_back = written.back.is_some();
         look.desired = written.back.as_ref().map_or(documents.desired(), |back| back.desired);
         look.ownership = owner_of_primary(&look, &written.identity(plan));
         if look.ownership == Ownership::Others {
             return Err(superseded(&look.primary));
         }
         if let Some(target_group) = &written.edge.target_group {
-            let (healthy, unhealthy) = self.edge.target_health(target_group).await?;
-            (look.healthy_targets, look.unhealthy) = (Some(healthy), unhealthy);
+            look.targets = Some(self.edge.target_health(target_group).await?);
         }
         Ok(look)
     }
@@ -209,8 +213,14 @@ impl Target for Ecs {
         let documents = &goal.wanted.documents;
         self.api.find_cluster().await?;
         let account = self.account.as_deref();
+        let service = self.api.find_service(documents.name()).await?;
+        let live = service.as_ref().map(|service| &service.definition);
         Ok(EcsFacts {
-            service: self.api.find_service(documents.name()).await?,
+            missing_secrets: self
+                .preflight
+                .find_missing_secrets(&documents.task_definition, live)
+                .await?,
+            service,
             buckets: storage::observe(&documents.buckets, account, &self.session).await?,
             edge: match &documents.edge {
                 Some(wanted) => Some(self.edge.find(wanted).await?),
@@ -370,8 +380,19 @@ impl Target for Ecs {
         Ok(RolledBack::Begun)
     }
 
-    /// ECS keeps old revisions, and nothing else of them is left.
-    async fn clean_up(&self, _plan: &EcsPlan, _permit: Permit<'_>) -> Result<()> {
+    /// Removes a VPC link that failed: by now nothing leads through it. ECS keeps old revisions.
+    async fn clean_up(&self, plan: &EcsPlan, permit: Permit<'_>) -> Result<()> {
+        let extent = Cell::default();
+        let pen = Pen::new(permit, &extent);
+        let Some((api, _)) = plan.facts.edge.as_ref().and_then(|edge| edge.gateway.api.as_ref())
+        else {
+            return Ok(());
+        };
+        for step in &plan.edge_steps {
+            if let EdgeStep::DeleteLink { id, integration } = step {
+                self.edge.delete_dead_link(api, id, integration.as_deref(), pen).await?;
+            }
+        }
         Ok(())
     }
 

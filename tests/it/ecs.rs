@@ -332,6 +332,18 @@ fn what_cannot_be_done_is_refused_before_anything_changes() {
         assert!(error["message"].as_str().is_some_and(|text| text.contains(message)), "{ended}");
         assert!(error["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "no fix: {ended}");
     }
+    // A name with a typing error: nothing is written, and no value of a secret is read.
+    place.service(
+        "secrets: {URL: 'secretsmanager:nowhere/at-all#url', KEY: 'secretsmanager:nope'}\n",
+    );
+    for extra in [&["--plan"][..], &[]] {
+        let refused = run(place.command("1.0.0").args(extra)).ended(3);
+        let error = &refused.json()["error"];
+        let message = error["message"].to_string();
+        assert!(message.contains("cannot deliver secrets.KEY, secrets.URL"), "{refused}");
+        assert_eq!(error["code"], "secret-unavailable", "{refused}");
+        assert!(error["fix"].to_string().contains("aws secretsmanager create-secret"), "{refused}");
+    }
     assert_eq!(place.writes(), 0);
 }
 

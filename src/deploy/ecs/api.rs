@@ -280,6 +280,12 @@ impl Api {
             primary_id: primary.and_then(|one| text(one.id())),
             desired: count(service.desired_count()),
             running: primary.map_or(0, |primary| count(primary.running_count())),
+            others_running: service
+                .deployments()
+                .iter()
+                .filter(|deployment| deployment.status() != Some("PRIMARY"))
+                .map(|deployment| count(deployment.running_count()))
+                .sum(),
             waiting: match pending {
                 0 => Vec::new(),
                 _ => self.find_waiting(name, seen.definition_arn).await?,

@@ -117,8 +117,11 @@ pub enum EdgeStep {
         priority: u32,
     },
     CreateApi,
+    /// In the clean-up: nothing leads through it then.
     DeleteLink {
         id: String,
+        /// The integration that leads through it.
+        integration: Option<String>,
     },
     CreateLink,
     CreateIntegration,
@@ -256,8 +259,8 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
         steps.push(EdgeStep::CreateApi);
     }
     let link_stays = match &found.link {
-        Some((id, LinkState::Failed)) => {
-            steps.extend([EdgeStep::DeleteLink { id: id.clone() }, EdgeStep::CreateLink]);
+        Some((_, LinkState::Failed)) => {
+            steps.push(EdgeStep::CreateLink);
             false
         }
         Some(_) => true,
@@ -293,6 +296,10 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
     }
     if !found.stage {
         steps.push(EdgeStep::CreateStage);
+    }
+    if let Some((id, LinkState::Failed)) = &found.link {
+        let (id, integration) = (id.clone(), found.integration.clone());
+        steps.push(EdgeStep::DeleteLink { id, integration });
     }
     Ok(steps)
 }
@@ -452,7 +459,7 @@ mod tests {
             ),
             (
                 |found| found.gateway.link = Some(("l".into(), LinkState::Failed)),
-                "DeleteLink CreateLink CreateIntegration UpdateRoute UpdateRoute",
+                "CreateLink CreateIntegration UpdateRoute UpdateRoute DeleteLink",
             ),
             (|found| found.gateway.link = Some(("l".into(), LinkState::Pending)), ""),
             (|found| found.gateway.integration = None, "CreateIntegration UpdateRoute UpdateRoute"),

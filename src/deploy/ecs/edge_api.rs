@@ -13,6 +13,7 @@ use super::edge::{
     TargetGroup, WantedGateway, free_priority, has_same_paths,
 };
 use super::states::LinkState;
+use super::verdict::Targets;
 use crate::aws::Session;
 use crate::aws::call::{Caller, Failure, Fault};
 use crate::deploy::pen::Pen;
@@ -445,7 +446,6 @@ impl EdgeApi {
         let target = target.unwrap_or_default();
         match step {
             EdgeStep::CreateApi => made.api = Some(self.create_api(&wanted.api, pen).await?),
-            EdgeStep::DeleteLink { id } => self.delete_link("delete", id, pen).await?,
             EdgeStep::CreateLink => made.link = Some(self.create_link(wanted, pen).await?),
             EdgeStep::CreateIntegration => {
                 let create = || {
@@ -499,6 +499,8 @@ impl EdgeApi {
                     created => drop(created?),
                 }
             }
+            // The clean-up does it, when nothing leads through it any more.
+            EdgeStep::DeleteLink { .. } => {}
             EdgeStep::CreateTargetGroup
             | EdgeStep::UpdateTargetGroup { .. }
             | EdgeStep::CreateRule { .. } => {}
@@ -553,6 +555,23 @@ impl EdgeApi {
         Ok(winner)
     }
 
+    /// Deletes a link that failed, with the integration that names it: API Gateway keeps a link that
+    /// one names.
+    pub async fn delete_dead_link(
+        &self,
+        api: &str,
+        link: &str,
+        integration: Option<&str>,
+        pen: Pen<'_>,
+    ) -> Result<()> {
+        if let Some(id) = integration {
+            let delete = || self.gateway.delete_integration().api_id(api).integration_id(id).send();
+            let attempt = format!("delete integration {id} of API {api}");
+            self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await?;
+        }
+        self.delete_link("delete", link, pen).await
+    }
+
     async fn delete_link(&self, verb: &str, id: &str, pen: Pen<'_>) -> Result<()> {
         let delete = || self.gateway.delete_vpc_link().vpc_link_id(id).send();
         let attempt = format!("{verb} VPC link {id}");
@@ -600,8 +619,8 @@ impl EdgeApi {
         }
     }
 
-    /// How many targets of a group are healthy, and what is said of one that is not.
-    pub async fn target_health(&self, target_group: &str) -> Result<(u32, Option<String>)> {
+    /// How the targets of a group are.
+    pub async fn target_health(&self, target_group: &str) -> Result<Targets> {
         let describe =
             || self.balancer.describe_target_health().target_group_arn(target_group).send();
         let attempt = format!("read the health of {target_group}");
@@ -611,10 +630,14 @@ impl EdgeApi {
             answer.target_health_descriptions().iter().filter_map(|target| target.target_health())
         };
         let in_state = |state| targets().filter(move |health| health.state() == Some(&state));
-        let healthy = in_state(TargetHealthStateEnum::Healthy).count();
+        let counted = |state| u32::try_from(in_state(state).count()).unwrap_or(u32::MAX);
         let mut unhealthy = in_state(TargetHealthStateEnum::Unhealthy);
-        let why = unhealthy.next().and_then(|health| health.description()).map(str::to_string);
-        Ok((u32::try_from(healthy).unwrap_or(u32::MAX), why))
+        let why = unhealthy.next().and_then(|health| health.description());
+        Ok(Targets {
+            healthy: counted(TargetHealthStateEnum::Healthy),
+            draining: counted(TargetHealthStateEnum::Draining),
+            unhealthy: why.map(str::to_string),
+        })
     }
 }
 

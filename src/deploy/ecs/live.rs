@@ -493,6 +493,40 @@ pub fn update_document(live: &Value, wanted: &Value, also: &Value) -> Option<Val
     differs.then_some(document)
 }
 
+/// The variables of our container that Secrets Manager fills, each with the ARN of its secret, but
+/// for those whose secret the live container has too.
+pub fn list_new_secrets(wanted: &Value, live: Option<&Value>) -> Vec<(String, String)> {
+    let name = wanted["family"].as_str().unwrap_or_default();
+    let of = |document: &Value| -> Vec<(String, String)> {
+        let container = find_container(document, name);
+        let secrets = container.and_then(|container| container["secrets"].as_array());
+        let pairs = secrets.into_iter().flatten().filter_map(|secret| {
+            let arn = arn_of_secret(secret["valueFrom"].as_str()?)?;
+            Some((secret["name"].as_str()?.to_string(), arn))
+        });
+        pairs.collect()
+    };
+    let known: Vec<String> =
+        live.map(of).unwrap_or_default().into_iter().map(|two| two.1).collect();
+    let mut new: Vec<(String, String)> = Vec::new();
+    for (variable, arn) in of(wanted) {
+        if !known.contains(&arn) && !new.iter().any(|(_, other)| *other == arn) {
+            new.push((variable, arn));
+        }
+    }
+    new
+}
+
+/// The ARN of a secret without the key, stage and version that ECS takes behind it.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
+fn arn_of_secret(value_from: &str) -> Option<String> {
+    let parts: Vec<&str> = value_from.split(':').take(7).collect();
+    match parts.as_slice() {
+        ["arn", _, "secretsmanager", _, _, "secret", _] => Some(parts.join(":")),
+        _ => None,
+    }
+}
+
 /// Whether a service is told what the input of CreateService or UpdateService says: a write whose
 /// answer was lost was done.
 pub fn is_told(live: &LiveService, sent: &Value) -> bool {

@@ -10,6 +10,7 @@ use super::live::{
     keep_service, leads_to, leave_out_secrets, name_foreign, name_lost_secrets, refuse_clash,
     refuse_service, update_document,
 };
+use super::preflight::MissingSecret;
 use super::render::{EcsDocuments, find_tag, last_part, revision_of};
 use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
@@ -24,6 +25,7 @@ pub struct EcsFacts {
     pub service: Option<LiveService>,
     pub buckets: Vec<Bucket>,
     pub edge: Option<EdgeFound>,
+    pub missing_secrets: Vec<MissingSecret>,
 }
 
 /// What apply will do.
@@ -73,6 +75,7 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
     let mut wanted = goal.wanted.clone();
     let environment = &goal.wanted.environment;
     refuse_place(&goal.wanted, facts.service.as_ref())?;
+    refuse_missing_secrets(&facts.missing_secrets)?;
     let mut changes = storage::plan(&facts.buckets);
     let edge_wanted = goal.wanted.documents.edge.as_ref();
     let edge_steps = match (edge_wanted, &facts.edge) {
@@ -150,6 +153,25 @@ fn refuse_place(wanted: &State<EcsDocuments>, live: Option<&LiveService>) -> Res
         service["cluster"].as_str().unwrap_or_default()
     ))
     .fix(format!("give environment {environment} an ECS cluster of its own in platform.yaml")))
+}
+
+/// Refuses what no task could be given.
+fn refuse_missing_secrets(missing: &[MissingSecret]) -> Result<()> {
+    let Some(MissingSecret { arn, .. }) = missing.first() else { return Ok(()) };
+    let names: Vec<String> =
+        missing.iter().map(|one| format!("secrets.{}", one.variable)).collect();
+    let arns: Vec<&str> = missing.iter().map(|one| one.arn.as_str()).collect();
+    let name = arn.splitn(7, ':').last().unwrap_or_default();
+    Err(Error::refused(format!(
+        "cannot deliver {}: Secrets Manager has no {}",
+        names.join(", "),
+        arns.join(", ")
+    ))
+    .code(Code::SecretUnavailable)
+    .fix(format!(
+        "correct the name in service.yaml, or create it: aws secretsmanager create-secret --name \
+         {name} --secret-string file://VALUE"
+    )))
 }
 
 /// Refuses a stored state that cannot be whole any more.

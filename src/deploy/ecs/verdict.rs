@@ -28,14 +28,34 @@ pub struct ServiceLook {
     pub running: u32,
     /// Tasks of our task definition that do not run yet.
     pub waiting: Vec<TaskState>,
-    /// Targets of the load balancer that are healthy; none without one.
-    pub healthy_targets: Option<u32>,
-    /// The load balancer's words for one that is not.
-    pub unhealthy: Option<String>,
+    /// Tasks of other deployments that run still.
+    pub others_running: u32,
+    /// None without a load balancer.
+    pub targets: Option<Targets>,
+    /// It is the good version that is looked at: its old tasks may drain on.
+    pub goes_back: bool,
     /// Tasks of our deployment that ended, oldest first.
     pub stopped: Vec<StoppedTask>,
     /// The service's events since the deploy began, oldest first.
     pub events: Vec<String>,
+}
+
+/// The targets of a load balancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    pub healthy: u32,
+    /// They get no new requests, and finish those that they have.
+    pub draining: u32,
+    /// The load balancer's words for one that is not healthy.
+    pub unhealthy: Option<String>,
+}
+
+impl Targets {
+    /// How many healthy ones are surely of the PRIMARY deployment: a task of another one that does
+    /// not drain may be healthy too.
+    fn healthy_ours(&self, others_running: u32) -> u32 {
+        self.healthy.saturating_sub(others_running.saturating_sub(self.draining))
+    }
 }
 
 /// Whose deployment is PRIMARY.
@@ -107,8 +127,12 @@ pub fn judge_look(look: &ServiceLook, ours: &str) -> Verdict {
         let reason = look.rollout_reason.clone().unwrap_or_else(|| "the rollout failed".into());
         return Verdict::Failed(given_up(look, reason));
     }
-    let is_done = look.rollout.as_ref().is_none_or(|state| *state == Rollout::Completed);
-    let are_healthy = look.healthy_targets.is_none_or(|healthy| healthy >= look.desired);
+    let healthy = look.targets.as_ref().map(|targets| targets.healthy_ours(look.others_running));
+    let are_healthy = healthy.is_none_or(|healthy| healthy >= look.desired);
+    // ECS calls a rollout complete when the old tasks are gone. On the rollback those that drain are
+    // not waited for, where a load balancer says that the good ones are healthy.
+    let is_done = look.goes_back && healthy.is_some()
+        || look.rollout.as_ref().is_none_or(|state| *state == Rollout::Completed);
     if is_done && are_healthy && look.running >= look.desired {
         return Verdict::Healthy { revision: revision_of(ours) };
     }
@@ -118,11 +142,12 @@ pub fn judge_look(look: &ServiceLook, ours: &str) -> Verdict {
 /// What is waited for, in words: all that a person needs when the time is over.
 fn describe_progress(look: &ServiceLook) -> String {
     let mut text = format!("{} of {} tasks run", look.running, look.desired);
-    if let Some(healthy) = look.healthy_targets {
+    if let Some(targets) = &look.targets {
+        let healthy = targets.healthy_ours(look.others_running);
         text += &format!(", {healthy} healthy in the load balancer");
-    }
-    if let Some(why) = &look.unhealthy {
-        text += &format!(": {why}");
+        if let Some(why) = &targets.unhealthy {
+            text += &format!(": {why}");
+        }
     }
     let mut states: Vec<String> = look.waiting.iter().map(TaskState::to_string).collect();
     states.sort_unstable();

@@ -458,3 +458,26 @@ fn an_update_names_only_what_differs() {
         assert_eq!(named, ["cluster", "service", key]);
     }
 }
+
+#[test]
+fn secrets_that_are_new_are_looked_for() {
+    let definition = |secrets: &[(&str, &str)]| {
+        let list = secrets.iter().map(|(name, from)| json!({ "name": name, "valueFrom": from }));
+        let list: Vec<Value> = list.collect();
+        json!({ "family": "p", "containerDefinitions": [{ "name": "p", "secrets": list }] })
+    };
+    let arn = |name: &str| format!("arn:aws:secretsmanager:eu-west-1:1:secret:{name}");
+    let of_key = format!("{}:url::", arn("p/db"));
+    let wanted = definition(&[
+        ("URL", &of_key),
+        ("PASSWORD", &format!("{}:password::", arn("p/db"))),
+        ("TOKEN", &arn("p/token")),
+        ("PARAMETER", "arn:aws:ssm:eu-west-1:1:parameter/p/x"),
+    ]);
+    let found = |live: Option<&Value>| list_new_secrets(&wanted, live);
+    let pair = |variable: &str, name: &str| (variable.to_string(), arn(name));
+    assert_eq!(found(None), [pair("URL", "p/db"), pair("TOKEN", "p/token")]);
+    let live = definition(&[("DATABASE", &of_key)]);
+    assert_eq!(found(Some(&live)), [pair("TOKEN", "p/token")]);
+    assert_eq!(found(Some(&wanted)), []);
+}

@@ -12,19 +12,22 @@ fn look() -> ServiceLook {
         primary_id: Some("ecs-svc/2".into()),
         desired: 2,
         running: 2,
-        healthy_targets: Some(2),
+        targets: healthy(2),
         ..ServiceLook::default()
     }
 }
 
+fn healthy(count: u32) -> Option<Targets> {
+    Some(Targets { healthy: count, ..Targets::default() })
+}
+
+fn unhealthy_target(look: &mut ServiceLook) {
+    look.targets = Some(Targets { unhealthy: Some("codes: [503]".into()), ..Targets::default() });
+}
+
 /// Nothing of the new version runs yet.
 fn starting() -> ServiceLook {
-    ServiceLook {
-        running: 0,
-        healthy_targets: Some(0),
-        rollout: Some(Rollout::InProgress),
-        ..look()
-    }
+    ServiceLook { running: 0, targets: healthy(0), rollout: Some(Rollout::InProgress), ..look() }
 }
 
 fn stopped(code: StopCode, reason: &str, exit_code: Option<i64>) -> StoppedTask {
@@ -71,7 +74,7 @@ fn looks_become_verdicts() {
     };
     let cases = [
         ("all of it runs", look(), "healthy"),
-        ("no load balancer", from(|look| look.healthy_targets = None), "healthy"),
+        ("no load balancer", from(|look| look.targets = None), "healthy"),
         ("ECS says nothing of the rollout", from(|look| look.rollout = None), "healthy"),
         (
             "ECS says nothing of the rollout, and the read is old",
@@ -86,7 +89,7 @@ fn looks_become_verdicts() {
             from(|look| {
                 look.desired = 0;
                 look.running = 0;
-                look.healthy_targets = Some(0);
+                look.targets = healthy(0);
             }),
             "healthy",
         ),
@@ -97,7 +100,7 @@ fn looks_become_verdicts() {
             "progressing",
         ),
         ("said to be complete with nothing running", from(|look| look.running = 0), "progressing"),
-        ("a target is not healthy yet", from(|look| look.healthy_targets = Some(1)), "progressing"),
+        ("a target is not healthy yet", from(|look| look.targets = healthy(1)), "progressing"),
         (
             "ECS went back",
             from(|look| {
@@ -119,6 +122,50 @@ fn looks_become_verdicts() {
     for (name, look, expected) in cases {
         assert_eq!(short(&judge_look(&look, OURS)), expected, "{name}");
     }
+}
+
+/// Old tasks are healthy too until they drain, and count for nobody. What drains is waited for on the
+/// way in, and not on the rollback.
+#[test]
+fn healthy_targets_of_old_tasks_are_not_the_new_ones() {
+    struct Case {
+        name: &'static str,
+        /// Healthy and draining targets, and old tasks that run.
+        seen: (u32, u32, u32),
+        rollout: Rollout,
+        forward: &'static str,
+        back: &'static str,
+    }
+    let (done, going) = (Rollout::Completed, Rollout::InProgress);
+    #[rustfmt::skip]
+    let cases = [
+        Case { name: "old ones only", seen: (2, 0, 2), rollout: going.clone(), forward: "progressing", back: "progressing" },
+        Case { name: "old and new ones", seen: (4, 0, 2), rollout: going.clone(), forward: "progressing", back: "healthy" },
+        Case { name: "old ones drain", seen: (2, 2, 2), rollout: going.clone(), forward: "progressing", back: "healthy" },
+        Case { name: "one old one drains", seen: (3, 1, 2), rollout: going, forward: "progressing", back: "healthy" },
+        Case { name: "said to be complete, by the old ones", seen: (2, 0, 2), rollout: done.clone(), forward: "progressing", back: "progressing" },
+        Case { name: "complete", seen: (2, 0, 0), rollout: done, forward: "healthy", back: "healthy" },
+    ];
+    for Case { name, seen: (healthy, draining, others_running), rollout, forward, back } in cases {
+        for (goes_back, expected) in [(false, forward), (true, back)] {
+            let look = ServiceLook {
+                targets: Some(Targets { healthy, draining, unhealthy: None }),
+                others_running,
+                rollout: Some(rollout.clone()),
+                goes_back,
+                ..look()
+            };
+            assert_eq!(short(&judge_look(&look, OURS)), expected, "{name}, back: {goes_back}");
+        }
+    }
+    // Without a load balancer nothing else tells.
+    let look = ServiceLook {
+        targets: None,
+        rollout: Some(Rollout::InProgress),
+        goes_back: true,
+        ..look()
+    };
+    assert_eq!(short(&judge_look(&look, OURS)), "progressing");
 }
 
 /// One exit of one container, and one event, is no verdict.
@@ -163,8 +210,8 @@ fn a_verdict_takes_more_than_one_bad_luck() {
         case("two bad lucks", (0, 2), vec![pull("timeout"), exited(3)], "progressing"),
     ];
     for Case { name, running: (running, desired), stopped, verdict } in cases {
-        let healthy_targets = Some(running);
-        let look = ServiceLook { running, desired, healthy_targets, stopped, ..look() };
+        let targets = healthy(running);
+        let look = ServiceLook { running, desired, targets, stopped, ..look() };
         assert_eq!(short(&judge_look(&look, OURS)), verdict, "{name}");
     }
 
@@ -202,7 +249,7 @@ fn what_is_waited_for_says_what_is_in_the_way() {
         }
     };
     let cases: [(fn(&mut ServiceLook), &[&str]); 4] = [
-        (|look| look.unhealthy = Some("codes: [503]".into()), &["0 of 2 tasks run", "[503]"]),
+        (|look| unhealthy_target(look), &["0 of 2 tasks run", "[503]"]),
         (
             |look| look.waiting = vec![TaskState::Provisioning; 2],
             &["2 PROVISIONING", "room in the cluster"],
