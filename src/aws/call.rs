@@ -33,20 +33,25 @@ pub enum Answer {
     Lost,
 }
 
-/// What the HTTP status and AWS's error code of an answer mean; no status: no answer. Pure.
+/// What the HTTP status of an answer and AWS's words (error code and message) mean; no status: no
+/// answer. Pure.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html>
-pub fn judge_answer(status: Option<u16>, code: &str) -> Answer {
-    const BUSY: [&str; 6] = [
+pub fn judge_answer(status: Option<u16>, said: &str) -> Answer {
+    // The last two stand in messages: of RegisterTaskDefinition's ClientException, and of API
+    // Gateway's ConflictException, which also says that something is there already.
+    const BUSY: [&str; 8] = [
         "Throttl",
         "TooManyRequests",
         "RequestLimitExceeded",
         "SlowDown",
         "OperationAborted",
         "UpdateInProgress",
+        "Too many concurrent attempts",
+        "concurrent modification",
     ];
     // `ServiceUnavailable` and `RequestTimeout` come with a 4xx from some services.
     const LOST: [&str; 3] = ["RequestTimeout", "ServiceUnavailable", "InternalFailure"];
-    let has = |parts: &[&str]| parts.iter().any(|part| code.contains(part));
+    let has = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
     match status {
         Some(429) => Answer::Busy,
         Some(_) if has(&BUSY) => Answer::Busy,
@@ -88,7 +93,7 @@ impl Fault {
                 .any(|words| why.contains(words));
         let answer = match lacks_credentials {
             true => Answer::Refused,
-            false => judge_answer(status, &code),
+            false => judge_answer(status, &why),
         };
         Fault { answer, status, code, why, lacks_credentials }
     }

@@ -34,7 +34,7 @@ use plan::{EcsFacts, EcsPlan, ServiceWrite, SmokeCheck, WayBack, fill_in, find_w
 use preflight::Preflight;
 pub use render::{EcsDocuments, render_documents, render_state};
 use render::{count_of, last_part, revision_of};
-use verdict::{Identity, Ownership, ServiceLook, judge_look, owner_of_primary};
+use verdict::{Identity, Ownership, ServiceLook, confirm_owner, judge_look, owner_of_primary};
 
 /// One ECS cluster, and the way to it from outside.
 pub struct Ecs {
@@ -71,6 +71,8 @@ struct Back {
     earlier: Vec<String>,
     /// What ran before its write.
     fallback: String,
+    /// Where the good version's tasks are targets. None: behind no load balancer.
+    target_group: Option<String>,
     smoke_check: Option<SmokeCheck>,
 }
 
@@ -114,11 +116,13 @@ impl EcsWritten {
 pub struct EcsMemory {
     /// When watching began: what ended before says nothing of this run.
     since: SystemTime,
+    /// What the look before said.
+    ownership: Ownership,
 }
 
 impl Default for EcsMemory {
     fn default() -> Self {
-        EcsMemory { since: now() }
+        EcsMemory { since: now(), ownership: Ownership::default() }
     }
 }
 
@@ -158,7 +162,11 @@ impl Ecs {
         if look.ownership == Ownership::Others {
             return Err(superseded(&look.primary));
         }
-        if let Some(target_group) = &written.edge.target_group {
+        let target_group = match &written.back {
+            Some(back) => &back.target_group,
+            None => &written.edge.target_group,
+        };
+        if let Some(target_group) = target_group {
             look.targets = Some(self.edge.target_health(target_group).await?);
         }
         Ok(look)
@@ -310,7 +318,9 @@ impl Target for Ecs {
         // A revision registered just now has no past; of one that ran before only what happens now
         // counts.
         let since = (written.back.is_some() || !plan.register).then_some(memory.since);
-        let look = self.look(plan, written, since).await?;
+        let mut look = self.look(plan, written, since).await?;
+        let before = std::mem::replace(&mut memory.ownership, look.ownership);
+        look.ownership = confirm_owner(before, look.ownership);
         Ok(judge_look(&look, &written.wanted_arn(plan)))
     }
 
@@ -365,6 +375,9 @@ impl Target for Ecs {
         let mut document = back.service;
         let target_group = written.edge.target_group.as_deref();
         fill_in(&mut document, documents, Some(&definition_arn), target_group);
+        let mut then = json!({ "loadBalancers": back.balancers });
+        fill_in(&mut then, documents, None, target_group);
+        let good_group = then["loadBalancers"][0]["targetGroupArn"].as_str().map(str::to_string);
         let mut earlier = written.identity(plan).earlier.to_vec();
         earlier.extend(written.deployment.take().into_iter().chain(look.primary_id));
         let deployment = self.api.update(&document, pen).await?;
@@ -374,6 +387,7 @@ impl Target for Ecs {
             desired: count_of(&back.desired),
             earlier,
             fallback: written.wanted_arn(plan),
+            target_group: good_group,
             smoke_check: back.smoke_check,
         });
         (written.deployment, written.definition_arn) = (deployment, Some(definition_arn));

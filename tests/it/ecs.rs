@@ -207,6 +207,20 @@ fn a_version_that_never_gets_healthy_goes_back_when_its_time_is_over() {
     assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says nothing");
 }
 
+/// What the failed version brought is not asked how the good one is: behind no load balancer it is
+/// healthy when it runs.
+#[test]
+fn a_version_that_brings_a_load_balancer_goes_back_to_none() {
+    let place = Place::new("ecs-bare");
+    let bare = format!("name: {}\nport: 8000\nhealth: {{startup: 20s}}\n", place.name);
+    place.repository.write("service.yaml", &bare);
+    place.deploy("1.0.0").ended(0);
+    place.service("env: {CRASH: no port}\n");
+    let crashed = place.deploy("2.0.0").ended(4);
+    let message = crashed.json()["error"]["message"].to_string();
+    assert!(message.contains("revision 1 runs as before"), "{crashed}");
+}
+
 /// The way back is judged as the way in: tasks of the good version run again, and the load balancer
 /// does not find them healthy.
 #[test]

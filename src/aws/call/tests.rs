@@ -30,6 +30,17 @@ fn an_answer_says_whether_the_call_was_done_and_is_sent_again() {
         (Some(503), "SlowDown", Answer::Busy),
         (Some(409), "OperationAborted", Answer::Busy),
         (Some(400), "UpdateInProgressException", Answer::Busy),
+        (
+            Some(400),
+            "ClientException: Too many concurrent attempts to create a new revision of the family",
+            Answer::Busy,
+        ),
+        (
+            Some(409),
+            "ConflictException: Unable to complete operation due to concurrent modification",
+            Answer::Busy,
+        ),
+        (Some(409), "ConflictException: Route with key ANY /p already exists", Answer::Refused),
         (Some(400), "RequestTimeout", Answer::Lost),
         (Some(400), "RequestTimeoutException", Answer::Lost),
         (Some(408), "", Answer::Lost),
@@ -41,8 +52,8 @@ fn an_answer_says_whether_the_call_was_done_and_is_sent_again() {
         (Some(200), "", Answer::Lost),
         (None, "", Answer::Lost),
     ];
-    for (status, code, expected) in cases {
-        assert_eq!(judge_answer(status, code), expected, "{status:?} {code}");
+    for (status, said, expected) in cases {
+        assert_eq!(judge_answer(status, said), expected, "{status:?} {said}");
     }
 }
 

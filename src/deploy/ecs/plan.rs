@@ -309,6 +309,8 @@ pub struct WayBack {
     pub revisions: Vec<String>,
     /// The input of UpdateService.
     pub service: Value,
+    /// The load balancers of the service then.
+    pub balancers: Value,
     /// Tasks that are to run.
     pub desired: Value,
     pub smoke_check: Option<SmokeCheck>,
@@ -391,8 +393,8 @@ pub fn find_way_back(plan: &EcsPlan) -> Option<WayBack> {
     let same =
         live.filter(|live| live.is_active && comparable_definition(&live.definition) == wanted);
     let revisions = same.map(|live| live.definition_arn.clone()).into_iter().chain(named).collect();
-    let desired = service["desiredCount"].clone();
-    Some(WayBack { definition, revisions, service: document, desired, smoke_check })
+    let (desired, balancers) = (service["desiredCount"].clone(), service["loadBalancers"].clone());
+    Some(WayBack { definition, revisions, service: document, balancers, desired, smoke_check })
 }
 
 fn edge_change(step: &EdgeStep, wanted: Option<&EdgeWanted>) -> Option<Change> {

@@ -101,6 +101,15 @@ pub fn owner_of_primary(look: &ServiceLook, ours: &Identity<'_>) -> Ownership {
     }
 }
 
+/// Believes that ECS went back by itself only when two looks in a row say so: one of them may be
+/// older than our own write.
+pub fn confirm_owner(before: Ownership, now: Ownership) -> Ownership {
+    match now {
+        Ownership::RolledBackByEcs if before != now => Ownership::Stale,
+        _ => now,
+    }
+}
+
 /// Whether a task was started by a deployment, by what its `startedBy` says. Where that names no
 /// deployment, its task definition has to do.
 pub fn is_of_deployment(started_by: &str, deployment: Option<&str>) -> bool {

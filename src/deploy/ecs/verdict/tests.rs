@@ -352,3 +352,16 @@ fn a_task_belongs_to_the_deployment_that_started_it() {
         assert_eq!(is_of_deployment(started_by, deployment), expected, "{started_by}");
     }
 }
+
+#[test]
+fn one_look_does_not_say_that_ecs_went_back() {
+    use Ownership::{Ours, RolledBackByEcs, Stale};
+    for (before, now, believed) in [
+        (Ours, RolledBackByEcs, Stale),
+        (Stale, RolledBackByEcs, Stale),
+        (RolledBackByEcs, RolledBackByEcs, RolledBackByEcs),
+        (RolledBackByEcs, Ours, Ours),
+    ] {
+        assert_eq!(confirm_owner(before, now), believed, "{before:?}, {now:?}");
+    }
+}
