@@ -310,7 +310,7 @@ fn no_commit_and_no_repository_are_bad_input() {
     assert!(version(&repository).ended(2).stderr.contains("no commit"));
     let folder = Repository::empty();
     folder.write("service.yaml", SERVICE);
-    assert!(version(&folder).ended(2).stderr.contains("no git repository"));
+    assert!(version(&folder).ended(2).stderr.contains("cannot find a git repository"));
 }
 
 /// What the step gives when GitHub's runner starts it for a reference.
