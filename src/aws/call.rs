@@ -267,10 +267,37 @@ impl Caller {
         E: Into<Fault>,
         F: Future<Output = Result<T, E>>,
     {
+        self.create(attempt, action, leave, send, async || Ok(None)).await
+    }
+
+    /// Writes what each try would make once more: after an answer that was lost, `find` looks for it
+    /// before it is sent again.
+    ///
+    /// # Errors
+    /// As [`Caller::write`].
+    pub async fn create<T, E, F>(
+        &self,
+        attempt: &str,
+        action: &str,
+        leave: &impl Leave,
+        send: impl Fn() -> F,
+        find: impl AsyncFn() -> Result<Option<T>>,
+    ) -> Result<T, Failure>
+    where
+        E: Into<Fault>,
+        F: Future<Output = Result<T, E>>,
+    {
         let (mut last, mut may_have_written) = (None, false);
         let answer = retry::run(&self.retries, leave.deadline(), &self.report, async |_| {
             if let Err(error) = leave.check().await {
                 return Attempt::Refused(error);
+            }
+            if may_have_written {
+                match find().await {
+                    Ok(Some(found)) => return Attempt::Done(found),
+                    Ok(None) => {}
+                    Err(why) => return Attempt::Retry { why, after: None },
+                }
             }
             let (mark, before) = (leave.begin(), may_have_written);
             // A try that the deadline drops is not heard of again.

@@ -221,3 +221,21 @@ fn a_wrong_clock_is_told_from_a_wrong_key() {
         assert_eq!(error.message.contains(skewed), is_skewed, "{code} {why}: {error}");
     }
 }
+
+/// Of what AWS makes once more by each try, none is sent before it is known that there is none.
+#[tokio::test]
+async fn what_a_lost_try_made_is_found_before_it_is_made_again() {
+    for (is_there, sent, made) in [(true, 1, "found"), (false, 2, "made")] {
+        let Scripted { client, sent: counted } = answered_with(&[LOST, DONE]).await;
+        let allowed = usize::MAX;
+        let leave = Tries { sent: &counted, allowed, written: Cell::new(false) };
+        let send = async || -> Result<&str, Fault> {
+            client.get_caller_identity().send().await?;
+            Ok("made")
+        };
+        let find = async || Ok(is_there.then_some("found"));
+        let ended = caller().create("create a thing", "sts:Create", &leave, &send, find).await;
+        assert_eq!(ended.ok(), Some(made));
+        assert_eq!(counted.load(Ordering::SeqCst), sent);
+    }
+}

@@ -448,20 +448,25 @@ impl EdgeApi {
             EdgeStep::CreateApi => made.api = Some(self.create_api(&wanted.api, pen).await?),
             EdgeStep::CreateLink => made.link = Some(self.create_link(wanted, pen).await?),
             EdgeStep::CreateIntegration => {
-                let create = || {
+                let create = async || -> Result<Option<String>, Fault> {
                     let create = self.gateway.create_integration().api_id(&api);
-                    create
+                    let create = create
                         .integration_type(IntegrationType::HttpProxy)
                         .integration_method("ANY")
                         .integration_uri(listener)
                         .connection_type(ConnectionType::VpcLink)
                         .set_connection_id(made.link.clone())
-                        .payload_format_version("1.0")
-                        .send()
+                        .payload_format_version("1.0");
+                    Ok(create.send().await?.integration_id)
+                };
+                let find = async || {
+                    let found = self.find_gateway(wanted, listener).await?;
+                    Ok(found.integration.map(Some))
                 };
                 let attempt = format!("create an integration of API {}", wanted.api);
-                let answer = self.caller.write(&attempt, "apigateway:POST", &pen, create).await?;
-                made.integration = answer.integration_id;
+                let action = "apigateway:POST";
+                made.integration =
+                    self.caller.create(&attempt, action, &pen, &create, find).await?;
             }
             EdgeStep::CreateRoute { key } => {
                 let create = || {
@@ -519,35 +524,40 @@ impl EdgeApi {
     /// Creates the HTTP API; of two that two runs made at once the older one stays. Returns its id
     /// and where it answers.
     async fn create_api(&self, name: &str, pen: Pen<'_>) -> Result<(String, String)> {
-        let create = || {
+        let create = async || -> Result<(String, String), Fault> {
             let create = self.gateway.create_api().name(name).tags(OWNER_TAG, name);
-            create.protocol_type(ProtocolType::Http).send()
+            let made = create.protocol_type(ProtocolType::Http).send().await?;
+            Ok((made.api_id.unwrap_or_default(), made.api_endpoint.unwrap_or_default()))
         };
+        let find = async || self.api(name).await;
         let attempt = format!("create HTTP API {name}");
-        let answer = self.caller.write(&attempt, "apigateway:POST", &pen, create).await?;
-        let mine = (answer.api_id.unwrap_or_default(), answer.api_endpoint.unwrap_or_default());
+        let mine = self.caller.create(&attempt, "apigateway:POST", &pen, &create, find).await?;
         let winner = self.api(name).await?.unwrap_or_else(|| mine.clone());
         if winner.0 != mine.0 {
             let delete = || self.gateway.delete_api().api_id(&mine.0).send();
             let attempt = format!("take back HTTP API {}", mine.0);
-            self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await?;
+            is_gone(self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await)?;
         }
         Ok(winner)
     }
 
     /// Creates the VPC link; of two that two runs made at once the older one stays.
     async fn create_link(&self, wanted: &WantedGateway, pen: Pen<'_>) -> Result<String> {
-        let create = || {
+        let create = async || -> Result<String, Fault> {
             let create = self.gateway.create_vpc_link().name(&wanted.link);
-            create
+            let create = create
                 .set_subnet_ids(Some(wanted.subnets.clone()))
                 .set_security_group_ids(Some(wanted.security_groups.clone()))
-                .tags(OWNER_TAG, &wanted.api)
-                .send()
+                .tags(OWNER_TAG, &wanted.api);
+            Ok(create.send().await?.vpc_link_id.unwrap_or_default())
+        };
+        let find = async || {
+            let found = self.link(&wanted.link).await?;
+            let lives = |(id, state)| (state != LinkState::Failed).then_some(id);
+            Ok(found.and_then(lives))
         };
         let attempt = format!("create VPC link {}", wanted.link);
-        let answer = self.caller.write(&attempt, "apigateway:POST", &pen, create).await?;
-        let mine = answer.vpc_link_id.unwrap_or_default();
+        let mine = self.caller.create(&attempt, "apigateway:POST", &pen, &create, find).await?;
         let winner = self.link(&wanted.link).await?.map_or_else(|| mine.clone(), |(id, _)| id);
         if winner != mine {
             self.delete_link("take back", &mine, pen).await?;
@@ -567,7 +577,7 @@ impl EdgeApi {
         if let Some(id) = integration {
             let delete = || self.gateway.delete_integration().api_id(api).integration_id(id).send();
             let attempt = format!("delete integration {id} of API {api}");
-            self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await?;
+            is_gone(self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await)?;
         }
         self.delete_link("delete", link, pen).await
     }
@@ -575,8 +585,7 @@ impl EdgeApi {
     async fn delete_link(&self, verb: &str, id: &str, pen: Pen<'_>) -> Result<()> {
         let delete = || self.gateway.delete_vpc_link().vpc_link_id(id).send();
         let attempt = format!("{verb} VPC link {id}");
-        self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await?;
-        Ok(())
+        Ok(is_gone(self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await)?)
     }
 
     /// Waits until the VPC link carries traffic. Whoever bounds the time drops it.
@@ -638,6 +647,14 @@ impl EdgeApi {
             draining: counted(TargetHealthStateEnum::Draining),
             unhealthy: why.map(str::to_string),
         })
+    }
+}
+
+/// What is not there is deleted: by a try of ours whose answer was lost, or by somebody else.
+fn is_gone<T>(deleted: Result<T, Failure>) -> Result<(), Failure> {
+    match deleted {
+        Err(failure) if failure.status() != Some(404) => Err(failure),
+        _ => Ok(()),
     }
 }
 
