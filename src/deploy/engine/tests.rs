@@ -308,6 +308,27 @@ async fn a_lost_state_is_no_way_back_and_no_reason_to_stop() {
     run(&changing(), &ledger, "1.1.0", intent(&interrupt)).await.expect("deployed");
 }
 
+/// Two failed deploys in a row to a service that was there before leave it a way back.
+#[test]
+fn what_was_there_before_stays_a_way_back_while_each_deploy_went_back_to_it() {
+    use RecordResult::{Deployed, Failed, Interrupted, Killed, RolledBack, TimedOut};
+    let entry = |result| HeadEntry { number: 1, result, ..HeadEntry::default() };
+    let cases = [
+        (None, None, true),
+        (Some(RolledBack), None, true),
+        (Some(Failed), None, false),
+        (Some(TimedOut), None, false),
+        (Some(Interrupted), None, false),
+        (Some(Killed), None, false),
+        (Some(RolledBack), Some(Deployed), false),
+        (Some(Deployed), Some(Deployed), false),
+    ];
+    for (last, good, adopts) in cases {
+        let head = Head { last: last.map(entry), good: good.map(entry), ..Head::default() };
+        assert_eq!(adopts_what_runs(&head), adopts, "{last:?}, {good:?}");
+    }
+}
+
 #[tokio::test]
 async fn every_way_to_end_is_recorded_and_releases_the_lock() {
     struct Case {
