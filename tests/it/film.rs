@@ -61,6 +61,15 @@ fn film() {
         let log = show(scene, &ended, since);
         assert_eq!(ended.code, 0, "{log}");
     };
+    // act starts what waits behind a job that failed, where GitHub's runner cancels it: the ledger
+    // keeps production from what was never good in staging.
+    let platform = repository.path().join("platform.yaml");
+    let text = std::fs::read_to_string(platform).expect("a platform");
+    repository.write(
+        "platform.yaml",
+        &text.replacen("  production:\n", "  production:\n    after: staging\n", 1),
+    );
+    repository.git(&["commit", "-qam", "ci: production comes after staging"]);
     play("a pull request: one comment, nothing written", "pull_request", 0);
     assert_eq!(github.with(|state| state.comments.len()), 1);
     play("its merge: 0.1.0 goes to staging, then production", "push", 0);
