@@ -20,7 +20,7 @@ pub enum Kind {
     Unexpected,
     /// Flags, service.yaml, platform.yaml or manifests are wrong.
     Input,
-    /// Refused before anything changed: credentials, permission, a missing cluster, repository or
+    /// Refused before anything that runs was changed: credentials, permission, a missing cluster, repository or
     /// secret, a tag conflict.
     Refused,
     /// The deploy failed and the last good state is back.

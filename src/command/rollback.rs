@@ -8,7 +8,7 @@ use super::intent::{make_intent, read_run_facts};
 use crate::cli::RollbackArgs;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::ledger::{Head, Record, RecordKind};
+use crate::ledger::{Head, Record, RecordKind, RecordResult};
 
 /// How many records are looked through, newest first.
 const RECORDS: usize = 500;
@@ -76,20 +76,33 @@ fn choose_record<'a>(to: &str, head: &Head, records: &'a [Record]) -> Result<&'a
     })
 }
 
-/// The good record before the one that runs. After a rollback that is the one before the version
-/// that was gone back to: going back twice never goes forward.
+/// The good record before what was deployed last: the last good one, where that ended badly and
+/// was not rolled back. After a rollback it is the one before the version that was gone back to:
+/// going back twice never goes forward.
 fn find_previous<'a>(
     head: &Head,
     good: impl Iterator<Item = &'a Record> + Clone,
 ) -> Option<&'a Record> {
     let present = head.good.as_ref()?;
     let is_present = |record: &&Record| record.state_hash == present.state_hash;
+    if head
+        .last
+        .as_ref()
+        .is_some_and(|last| last.number > present.number && !goes_back(last.result))
+    {
+        return good.filter(is_present).find(|record| record.number == present.number);
+    }
     let first_deployed = good
         .clone()
         .filter(is_present)
         .find(|record| record.number <= present.number && record.run.kind != RecordKind::Rollback);
     let present_number = first_deployed.map_or(present.number, |record| record.number);
     good.filter(|record| record.number < present_number).find(|record| !is_present(record))
+}
+
+/// Whether a deploy that ended so left the last good version, or one that is newer, to run.
+fn goes_back(result: RecordResult) -> bool {
+    matches!(result, RecordResult::RolledBack | RecordResult::Superseded)
 }
 
 /// What could have been chosen.
@@ -108,7 +121,7 @@ fn describe_choice<'a>(good: impl Iterator<Item = &'a Record>) -> String {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::ledger::{HeadEntry, RecordResult, Run, StateHash};
+    use crate::ledger::{HeadEntry, Run, StateHash};
 
     fn record(number: u64, version: &str, good: bool) -> Record {
         Record {
@@ -191,6 +204,26 @@ mod tests {
             let head = Head { good: records.first().map(HeadEntry::from), ..Head::default() };
             let found = choose_record("previous", &head, records).ok();
             assert_eq!(found.map(|record| record.number), expected, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_deploy_that_ended_badly_previous_is_the_last_good() {
+        use RecordResult::{Failed, Interrupted, Killed, RolledBack, Superseded, TimedOut};
+        let good = [record(2, "2", true), record(1, "1", true)];
+        for (result, expected) in [
+            (Failed, 2),
+            (TimedOut, 2),
+            (Interrupted, 2),
+            (Killed, 2),
+            (RolledBack, 1),
+            (Superseded, 1),
+        ] {
+            let last = HeadEntry { result, ..HeadEntry::from(&record(3, "3", false)) };
+            let head =
+                Head { last: Some(last), good: Some(HeadEntry::from(&good[0])), ..Head::default() };
+            let found = choose_record("previous", &head, &good).expect("a record");
+            assert_eq!(found.number, expected, "{result:?}");
         }
     }
 }

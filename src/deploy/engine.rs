@@ -62,7 +62,7 @@ pub async fn deploy<T: Target>(
     let prepared = tokio::select! {
         biased;
         signal = hold.signalled() => return Err(signal.error()),
-        prepared = prepare(target, request, ledger, report, started) => prepared?,
+        prepared = plan_ahead(target, request, ledger, report, started) => prepared?,
     };
     let lease = acquire_lock::<T>(ledger, request, &hold, report, started).await?;
     let mut run = DeployRun::new(target, request, report, started);
@@ -99,8 +99,7 @@ pub async fn plan<T: Target>(
         Some(ledger) => ledger.read_head().await?,
         None => Head::default(),
     };
-    let goal = make_goal::<T>(request, &head, ledger, report).await?;
-    let plan = target.plan(&goal, target.observe(&goal).await?)?;
+    let plan = make_plan(target, request, &head, ledger, report).await?;
     show_changes(plan.changes(), true, report);
     Ok(Outcome {
         revision: plan.previous_revision(),
@@ -122,7 +121,7 @@ struct Prepared<T: Target> {
 ///
 /// # Errors
 /// As the target refuses; superseded when a newer run was here.
-async fn prepare<T: Target>(
+async fn plan_ahead<T: Target>(
     target: &T,
     request: &DeployRequest<'_, T::Documents>,
     ledger: &Ledger,
@@ -132,8 +131,7 @@ async fn prepare<T: Target>(
     let planning = async {
         let head = ledger.read_head().await?;
         refuse_older(&describe_run(T::NAME, request), &request.intent, &head)?;
-        let goal = make_goal::<T>(request, &head, Some(ledger), report).await?;
-        let plan = target.plan(&goal, target.observe(&goal).await?)?;
+        let plan = make_plan(target, request, &head, Some(ledger), report).await?;
         Ok(Prepared { head, plan })
     };
     let deadline = started + request.intent.timeout;
@@ -209,6 +207,18 @@ pub async fn read_drift<T: Target>(target: &T, wanted: State<T::Documents>) -> R
     let goal = Goal { wanted, good: None, adopts: false, migrates: false };
     let plan = target.plan(&goal, target.observe(&goal).await?)?;
     Ok(changed_objects(plan.changes()))
+}
+
+/// Observes what runs and plans. Nothing is written.
+async fn make_plan<T: Target>(
+    target: &T,
+    request: &DeployRequest<'_, T::Documents>,
+    head: &Head,
+    ledger: Option<&Ledger>,
+    report: &Report,
+) -> Result<T::Plan> {
+    let goal = make_goal::<T>(request, head, ledger, report).await?;
+    target.plan(&goal, target.observe(&goal).await?)
 }
 
 /// What the run is to reach, with the last good state from the ledger.
@@ -352,7 +362,17 @@ impl<'a, T: Target> DeployRun<'a, T> {
             prepared.filter(|prepared| prepared.head == *lease.head() && lease.killed().is_none());
         let plan = match prepared {
             Some(prepared) => prepared.plan,
-            None => self.make_plan(lease, ledger).await?,
+            None => {
+                let head = lease.head();
+                let planning =
+                    make_plan(self.target, self.request, head, Some(ledger), self.report);
+                let deadline = self.started + self.request.intent.timeout;
+                let planned = tokio::time::timeout_at(deadline.into(), planning).await;
+                planned.unwrap_or_else(|_| {
+                    let headline = "cannot see what runs: the time is over";
+                    Err(Error::new(Kind::TimedOut, headline).code(Code::DeadlineExceeded))
+                })?
+            }
         };
         show_changes(plan.changes(), false, self.report);
         if let Some(state) = self.target.planned_state(&plan) {
@@ -368,26 +388,12 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 Err(self.roll_back(&plan, lease, error).await)
             }
             // What runs is what ran before this run, so there is nothing to go back to.
-            // What runs is what ran before this run, so there is nothing to go back to.
             Err(error) if error.kind == Kind::Refused => Err(Error {
                 message: format!("{}; nothing that runs was changed", error.message),
                 ..error
             }),
             Err(error) => Err(error),
         }
-    }
-
-    /// Observes and plans under the lock.
-    async fn make_plan(&self, lease: &Lease, ledger: &Ledger) -> Result<T::Plan> {
-        let goal = make_goal::<T>(self.request, lease.head(), Some(ledger), self.report).await?;
-        let deadline = self.started + self.request.intent.timeout;
-        let observing = self.target.observe(&goal);
-        let facts =
-            tokio::time::timeout_at(deadline.into(), observing).await.unwrap_or_else(|_| {
-                let error = Error::new(Kind::TimedOut, "cannot see what runs: the time is over");
-                Err(error.code(Code::DeadlineExceeded))
-            });
-        self.target.plan(&goal, facts?)
     }
 
     /// The phases migrate, apply, watch and verify, within the deadline.

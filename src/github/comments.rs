@@ -56,7 +56,8 @@ impl Body {
     pub fn set(&mut self, name: &str, content: &str) {
         // Nothing that a section says is one of our marks.
         let content = content.trim_end().replace("<!--", "&lt;!--");
-        let content = markdown::cut(&content, SECTION, "\n_The rest is in the job's summary._");
+        let content =
+            markdown::cut_text(&content, SECTION, "\n_The rest is in the job's summary._");
         self.put(name, content);
     }
 

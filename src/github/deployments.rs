@@ -89,7 +89,7 @@ impl Repository {
             "ref": new.commit,
             "task": new.task,
             "environment": new.environment,
-            "description": cut(&format!("{} {}", new.service, new.version)),
+            "description": cut_description(&format!("{} {}", new.service, new.version)),
             "payload": {
                 "service": new.service, "version": new.version, "digest": new.digest
             },
@@ -113,7 +113,7 @@ impl Repository {
         let attempt = format!("update deployment {id} in {}", self.slug());
         let mut body = json!({
             "state": status.state.word(),
-            "description": cut(status.description),
+            "description": cut_description(status.description),
             // GitHub would look at the environment alone, and leave production out.
             "auto_inactive": false,
         });
@@ -181,6 +181,6 @@ fn is_of_service(payload: &Value, service: &str) -> Option<bool> {
     }
 }
 
-fn cut(text: &str) -> String {
+fn cut_description(text: &str) -> String {
     text.chars().take(DESCRIPTION).collect()
 }

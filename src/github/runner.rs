@@ -160,7 +160,7 @@ fn delimiter() -> Result<String> {
 
 fn limited(summary: &str) -> String {
     let note = "\n_The rest is in the log: the runner takes 1 MiB._\n";
-    markdown::cut(summary, SUMMARY_LIMIT, note)
+    markdown::cut_text(summary, SUMMARY_LIMIT, note)
 }
 
 fn append(file: &Path, text: &str) -> Result<()> {

@@ -65,6 +65,11 @@ async fn close(lease: Lease, result: RecordResult) -> Result<()> {
     lease.release().await
 }
 
+async fn read_phase(ledger: &Ledger) -> Option<Phase> {
+    let lock = ledger.read_lock().await.expect("a lock")?;
+    lock.holder.map(|holder| holder.phase)
+}
+
 fn refusal<T>(result: Result<T>) -> Error {
     match result {
         Ok(_) => panic!("not refused"),
@@ -144,8 +149,11 @@ async fn a_killed_run_is_recorded_by_the_next_one() {
         .expect("closed");
     let lease = acquire(&ledger, "ada").await.expect("the lock");
     lease.set_phase(Phase::Apply);
-    // The next renewal writes the phase.
-    tokio::time::sleep(SHORT).await;
+    // The next renewal writes the phase. The run dies right behind it: a dead process has no write
+    // under way that would look like life.
+    while read_phase(&ledger).await != Some(Phase::Apply) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     drop(lease);
 
     let next = acquire(&ledger, "bob").await.expect("the lock, once it is over");

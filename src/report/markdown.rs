@@ -93,7 +93,7 @@ impl Markdown {
 
 /// The first lines of `text` in at most `limit` bytes, the note included, with every block closed
 /// that is open there.
-pub fn cut(text: &str, limit: usize, note: &str) -> String {
+pub fn cut_text(text: &str, limit: usize, note: &str) -> String {
     if text.len() <= limit {
         return text.to_string();
     }
@@ -225,13 +225,13 @@ mod tests {
         let log = Markdown::default().fenced("", &"line\n".repeat(1000)).fold("a", true);
         let text = Markdown::default().own("head\n").markdown(&log);
         for limit in [400, 1000, 4999] {
-            let short = cut(text.as_str(), limit, "\nnote\n");
+            let short = cut_text(text.as_str(), limit, "\nnote\n");
             assert!(
                 short.len() <= limit && short.ends_with("```\n</details>\n\nnote\n"),
                 "{short}"
             );
         }
-        assert_eq!(cut("short", 100, "note"), "short");
-        assert!(cut(&"ä".repeat(500), 401, "note").len() <= 401);
+        assert_eq!(cut_text("short", 100, "note"), "short");
+        assert!(cut_text(&"ä".repeat(500), 401, "note").len() <= 401);
     }
 }

@@ -46,7 +46,7 @@ impl StepEnd<'_> {
         let mut text = self.write_verdict();
         text = text.own("\n").markdown(&self.write_facts()).own("\n");
         if let Some(error) = self.error {
-            text = text.markdown(&explain(error)).markdown(&list_causes(&error.causes));
+            text = text.markdown(&explain_error(error)).markdown(&list_causes(&error.causes));
             text = text.markdown(&self.write_next_steps(error));
         }
         text = text.markdown(&draw_timeline(&self.course.phases, self.error.is_some()));
@@ -77,11 +77,12 @@ impl StepEnd<'_> {
             let (sign, words) = self.error.map_or(("✅", ""), |error| judge_step(error.kind));
             return text.own(sign).own(" ").text(self.step).own(words).own("\n");
         };
-        let version = match self.output("version").or_else(|| self.wanted.map(shorten)) {
+        let version = match self.output("version").or_else(|| self.wanted.map(shorten_digest)) {
             Some(version) => format!("{} {version}", self.service.unwrap_or("the service")),
             None => format!("{} of {}", self.step, self.service.unwrap_or("the service")),
         };
-        let verdict = self.error.map_or_else(|| self.judge_success(), |error| judge(error.kind));
+        let verdict =
+            self.error.map_or_else(|| self.judge_success(), |error| judge_deploy(error.kind));
         let Verdict { sign, before, after } = verdict;
         let text = text.own(sign).own(" ").text(&version).own(before);
         let text = match (self.status(), self.count_objects()) {
@@ -121,7 +122,7 @@ impl StepEnd<'_> {
         let own = |text: &'static str| Markdown::default().own(text);
         if let Some(error) = self.error {
             let code = own("exit code ").text(&error.kind.exit_code().to_string()).own(": ");
-            facts.push(own("**").markdown(&code.own(meaning(error.kind))).own("**"));
+            facts.push(own("**").markdown(&code.own(describe_exit(error.kind))).own("**"));
         }
         if let Some(url) = self.output("url").filter(|url| is_web_address(url)) {
             facts.push(own("").link(&url, &url));
@@ -140,7 +141,7 @@ impl StepEnd<'_> {
             facts.push(own("").text(&target));
         }
         if let Some(digest) = self.output("digest") {
-            facts.push(own("").code(&shorten(&digest)));
+            facts.push(own("").code(&shorten_digest(&digest)));
         }
         let seconds = self.output("seconds").or_else(|| {
             let total: f64 = self.course.phases.iter().map(|(_, seconds)| seconds).sum();
@@ -169,12 +170,12 @@ impl StepEnd<'_> {
                     let text = own("Nothing is down: ").text(environment).own(" serves ");
                     steps.push(text.text(good).own(" as before."));
                 }
-                Kind::Broken => {
+                Kind::Broken if self.course.good.is_some() => {
                     steps.push(own("**Bring the last good version back:** ").markdown(
                         &self.write_command("rollback", environment, &[("to", "previous")]),
                     ));
                 }
-                Kind::TimedOut => steps.push(
+                Kind::Broken | Kind::TimedOut => steps.push(
                     own("See what runs: ")
                         .code(&format!("cicd status --environment {environment}"))
                         .own("."),
@@ -186,7 +187,9 @@ impl StepEnd<'_> {
             steps.append(&mut split_fix(fix));
         }
         let again = match error.kind {
-            Kind::Refused | Kind::Input => Some("Then run the failed job again: nothing changed"),
+            Kind::Refused | Kind::Input => {
+                Some("Then run the failed job again: nothing that runs was changed")
+            }
             Kind::Interrupted | Kind::Terminated => {
                 Some("Run the job again: it goes on from what this one left")
             }
@@ -275,7 +278,7 @@ fn verdict(sign: &'static str, before: &'static str, after: &'static str) -> Ver
 }
 
 /// How a failed deploy is told.
-fn judge(kind: Kind) -> Verdict {
+fn judge_deploy(kind: Kind) -> Verdict {
     match kind {
         Kind::RolledBack => verdict("↩️", " failed in ", " and was rolled back"),
         Kind::Broken => verdict("🚨", " failed in ", ": a person is needed"),
@@ -283,7 +286,7 @@ fn judge(kind: Kind) -> Verdict {
         Kind::Superseded => {
             verdict("⏭️", " was not brought to ", ": another run or a freeze comes first")
         }
-        Kind::Refused => verdict("⛔", " was refused for ", ": nothing changed"),
+        Kind::Refused => verdict("⛔", " was refused for ", ": nothing that runs was changed"),
         Kind::Input => verdict("⛔", " cannot go to ", ": what was asked for is wrong"),
         Kind::Gate => verdict("⛔", " may not go to ", ": a gate said no"),
         Kind::Interrupted | Kind::Terminated => {
@@ -307,11 +310,11 @@ fn judge_step(kind: Kind) -> (&'static str, &'static str) {
 }
 
 /// What an exit code means: the table of the README in fewer words.
-fn meaning(kind: Kind) -> &'static str {
+fn describe_exit(kind: Kind) -> &'static str {
     match kind {
         Kind::Unexpected => "unexpected failure",
         Kind::Input => "bad input",
-        Kind::Refused => "refused before anything changed",
+        Kind::Refused => "refused before anything that runs was changed",
         Kind::RolledBack => "failed, and rolled back to the last good",
         Kind::Broken => "failed, and what runs is neither the new nor the last good",
         Kind::TimedOut => "timed out",
@@ -334,7 +337,7 @@ fn split_fix(fix: &str) -> Vec<Markdown> {
 }
 
 /// What, where and why.
-fn explain(error: &Error) -> Markdown {
+fn explain_error(error: &Error) -> Markdown {
     let mut text = Markdown::default().own("\n**What:** ");
     if let Some(place) = &error.place {
         text = text.code(&place.to_string()).own(": ");
@@ -427,7 +430,7 @@ fn draw_timeline(phases: &[(String, f64)], is_failed: bool) -> Markdown {
             _ => "done",
         };
         let until = since + seconds.max(total / 100.0);
-        let (from, to) = (milliseconds(since), milliseconds(until));
+        let (from, to) = (to_milliseconds(since), to_milliseconds(until));
         chart.push_str(&format!("    {name} {seconds:.1} s :{status}, {from}, {to}\n"));
         since += seconds;
     }
@@ -448,7 +451,7 @@ fn merge_phases(phases: &[(String, f64)]) -> Vec<(&str, f64)> {
     merged
 }
 
-fn milliseconds(seconds: f64) -> i64 {
+fn to_milliseconds(seconds: f64) -> i64 {
     (seconds * 1000.0).round() as i64
 }
 
@@ -474,7 +477,7 @@ fn mark_line(line: &str) -> String {
 }
 
 /// The beginning of a digest; anything else as it is.
-fn shorten(name: &str) -> String {
+fn shorten_digest(name: &str) -> String {
     match name.strip_prefix("sha256:") {
         Some(hex) => format!("sha256:{}", hex.chars().take(12).collect::<String>()),
         None => name.to_string(),

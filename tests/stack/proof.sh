@@ -34,16 +34,22 @@ proof_model() {
   cargo test --locked --bin cicd -- --ignored --nocapture ledger::model::
 }
 
-proof_film() { on_stack film::film; }
-proof_pairs() { on_stack proofs::pairs; }
-proof_phases() { on_stack proofs::phases; }
+proof_film() { on_stack film::film --test it; }
+# By deploys, and by the ledger alone.
+proof_pairs() {
+  on_stack proofs::pairs --test it
+  on_stack ledger::store::s3::tests::the_stacks_s3_keeps_the_ledger --bin cicd
+}
+proof_phases() { on_stack proofs::phases --test it; }
 on_stack() {
   stack_is_up || locked setup setup_stack
-  with_stack run_ignored "$1"
+  with_stack run_ignored "$@"
 }
 
-# run_ignored NAME: a test that `./dev test` leaves out, as it takes minutes.
+# run_ignored NAME WHERE...: a test that `./dev test` leaves out, as it takes minutes.
 run_ignored() {
+  local name=$1
+  shift
   need_rust
-  cargo test --locked --test it -- --ignored --exact --nocapture "$1"
+  cargo test --locked "$@" -- --ignored --exact --nocapture "$name"
 }

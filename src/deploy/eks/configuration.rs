@@ -21,7 +21,10 @@ pub type Reference = (&'static str, String);
 pub fn find_references(objects: &[Object]) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     for object in objects.iter().filter(|object| object.key().is_workload()) {
-        collect(object.value().pointer("/spec/template/spec").unwrap_or(&Value::Null), &mut found);
+        collect_references(
+            object.value().pointer("/spec/template/spec").unwrap_or(&Value::Null),
+            &mut found,
+        );
     }
     found
 }
@@ -33,7 +36,7 @@ pub fn mark_templates(objects: &mut [Object], versions: &BTreeMap<String, String
     for object in objects.iter_mut().filter(|object| object.key().is_workload()) {
         let mut references = BTreeSet::new();
         let template = object.value().pointer("/spec/template/spec");
-        collect(template.unwrap_or(&Value::Null), &mut references);
+        collect_references(template.unwrap_or(&Value::Null), &mut references);
         let known: Vec<Value> = references
             .into_iter()
             .filter_map(|reference| {
@@ -59,7 +62,7 @@ fn read_content(object: &Object) -> Option<(Reference, Value)> {
 
 /// Finds the references of a pod: `envFrom`, `valueFrom`, volumes and projected ones name them by
 /// these keys.
-fn collect(value: &Value, found: &mut BTreeSet<Reference>) {
+fn collect_references(value: &Value, found: &mut BTreeSet<Reference>) {
     match value {
         Value::Object(fields) => {
             for (key, field) in fields {
@@ -72,10 +75,10 @@ fn collect(value: &Value, found: &mut BTreeSet<Reference>) {
                 if let (Some(kind), Some(name)) = (kind, name.and_then(Value::as_str)) {
                     found.insert((kind, name.to_string()));
                 }
-                collect(field, found);
+                collect_references(field, found);
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
+        Value::Array(values) => values.iter().for_each(|value| collect_references(value, found)),
         _ => {}
     }
 }

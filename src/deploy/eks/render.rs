@@ -90,7 +90,7 @@ pub fn objects(
     }
     for settings::Process { name, command, runs } in &settings.processes {
         let container = task_container(order, &bucket, command)?;
-        values.push(process(settings, name, runs, container));
+        values.push(render_process(settings, name, runs, container));
     }
     let namespace = cluster.namespace.as_str();
     values
@@ -280,7 +280,7 @@ fn task_container(
 }
 
 /// A Deployment without a port, or a CronJob. Its pods are none of the service's.
-fn process(settings: &Settings, name: &str, runs: &Runs, container: Value) -> Value {
+fn render_process(settings: &Settings, name: &str, runs: &Runs, container: Value) -> Value {
     let whole = format!("{}-{name}", settings.name);
     let labels = json!({
         NAME: whole, COMPONENT: name, PART_OF: settings.name, MANAGED_BY: MANAGER,

@@ -63,7 +63,7 @@ impl<R: Read> ClampedTimes<R> {
         }
         let kind = header.entry_type();
         if kind.is_gnu_sparse() {
-            return Err(broken("it has a sparse file of GNU's"));
+            return Err(broken_layer("it has a sparse file of GNU's"));
         }
         let own = header.entry_size()?;
         if kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
@@ -81,7 +81,7 @@ impl<R: Read> ClampedTimes<R> {
         let size = if is_name { own } else { self.size.take().unwrap_or(own) };
         let has_content = is_name || kind.is_file() || kind.is_contiguous();
         self.content = match has_content {
-            true => pad(size)?,
+            true => pad_to_block(size)?,
             false => 0,
         };
         self.clamp_header(&mut header)?;
@@ -115,12 +115,12 @@ impl<R: Read> ClampedTimes<R> {
         let mut rest = records;
         while !rest.is_empty() {
             let (record, behind) =
-                split_record(rest).ok_or_else(|| broken("a record is damaged"))?;
+                split_record(rest).ok_or_else(|| broken_layer("a record is damaged"))?;
             rest = behind;
             let (key, value) = record;
             let text = std::str::from_utf8(value).unwrap_or_default();
             if key == b"size" {
-                self.size = Some(text.parse().map_err(|_| broken("a size is no number"))?);
+                self.size = Some(text.parse().map_err(|_| broken_layer("a size is no number"))?);
             }
             let seconds = text.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok());
             let is_later = TIMES.contains(&key) && seconds.is_some_and(|time| time >= self.epoch);
@@ -166,9 +166,9 @@ fn read_block(tar: &mut impl Read, block: &mut [u8]) -> Result<bool> {
 
 fn read_records(tar: &mut impl Read, size: u64) -> Result<Vec<u8>> {
     if size > EXTENDED {
-        return Err(broken("its attributes are longer than any file system takes"));
+        return Err(broken_layer("its attributes are longer than any file system takes"));
     }
-    let padded = pad(size)?;
+    let padded = pad_to_block(size)?;
     let mut records = Vec::new();
     if (tar.take(padded).read_to_end(&mut records)? as u64) < padded {
         return Err(ErrorKind::UnexpectedEof.into());
@@ -178,8 +178,8 @@ fn read_records(tar: &mut impl Read, size: u64) -> Result<Vec<u8>> {
 }
 
 /// A file's size with what fills its last block.
-fn pad(size: u64) -> Result<u64> {
-    size.checked_next_multiple_of(BLOCK as u64).ok_or_else(|| broken("a size is too large"))
+fn pad_to_block(size: u64) -> Result<u64> {
+    size.checked_next_multiple_of(BLOCK as u64).ok_or_else(|| broken_layer("a size is too large"))
 }
 
 /// The key and the value of the first record, `LENGTH KEY=VALUE\n`, and what is behind it. A value
@@ -207,7 +207,7 @@ fn write_record(to: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     to.push(b'\n');
 }
 
-fn broken(why: &str) -> Error {
+fn broken_layer(why: &str) -> Error {
     Error::new(ErrorKind::InvalidData, why)
 }
 

@@ -119,7 +119,7 @@ fn the_verdict_comes_first_and_then_what_to_do() {
                 .map(|error| error.why("no role").fix("allow it:\n{\n  \"a\": 1\n}")),
             status: "",
             plan: "",
-            verdict: "### ⛔ patients 1.5.0 was refused for production: nothing changed",
+            verdict: "### ⛔ patients 1.5.0 was refused for production: nothing that runs was changed",
             parts: &[
                 "exit code 3",
                 "**Why:** no role",
