@@ -244,3 +244,14 @@ fn a_step_that_ended_well_says_more_itself() {
     let error = Error::input("no");
     assert_eq!(end(Some(&error)).as_deref(), Some("### ⛔ version found something to correct"));
 }
+
+/// A first deploy that failed has nothing to go back to: a command that is refused helps nobody.
+#[test]
+fn without_a_good_version_no_rollback_is_advised() {
+    let broken = Error::new(Kind::Broken, "it does not run");
+    let first = Course { good: None, ..course("") };
+    let text = render(Some(&broken), "", &first);
+    assert!(text.contains("1. See what runs: `cicd status --environment production`."), "{text}");
+    assert!(!text.contains("rollback"), "{text}");
+    assert!(render(Some(&broken), "", &course("")).contains("rollback"));
+}
