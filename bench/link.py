@@ -30,12 +30,13 @@ class Line:
         delivering = asyncio.create_task(self.deliver(arrivals, writer))
         try:
             while chunk := await reader.read(CHUNK):
-                self.free = max(self.free, time.monotonic() - SLACK) + len(chunk) / self.rate
+                now = time.monotonic()
+                self.free = max(self.free, now - SLACK) + len(chunk) / self.rate
                 self.bytes += len(chunk)
                 if self.most is not None and self.bytes > self.most:
                     self.cut.set()
                     return
-                await arrivals.put((self.free + self.delay, chunk))
+                await arrivals.put((max(self.free, now) + self.delay, chunk))  # what is made up for came late, but no line is shorter
                 if (wait := self.free - time.monotonic()) > 0.001:
                     await asyncio.sleep(wait)
             await arrivals.put((time.monotonic() + self.delay, b""))

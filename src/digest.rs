@@ -3,14 +3,17 @@
 //! <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>
 
 use std::fmt;
+use std::io::{self, Read};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
 /// What stands before the hexadecimal digits; no other algorithm is taken.
 const ALGORITHM: &str = "sha256:";
+/// In bytes: what is read of a stream at a time.
+const PART: usize = 256 * 1024;
 
 /// `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,6 +38,24 @@ impl Digest {
     /// Returns the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest::from_sha256(digest(&SHA256, bytes).as_ref())
+    }
+
+    /// Returns the digest of all that a stream gives. `check` is asked before each part.
+    ///
+    /// # Errors
+    /// Those of the stream, and of `check`.
+    pub fn of_stream(
+        stream: &mut impl Read,
+        check: impl Fn() -> io::Result<()>,
+    ) -> io::Result<Digest> {
+        let (mut hash, mut buffer) = (Context::new(&SHA256), vec![0; PART]);
+        loop {
+            check()?;
+            match stream.read(&mut buffer)? {
+                0 => return Ok(Digest::from_sha256(hash.finish().as_ref())),
+                read => hash.update(&buffer[..read]),
+            }
+        }
     }
 
     /// Returns the digest with these 32 bytes of SHA-256.

@@ -20,7 +20,6 @@ mod manifest;
 #[cfg(test)]
 mod mutations;
 mod origin;
-mod pace;
 mod preflight;
 mod push;
 mod referrers;

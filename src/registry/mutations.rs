@@ -3,7 +3,8 @@
 //!
 //! A layout is damaged as bytes (a bit, a cut, another file's bytes, a link), or as JSON whose
 //! digests are then made right again, as somebody would who means harm. What is accepted is pushed
-//! to a registry in memory that notes whatever is put under a digest it has not.
+//! to a registry in memory that refuses a blob of another digest, as every registry does, and notes
+//! any other document that is put under a digest it has not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -202,7 +203,7 @@ fn damaged(mut files: Files, folder: &Path, dice: &mut Dice) {
 #[derive(Default)]
 struct Stored {
     all: HashMap<String, Vec<u8>>,
-    /// Whole uploads that were not what they were said to be.
+    /// Documents that were not what they were said to be.
     wrong: Vec<String>,
 }
 
@@ -249,11 +250,12 @@ fn serve(mut connection: TcpStream, stored: &Mutex<Stored>) -> std::io::Result<(
             ("POST", _) => "202 Accepted\r\nLocation: /v2/a/blobs/uploads/1".to_string(),
             ("PUT", _) if rest.starts_with("blobs/") => {
                 let digest = rest.split("digest=sha256%3A").nth(1).unwrap_or_default();
-                if Digest::of(&body).hex() != digest {
-                    stored.wrong.push(path.to_string());
+                if Digest::of(&body).hex() == digest {
+                    stored.all.insert(format!("blobs/sha256:{digest}"), body);
+                    "201 Created".into()
+                } else {
+                    "400 Bad Request".into()
                 }
-                stored.all.insert(format!("blobs/sha256:{digest}"), body);
-                "201 Created".into()
             }
             ("PUT", _) => {
                 let digest = Digest::of(&body);

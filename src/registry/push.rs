@@ -4,19 +4,17 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::client::{Client, Task};
 use super::lanes::MOST;
 use super::manifest::{find_manifest, put_manifest, read_content_digest};
-use super::pace::Pace;
 use super::referrers::{enlist_referrers, list_referrers};
 use super::upload::{has_blob, upload_blob};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout, Referrer};
-use crate::report::{Report, human};
+use crate::report::{Bar, Report, human};
 
 const FIND_BLOB: &[&str] = &["ecr:BatchCheckLayerAvailability"];
 const UPLOAD: &[&str] =
@@ -158,50 +156,63 @@ fn refuse_tags(why: String) -> Error {
         )
 }
 
-/// Observes what the repository has: the tags first, and nothing else of an image that is complete.
+/// Observes what the repository has: the tags first, and where they are free all the rest at once,
+/// as on a long line each round of questions costs as much as a layer of a megabyte.
 ///
 /// # Errors
 /// Refused, if we may not look.
 pub async fn observe_push(client: &Client, layout: &Layout, tags: &[String]) -> Result<PushFacts> {
-    let tags = stream::iter(tags.to_vec()).map(async |tag| {
+    let root = &layout.root().digest;
+    let mut facts = PushFacts { tags: find_tags(client, tags).await?, ..PushFacts::default() };
+    let taken: HashSet<&Digest> =
+        facts.tags.iter().filter_map(|(_, there)| there.as_ref()).collect();
+    for other in taken.iter().filter(|there| **there != root) {
+        facts.pushed.extend(client.pushed(other).await.map(|at| ((*other).clone(), at)));
+    }
+    let is_named = taken.contains(root);
+    if !taken.is_empty() && !is_named {
+        // The push is refused anyway: what the registry has of the image does not matter.
+        return Ok(facts);
+    }
+    let documents = layout.documents().iter().map(|document| (document, false));
+    let own: Vec<(&Descriptor, bool)> =
+        documents.chain(layout.blobs().map(|blob| (blob, true))).collect();
+    let mut looks: Vec<(&Descriptor, bool)> = Vec::new();
+    for referrer in layout.referrers() {
+        looks.extend(referrer.blobs.iter().map(|blob| (blob, true)));
+        looks.push((&referrer.descriptor, false));
+    }
+    if !is_named {
+        looks.extend(&own);
+    }
+    facts.present = find_present(client, looks).await?;
+    if is_named || facts.present.contains(root) {
+        // A registry takes a manifest only if it has all that the manifest refers to.
+        facts.present.extend(own.iter().map(|(one, _)| one.digest.clone()));
+        for referrer in layout.referrers() {
+            let listed = list_referrers(client, &referrer.subject).await?;
+            if listed.has(&referrer.descriptor.digest) {
+                facts.listed.insert(referrer.descriptor.digest.clone());
+            }
+        }
+    }
+    Ok(facts)
+}
+
+/// Each tag, and the image that it names in the repository.
+async fn find_tags(client: &Client, tags: &[String]) -> Result<Vec<(String, Option<Digest>)>> {
+    let looks = stream::iter(tags.to_vec()).map(async |tag| {
         let lane = client.lanes().enter().await;
         let digest = find_manifest(client, &tag).await?;
         lane.done();
         Ok::<_, Error>((tag, digest))
     });
-    let tags: Vec<(String, Option<Digest>)> = tags.buffered(MOST).try_collect().await?;
-    let root = &layout.root().digest;
-    let mut facts = PushFacts { tags, ..PushFacts::default() };
-    for taken in
-        facts.tags.iter().filter_map(|(_, there)| there.as_ref()).filter(|there| *there != root)
-    {
-        facts.pushed.extend(client.pushed(taken).await.map(|at| (taken.clone(), at)));
-    }
-    let whole = facts.tags.iter().any(|(_, there)| there.as_ref() == Some(root));
-    if !whole && facts.tags.iter().any(|(_, there)| there.is_some()) {
-        // The push is refused anyway: what the registry has of the image does not matter.
-        return Ok(facts);
-    }
-    let whole = whole || find_manifest(client, root.as_str()).await?.is_some();
-    let mut looks: Vec<(&Descriptor, bool)> = Vec::new();
-    for referrer in layout.referrers() {
-        if whole
-            && list_referrers(client, &referrer.subject).await?.has(&referrer.descriptor.digest)
-        {
-            facts.listed.insert(referrer.descriptor.digest.clone());
-        }
-        looks.extend(referrer.blobs.iter().map(|blob| (blob, true)));
-        looks.push((&referrer.descriptor, false));
-    }
-    let own = layout.blobs().map(|blob| (blob, true));
-    let own = own.chain(layout.documents().iter().map(|document| (document, false)));
-    if whole {
-        // A registry takes a manifest only if it has all that the manifest refers to.
-        facts.present.extend(own.map(|(one, _)| one.digest.clone()));
-    } else {
-        looks.extend(own.filter(|(one, _)| one.digest != *root));
-    }
-    let looks = stream::iter(looks).map(async |(one, is_blob)| {
+    looks.buffered(MOST).try_collect().await
+}
+
+/// Those of the blobs (`true`) and manifests that the repository has.
+async fn find_present(client: &Client, of: Vec<(&Descriptor, bool)>) -> Result<HashSet<Digest>> {
+    let looks = stream::iter(of).map(async |(one, is_blob)| {
         let lane = client.lanes().enter().await;
         let there = if is_blob {
             find_blob(client, one).await?
@@ -212,8 +223,7 @@ pub async fn observe_push(client: &Client, layout: &Layout, tags: &[String]) -> 
         Ok::<_, Error>(there.then(|| one.digest.clone()))
     });
     let present: Vec<Option<Digest>> = looks.buffer_unordered(MOST).try_collect().await?;
-    facts.present.extend(present.into_iter().flatten());
-    Ok(facts)
+    Ok(present.into_iter().flatten().collect())
 }
 
 /// Uploads what was planned, by digest and without a tag. Returns the bytes that were mounted from
@@ -229,30 +239,23 @@ pub async fn upload_image(
     report: &Report,
 ) -> Result<u64> {
     let bar = report.bytes("push", plan.upload_bytes);
-    let pace = Arc::new(Pace::new(bar.clone()));
-    let uploaded = upload_all(client, layout, plan, &pace).await;
+    let uploaded = upload_all(client, layout, plan, &bar).await;
     bar.finish();
     uploaded
 }
 
-async fn upload_all(
-    client: &Client,
-    layout: &Layout,
-    plan: &PushPlan,
-    pace: &Arc<Pace>,
-) -> Result<u64> {
+async fn upload_all(client: &Client, layout: &Layout, plan: &PushPlan, bar: &Bar) -> Result<u64> {
     let uploads = stream::iter(&plan.blobs).map(async |blob| {
         let task = Task { attempt: format!("upload {}", blob.digest), needs: UPLOAD };
-        let _large = pace.enter(blob.size).await;
         let lane = client.lanes().enter().await;
-        let mounted = upload_blob(client, layout, blob, &task, pace).await?;
+        let mounted = upload_blob(client, layout, blob, &task, bar).await?;
         lane.done();
         Ok::<_, Error>(if mounted { blob.size } else { 0 })
     });
     let mounted: Vec<u64> = uploads.buffer_unordered(MOST).try_collect().await?;
     for document in &plan.documents {
         put_document(client, layout, document, document.digest.as_str()).await?;
-        pace.add(document.size);
+        bar.add(document.size);
     }
     let mut unlisted = Vec::new();
     for referrer in &plan.referrers {
@@ -261,7 +264,7 @@ async fn upload_all(
         if !put_document(client, layout, &referrer.descriptor, digest).await? {
             unlisted.push(referrer);
         }
-        pace.add(referrer.descriptor.size);
+        bar.add(referrer.descriptor.size);
     }
     enlist_referrers(client, &unlisted).await?;
     Ok(mounted.iter().sum())

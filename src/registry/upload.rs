@@ -1,5 +1,6 @@
-//! The upload of one blob: a new session, and one request that streams the file and hashes it on
-//! the way.
+//! The upload of one blob: a new session, and one request that streams the file. The registry
+//! verifies the digest, as the specification wants of it; what it refuses is hashed here, too, to
+//! tell a broken file from a broken line.
 //!
 //! Several PATCH requests are never sent: ECR answers 201 to them, and keeps only the first part.
 //! <https://github.com/aws/containers-roadmap/issues/2831>
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use futures::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
@@ -20,9 +20,9 @@ use reqwest::{Body, Method, Response, StatusCode};
 
 use super::client::{Client, Task, check_success, explain_no_answer};
 use super::fault::Fault;
-use super::pace::Pace;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout};
+use crate::report::Bar;
 
 /// The part of a file that is in memory at a time.
 const CHUNK: u64 = 256 * 1024;
@@ -43,9 +43,9 @@ pub async fn upload_blob(
     layout: &Layout,
     blob: &Descriptor,
     task: &Task,
-    pace: &Arc<Pace>,
+    bar: &Bar,
 ) -> Result<bool> {
-    let meter = Arc::new(Meter { pace: pace.clone(), shown: AtomicU64::new(0) });
+    let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
     let mounted = client
         .retry(task, async |this| {
             let is_retry = this.number > 1;
@@ -113,7 +113,7 @@ async fn put_blob(
     meter: &Arc<Meter>,
 ) -> Result<(), Fault> {
     let sent = Arc::new(Sent::default());
-    let body = Body::wrap_stream(stream::iter(Chunks::of(file, blob, &sent, meter)));
+    let body = Body::wrap_stream(stream::iter(Chunks::of(file.clone(), blob, &sent, meter)));
     let (request, used) = client.request(Method::PUT, to).await;
     let request = request
         .header(CONTENT_LENGTH, blob.size)
@@ -124,7 +124,25 @@ async fn put_blob(
     if let Some(error) = sent.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(Fault::Final(error));
     }
-    check_success(answer?, used).await.map(drop)
+    match check_success(answer?, used).await {
+        // It may be another fault of the request; the digest tells.
+        Err(Fault::Answered { status, why }) => match find_other_digest(&file, blob)? {
+            Some(found) => Err(Fault::Final(
+                Error::input(format!("cannot upload {}", file.display()))
+                    .why(format!("its bytes have the digest {found}"))
+                    .fix("build the image again: cicd build-image"),
+            )),
+            None => Err(Fault::Answered { status, why }),
+        },
+        answer => answer.map(drop),
+    }
+}
+
+/// The digest of a blob's bytes, if it is not the blob's.
+fn find_other_digest(file: &Path, blob: &Descriptor) -> Result<Option<Digest>> {
+    let read = || Digest::of_stream(&mut File::open(file)?.take(blob.size), || Ok(()));
+    let found = read().map_err(|error| explain_unreadable(file, &error))?;
+    Ok((found != blob.digest).then_some(found))
 }
 
 /// Waits for the answer as long as bytes go out. A timeout of the whole request would forbid large
@@ -162,7 +180,7 @@ struct Sent {
 
 /// The progress bar of a blob, which does not go back if a try begins anew.
 struct Meter {
-    pace: Arc<Pace>,
+    bar: Bar,
     shown: AtomicU64,
 }
 
@@ -170,20 +188,18 @@ impl Meter {
     fn reached(&self, position: u64) {
         let before = self.shown.fetch_max(position, Ordering::Relaxed);
         if position > before {
-            self.pace.add(position - before);
+            self.bar.add(position - before);
         }
     }
 }
 
-/// The bytes of a blob's file, a chunk at a time. The last chunk comes only if the digest of all is
-/// right, so that no registry gets the whole of another file.
+/// The bytes of a blob's file, a chunk at a time.
 ///
 /// Chunks are read where they are polled: a thread of its own was measured to be slower.
 struct Chunks {
     path: PathBuf,
     /// `None` before the first chunk.
     file: Option<File>,
-    hash: Context,
     left: u64,
     blob: Descriptor,
     sent: Arc<Sent>,
@@ -195,7 +211,6 @@ impl Chunks {
         Chunks {
             path,
             file: None,
-            hash: Context::new(&SHA256),
             left: blob.size,
             blob: blob.clone(),
             sent: sent.clone(),
@@ -219,16 +234,7 @@ impl Chunks {
         if (found as u64) < wanted {
             return Err(explain_unreadable(&self.path, &std::io::ErrorKind::UnexpectedEof.into()));
         }
-        self.hash.update(&chunk);
         self.left -= wanted;
-        if self.left == 0 {
-            let found = Digest::from_sha256(self.hash.clone().finish().as_ref());
-            if found != self.blob.digest {
-                return Err(Error::input(format!("cannot upload {}", self.path.display()))
-                    .why(format!("its bytes have the digest {found}"))
-                    .fix("build the image again: cicd build-image"));
-            }
-        }
         self.sent.bytes.fetch_add(wanted, Ordering::Relaxed);
         self.meter.reached(self.blob.size - self.left);
         Ok(chunk.into())
@@ -319,8 +325,8 @@ mod tests {
             let client = Client::open(address, Identity::Anonymous, waits, None, &report)
                 .await
                 .expect("a client");
-            let pace = Arc::new(Pace::new(report.bytes("push", blob.size)));
-            let meter = Arc::new(Meter { pace, shown: AtomicU64::new(0) });
+            let bar = report.bytes("push", blob.size);
+            let meter = Arc::new(Meter { bar, shown: AtomicU64::new(0) });
             let task = Task { attempt: "upload".into(), needs: &[] };
             let once = async |_| {
                 let session =

@@ -6,10 +6,7 @@
 //! <https://specifications.freedesktop.org/basedir-spec/latest/>
 
 use std::fs::File;
-use std::io::{Read, Result};
 use std::path::{Path, PathBuf};
-
-use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::cli::Environ;
 use crate::digest::Digest;
@@ -87,20 +84,10 @@ pub fn offer_blobs(earlier: &Path, folder: &Path, stop: &Stop) {
     // What is no layer is written anew, and must be nobody else's then.
     for blob in layout.manifests().iter().flat_map(|image| &image.layers) {
         let from = layout.blob(&blob.digest);
-        if hash_file(&from, stop).is_ok_and(|found| found == blob.digest) {
+        let found =
+            File::open(&from).and_then(|mut file| Digest::of_stream(&mut file, || stop.check()));
+        if found.is_ok_and(|found| found == blob.digest) {
             let _ = std::fs::hard_link(&from, blobs.join(blob.digest.hex()));
-        }
-    }
-}
-
-fn hash_file(path: &Path, stop: &Stop) -> Result<Digest> {
-    let (mut file, mut hash) = (File::open(path)?, Context::new(&SHA256));
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        stop.check()?;
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest::from_sha256(hash.finish().as_ref())),
-            read => hash.update(&buffer[..read]),
         }
     }
 }
