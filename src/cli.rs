@@ -103,6 +103,7 @@ impl Command {
             Command::Promote(_) => "promote",
             Command::Status => "status",
             Command::History(_) => "history",
+            Command::Report(_) => "report",
             Command::Lock(_) => "lock",
             Command::Unlock(_) => "unlock",
             Command::Render(_) => "render",
@@ -135,6 +136,8 @@ pub enum Command {
     Status,
     /// Who deployed what, when, why and with which result
     History(HistoryArgs),
+    /// What runs where and how well we deliver, of all services: a static page
+    Report(ReportArgs),
     /// Freeze an environment of the service: deploys to it are refused until the end
     Lock(LockArgs),
     /// End a freeze
@@ -285,6 +288,28 @@ pub struct HistoryArgs {
     /// How many records to show, newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     pub limit: usize,
+    /// How well the environment is delivered to, of all its records: deployment frequency, lead time,
+    /// change failure rate and time to restore
+    #[arg(long)]
+    pub dora: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// The folder to write the page to
+    #[arg(long, value_name = "FOLDER", default_value = "site")]
+    pub to: PathBuf,
+    /// Read the records of this folder instead of the bucket of platform.yaml
+    #[arg(long, value_name = "FOLDER")]
+    pub records: Option<PathBuf>,
+    /// The environments in the order in which a version goes through them; the last is the one that
+    /// delivery is measured in. Else in the order of platform.yaml
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub environments: Vec<String>,
+    /// Where to keep what was read, so that the next report reads only what is new; .index in the
+    /// page's folder if not said
+    #[arg(long, value_name = "FOLDER")]
+    pub index: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

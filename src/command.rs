@@ -15,6 +15,7 @@ mod promote;
 mod push_ecr;
 mod release;
 mod render;
+mod report;
 mod rollback;
 mod run;
 mod status;
@@ -78,6 +79,7 @@ async fn run_step(command: &Command, context: &Context) -> Result<()> {
         Command::Promote(arguments) => promote::promote(context, arguments).await,
         Command::Status => status::show_status(context).await,
         Command::History(arguments) => history::show_history(context, arguments).await,
+        Command::Report(arguments) => report::write_report(context, arguments).await,
         Command::Lock(arguments) => lock::lock_environment(context, arguments).await,
         Command::Unlock(arguments) => lock::unlock_environment(context, arguments).await,
         Command::Render(arguments) => render::show_rendered(context, arguments).await,

@@ -20,7 +20,7 @@ pub const FILES: [&str; 6] = [
 ];
 
 /// What the commands give to machines: the action's outputs, and the keys of `--output json`.
-pub const OUTPUTS: [(&str, &str); 41] = [
+pub const OUTPUTS: [(&str, &str); 44] = [
     ("version", "The version: 1.4.0, or a snapshot 1.3.3-main.4, or a preview 1.4.0-pr.12.7"),
     ("tag", "The version's git tag"),
     ("docker-tag", "The version as a Docker tag"),
@@ -52,6 +52,9 @@ pub const OUTPUTS: [(&str, &str); 41] = [
     ("record", "The number of the ledger's record of the deploy"),
     ("phases", "The phases of the deploy and the seconds they took, as a JSON list"),
     ("records", "The records of an environment, newest first, as a JSON list"),
+    ("delivery", "How well an environment is delivered to, as JSON: see docs/fleet.md"),
+    ("page", "The first file of the fleet page"),
+    ("figures", "All figures of the fleet page, as JSON; with --output json only"),
     ("good-record", "The number of the last record whose deploy ended well"),
     ("result", "How the last deploy ended"),
     ("drift", "The objects that differ from the last good record, as a JSON list"),

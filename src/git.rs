@@ -376,6 +376,14 @@ pub fn is_ancestor(repository: &gix::Repository, one: &str, other: &str) -> Opti
     }
 }
 
+/// When a commit was committed, by its author's machine; `None` if the clone does not have it, or it
+/// has no date.
+pub fn time_of_commit(repository: &gix::Repository, commit: &str) -> Option<jiff::Timestamp> {
+    let id = gix::ObjectId::from_hex(commit.as_bytes()).ok()?;
+    let seconds = repository.find_commit(id).ok()?.time().ok()?.seconds;
+    jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds > 0)
+}
+
 /// The repository's default branch: what `origin` says, else the one of the usual names; `None` if
 /// neither tells.
 pub fn default_branch(path: &Path) -> Option<String> {

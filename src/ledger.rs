@@ -43,7 +43,7 @@ use store::s3::Bucket;
 use store::{Condition, Outcome, Reading, Store};
 
 /// Where all freezes are, of every service and environment.
-const FREEZES: &str = "cicd/freezes.json";
+pub const FREEZES: &str = "cicd/freezes.json";
 /// How often a lock is looked at that another run holds.
 const POLL: Duration = Duration::from_secs(1);
 /// How many records are read at a time.
@@ -321,7 +321,8 @@ impl Ledger {
         read_json(&self.0.store.describe(key), bytes)
     }
 
-    fn store(&self) -> &Store {
+    /// Where the ledgers of all services are.
+    pub fn store(&self) -> &Store {
         &self.0.store
     }
 

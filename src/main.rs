@@ -11,6 +11,7 @@ mod digest;
 mod docker;
 mod dockerignore;
 mod error;
+mod fleet;
 #[cfg(test)]
 mod fuzz;
 mod generate;

@@ -6,11 +6,18 @@ use super::Context;
 use super::deploy::open_ledger;
 use crate::cli::HistoryArgs;
 use crate::error::Result;
+use crate::fleet;
 use crate::ledger::Record;
 
 pub async fn show_history(context: &Context, arguments: &HistoryArgs) -> Result<()> {
     let environment = context.environment()?;
     let (settings, ledger) = open_ledger(context, environment).await?;
+    if arguments.dora {
+        let figures = fleet::measure(ledger.store(), &settings.name, environment).await?;
+        context.report.print(&figures.in_words(), &mut std::io::stdout());
+        context.give(&json!({ "delivery": figures }));
+        return Ok(());
+    }
     let records = ledger.list_records(arguments.limit).await?;
     let text = match records.is_empty() {
         true => format!("{} was never deployed to {environment}", settings.name),

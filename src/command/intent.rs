@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::Context;
 use crate::cli::Environ;
 use crate::config::values::Span;
@@ -17,6 +19,7 @@ pub struct RunFacts {
     /// GitHub's actor, or the user of this machine.
     pub who: String,
     pub commit: Option<String>,
+    pub committed: Option<Timestamp>,
     /// Whether an event started it, and not a person.
     pub is_automatic: bool,
     is_ancestor: Box<dyn Fn(&str, &str) -> Option<bool> + Sync>,
@@ -27,9 +30,14 @@ pub struct RunFacts {
 pub fn read_run_facts(context: &Context) -> RunFacts {
     let environ = &context.environ;
     let folder = context.folder();
-    let head = git::open(&folder).and_then(|repository| git::head(&repository)).ok();
+    let repository = git::open(&folder).ok();
+    let head = repository.as_ref().and_then(|repository| git::head(repository).ok());
     let commit =
         environ.get("GITHUB_SHA").map(str::to_string).or_else(|| head.map(|head| head.revision));
+    let committed = repository
+        .as_ref()
+        .zip(commit.as_ref())
+        .and_then(|(repository, commit)| git::time_of_commit(repository, commit));
     let event = environ.get("GITHUB_EVENT_NAME");
     let link = link_of_run(environ);
     RunFacts {
@@ -37,6 +45,7 @@ pub fn read_run_facts(context: &Context) -> RunFacts {
         link,
         who: who_runs(environ),
         commit,
+        committed,
         is_ancestor: Box::new(move |one, other| {
             git::is_ancestor(&git::open(&folder).ok()?, one, other)
         }),
@@ -56,6 +65,7 @@ pub fn make_intent<'a>(
         link: facts.link.clone(),
         who: facts.who.clone(),
         commit: facts.commit.clone(),
+        committed: facts.committed,
         is_automatic: facts.is_automatic,
         reason: reason.clone(),
         timeout: timeout.0,

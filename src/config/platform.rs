@@ -30,6 +30,9 @@ pub struct Platform {
 pub struct Records {
     pub bucket: String,
     pub region: String,
+    /// The role that `report` reads the records of all services with: it only reads. Without it the SDK's
+    /// default credentials are used.
+    pub role: Option<String>,
 }
 
 /// The ECR registry all services push to.

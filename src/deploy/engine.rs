@@ -191,6 +191,7 @@ fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
         version: image.version.clone(),
         digest: Some(image.digest.clone()),
         commit: intent.commit.clone(),
+        committed: intent.committed,
         who: intent.who.clone(),
         run: intent.link.clone(),
         reason: intent.reason.clone(),

@@ -155,6 +155,9 @@ pub struct Run {
     pub digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// When that commit was made: the time to production is counted from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Timestamp>,
     /// The person or machine behind the run: `GITHUB_ACTOR`, or `user@host`.
     pub who: String,
     pub run: RunLink,

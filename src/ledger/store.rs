@@ -89,6 +89,29 @@ impl Store {
         }
     }
 
+    /// The names of the folders directly below `prefix`, which is empty or ends with a slash, in
+    /// their order.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn list_folders(&self, prefix: &str) -> Result<Vec<String>> {
+        match self {
+            Store::S3(bucket) => bucket.list_folders(prefix).await,
+            Store::Folder(folder) => folder.list_folders(prefix).await,
+        }
+    }
+
+    /// The bytes of many objects, in the order of their keys; `None` for one that is not there.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn read_all(&self, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>> {
+        match self {
+            Store::S3(bucket) => bucket.read_all(keys).await,
+            Store::Folder(folder) => folder.read_all(keys).await,
+        }
+    }
+
     /// Where `key` is, for people.
     pub fn describe(&self, key: &str) -> String {
         match self {

@@ -19,6 +19,7 @@ mod docs;
 mod ecs;
 mod eks;
 mod film;
+mod fleet;
 mod generated;
 mod github;
 mod house;

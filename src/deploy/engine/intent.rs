@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::error::{Code, Error, Kind, Result};
 use crate::interrupt::Interrupt;
 use crate::ledger::{Head, RecordKind, Run, RunLink};
@@ -13,6 +15,8 @@ pub struct Intent<'a> {
     pub link: RunLink,
     pub who: String,
     pub commit: Option<String>,
+    /// When the commit was made, if that is known.
+    pub committed: Option<Timestamp>,
     /// An event started it, and not a person: such a run may be older than what is deployed.
     pub is_automatic: bool,
     pub reason: Option<String>,

@@ -254,6 +254,7 @@ fn intent(interrupt: &Interrupt) -> Intent<'_> {
         link: RunLink::default(),
         who: "ada".into(),
         commit: None,
+        committed: None,
         is_automatic: false,
         reason: None,
         timeout: Duration::from_secs(5),

@@ -78,6 +78,34 @@ impl Folder {
         .await
     }
 
+    pub async fn list_folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let folder = self.root.join(prefix);
+        self.on_thread(move || {
+            let names = list_names(&folder).map_err(|error| unavailable("list", &folder, error))?;
+            let mut names: Vec<String> =
+                names.into_iter().filter(|name| folder.join(name).is_dir()).collect();
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    pub async fn read_all(&self, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>> {
+        let root = self.root.clone();
+        self.on_thread(move || {
+            let read = |key| {
+                let path = root.join(key);
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(unavailable("read", &path, error)),
+                }
+            };
+            keys.into_iter().map(read).collect()
+        })
+        .await
+    }
+
     async fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,

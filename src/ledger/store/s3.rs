@@ -13,6 +13,7 @@ use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
@@ -36,6 +37,8 @@ const READING: RetryPolicy = RetryPolicy {
 /// How often a bucket is written to that was created just now and is not known everywhere yet.
 const NEW_BUCKET_TRIES: u32 = 5;
 const NEW_BUCKET_PAUSE: Duration = Duration::from_secs(1);
+/// How many objects are read at a time.
+const READERS: usize = 32;
 
 #[derive(Clone)]
 pub struct Bucket {
@@ -216,6 +219,47 @@ impl Bucket {
             Err(error) if error.code() == Some("NoSuchBucket") => Ok((Vec::new(), false)),
             Err(error) => Err(self.read_failure(format!("list {}", self.describe(prefix)), &error)),
         }
+    }
+
+    pub async fn list_folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let (mut names, mut from) = (Vec::new(), None);
+        loop {
+            let attempt = || format!("list {}", self.describe(prefix));
+            let (page, next) = self
+                .read_with_retry(attempt, || self.list_folders_once(prefix, from.clone()))
+                .await?;
+            names.extend(page);
+            match next {
+                Some(_) => from = next,
+                None => return Ok(names),
+            }
+        }
+    }
+
+    /// One page of folders, and the token of the next one.
+    async fn list_folders_once(
+        &self,
+        prefix: &str,
+        from: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), ReadFailure> {
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let request = request.delimiter("/").set_continuation_token(from).customize();
+        match request.config_override(try_once()).send().await {
+            Ok(page) => {
+                let folders = page.common_prefixes().iter().filter_map(|folder| folder.prefix());
+                let names = folders.filter_map(|key| key.strip_prefix(prefix)?.strip_suffix('/'));
+                let names = names.map(str::to_string).collect();
+                Ok((names, page.next_continuation_token().map(str::to_string)))
+            }
+            Err(error) if error.code() == Some("NoSuchBucket") => Ok((Vec::new(), None)),
+            Err(error) => Err(self.read_failure(format!("list {}", self.describe(prefix)), &error)),
+        }
+    }
+
+    pub async fn read_all(&self, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>> {
+        let readings = stream::iter(keys)
+            .map(async |key| Ok(self.get(&key).await?.object.map(|object| object.bytes)));
+        readings.buffered(READERS).try_collect().await
     }
 
     /// Reads until it works, within bounds.

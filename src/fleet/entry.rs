@@ -1,0 +1,84 @@
+//! A record as the fleet's figures and pages need it. Pure.
+//!
+//! It is read from the JSON of a record, of which it takes what it needs: a million of them are read in seconds.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{PhaseTime, RecordKind, RecordResult, RunLink};
+
+/// See [`crate::ledger::Record`], whose fields these are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Entry {
+    pub number: u64,
+    pub kind: RecordKind,
+    pub version: String,
+    pub digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Timestamp>,
+    pub who: String,
+    pub run: RunLink,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub started: Timestamp,
+    pub ended: Timestamp,
+    pub pipeline_version: String,
+    pub result: RecordResult,
+    pub good: bool,
+    pub phases: Vec<PhaseTime>,
+    /// Stable words, such as `probe-failed`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+impl Entry {
+    /// Whether the run says something about what it brought: one that was stopped or overtaken does
+    /// not.
+    pub fn is_judged(&self) -> bool {
+        !matches!(
+            self.result,
+            RecordResult::Interrupted | RecordResult::Superseded | RecordResult::Other
+        )
+    }
+
+    /// Whether what it brought ran in the end.
+    pub fn is_deployed(&self) -> bool {
+        self.result == RecordResult::Deployed
+    }
+
+    /// Whether a good version runs after it: its own, or the one that is back.
+    pub fn leaves_good(&self) -> bool {
+        matches!(self.result, RecordResult::Deployed | RecordResult::RolledBack)
+    }
+}
+
+/// All records of one service in one place, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Track {
+    pub environment: String,
+    /// `eks.CLUSTER.NAMESPACE`, `ecs.CLUSTER` or `docker`.
+    pub destination: String,
+    pub entries: Vec<Entry>,
+}
+
+impl Track {
+    /// The record whose version runs now: the last good one.
+    pub fn running(&self) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| entry.good)
+    }
+
+    /// The last record that says something.
+    pub fn last(&self) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| entry.is_judged())
+    }
+}

@@ -1,0 +1,112 @@
+//! The first page: what runs of each service in each environment. Pure.
+//!
+//! It has a cell for each service and environment of an organisation, thousands, so that its markup is
+//! terse.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::super::matrix::{Cell, Summary};
+use super::super::text::{file_name, line, short, span, time};
+use super::super::{Broken, Fleet};
+
+/// More broken records than this are only counted.
+const NAMED: usize = 50;
+
+pub fn show_matrix(fleet: &Fleet) -> Markup {
+    let count = |is: fn(&Cell) -> bool| {
+        fleet.services.iter().filter(|service| service.cells.iter().any(is)).count()
+    };
+    let (failed, behind) = (count(has_failed), count(is_behind));
+    let frozen = fleet.services.iter().filter(|service| is_frozen(fleet, service)).count();
+    html! {
+        @if fleet.services.is_empty() {
+            p { "No service has a record yet. The first " code { "cicd deploy" } " to an environment with " code { "records" } " in platform.yaml writes one." }
+        } @else {
+            p {
+                (fleet.services.len()) " services in " (fleet.environments.len()) " environments. In some environment the last deploy of "
+                (failed) " failed, " (frozen) " are frozen, and " (behind) " are behind the environment before."
+            }
+            fieldset {
+                legend { "Show" }
+                @for (id, name) in [("all", "all"), ("failed", "last deploy failed"), ("frozen", "frozen"), ("behind", "behind")] {
+                    label { input type="radio" name="show" id=(id) checked[id == "all"]; " " (name) }
+                }
+            }
+            div.scroll tabindex="0" role="region" aria-label="Services and environments" {
+                table {
+                    caption { "Version, digest and age of what runs. An age is counted from the end of the deploy. Whether somebody changed it by hand since is told by " code { "cicd status" } ", which asks the platform." }
+                    thead { tr { th scope="col" { "Service" } @for name in &fleet.environments { th scope="col" { (line(name)) } } } }
+                    tbody { @for service in &fleet.services { (show_row(fleet, service)) } }
+                }
+            }
+        }
+        (show_broken(&fleet.broken))
+    }
+}
+
+fn show_row(fleet: &Fleet, service: &Summary) -> Markup {
+    let file = file_name(&service.name);
+    let mut classes = String::from("s");
+    for (class, is) in [
+        (" f", service.cells.iter().any(has_failed)),
+        (" z", is_frozen(fleet, service)),
+        (" l", service.cells.iter().any(is_behind)),
+    ] {
+        if is {
+            classes.push_str(class);
+        }
+    }
+    html! {
+        tr class=(classes) {
+            th scope="row" { a href={ "services/" (file) ".html" } { (line(&service.name)) } }
+            @for environment in &fleet.environments {
+                td { @for cell in service.cells.iter().filter(|cell| cell.environment == *environment) {
+                    (show_cell(cell, fleet.made))
+                    @if let Some(freeze) = fleet.freezes.in_force(&service.name, environment, fleet.made) {
+                        " " b.z { "frozen until " (time(freeze.until)) }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn show_cell(cell: &Cell, now: Timestamp) -> Markup {
+    html! {
+        @match &cell.running {
+            Some(running) => {
+                (line(&running.version)) " " code { (short(&running.digest)) } " "
+                i { (span(now.duration_since(running.since).as_secs_f64().max(0.0))) }
+            }
+            None => i { "nothing good yet" },
+        }
+        @if let Some(behind) = cell.behind.filter(|behind| *behind > 0) { " " b.l { (behind) " behind" } }
+        @if let Some(failed) = &cell.failed {
+            " " b.f { (line(&failed.version)) " " (failed.result.word()) }
+        }
+    }
+}
+
+fn show_broken(broken: &[Broken]) -> Markup {
+    html! {
+        @if !broken.is_empty() {
+            h2 { "Records that could not be read" }
+            p { (broken.len()) " are left out of every figure." }
+            ul { @for one in broken.iter().take(NAMED) { li { code { (line(&one.key)) } ": " (line(&one.why)) } } }
+        }
+    }
+}
+
+fn has_failed(cell: &Cell) -> bool {
+    cell.failed.is_some()
+}
+
+fn is_behind(cell: &Cell) -> bool {
+    cell.behind.is_some_and(|behind| behind > 0)
+}
+
+fn is_frozen(fleet: &Fleet, service: &Summary) -> bool {
+    let mut cells = service.cells.iter();
+    cells.any(|cell| fleet.freezes.in_force(&service.name, &cell.environment, fleet.made).is_some())
+}
