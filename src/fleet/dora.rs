@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Track};
 use super::text::{percent, span};
+use crate::digest::Digest;
 use crate::ledger::RecordKind;
 
 /// What was brought once, and what became of it.
@@ -37,10 +38,10 @@ pub struct Change {
 
 /// The times of commits, by the digest of the image that was built of each: a promotion knows only
 /// the digest.
-pub fn list_commit_times(tracks: &[Track]) -> HashMap<&str, Timestamp> {
+pub fn list_commit_times(tracks: &[Track]) -> HashMap<&Digest, Timestamp> {
     let entries = tracks.iter().flat_map(|track| &track.entries);
     let deploys = entries.filter(|entry| entry.kind == RecordKind::Deploy);
-    let known = deploys.filter_map(|entry| Some((entry.digest.as_str(), entry.committed?)));
+    let known = deploys.filter_map(|entry| Some((entry.digest.as_ref()?, entry.committed?)));
     let mut times = HashMap::new();
     for (digest, time) in known {
         times.entry(digest).and_modify(|before| *before = time.min(*before)).or_insert(time);
@@ -49,13 +50,13 @@ pub fn list_commit_times(tracks: &[Track]) -> HashMap<&str, Timestamp> {
 }
 
 /// The changes of a track, oldest first.
-pub fn list_changes(track: &Track, committed: &HashMap<&str, Timestamp>) -> Vec<Change> {
+pub fn list_changes(track: &Track, committed: &HashMap<&Digest, Timestamp>) -> Vec<Change> {
     let judged: Vec<&Entry> = track.entries.iter().filter(|entry| entry.is_judged()).collect();
-    let mut running: Option<(&str, Option<&str>)> = None;
+    let mut running: Option<(&Option<Digest>, &Option<String>)> = None;
     let mut seen = HashSet::new();
     let mut changes = Vec::new();
     for (at, entry) in judged.iter().enumerate() {
-        let brought = (entry.digest.as_str(), entry.config_hash.as_deref());
+        let brought = (&entry.digest, &entry.config_hash);
         let is_nothing_new = entry.is_deployed() && running == Some(brought);
         if entry.is_deployed() {
             running = Some(brought);
@@ -70,8 +71,9 @@ pub fn list_changes(track: &Track, committed: &HashMap<&str, Timestamp>) -> Vec<
             true => later.iter().find(|next| next.leaves_good()),
             false => judged[at..].iter().find(|next| next.leaves_good()),
         };
-        let is_first = entry.is_deployed() && seen.insert(entry.digest.as_str());
-        let commit = committed.get(entry.digest.as_str()).filter(|_| is_first);
+        let is_first = entry.is_deployed() && seen.insert(&entry.digest);
+        let commit = entry.digest.as_ref().filter(|_| is_first);
+        let commit = commit.and_then(|digest| committed.get(digest));
         changes.push(Change {
             ended: entry.ended,
             deployed: entry.is_deployed(),
@@ -226,7 +228,7 @@ mod tests {
                 kind: serde_json::from_value(word(words[0])).expect("a kind"),
                 result: serde_json::from_value(word(words[1])).expect("a result"),
                 good: words[1] == "deployed",
-                digest: words[2].into(),
+                digest: Some(Digest::of(words[2].as_bytes())),
                 committed: Some(started - jiff::SignedDuration::from_hours(1)),
                 started,
                 ended: started + jiff::SignedDuration::from_mins(1),

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::{Digest, read_known};
 use crate::ledger::{PhaseTime, RecordKind, RecordResult, RunLink};
 
 /// See [`crate::ledger::Record`], whose fields these are.
@@ -14,7 +15,8 @@ pub struct Entry {
     pub number: u64,
     pub kind: RecordKind,
     pub version: String,
-    pub digest: String,
+    #[serde(deserialize_with = "read_known", skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

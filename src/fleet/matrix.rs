@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dora::{Change, list_changes, list_commit_times};
 use super::entry::{Entry, Track};
+use crate::digest::Digest;
 use crate::ledger::RecordResult;
 
 /// What runs of a service in one place.
@@ -32,7 +33,7 @@ pub struct Cell {
 pub struct Running {
     pub number: u64,
     pub version: String,
-    pub digest: String,
+    pub digest: Option<Digest>,
     pub since: Timestamp,
     pub who: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +109,8 @@ pub fn summarise(name: &str, tracks: &[Track], environments: &[String]) -> Summa
 /// How many other images ran well in `before` since `running` did.
 fn count_behind(running: &Entry, before: &Track) -> Option<usize> {
     let good: Vec<&Entry> = before.entries.iter().filter(|entry| entry.good).collect();
-    let same = good.iter().rposition(|entry| entry.digest == running.digest)?;
+    let ours = running.digest.as_ref()?;
+    let same = good.iter().rposition(|entry| entry.digest.as_ref() == Some(ours))?;
     Some(good[same + 1..].iter().map(|entry| &entry.digest).collect::<HashSet<_>>().len())
 }
 
@@ -144,7 +146,7 @@ mod tests {
     fn track(environment: &str, records: &[(&str, RecordResult)]) -> Track {
         let entries = records.iter().zip(1..).map(|((digest, result), number)| Entry {
             number,
-            digest: digest.to_string(),
+            digest: Some(Digest::of(digest.as_bytes())),
             result: *result,
             good: *result == RecordResult::Deployed,
             ..Entry::default()
@@ -182,11 +184,11 @@ mod tests {
             let cell = &summary.cells[1];
             assert_eq!(
                 (
-                    cell.running.as_ref().map(|running| running.digest.as_str()),
+                    cell.running.as_ref().and_then(|running| running.digest.clone()),
                     cell.failed.as_ref().map(|failed| failed.number),
                     cell.behind
                 ),
-                (running, failed, behind),
+                (running.map(|digest| Digest::of(digest.as_bytes())), failed, behind),
                 "{production:?}"
             );
             assert_eq!(summary.cells[0].failed.as_ref().map(|failed| failed.number), Some(5));

@@ -76,7 +76,7 @@ fn show_cell(cell: &Cell, now: Timestamp) -> Markup {
     html! {
         @match &cell.running {
             Some(running) => {
-                (line(&running.version)) " " code { (short(&running.digest)) } " "
+                (line(&running.version)) " " @if let Some(digest) = &running.digest { code { (short(digest)) } " " }
                 i { (span(now.duration_since(running.since).as_secs_f64().max(0.0))) }
             }
             None => i { "nothing good yet" },

@@ -25,7 +25,7 @@ pub fn show_service(summary: &Summary, tracks: &[Track], differences: &Differenc
             h2 id=(line(&track.environment)) { (line(&track.environment)) " " small { (line(&track.destination)) } }
             @match track.running() {
                 Some(running) => p {
-                    "Runs " (line(&running.version)) " " code { (short(&running.digest)) } " since " (time(running.ended)) ", by " (line(&running.who))
+                    "Runs " (line(&running.version)) @if let Some(digest) = &running.digest { " " code { (short(digest)) } } " since " (time(running.ended)) ", by " (line(&running.who))
                     @if let Some(url) = &running.url { ", at " (link(url, url)) } "."
                 },
                 None => p { "Nothing good ran here yet." },
@@ -68,7 +68,7 @@ fn show_entry(entry: &Entry, difference: Option<&Vec<String>>) -> Markup {
                     Some(release) => (link(&release, &entry.version)),
                     None => (line(&entry.version)),
                 }
-                " " code { (short(&entry.digest)) }
+                @if let Some(digest) = &entry.digest { " " code { (short(digest)) } }
                 @if let Some(commit) = commit {
                     br; small { "commit " @match of_repository(format!("commit/{commit}")) { Some(url) => (link(&url, &commit[..commit.len().min(8)])), None => (cut(commit, 8)) } }
                 }
