@@ -89,6 +89,16 @@ fn a_rollback_applies_the_stored_state_configuration_included() {
         ]
     );
     assert_eq!(history(&repository)[1]["reason"], "it hurts");
+    let mut dora = cicd(repository.path());
+    dora.args(["history", "--dora", "--environment", "local", "--output", "json"]);
+    let figures = run(&mut dora).ended(0).json()["delivery"].clone();
+    let count = |of: &str| figures[of]["count"].clone();
+    assert_eq!(
+        (&figures["changes"], &figures["deployed"], &figures["failed"]),
+        (&3.into(), &2.into(), &1.into()),
+        "{figures}"
+    );
+    assert_eq!((count("lead-time"), count("time-to-restore")), (2.into(), 1.into()), "{figures}");
     let status = status(&repository);
     assert_eq!((&status["record"], &status["drift"]), (&5.into(), &serde_json::json!([])));
 }
