@@ -67,7 +67,7 @@ pub struct Fleet {
 /// The same figures for machines.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report<'a> {
+pub struct FleetFigures<'a> {
     pub made: Timestamp,
     pub environments: &'a [String],
     pub records: usize,
@@ -76,12 +76,12 @@ pub struct Report<'a> {
     pub weeks: BTreeMap<String, Figures>,
     pub causes: IndexMap<String, usize>,
     pub pipelines: IndexMap<String, usize>,
-    pub services: Vec<ServiceReport<'a>>,
+    pub services: Vec<ServiceFigures<'a>>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct ServiceReport<'a> {
+pub struct ServiceFigures<'a> {
     pub name: &'a str,
     pub records: usize,
     pub cells: &'a [matrix::Cell],
@@ -229,16 +229,16 @@ fn write_pages(fleet: &Fleet, to: &Path) -> Result<()> {
     for (file, title, content) in &pages {
         write(&to.join(file), &frame_page(&frame, title, content))?;
     }
-    let figures = serde_json::to_string(&fleet.report()).cannot(|| "write the figures".into())?;
+    let figures = serde_json::to_string(&fleet.figures()).cannot(|| "write the figures".into())?;
     write(&to.join("figures.json"), &figures)
 }
 
 impl Fleet {
     /// The figures for machines.
-    pub fn report(&self) -> Report<'_> {
+    pub fn figures(&self) -> FleetFigures<'_> {
         let all = || self.services.iter().flat_map(|service| &service.changes);
         let weeks = |(week, figures): (Date, Figures)| (week.to_string(), figures);
-        Report {
+        FleetFigures {
             made: self.made,
             environments: &self.environments,
             records: self.services.iter().map(|service| service.records).sum(),
@@ -256,7 +256,7 @@ impl Fleet {
             services: self
                 .services
                 .iter()
-                .map(|service| ServiceReport {
+                .map(|service| ServiceFigures {
                     name: &service.name,
                     records: service.records,
                     cells: &service.cells,

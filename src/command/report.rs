@@ -28,7 +28,7 @@ pub async fn write_report(context: &Context, arguments: &ReportArgs) -> Result<(
         now,
     };
     let fleet = fleet::write_site(request).await?;
-    let report = fleet.report();
+    let figures = fleet.figures();
     for broken in fleet.broken.iter().take(10) {
         context.report.warn(format!("{} is left out: {}", broken.key, broken.why));
     }
@@ -38,14 +38,14 @@ pub async fn write_report(context: &Context, arguments: &ReportArgs) -> Result<(
     let page = arguments.to.join("index.html");
     step.done(format!(
         "{} services, {} records ({} services had new ones): {}",
-        report.services.len(),
-        report.records,
+        figures.services.len(),
+        figures.records,
         fleet.changed,
         page.display()
     ));
     // A runner's file of outputs takes a megabyte in all.
     if context.shared.output == Some(Format::Json) {
-        context.give(&json!({ "figures": report }));
+        context.give(&json!({ "figures": figures }));
     }
     context.give(&json!({ "page": page }));
     Ok(())

@@ -22,7 +22,7 @@ pub fn show_service(summary: &Summary, tracks: &[Track], differences: &Differenc
     html! {
         @if !summary.changes.is_empty() { (show_figures(&Figures::of(&summary.changes))) }
         @for (at, track) in tracks.iter().enumerate() {
-            h2 id=(line(&track.environment)) { (line(&track.environment)) " " small { (line(&track.destination)) } }
+            h2 { (line(&track.environment)) " " small { (line(&track.destination)) } }
             @match track.running() {
                 Some(running) => p {
                     "Runs " (line(&running.version)) @if let Some(digest) = &running.digest { " " code { (short(digest)) } } " since " (time(running.ended)) ", by " (line(&running.who))
