@@ -20,6 +20,7 @@ mod manifest;
 #[cfg(test)]
 mod mutations;
 mod origin;
+mod pace;
 mod preflight;
 mod push;
 mod referrers;

@@ -4,17 +4,19 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::client::{Client, Task};
 use super::lanes::MOST;
 use super::manifest::{find_manifest, put_manifest, read_content_digest};
+use super::pace::Pace;
 use super::referrers::{enlist_referrers, list_referrers};
 use super::upload::{has_blob, upload_blob};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout, Referrer};
-use crate::report::{Bar, Report, human};
+use crate::report::{Report, human};
 
 const FIND_BLOB: &[&str] = &["ecr:BatchCheckLayerAvailability"];
 const UPLOAD: &[&str] =
@@ -239,23 +241,29 @@ pub async fn upload_image(
     report: &Report,
 ) -> Result<u64> {
     let bar = report.bytes("push", plan.upload_bytes);
-    let uploaded = upload_all(client, layout, plan, &bar).await;
+    let pace = Arc::new(Pace::new(bar.clone()));
+    let uploaded = upload_all(client, layout, plan, &pace).await;
     bar.finish();
     uploaded
 }
 
-async fn upload_all(client: &Client, layout: &Layout, plan: &PushPlan, bar: &Bar) -> Result<u64> {
+async fn upload_all(
+    client: &Client,
+    layout: &Layout,
+    plan: &PushPlan,
+    pace: &Arc<Pace>,
+) -> Result<u64> {
     let uploads = stream::iter(&plan.blobs).map(async |blob| {
         let task = Task { attempt: format!("upload {}", blob.digest), needs: UPLOAD };
         let lane = client.lanes().enter().await;
-        let mounted = upload_blob(client, layout, blob, &task, bar).await?;
+        let mounted = upload_blob(client, layout, blob, &task, pace).await?;
         lane.done();
         Ok::<_, Error>(if mounted { blob.size } else { 0 })
     });
     let mounted: Vec<u64> = uploads.buffer_unordered(MOST).try_collect().await?;
     for document in &plan.documents {
         put_document(client, layout, document, document.digest.as_str()).await?;
-        bar.add(document.size);
+        pace.add(document.size);
     }
     let mut unlisted = Vec::new();
     for referrer in &plan.referrers {
@@ -264,7 +272,7 @@ async fn upload_all(client: &Client, layout: &Layout, plan: &PushPlan, bar: &Bar
         if !put_document(client, layout, &referrer.descriptor, digest).await? {
             unlisted.push(referrer);
         }
-        bar.add(referrer.descriptor.size);
+        pace.add(referrer.descriptor.size);
     }
     enlist_referrers(client, &unlisted).await?;
     Ok(mounted.iter().sum())

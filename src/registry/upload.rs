@@ -20,9 +20,9 @@ use reqwest::{Body, Method, Response, StatusCode};
 
 use super::client::{Client, Task, check_success, explain_no_answer};
 use super::fault::Fault;
+use super::pace::{Pace, Turn};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, Digest, Layout};
-use crate::report::Bar;
 
 /// The part of a file that is in memory at a time.
 const CHUNK: u64 = 256 * 1024;
@@ -43,9 +43,9 @@ pub async fn upload_blob(
     layout: &Layout,
     blob: &Descriptor,
     task: &Task,
-    bar: &Bar,
+    pace: &Arc<Pace>,
 ) -> Result<bool> {
-    let meter = Arc::new(Meter { bar: bar.clone(), shown: AtomicU64::new(0) });
+    let meter = Arc::new(Meter { pace: pace.clone(), shown: AtomicU64::new(0) });
     let mounted = client
         .retry(task, async |this| {
             let is_retry = this.number > 1;
@@ -112,8 +112,10 @@ async fn put_blob(
     blob: &Descriptor,
     meter: &Arc<Meter>,
 ) -> Result<(), Fault> {
+    let turn = meter.pace.wait(blob.size).await;
     let sent = Arc::new(Sent::default());
-    let body = Body::wrap_stream(stream::iter(Chunks::of(file.clone(), blob, &sent, meter)));
+    let chunks = Chunks::of(file.clone(), blob, turn, &sent, meter);
+    let body = Body::wrap_stream(stream::iter(chunks));
     let (request, used) = client.request(Method::PUT, to).await;
     let request = request
         .header(CONTENT_LENGTH, blob.size)
@@ -180,7 +182,7 @@ struct Sent {
 
 /// The progress bar of a blob, which does not go back if a try begins anew.
 struct Meter {
-    bar: Bar,
+    pace: Arc<Pace>,
     shown: AtomicU64,
 }
 
@@ -188,7 +190,7 @@ impl Meter {
     fn reached(&self, position: u64) {
         let before = self.shown.fetch_max(position, Ordering::Relaxed);
         if position > before {
-            self.bar.add(position - before);
+            self.pace.add(position - before);
         }
     }
 }
@@ -202,17 +204,26 @@ struct Chunks {
     file: Option<File>,
     left: u64,
     blob: Descriptor,
+    /// Given back with the last chunk.
+    turn: Option<Turn>,
     sent: Arc<Sent>,
     meter: Arc<Meter>,
 }
 
 impl Chunks {
-    fn of(path: PathBuf, blob: &Descriptor, sent: &Arc<Sent>, meter: &Arc<Meter>) -> Chunks {
+    fn of(
+        path: PathBuf,
+        blob: &Descriptor,
+        turn: Option<Turn>,
+        sent: &Arc<Sent>,
+        meter: &Arc<Meter>,
+    ) -> Chunks {
         Chunks {
             path,
             file: None,
             left: blob.size,
             blob: blob.clone(),
+            turn,
             sent: sent.clone(),
             meter: meter.clone(),
         }
@@ -237,6 +248,9 @@ impl Chunks {
         self.left -= wanted;
         self.sent.bytes.fetch_add(wanted, Ordering::Relaxed);
         self.meter.reached(self.blob.size - self.left);
+        if self.left == 0 {
+            self.turn = None;
+        }
         Ok(chunk.into())
     }
 }
@@ -325,8 +339,8 @@ mod tests {
             let client = Client::open(address, Identity::Anonymous, waits, None, &report)
                 .await
                 .expect("a client");
-            let bar = report.bytes("push", blob.size);
-            let meter = Arc::new(Meter { bar, shown: AtomicU64::new(0) });
+            let pace = Arc::new(Pace::new(report.bytes("push", blob.size)));
+            let meter = Arc::new(Meter { pace, shown: AtomicU64::new(0) });
             let task = Task { attempt: "upload".into(), needs: &[] };
             let once = async |_| {
                 let session =

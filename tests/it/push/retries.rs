@@ -1,11 +1,12 @@
 //! Registries that stumble, ask for time, refuse or want a token: what is tried again, and how often.
 
+use std::process::Command;
 use std::time::Duration;
 
 use super::layouts::{Layout, random};
 use super::proxy::{Act, Proxy, Rule};
 use super::{assert_arrived, message, push, repository};
-use crate::support::{Run, stack};
+use crate::support::{Run, root, stack};
 
 #[test]
 fn a_registry_that_stumbles_gets_the_whole_image_all_the_same() {
@@ -217,4 +218,29 @@ fn a_refusal_is_final_and_says_so() {
             .count();
         assert!(tries <= 2, "{answer}: {tries} tries");
     }
+}
+
+/// On a line where more at once is no faster, what is cut off has whole blobs behind it: at most one
+/// large one is sent again.
+#[test]
+fn a_push_that_is_cut_off_on_a_slow_line_goes_on_with_whole_blobs() {
+    let upstream = stack("CICD_STACK_REGISTRY");
+    let port_of = |host: &str| host.rsplit(':').next().expect("a port").to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let line = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let mut cut = Command::new("python3");
+    cut.arg(root().join("bench/link.py")).args([port_of(&line), port_of(&upstream)]);
+    let mut cut = cut.args(["--rate", "20e6", "--cut", "38000000"]).spawn().expect("a line");
+    while std::net::TcpStream::connect(&line).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let layout = Layout::image(&[random(24_000_000), random(20_000_000), random(3_000_000)]);
+    let at = repository(&format!("localhost:{}", port_of(&line)));
+    let ended = push(&layout, &at, &["--tag", "1.0.0"]);
+    assert_eq!((ended.code, cut.wait().expect("its end").code()), (1, Some(0)), "{ended}");
+    let (_, name) = at.split_once('/').expect("a name");
+    let ended = push(&layout, &format!("{upstream}/{name}"), &["--tag", "1.0.0"]).ended(0).json();
+    let again = ended["uploaded-bytes"].as_u64().expect("a number");
+    assert!(again < 24_100_000, "{again} bytes are sent again: more than the larger of the two");
 }
