@@ -154,7 +154,7 @@ pub enum Command {
     Generate(GenerateArgs),
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct VersionArgs {
     /// Say of every commit why it counts or not
     #[arg(long)]
@@ -163,6 +163,10 @@ pub struct VersionArgs {
     /// the event
     #[arg(long, value_name = "NUMBER")]
     pub pull_request: Option<u64>,
+    /// Of a repository with several services: list those that this run's commits touch, each with
+    /// its next version. A pattern of their files from the root: services/*/service.yaml
+    #[arg(long, value_name = "PATTERN", conflicts_with = "explain")]
+    pub services: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

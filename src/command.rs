@@ -18,6 +18,7 @@ mod render;
 mod report;
 mod rollback;
 mod run;
+mod services;
 mod status;
 pub mod summary;
 mod version;
@@ -67,7 +68,10 @@ pub async fn run_command(command: &Command, context: &Context) -> Result<()> {
 
 async fn run_step(command: &Command, context: &Context) -> Result<()> {
     match command {
-        Command::Version(arguments) => version::show_version(context, arguments).await.map(drop),
+        Command::Version(arguments) => match &arguments.services {
+            Some(pattern) => services::list_services(context, pattern, arguments).await,
+            None => version::show_version(context, arguments).await.map(drop),
+        },
         Command::BuildImage(arguments) => {
             build_image::build_image(context, arguments).await.map(drop)
         }

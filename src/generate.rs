@@ -20,7 +20,7 @@ pub const FILES: [&str; 6] = [
 ];
 
 /// What the commands give to machines: the action's outputs, and the keys of `--output json`.
-pub const OUTPUTS: [(&str, &str); 44] = [
+pub const OUTPUTS: [(&str, &str); 45] = [
     ("version", "The version: 1.4.0, or a snapshot 1.3.3-main.4, or a preview 1.4.0-pr.12.7"),
     ("tag", "The version's git tag"),
     ("docker-tag", "The version as a Docker tag"),
@@ -30,6 +30,11 @@ pub const OUTPUTS: [(&str, &str); 44] = [
     ("deciding-commit", "The commit that decided the bump, as JSON: sha and subject"),
     ("commits", "How many commits were looked at"),
     ("environments", "The environments this version goes to, in order, as a JSON list"),
+    (
+        "services",
+        "The services that a run's commits touch, as a JSON list: name, file, version, tag, \
+         docker-tag and release (version --services)",
+    ),
     ("layout", "The folder of the OCI layout"),
     ("digest", "The image's digest: sha256:…"),
     ("platforms", "The image's platforms, as a JSON list"),

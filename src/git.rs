@@ -257,12 +257,14 @@ pub fn list_tags(repository: &gix::Repository) -> Result<Vec<(String, gix::Objec
     Ok(tags)
 }
 
-/// Lists the files of the index with this name, by their paths from the root of the work tree.
-pub fn list_tracked(repository: &gix::Repository, name: &str) -> Vec<PathBuf> {
+/// Lists the files of the index that are wanted, by their paths from the root of the work tree.
+pub fn list_tracked(
+    repository: &gix::Repository,
+    is_wanted: impl Fn(&Path) -> bool,
+) -> Vec<PathBuf> {
     let Ok(index) = repository.index_or_empty() else { return Vec::new() };
-    let paths = index.entries().iter().map(|entry| entry.path(&index).to_string());
-    let is_named = |path: &PathBuf| path.file_name().is_some_and(|own| own == name);
-    paths.map(PathBuf::from).filter(is_named).collect()
+    let paths = index.entries().iter().map(|entry| PathBuf::from(entry.path(&index).to_string()));
+    paths.filter(|path| is_wanted(path)).collect()
 }
 
 /// Lists the branches: the name of each, and the commit that it stands at. Where the remote has a

@@ -5,6 +5,7 @@
 //! it together. Nothing here writes, but for [`fetch`], which adds what a checkout lacks.
 
 mod bump;
+mod changed;
 mod commit;
 mod conclude;
 mod explain;
@@ -33,6 +34,7 @@ use objects::{Failure, Missing};
 use observe::observe_history;
 
 pub use bump::Bump;
+pub use changed::{ServicePaths, find_changed};
 pub use commit::Header;
 
 /// What to find the version of.

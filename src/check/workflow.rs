@@ -14,7 +14,7 @@ use crate::error::Result;
 /// The repository whose reusable workflows are meant.
 const PIPELINE: &str = "clinicult/cicd/";
 
-/// The most that any job of service.yml asks for: a caller that grants less is refused by GitHub
+/// The most that any job of service.yml asks for, and of services.yml, which calls it: a caller that grants less is refused by GitHub
 /// before any job runs.
 const PERMISSIONS: [(&str, &str); 4] = [
     ("contents", "write"),
@@ -141,7 +141,8 @@ fn check_caller(
         );
     }
     let service = job["with"]["service"].as_str().unwrap_or("service.yaml");
-    if !service.contains("${{") && !(facts.exists)(service) {
+    let is_of_several = uses.contains("/services.yml@");
+    if !is_of_several && !service.contains("${{") && !(facts.exists)(service) {
         say(
             "service-missing",
             Level::Fail,
@@ -277,7 +278,11 @@ mod tests {
             [],
             "what we give to copy keeps every rule"
         );
-        assert_eq!(found(include_str!("../../workflows/deploy.yml")), []);
+        for own in
+            [include_str!("../../workflows/deploy.yml"), include_str!("../../workflows/services.yml")]
+        {
+            assert_eq!(found(own), []);
+        }
         assert_eq!(
             found("on: push\njobs: {x: {uses: ./x}}\n"),
             [],
@@ -351,8 +356,21 @@ mod tests {
     /// What a caller has to grant is what the jobs really ask for, no less and no more.
     #[test]
     fn the_permissions_are_those_of_the_jobs() {
-        let text = include_str!("../../.github/workflows/service.yml");
-        let workflow: Value = crate::config::parse(text, Path::new("service.yml")).expect("YAML");
+        let granted = |scopes: &[(&str, &str)]| -> Vec<String> {
+            scopes.iter().map(|(scope, access)| format!("{scope}: {access}")).collect()
+        };
+        for (text, scopes) in [
+            (include_str!("../../.github/workflows/service.yml"), &PERMISSIONS[..]),
+            (include_str!("../../.github/workflows/services.yml"), &PERMISSIONS[..]),
+            (include_str!("../../.github/workflows/deploy.yml"), &DEPLOY_PERMISSIONS[..]),
+        ] {
+            assert_eq!(list_asked(text), granted(scopes));
+        }
+    }
+
+    /// The most that the jobs of a workflow ask for, as `scope: access`.
+    fn list_asked(text: &str) -> Vec<String> {
+        let workflow: Value = crate::config::parse(text, Path::new("x.yml")).expect("YAML");
         let mut asked = std::collections::BTreeMap::new();
         for (name, job) in workflow["jobs"].as_object().expect("jobs") {
             // Without a map of its own a job would have what the caller's token has.
@@ -360,17 +378,13 @@ mod tests {
                 job["permissions"].as_object().unwrap_or_else(|| panic!("{name}"))
             {
                 let access = access.as_str().expect("read or write");
-                asked
-                    .entry(scope.as_str())
-                    .and_modify(|most| {
-                        if access == "write" {
-                            *most = access
-                        }
-                    })
-                    .or_insert(access);
+                let most = asked.entry(scope.clone()).or_insert_with(|| access.to_string());
+                if access == "write" {
+                    *most = access.to_string();
+                }
             }
         }
-        assert_eq!(asked.into_iter().collect::<Vec<_>>(), PERMISSIONS);
+        asked.iter().map(|(scope, access)| format!("{scope}: {access}")).collect()
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn read_neighbours(context: &Context) -> Option<(PathBuf, Vec<Neighbour>)> {
     let file = context.shared.service.canonicalize().ok()?;
     let own = file.strip_prefix(&root).ok()?.to_path_buf();
     let tree = context.tree();
-    let others = git::list_tracked(&repository, "service.yaml").into_iter();
+    let is_named = |path: &Path| path.file_name().is_some_and(|name| name == "service.yaml");
+    let others = git::list_tracked(&repository, is_named).into_iter();
     let neighbours: Vec<Neighbour> = others
         .filter(|other| *other != own)
         .filter_map(|file| {
@@ -183,13 +184,13 @@ fn check_workflows(context: &Context) -> Result<Vec<FoundAt>> {
 }
 
 /// A path as people write it, and as GitHub finds it for an annotation: without its `.` parts.
-fn tidy_path(path: &Path) -> PathBuf {
+pub fn tidy_path(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != std::path::Component::CurDir).collect()
 }
 
 /// The root of the git repository that a folder is in, written from that folder: `.`, `..`,
 /// `../..`.
-fn find_root(folder: &Path) -> Option<PathBuf> {
+pub fn find_root(folder: &Path) -> Option<PathBuf> {
     let depth =
         folder.canonicalize().ok()?.ancestors().position(|above| above.join(".git").exists())?;
     let above: PathBuf = std::iter::repeat_n("..", depth).collect();

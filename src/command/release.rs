@@ -31,7 +31,7 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
         &context.report,
     )?;
     let version =
-        version_request(context, &service, &VersionArgs { explain: false, pull_request: None });
+        version_request(context, &service, &context.folder(), &VersionArgs::default());
     let request = release::ReleaseRequest {
         files: read_beside(context, &arguments.with)?,
         assets: read_assets(&arguments.asset)?,

@@ -21,9 +21,7 @@ pub async fn run_all_steps(context: &Context, arguments: &RunArgs) -> Result<()>
     settings::resolve(&service, environment)?;
     settings::destination(context.platform().await?.as_ref(), environment)?;
 
-    let tag = show_version(context, &VersionArgs { explain: false, pull_request: None })
-        .await?
-        .docker_tag;
+    let tag = show_version(context, &VersionArgs::default()).await?.docker_tag;
     if !local {
         check_push(context, std::slice::from_ref(&tag), None).await?;
     }

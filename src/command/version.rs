@@ -1,5 +1,7 @@
 //! `version`: the next version, and the environments that it goes to by itself.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::Context;
@@ -11,13 +13,15 @@ use crate::error::Result;
 use crate::report::Markdown;
 use crate::{git, github, version};
 
+/// What to ask for the version of the service whose service.yaml stands in `folder`.
 pub fn version_request(
     context: &Context,
     service: &Service,
+    folder: &Path,
     arguments: &VersionArgs,
 ) -> version::VersionRequest {
     version::VersionRequest {
-        folder: std::path::absolute(context.folder()).unwrap_or_else(|_| context.folder()),
+        folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()),
         settings: service.version.clone(),
         pull_request: arguments
             .pull_request
@@ -36,9 +40,10 @@ pub fn version_request(
 pub async fn next_version(
     context: &Context,
     service: &Service,
+    folder: &Path,
     arguments: &VersionArgs,
 ) -> Result<version::Version> {
-    let request = version_request(context, service, arguments);
+    let request = version_request(context, service, folder, arguments);
     let version = version::find_next_version(&request, &context.report).await?;
     version.notices.iter().for_each(|notice| context.report.warn(notice));
     if let Some(tag) = &version.overtaken_by {
@@ -50,7 +55,7 @@ pub async fn next_version(
 pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::Version> {
     let service = context.service()?;
     let step = context.report.step("version");
-    let version = next_version(context, &service, arguments).await?;
+    let version = next_version(context, &service, &context.folder(), arguments).await?;
     if arguments.explain {
         for line in version.explain() {
             context.report.detail(line);
@@ -132,8 +137,9 @@ pub async fn version_or_next(
     match given {
         Some(version) => Ok(version.to_string()),
         None => {
-            let arguments = VersionArgs { explain: false, pull_request: None };
-            Ok(next_version(context, service, &arguments).await?.docker_tag)
+            let folder = context.folder();
+            let arguments = VersionArgs::default();
+            Ok(next_version(context, service, &folder, &arguments).await?.docker_tag)
         }
     }
 }

@@ -114,6 +114,20 @@ pub fn head_commit(environ: &Environ) -> Option<String> {
     of_event().or_else(|| environ.get("GITHUB_SHA").map(str::to_string))
 }
 
+/// The commit that a run's changes come after: of a push the last one that the branch had before,
+/// of a pull request or a merge queue's group that of the branch it goes to. `None` where nothing
+/// says it: the branch is new, or a person or a clock started the run.
+pub fn base_commit(environ: &Environ) -> Option<String> {
+    let place = match environ.get("GITHUB_EVENT_NAME")? {
+        "push" => "/before",
+        "merge_group" => "/merge_group/base_sha",
+        name if name.starts_with("pull_request") => "/pull_request/base/sha",
+        _ => return None,
+    };
+    let commit = event(environ)?.pointer(place)?.as_str()?.to_string();
+    Some(commit).filter(|commit| commit.bytes().any(|digit| digit != b'0'))
+}
+
 /// The repository's default branch, as the event that started the run says.
 pub fn default_branch(environ: &Environ) -> Option<String> {
     event(environ)?.pointer("/repository/default_branch")?.as_str().map(str::to_string)

@@ -127,7 +127,7 @@ impl Repository {
             plan.notes.push(format!(
                 "the service is below its repository's root, where workflows have to be: copy \
                  workflows/ci.yml of clinicult/cicd there, with `with: {{service: \
-                 {}/service.yaml}}`",
+                 {}/service.yaml}}`, or services.yml where there are several",
                 self.below
             ));
         }

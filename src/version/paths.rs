@@ -157,6 +157,23 @@ impl Touched {
         let first_parent = commit.parent_ids().next().map(|id| id.detach());
         Ok(Touched { id, tree, first_parent })
     }
+
+    /// All that lies between two commits, taken as one.
+    ///
+    /// # Errors
+    /// Unexpected, when the commit cannot be read.
+    pub fn since(
+        repository: &gix::Repository,
+        base: ObjectId,
+        id: ObjectId,
+    ) -> Result<Self, Failure> {
+        Ok(Touched { first_parent: Some(base), ..Touched::of(repository, id)? })
+    }
+
+    /// The commit that it is compared with.
+    pub fn first_parent(&self) -> Option<ObjectId> {
+        self.first_parent
+    }
 }
 
 /// Paths without wildcards, and what is known of them.

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::release::github::Github;
-use crate::support::{Removal, Repository, Run, cicd, http_get, root, run, stack, unique};
+use crate::support::{Removal, Repository, Run, cicd, copy, http_get, root, run, stack, unique};
 
 /// The action's image with the binary under test, by digest; built once for all tests.
 fn image() -> &'static str {
@@ -44,6 +44,16 @@ pub fn service(name: &str) -> Repository {
 }
 
 pub fn act(repository: &Repository, event: &str, github: &Github, more: &[&str]) -> Run {
+    act_on(repository, (event, &json!({})), github, more)
+}
+
+/// Runs the workflows for an event with a part of its payload.
+pub fn act_on(
+    repository: &Repository,
+    (event, payload): (&str, &Value),
+    github: &Github,
+    more: &[&str],
+) -> Run {
     // act names its containers and its cache after workflow and job: two at a time would take each
     // other's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -55,7 +65,8 @@ pub fn act(repository: &Repository, event: &str, github: &Github, more: &[&str])
         .arg(image())
         .arg(event)
         .arg(&github.url)
-        .args(more))
+        .args(more)
+        .env("ACT_EVENT", payload.to_string()))
 }
 
 /// The jobs that act says succeeded, by name. Jobs of a matrix have a number behind it.
@@ -240,6 +251,51 @@ fn a_snapshot_is_deployed_without_a_release() {
     let writes = github.writes();
     assert!(!writes.is_empty());
     assert!(writes.iter().all(|write| write.contains("/deployments")), "{writes:?}");
+}
+
+/// Two services of one repository: a push that touches one of them builds, releases and deploys that
+/// one, by tags of its own; one that touches none is green.
+#[test]
+fn a_push_is_of_the_services_that_it_touches() {
+    let names = [unique("act-one"), unique("act-two")];
+    let _removals = names.each_ref().map(|name| Removal::of(name));
+    let repository = Repository::new();
+    for name in &names {
+        let folder = format!("services/{name}");
+        copy(&root().join("examples/fastapi"), &repository.path().join(&folder));
+        let text = format!(
+            "name: {name}\nport: 8000\nversion: {{prefix: {name}-v}}\nenvironments: {{staging: {{}}}}\n"
+        );
+        repository.write(&format!("{folder}/service.yaml"), &text);
+    }
+    let caller = include_str!("../../workflows/services.yml");
+    repository.write(".github/workflows/ci.yml", caller);
+    let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("a platform");
+    repository.write("platform.yaml", &platform);
+    repository.git(&["add", "-A"]);
+    let first = repository.commit("feat: first");
+    let tags = names.each_ref().map(|name| format!("{name}-v0.1.0"));
+    tags.iter().for_each(|tag| drop(repository.git(&["tag", tag])));
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let push = |before: &str, file: &str| {
+        repository.write(file, "something\n");
+        repository.git(&["add", "-A"]);
+        repository.commit("feat: something");
+        let options = ["clinicult/patients", "--var", "CICD_PLATFORM=platform.yaml"];
+        let ended =
+            act_on(&repository, ("push", &json!({"before": before})), &github, &options);
+        let log = format!("{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, 0, "{log}");
+        (succeeded(&log), log)
+    };
+    let (jobs, log) = push(&first, &format!("services/{}/NEWS.md", names[0]));
+    assert_eq!(jobs, ["changed", "deploy staging", "image", "release"], "{log}");
+    assert!(log.contains(&format!("{} 0.2.0 runs in staging", names[0])), "{log}");
+    let released = |github: &Github| github.with(|state| state.releases.len());
+    let tag = format!("{}-v0.2.0", names[0]);
+    assert!(github.with(|state| state.releases.contains_key(&tag)), "{log}");
+    let (jobs, log) = push(&repository.git(&["rev-parse", "HEAD"]), "README.md");
+    assert_eq!((jobs, released(&github)), (vec!["changed".to_string()], 1), "{log}");
 }
 
 /// Starts deploy.yml by hand.

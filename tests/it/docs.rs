@@ -65,6 +65,20 @@ fn the_first_deploy_and_the_operations_go_as_they_are_told() {
     }
 }
 
+#[test]
+fn the_services_of_a_repository_are_listed_as_it_is_told() {
+    let repository = Repository::new();
+    let service = blocks("monorepo.md", "yaml").remove(0);
+    repository.write("services/billing/service.yaml", &service);
+    repository.write("libs/money/money.py", "");
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: billing");
+    for line in commands("monorepo.md") {
+        let listed = type_command(repository.path(), &line).ended(0);
+        assert!(listed.stdout.contains("services/billing/service.yaml"), "{listed}");
+    }
+}
+
 /// The template as it is told, but for the provider, which the emulated AWS does not make.
 #[test]
 fn the_template_makes_the_roles() {

@@ -221,7 +221,8 @@ impl Repository {
 }
 
 /// Copies what git would track of `from` into `to`: sources, no environments and caches.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
         let name = entry.file_name();
         if [".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "target"]
@@ -232,7 +233,6 @@ fn copy(from: &Path, to: &Path) {
         }
         let target = to.join(&name);
         if entry.path().is_dir() {
-            std::fs::create_dir_all(&target).expect("a folder");
             copy(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), &target).expect("copied");

@@ -3,6 +3,7 @@
 mod checkout;
 mod habits;
 mod messages;
+mod services;
 
 use crate::support::{Repository, Run, cicd, run};
 use checkout::cloned;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# act.sh SERVICE IMAGE EVENT GITHUB [FROM [OPTION...]]: runs the workflows of the service repository SERVICE for EVENT (push, pull_request or workflow_dispatch) with
+# act.sh SERVICE IMAGE EVENT GITHUB [FROM [OPTION...]]: runs the workflows of the service repository SERVICE for EVENT (push, pull_request, workflow_dispatch, ...) with
 # act, this repository's own action and reusable workflow standing in for clinicult/cicd@v1. IMAGE is the action's image,
 # GITHUB the address of GitHub's API, FROM the repository that a pull request comes from: by default the service's own. The options are
-# act's: --secret NAME=VALUE, --input NAME=VALUE.
+# act's: --secret NAME=VALUE, --input NAME=VALUE. ACT_EVENT is JSON that is merged into the event.
 #
 # act knows no `$/` and no image of a local Dockerfile with build contexts, so it gets a copy of this repository in which both
 # are written as a release writes them: the action by its full SHA, its image by digest. It has no concurrency, and refuses its `queue` and `deployment`.
@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 # The copy, as one commit: act resolves `uses:` through git.
 git -C "$sources" ls-files -z --cached --others --exclude-standard -- action action.yml .github | tar -C "$sources" --null -T - -c | tar -C "$work" -x
 sha=0123456789012345678901234567890123456789
-sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#; /^ *queue: max$/d; /^ *deployment: false$/d" "$work"/.github/workflows/{service,deploy}.yml
+sed -i "s#uses: \\$/action#uses: clinicult/cicd/action@$sha#; s#uses: \\$/\(.github.*\)#uses: clinicult/cicd/\1@$sha#; /^ *queue: max$/d; /^ *deployment: false$/d" "$work"/.github/workflows/*.yml
 sed -i "s#^  image: .*#  image: docker://$image#" "$work/action/action.yml" "$work/action.yml"
 git -C "$work" init -q -b main
 git -C "$work" add -A
@@ -31,12 +31,13 @@ cat >"$work/event.json" <<END
 END
 # Inputs are part of the event, from which act takes them once there is one.
 python3 - "$work/event.json" "${@:6}" <<'END'
-import json, sys
+import json, os, sys
 
 file, arguments = sys.argv[1], sys.argv[2:]
 event = json.load(open(file))
 pairs = (value.split("=", 1) for option, value in zip(arguments, arguments[1:]) if option == "--input")
 event["inputs"] = dict(pairs)
+event |= json.loads(os.environ.get("ACT_EVENT", "{}"))
 json.dump(event, open(file, "w"))
 END
 
