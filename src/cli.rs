@@ -94,6 +94,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Command::Version(_) => "version",
+            Command::Test(_) => "test",
             Command::BuildImage(_) => "build-image",
             Command::PushEcr(_) => "push-ecr",
             Command::Deploy(_) => "deploy",
@@ -118,6 +119,8 @@ impl Command {
 pub enum Command {
     /// Next semantic version from git history
     Version(VersionArgs),
+    /// Run the service's own tests in its Dockerfile's test stage, and read their reports
+    Test(TestArgs),
     /// Build the service's image into an OCI layout and check its contract
     BuildImage(BuildImageArgs),
     /// Push an OCI layout to ECR, or to any OCI registry
@@ -167,6 +170,28 @@ pub struct VersionArgs {
     /// its next version. A pattern of their files from the root: services/*/service.yaml
     #[arg(long, value_name = "PATTERN", conflicts_with = "explain")]
     pub services: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TestArgs {
+    /// The folder of the OCI layout
+    #[arg(long, value_name = "DIR", default_value = "target/test")]
+    pub layout: PathBuf,
+    /// The image's version; to build, the next one from git history when not given; to deploy
+    /// without --digest, the one to find; to release, the one that was pushed
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub version: Option<String>,
+    /// BuildKit's image for engines whose store writes no layout: NAME@sha256:… of a mirror of
+    /// moby/buildkit, or off to pack what the engine itself builds
+    #[arg(long, value_name = "IMAGE", value_parser = builder_image, default_value = BuilderImage::DEFAULT)]
+    pub builder_image: BuilderImage,
+    /// BuildKit frontend that a Dockerfile may ask for besides Docker's own; may be given several
+    /// times
+    #[arg(long, value_name = "IMAGE")]
+    pub allow_frontend: Vec<String>,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "30m")]
+    pub timeout: Span,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -594,110 +619,4 @@ fn as_flags(flag: &Arg, name: &str, value: &str) -> Result<Vec<OsString>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn expanded(arguments: &[&str], inputs: &[(&str, &str)]) -> String {
-        let environ =
-            Environ::new(inputs.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        match with_inputs(arguments.iter().map(OsString::from).collect(), &environ) {
-            Ok(arguments) => {
-                arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
-            }
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn a_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn inputs_mean_flags_and_flags_win() {
-        let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
-            (&["version"], &[], "version"),
-            (&[], &[("INPUT_COMMAND", "version")], "version"),
-            (&["status"], &[("INPUT_COMMAND", "version")], "status"),
-            (&["--help"], &[("INPUT_COMMAND", "version")], "--help"),
-            (
-                &["push-ecr"],
-                &[("INPUT_TAG", "1.0.0\n\n latest \n")],
-                "push-ecr --tag=1.0.0 --tag=latest",
-            ),
-            (&["push-ecr", "--tag", "2"], &[("INPUT_TAG", "1")], "push-ecr --tag 2"),
-            (&["push-ecr", "--tag=2"], &[("INPUT_TAG", "1")], "push-ecr --tag=2"),
-            (&["build-image"], &[("INPUT_NO-CACHE", "true")], "build-image --no-cache"),
-            (&["build-image"], &[("INPUT_NO-CACHE", "false")], "build-image"),
-            (&["build-image"], &[("INPUT_NO-CACHE", "")], "build-image"),
-            (
-                &["build-image"],
-                &[("INPUT_NO-CACHE", "yes")],
-                "cannot read input `no-cache`: it is `yes`",
-            ),
-            (&["build-image"], &[("INPUT_NO-CACHE", "True\n")], "build-image --no-cache"),
-            (&["build-image"], &[("INPUT_NO-CACHE", " FALSE ")], "build-image"),
-            (&["build-image"], &[("INPUT_NO-CACHE", " \n")], "build-image"),
-            (&[], &[("INPUT_COMMAND", "version\n")], "version"),
-            (
-                &["deploy"],
-                &[("INPUT_ENVIRONMENT", "staging\r\n"), ("INPUT_SERVICE", "\ta b.yaml\n")],
-                "deploy --service=a b.yaml --environment=staging",
-            ),
-            // `explain` is no flag of deploy.
-            (
-                &["deploy"],
-                &[("INPUT_EXPLAIN", "true"), ("INPUT_ENVIRONMENT", "staging")],
-                "deploy --environment=staging",
-            ),
-            (&["deploy"], &[("INPUT_DIGEST", "a b\"\\c")], "deploy --digest=a b\"\\c"),
-            (&["deploy"], &[("INPUT_PLAN", "true")], "deploy --plan"),
-            (&["--plan", "deploy"], &[("INPUT_PLAN", "true")], "--plan deploy"),
-        ];
-        for (arguments, inputs, result) in cases {
-            assert_eq!(&expanded(arguments, inputs), result, "{arguments:?} {inputs:?}");
-        }
-    }
-
-    #[test]
-    fn digests_and_versions_are_checked_where_they_come_in() {
-        let good = format!("sha256:{}", "0a".repeat(32));
-        for (text, ok) in [
-            (good.as_str(), true),
-            ("garbage", false),
-            ("../../x", false),
-            (&good[..70], false),
-            (&good.to_uppercase(), false),
-        ] {
-            assert_eq!(digest(text).is_ok(), ok, "{text}");
-        }
-        for (text, ok) in [
-            ("1.4.0", true),
-            ("1.3.3-main.4", true),
-            ("1.0.0+b", true),
-            ("", false),
-            ("a b", false),
-            ("../x", false),
-            ("v/1", false),
-        ] {
-            assert_eq!(version(text).is_ok(), ok, "{text}");
-        }
-        for command in ["deploy", "render", "push-ecr"] {
-            let parsed = parse(
-                vec![command.into(), "--digest".into(), "garbage".into()],
-                &Environ::default(),
-            );
-            assert!(parsed.expect_err("bad").message.contains("64 hexadecimal digits"));
-        }
-    }
-
-    #[test]
-    fn a_misspelt_flag_is_bad_input_with_a_suggestion() {
-        let error =
-            parse(vec!["deploy".into(), "--digset".into(), "x".into()], &Environ::default())
-                .expect_err("bad");
-        assert_eq!(error.kind.exit_code(), 2);
-        assert!(error.message.contains("--digset"), "{error}");
-        assert!(error.advice().contains("--digest"));
-    }
-}
+mod tests;

@@ -21,6 +21,7 @@ mod run;
 mod services;
 mod status;
 pub mod summary;
+mod test;
 mod version;
 
 use std::cell::RefCell;
@@ -72,6 +73,7 @@ async fn run_step(command: &Command, context: &Context) -> Result<()> {
             Some(pattern) => services::list_services(context, pattern, arguments).await,
             None => version::show_version(context, arguments).await.map(drop),
         },
+        Command::Test(arguments) => test::test_service(context, arguments).await,
         Command::BuildImage(arguments) => {
             build_image::build_image(context, arguments).await.map(drop)
         }

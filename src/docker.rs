@@ -1,7 +1,7 @@
 //! The Docker engine of this machine, for the steps that run containers on it.
 //!
 //! [`Engine`] is the face: `api` has its images and the life of its containers, `look` what can be
-//! seen of a running one, `network` where it is reached, `convert` the SDK's types as ours.
+//! seen of a running one, `watch` one that runs to its end, `network` where it is reached, `convert` the SDK's types as ours.
 //! [`archive`] turns a layout into what the engine loads, [`diagnosis`] says why a container is not
 //! healthy, and [`processes`] reads what a running one tells.
 
@@ -12,6 +12,7 @@ pub mod diagnosis;
 mod look;
 mod network;
 pub mod processes;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -133,6 +133,7 @@ pub enum Code {
     LedgerUnavailable,
     /// The image contract is broken.
     ContractBroken,
+    TestsFailed,
     /// The scan of the image found what may not be deployed.
     ScanFindings,
 }

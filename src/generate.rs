@@ -20,7 +20,7 @@ pub const FILES: [&str; 6] = [
 ];
 
 /// What the commands give to machines: the action's outputs, and the keys of `--output json`.
-pub const OUTPUTS: [(&str, &str); 45] = [
+pub const OUTPUTS: [(&str, &str); 49] = [
     ("version", "The version: 1.4.0, or a snapshot 1.3.3-main.4, or a preview 1.4.0-pr.12.7"),
     ("tag", "The version's git tag"),
     ("docker-tag", "The version as a Docker tag"),
@@ -35,6 +35,10 @@ pub const OUTPUTS: [(&str, &str); 45] = [
         "The services that a run's commits touch, as a JSON list: name, file, version, tag, \
          docker-tag and release (version --services)",
     ),
+    ("has-tests", "Whether service.yaml has a `test`: true or false (check)"),
+    ("tests", "How many tests ran"),
+    ("failures", "How many of them failed"),
+    ("coverage", "The share of lines that they ran, from 0 to 1"),
     ("layout", "The folder of the OCI layout"),
     ("digest", "The image's digest: sha256:…"),
     ("platforms", "The image's platforms, as a JSON list"),

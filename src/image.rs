@@ -7,6 +7,7 @@ mod destination;
 pub mod import;
 mod pack;
 pub mod scaffold;
+pub mod suite;
 mod work;
 
 pub use destination::Built;

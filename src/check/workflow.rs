@@ -278,9 +278,10 @@ mod tests {
             [],
             "what we give to copy keeps every rule"
         );
-        for own in
-            [include_str!("../../workflows/deploy.yml"), include_str!("../../workflows/services.yml")]
-        {
+        for own in [
+            include_str!("../../workflows/deploy.yml"),
+            include_str!("../../workflows/services.yml"),
+        ] {
             assert_eq!(found(own), []);
         }
         assert_eq!(

@@ -34,7 +34,7 @@ pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Resul
         render_settings(context, &service, platform.as_ref(), name, &nothing)?;
     }
     render_settings(context, &service, None, LOCAL, &nothing)?;
-    context.give(&json!({ "environments": environments }));
+    context.give(&json!({ "environments": environments, "has-tests": service.test.is_some() }));
 
     let mut found = check_service(context, &service)?;
     found.extend(check_dockerfile(context, &service, &arguments.allow_frontend)?);

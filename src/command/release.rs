@@ -30,8 +30,7 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
         &context.environ,
         &context.report,
     )?;
-    let version =
-        version_request(context, &service, &context.folder(), &VersionArgs::default());
+    let version = version_request(context, &service, &context.folder(), &VersionArgs::default());
     let request = release::ReleaseRequest {
         files: read_beside(context, &arguments.with)?,
         assets: read_assets(&arguments.asset)?,

@@ -28,6 +28,8 @@ pub struct Service {
     pub mode: Mode,
     #[serde(default)]
     pub image: Image,
+    /// The service's own tests, which run before anything is pushed.
+    pub test: Option<Test>,
     /// What the built image has to keep, before anything is pushed.
     #[serde(default)]
     pub contract: Contract,
@@ -150,6 +152,22 @@ pub struct Image {
     /// The image that lists what is in the built one, beside it: a generator as BuildKit runs them,
     /// by digest. None: no list.
     pub sbom: Option<ImageName>,
+}
+
+/// How the service is tested.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Test {
+    /// The stage of the Dockerfile that has the tests; `image.target` when not given.
+    pub target: Option<String>,
+    /// Given to the image's entrypoint: `[pytest, --junitxml=/tmp/junit.xml]`. Without it, the
+    /// stage's own command.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// What the tests write, by paths in the container: results as JUnit has them, coverage as
+    /// Cobertura has it. One that is named has to be there.
+    #[serde(default)]
+    pub reports: Vec<String>,
 }
 
 /// When base images are asked for at their registries.

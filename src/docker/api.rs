@@ -353,7 +353,7 @@ fn explain_unreachable(host: &str, error: &ApiError) -> Error {
     Error::refused(format!("cannot reach {host}: no Docker engine answers")).why(why).fix(fix)
 }
 
-fn explain_refusal(attempt: &str, error: &ApiError) -> Error {
+pub(super) fn explain_refusal(attempt: &str, error: &ApiError) -> Error {
     let why: Box<dyn Display> = match error {
         ApiError::DockerResponseServerError { message, .. } => Box::new(message.clone()),
         _ => Box::new(chain(error)),
@@ -367,7 +367,7 @@ fn lacks_a_snapshot(error: &ApiError) -> bool {
 }
 
 /// What is not there is no error.
-fn keep_present<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+pub(super) fn keep_present<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),

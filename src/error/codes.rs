@@ -20,7 +20,7 @@ const AFTER_APPLY: &[u8] = &[4, 5, 6];
 const ANY_TIME: &[u8] = &[3, 4, 5, 6];
 
 impl Code {
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 23] = [
         Code::ImageNotFound,
         Code::ImagePullRefused,
         Code::ContainerExited,
@@ -42,6 +42,7 @@ impl Code {
         Code::NotProven,
         Code::LedgerUnavailable,
         Code::ContractBroken,
+        Code::TestsFailed,
         Code::ScanFindings,
     ];
 
@@ -164,6 +165,11 @@ impl Code {
                 &[1, 3, 5, 6],
                 "run it again; if it stays, look at the bucket `records` of platform.yaml and at \
                  the role's permission for it",
+            ),
+            Code::TestsFailed => entry(
+                "A test of the service failed, or its tests could not run",
+                &[8],
+                "correct what the cause names; `cicd test` runs them the same way on a laptop",
             ),
             Code::ContractBroken => entry(
                 "The image does not keep its contract",

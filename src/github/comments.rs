@@ -86,7 +86,7 @@ fn mark(of: &str) -> String {
 }
 
 fn rank(section: &str) -> usize {
-    let steps = ["check", "version", "build-image", "deploy"];
+    let steps = ["check", "version", "test", "build-image", "deploy"];
     let step = section.split(' ').next().unwrap_or_default();
     steps.iter().position(|known| *known == step).unwrap_or(steps.len())
 }

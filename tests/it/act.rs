@@ -253,6 +253,10 @@ fn a_snapshot_is_deployed_without_a_release() {
     assert!(writes.iter().all(|write| write.contains("/deployments")), "{writes:?}");
 }
 
+/// Tests of a service, and what they report.
+const TESTS: &str =
+    "open('/tmp/junit.xml', 'w').write('<testsuite><testcase name=\"a\"/></testsuite>')";
+
 /// Two services of one repository: a push that touches one of them builds, releases and deploys that
 /// one, by tags of its own; one that touches none is green.
 #[test]
@@ -264,7 +268,8 @@ fn a_push_is_of_the_services_that_it_touches() {
         let folder = format!("services/{name}");
         copy(&root().join("examples/fastapi"), &repository.path().join(&folder));
         let text = format!(
-            "name: {name}\nport: 8000\nversion: {{prefix: {name}-v}}\nenvironments: {{staging: {{}}}}\n"
+            "name: {name}\nport: 8000\nversion: {{prefix: {name}-v}}\nenvironments: {{staging: {{}}}}\n\
+             test: {{target: build, command: [python, -c, {TESTS:?}], reports: [/tmp/junit.xml]}}\n"
         );
         repository.write(&format!("{folder}/service.yaml"), &text);
     }
@@ -277,13 +282,14 @@ fn a_push_is_of_the_services_that_it_touches() {
     let tags = names.each_ref().map(|name| format!("{name}-v0.1.0"));
     tags.iter().for_each(|tag| drop(repository.git(&["tag", tag])));
     let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let known = tags.iter().map(|tag| (tag.clone(), first.clone()));
+    github.with(|state| state.tags.extend(known));
     let push = |before: &str, file: &str| {
         repository.write(file, "something\n");
         repository.git(&["add", "-A"]);
         repository.commit("feat: something");
         let options = ["clinicult/patients", "--var", "CICD_PLATFORM=platform.yaml"];
-        let ended =
-            act_on(&repository, ("push", &json!({"before": before})), &github, &options);
+        let ended = act_on(&repository, ("push", &json!({"before": before})), &github, &options);
         let log = format!("{}{}", ended.stdout, ended.stderr);
         assert_eq!(ended.code, 0, "{log}");
         (succeeded(&log), log)
@@ -291,6 +297,7 @@ fn a_push_is_of_the_services_that_it_touches() {
     let (jobs, log) = push(&first, &format!("services/{}/NEWS.md", names[0]));
     assert_eq!(jobs, ["changed", "deploy staging", "image", "release"], "{log}");
     assert!(log.contains(&format!("{} 0.2.0 runs in staging", names[0])), "{log}");
+    assert!(log.contains("**Tests** 1 test,"), "{log}");
     let released = |github: &Github| github.with(|state| state.releases.len());
     let tag = format!("{}-v0.2.0", names[0]);
     assert!(github.with(|state| state.releases.contains_key(&tag)), "{log}");

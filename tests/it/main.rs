@@ -36,5 +36,6 @@ mod push;
 mod release;
 mod rollback;
 mod security;
+mod suite;
 mod support;
 mod version;

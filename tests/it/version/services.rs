@@ -69,8 +69,10 @@ fn a_run_is_of_the_services_that_its_commits_touch() {
         let before = repository.git(&["rev-parse", "HEAD"]);
         files.iter().for_each(|file| change(&repository, file));
         let found = versions(listed(&repository, "push", &serde_json::json!({"before": before})));
-        let services: String =
-            found.iter().filter_map(|service| service.strip_prefix("services/")?.chars().next()).collect();
+        let services: String = found
+            .iter()
+            .filter_map(|service| service.strip_prefix("services/")?.chars().next())
+            .collect();
         assert_eq!(services, *expected, "{files:?}: {found:?}");
         if files.contains(&"services/a/new") {
             assert_eq!(found[0], "services/a/service.yaml a-v0.2.0");
@@ -122,7 +124,8 @@ fn services_that_take_each_others_names_are_refused() {
         assert_eq!(ended.code, 2, "{ended}");
         assert!(ended.stderr.contains(said), "{said}: {ended}");
     }
-    let mut command = cicd(repository().path());
+    let repository = repository();
+    let mut command = cicd(repository.path());
     let ended = run(command.args(["version", "--services", "apps/*/service.yaml"]));
     assert!(ended.code == 2 && ended.stderr.contains("no file is named apps/"), "{ended}");
 }
