@@ -68,6 +68,9 @@ pub struct Shared {
     /// The environment of the platform, or `local` for the Docker engine of this machine
     #[arg(long, global = true, value_name = "NAME")]
     pub environment: Option<String>,
+    /// The pull request that a preview is of; on pull_request events it is read from the event
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub pull_request: Option<u64>,
     /// Read this file or folder too, although it is outside the repository, where service.yaml or a
     /// link asks for it; may be given several times
     #[arg(long, global = true, value_name = "PATH")]
@@ -102,6 +105,7 @@ impl Command {
             Command::Run(_) => "run",
             Command::Rollback(_) => "rollback",
             Command::Promote(_) => "promote",
+            Command::Remove(_) => "remove",
             Command::Status => "status",
             Command::History(_) => "history",
             Command::Report(_) => "report",
@@ -135,6 +139,8 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Deploy to one environment what runs healthy in another, by digest, without a build
     Promote(PromoteArgs),
+    /// Take the preview of a pull request down, or those that are over
+    Remove(RemoveArgs),
     /// What runs in an environment, what the ledger says of it, and who holds its lock
     Status,
     /// Who deployed what, when, why and with which result
@@ -162,10 +168,6 @@ pub struct VersionArgs {
     /// Say of every commit why it counts or not
     #[arg(long)]
     pub explain: bool,
-    /// Number of the pull request to preview a version for; on pull_request events it is read from
-    /// the event
-    #[arg(long, value_name = "NUMBER")]
-    pub pull_request: Option<u64>,
     /// Of a repository with several services: list those that this run's commits touch, each with
     /// its next version. A pattern of their files from the root: services/*/service.yaml
     #[arg(long, value_name = "PATTERN", conflicts_with = "explain")]
@@ -310,6 +312,16 @@ pub struct PromoteArgs {
     /// Why: it stands in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RemoveArgs {
+    /// Each preview of the service whose time is over, instead of that of one pull request
+    #[arg(long)]
+    pub expired: bool,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
+    pub timeout: Span,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -14,6 +14,7 @@ mod lock;
 mod promote;
 mod push_ecr;
 mod release;
+mod remove;
 mod render;
 mod report;
 mod rollback;
@@ -70,7 +71,7 @@ pub async fn run_command(command: &Command, context: &Context) -> Result<()> {
 async fn run_step(command: &Command, context: &Context) -> Result<()> {
     match command {
         Command::Version(arguments) => match &arguments.services {
-            Some(pattern) => services::list_services(context, pattern, arguments).await,
+            Some(pattern) => services::list_services(context, pattern).await,
             None => version::show_version(context, arguments).await.map(drop),
         },
         Command::Test(arguments) => test::test_service(context, arguments).await,
@@ -83,6 +84,7 @@ async fn run_step(command: &Command, context: &Context) -> Result<()> {
         Command::Run(arguments) => run::run_all_steps(context, arguments).await,
         Command::Rollback(arguments) => rollback::roll_back(context, arguments).await,
         Command::Promote(arguments) => promote::promote(context, arguments).await,
+        Command::Remove(arguments) => remove::remove_previews(context, arguments).await,
         Command::Status => status::show_status(context).await,
         Command::History(arguments) => history::show_history(context, arguments).await,
         Command::Report(arguments) => report::write_report(context, arguments).await,

@@ -1,7 +1,8 @@
 //! What the user wrote, and what it means.
 //!
 //! [`service`] and [`platform`] hold the two files as they are written; [`settings`] resolves them
-//! for one environment; [`pattern`] knows what a wildcard for tags matches, and
+//! for one environment; [`preview`] makes one of them that of a pull request;
+//! [`pattern`] knows what a wildcard for tags matches, and
 //! [`handover`] what of this machine service.yaml asks for. Nothing below reads the
 //! files again, and nothing here talks to a network.
 
@@ -9,6 +10,7 @@ pub mod contract;
 pub mod handover;
 pub mod pattern;
 pub mod platform;
+pub mod preview;
 pub mod service;
 pub mod settings;
 pub mod values;

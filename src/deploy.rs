@@ -14,6 +14,7 @@ pub mod local;
 mod outcome;
 mod pen;
 mod probe;
+mod removal;
 pub mod site;
 pub mod storage;
 pub mod target;

@@ -50,7 +50,7 @@ pub const OUTPUTS: [(&str, &str); 49] = [
     ("skipped-bytes", "Bytes that the registry had already"),
     (
         "status",
-        "deployed, released, unchanged, planned, written, locked, unlocked, rolled-back, failed, \
+        "deployed, released, unchanged, planned, written, removed, locked, unlocked, rolled-back, failed, \
          superseded or interrupted",
     ),
     ("target", "eks, ecs or local"),

@@ -26,6 +26,14 @@ const PERMISSIONS: [(&str, &str); 4] = [
 const DEPLOY_PERMISSIONS: [(&str, &str); 3] =
     [("contents", "read"), ("deployments", "write"), ("id-token", "write")];
 
+/// The same of preview.yml.
+const PREVIEW_PERMISSIONS: [(&str, &str); 4] = [
+    ("contents", "read"),
+    ("deployments", "write"),
+    ("id-token", "write"),
+    ("pull-requests", "write"),
+];
+
 /// What rules look at beside the workflow itself.
 pub struct WorkflowFacts<'a> {
     /// Whether the repository has a file.
@@ -97,8 +105,13 @@ fn check_caller(
     }
     let given =
         if job["permissions"].is_null() { &workflow["permissions"] } else { &job["permissions"] };
-    let by_hand = uses.contains("/deploy.yml@");
-    let asked: &[(&str, &str)] = if by_hand { &DEPLOY_PERMISSIONS } else { &PERMISSIONS };
+    let of = |name: &str| uses.contains(&format!("/{name}@"));
+    let (by_hand, of_previews) = (of("deploy.yml"), of("preview.yml"));
+    let (asked, triggers): (&[(&str, &str)], &[&str]) = match (by_hand, of_previews) {
+        (true, _) => (&DEPLOY_PERMISSIONS, &["workflow_dispatch"]),
+        (_, true) => (&PREVIEW_PERMISSIONS, &["pull_request", "schedule"]),
+        _ => (&PERMISSIONS, &["push", "pull_request"]),
+    };
     let grants = |scope: &str, access: &str| match given {
         Value::String(all) => all == "write-all" || access == "read" && all == "read-all",
         given => given[scope] == "write" || given[scope] == access,
@@ -141,8 +154,7 @@ fn check_caller(
         );
     }
     let service = job["with"]["service"].as_str().unwrap_or("service.yaml");
-    let is_of_several = uses.contains("/services.yml@");
-    if !is_of_several && !service.contains("${{") && !(facts.exists)(service) {
+    if !of("services.yml") && !service.contains("${{") && !(facts.exists)(service) {
         say(
             "service-missing",
             Level::Fail,
@@ -151,8 +163,6 @@ fn check_caller(
             "name it from the repository's root: `with: {service: path/service.yaml}`".into(),
         );
     }
-    let triggers: &[&str] =
-        if by_hand { &["workflow_dispatch"] } else { &["push", "pull_request"] };
     for trigger in triggers {
         if !list_triggers(workflow).iter().any(|own| own == trigger) {
             say(
@@ -164,10 +174,29 @@ fn check_caller(
                     true => {
                         "on: {workflow_dispatch: {inputs: …}}, as in workflows/deploy.yml".into()
                     }
+                    false if of_previews => {
+                        "on: {pull_request: {types: […, closed]}, schedule: […]}, as in \
+                         workflows/preview.yml"
+                            .into()
+                    }
                     false => "on: {push: {branches: [main]}, pull_request: {}}".into(),
                 },
             );
         }
+    }
+    if of_previews {
+        let types = workflow["on"]["pull_request"]["types"].as_array();
+        let ends = types.is_some_and(|types| types.iter().any(|one| one == "closed"));
+        if !ends {
+            say(
+                "preview-stays",
+                Level::Warn,
+                find_line(text, &["pull_request"]),
+                "a preview stays when its pull request is closed".into(),
+                "on: {pull_request: {types: [opened, reopened, synchronize, closed]}}".into(),
+            );
+        }
+        return;
     }
     if !by_hand && let Some((line, message, fix)) = check_push(text, workflow, facts.branch) {
         say("push-branches", Level::Warn, line, message, fix);
@@ -278,12 +307,16 @@ mod tests {
             [],
             "what we give to copy keeps every rule"
         );
+        let preview = include_str!("../../workflows/preview.yml");
         for own in [
             include_str!("../../workflows/deploy.yml"),
             include_str!("../../workflows/services.yml"),
+            preview,
         ] {
             assert_eq!(found(own), []);
         }
+        let stays = preview.replace("    types: [opened, reopened, synchronize, closed]\n", "");
+        assert_eq!(found(&stays), [("preview-stays", 5)]);
         assert_eq!(
             found("on: push\njobs: {x: {uses: ./x}}\n"),
             [],
@@ -364,6 +397,7 @@ mod tests {
             (include_str!("../../.github/workflows/service.yml"), &PERMISSIONS[..]),
             (include_str!("../../.github/workflows/services.yml"), &PERMISSIONS[..]),
             (include_str!("../../.github/workflows/deploy.yml"), &DEPLOY_PERMISSIONS[..]),
+            (include_str!("../../.github/workflows/preview.yml"), &PREVIEW_PERMISSIONS[..]),
         ] {
             assert_eq!(list_asked(text), granted(scopes));
         }

@@ -38,11 +38,21 @@ pub async fn announce_deploy<'a>(
     let (service, environment) = (settings.name.as_str(), settings.environment.as_str());
     let none = Announcement { context, service, environment, shown: None };
     let is_told = !intent.plan_only && may_announce(&context.environ);
-    let commit = intent.commit.as_deref().filter(|_| is_told);
+    let is_preview = site.destination.preview.is_some();
+    // The merge that a pull request is tried by is no commit of its branch.
+    let head = runner::head_commit(&context.environ).filter(|_| is_preview);
+    let commit = head.as_deref().or(intent.commit.as_deref()).filter(|_| is_told);
     let commit = commit.filter(|_| site.destination.target != Target::Local);
     let Some((commit, digest)) = commit.zip(digest) else { return none };
-    let new =
-        NewDeployment { commit, task: intent.kind.word(), environment, service, version, digest };
+    let new = NewDeployment {
+        commit,
+        task: intent.kind.word(),
+        environment,
+        service,
+        version,
+        digest,
+        is_transient: is_preview,
+    };
     let creating = create_deployment(context, &new);
     match tokio::time::timeout(PATIENCE, creating).await {
         Ok(Ok(shown)) => Announcement { shown, ..none },
@@ -54,6 +64,25 @@ pub async fn announce_deploy<'a>(
             context.report.warn("GitHub shows no deployment: it does not answer");
             none
         }
+    }
+}
+
+/// Tells GitHub that nothing of a preview runs any more.
+pub async fn retire_preview(context: &Context, site: &Site) {
+    if !may_announce(&context.environ) {
+        return;
+    }
+    let settings = &site.settings;
+    let retiring = async {
+        let repository = Repository::open(None, None, &context.environ, &context.report)?;
+        repository.retire_deployments(&settings.environment, &settings.name, u64::MAX).await
+    };
+    match tokio::time::timeout(PATIENCE, retiring).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            context.report.warn(format!("GitHub's deployment is not up to date: {error}"))
+        }
+        Err(_) => context.report.warn("GitHub's deployment is not up to date: it does not answer"),
     }
 }
 

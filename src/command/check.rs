@@ -34,7 +34,13 @@ pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Resul
         render_settings(context, &service, platform.as_ref(), name, &nothing)?;
     }
     render_settings(context, &service, None, LOCAL, &nothing)?;
-    context.give(&json!({ "environments": environments, "has-tests": service.test.is_some() }));
+    // Where a pull request has one of its own there is nothing to plan.
+    let is_preview = |name: &String| {
+        let mut all = platform.iter().flat_map(|platform| &platform.environments);
+        all.any(|(known, found)| known.as_str() == name && found.preview.is_some())
+    };
+    let planned: Vec<&String> = environments.iter().filter(|name| !is_preview(name)).collect();
+    context.give(&json!({ "environments": planned, "has-tests": service.test.is_some() }));
 
     let mut found = check_service(context, &service)?;
     found.extend(check_dockerfile(context, &service, &arguments.allow_frontend)?);

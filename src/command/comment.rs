@@ -18,9 +18,11 @@ pub async fn comment_summary(context: &Context, command: &Command) {
         context.report.detail("no comment: the token of a fork's pull request only reads");
         return;
     }
+    // What was deployed is gone: the same section says so.
+    let step = if matches!(command, Command::Remove(_)) { "deploy" } else { command.name() };
     let name = match &context.shared.environment {
-        Some(environment) => format!("{} {environment}", command.name()),
-        None => command.name().to_string(),
+        Some(environment) => format!("{step} {environment}"),
+        None => step.to_string(),
     };
     let of = context.shared.service.display().to_string();
     // A section that a later run did not come to is told from the others by it.

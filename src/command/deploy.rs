@@ -9,10 +9,12 @@ use super::announce::announce_deploy;
 use super::guard::{refuse_run, refuse_unproven};
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
+use crate::config::preview::make_preview;
 use crate::config::settings::{self, Destination, Settings, Target};
 use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Kind, Result};
+use crate::github::runner;
 use crate::ledger::{Ledger, RecordKind};
 use crate::{registry, version};
 
@@ -33,6 +35,9 @@ pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<(
     }));
     refuse_unproven(context, &settings, &destination, &image).await?;
     let site = open_site(context, environment, Some(&arguments.layout)).await?;
+    if !context.shared.plan {
+        site.make_room().await?;
+    }
     let facts = read_run_facts(context);
     let intent =
         make_intent(context, &facts, RecordKind::Deploy, &arguments.reason, arguments.timeout);
@@ -54,13 +59,30 @@ pub fn conclude_deploy(context: &Context, step: crate::report::Step, outcome: &O
     context.give(outcome);
 }
 
+/// The pull request that this run is for, or that a person names.
+pub fn pull_request_of(context: &Context) -> Option<u64> {
+    context.shared.pull_request.or_else(|| runner::pull_request(&context.environ))
+}
+
 /// What the two files say of an environment.
 pub async fn resolve_environment(
     context: &Context,
     environment: &str,
 ) -> Result<(Settings, Destination)> {
-    let settings = settings::resolve(&context.service()?, environment)?;
-    let destination = settings::destination(context.platform().await?.as_ref(), environment)?;
+    resolve_for(context, environment, pull_request_of(context)).await
+}
+
+/// The same; where each pull request has an environment of its own, that of this one.
+async fn resolve_for(
+    context: &Context,
+    environment: &str,
+    pull_request: Option<u64>,
+) -> Result<(Settings, Destination)> {
+    let mut settings = settings::resolve(&context.service()?, environment)?;
+    let mut destination = settings::destination(context.platform().await?.as_ref(), environment)?;
+    if let Some(number) = pull_request {
+        make_preview(&mut settings, &mut destination, number)?;
+    }
     Ok((settings, destination))
 }
 
@@ -70,7 +92,17 @@ pub async fn open_site(
     environment: &str,
     layout: Option<&Path>,
 ) -> Result<Site> {
-    let (settings, destination) = resolve_environment(context, environment).await?;
+    open_site_for(context, environment, pull_request_of(context), layout).await
+}
+
+/// The same; where each pull request has an environment of its own, that of this one.
+pub async fn open_site_for(
+    context: &Context,
+    environment: &str,
+    pull_request: Option<u64>,
+    layout: Option<&Path>,
+) -> Result<Site> {
+    let (settings, destination) = resolve_for(context, environment, pull_request).await?;
     let platform = context.platform().await?;
     let session = match destination.target {
         Target::Local => None,
@@ -100,7 +132,7 @@ pub async fn open_ledger(context: &Context, environment: &str) -> Result<(Settin
     };
     let place = site::LedgerPlace {
         service: &settings.name,
-        environment,
+        environment: &settings.environment,
         destination: &destination,
         session: session.as_ref(),
         records: platform.as_ref().and_then(|platform| platform.records.as_ref()),

@@ -69,6 +69,14 @@ pub fn judge_run(run: &RunReference, branches: &[BranchPattern]) -> Option<Strin
     }
 }
 
+/// Why a run may not touch the preview of a pull request: it is of a stranger's. `None` if it may.
+fn judge_preview(context: &Context, run: &RunReference) -> Option<String> {
+    let is_foreign =
+        run.reference == Some(Reference::Review) && runner::from_fork(&context.environ);
+    is_foreign
+        .then(|| "the pull request is from another repository, whose code nobody approved".into())
+}
+
 /// Refuses a run whose branch may not deploy to the environment.
 ///
 /// # Errors
@@ -78,6 +86,7 @@ pub fn refuse_run(context: &Context, environment: &str, destination: &Destinatio
     let why = match destination.target {
         _ if context.shared.plan => None,
         settings::Target::Local => None,
+        _ if destination.preview.is_some() => judge_preview(context, &run),
         _ => judge_run(&run, &destination.branches),
     };
     let Some(why) = why else { return Ok(()) };

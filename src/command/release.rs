@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Context;
 use super::version::version_request;
-use crate::cli::{ReleaseArgs, VersionArgs};
+use crate::cli::ReleaseArgs;
 use crate::error::{Cannot, Error, Result};
 use crate::github::publication::{Asset, BesideFile};
 use crate::report::Markdown;
@@ -30,7 +30,7 @@ pub async fn release_commit(context: &Context, arguments: &ReleaseArgs) -> Resul
         &context.environ,
         &context.report,
     )?;
-    let version = version_request(context, &service, &context.folder(), &VersionArgs::default());
+    let version = version_request(context, &service, &context.folder());
     let request = release::ReleaseRequest {
         files: read_beside(context, &arguments.with)?,
         assets: read_assets(&arguments.asset)?,

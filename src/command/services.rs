@@ -10,7 +10,6 @@ use super::Context;
 use super::check::{find_root, tidy_path};
 use super::version::next_version;
 use crate::check::service::{Neighbour, lint_neighbours};
-use crate::cli::VersionArgs;
 use crate::config::read_service;
 use crate::dockerignore::matches_glob;
 use crate::error::{Error, Place, Result};
@@ -35,11 +34,7 @@ struct ListedService {
 ///
 /// # Errors
 /// Bad input when there is none at all, when two have one name, or when they share their tags.
-pub async fn list_services(
-    context: &Context,
-    pattern: &str,
-    arguments: &VersionArgs,
-) -> Result<()> {
+pub async fn list_services(context: &Context, pattern: &str) -> Result<()> {
     let step = context.report.step("version");
     let repository = git::open(&context.folder())?;
     let root = find_root(&context.folder()).unwrap_or_default();
@@ -56,7 +51,7 @@ pub async fn list_services(
     let mut listed = Vec::new();
     for (Neighbour { file, service }, _) in services.iter().zip(changed).filter(|(_, yes)| *yes) {
         let folder = root.join(file.parent().unwrap_or(Path::new("")));
-        let found = next_version(context, service, &folder, arguments).await?;
+        let found = next_version(context, service, &folder).await?;
         context.report.detail(format!("{}: {}", file.display(), found.in_words()));
         listed.push(ListedService {
             name: service.name.to_string(),

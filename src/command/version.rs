@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Context;
+use super::deploy::pull_request_of;
 use super::guard::{judge_run, read_run_reference};
 use crate::cli::VersionArgs;
 use crate::config::service::Service;
@@ -18,14 +19,11 @@ pub fn version_request(
     context: &Context,
     service: &Service,
     folder: &Path,
-    arguments: &VersionArgs,
 ) -> version::VersionRequest {
     version::VersionRequest {
         folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()),
         settings: service.version.clone(),
-        pull_request: arguments
-            .pull_request
-            .or_else(|| github::runner::pull_request(&context.environ)),
+        pull_request: pull_request_of(context),
         branch: github::runner::branch(&context.environ),
         default_branch: github::runner::default_branch(&context.environ),
         of_tag: matches!(
@@ -41,9 +39,8 @@ pub async fn next_version(
     context: &Context,
     service: &Service,
     folder: &Path,
-    arguments: &VersionArgs,
 ) -> Result<version::Version> {
-    let request = version_request(context, service, folder, arguments);
+    let request = version_request(context, service, folder);
     let version = version::find_next_version(&request, &context.report).await?;
     version.notices.iter().for_each(|notice| context.report.warn(notice));
     if let Some(tag) = &version.overtaken_by {
@@ -55,7 +52,7 @@ pub async fn next_version(
 pub async fn show_version(context: &Context, arguments: &VersionArgs) -> Result<version::Version> {
     let service = context.service()?;
     let step = context.report.step("version");
-    let version = next_version(context, &service, &context.folder(), arguments).await?;
+    let version = next_version(context, &service, &context.folder()).await?;
     if arguments.explain {
         for line in version.explain() {
             context.report.detail(line);
@@ -101,6 +98,9 @@ async fn automatic_environments(
             let mut all = platform.environments.iter();
             all.find(|(name, _)| name.as_str() == environment)
         });
+        if of_platform.is_some_and(|(_, found)| found.preview.is_some()) {
+            return false;
+        }
         let branches = of_platform.map_or(&[][..], |(_, found)| found.branches.as_slice());
         let why = judge_run(&run, branches);
         if let Some(why) = &why {
@@ -136,10 +136,6 @@ pub async fn version_or_next(
 ) -> Result<String> {
     match given {
         Some(version) => Ok(version.to_string()),
-        None => {
-            let folder = context.folder();
-            let arguments = VersionArgs::default();
-            Ok(next_version(context, service, &folder, &arguments).await?.docker_tag)
-        }
+        None => Ok(next_version(context, service, &context.folder()).await?.docker_tag),
     }
 }

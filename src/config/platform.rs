@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::values::{AccountId, BranchPattern, Days, Endpoint, Name, TagPattern};
+use super::values::{AccountId, BranchPattern, Days, Endpoint, Name, Span, TagPattern};
 
 /// Where the organisation's services live: read from platform.yaml.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -184,11 +184,28 @@ pub struct Environment {
     /// and `*.x`. A tag may where its commit is on one of them. Without it, the default branch.
     #[serde(default)]
     pub branches: Vec<BranchPattern>,
+    /// Each pull request has an environment of its own beside this one: `preview-12`. It is removed
+    /// when the pull request is closed, and when it is over.
+    pub preview: Option<Preview>,
     /// The environment that an image has to be good in before it is deployed here.
     pub after: Option<Name>,
     pub eks: Option<Eks>,
     pub ecs: Option<Ecs>,
     pub api_gateway: Option<ApiGateway>,
+}
+
+/// Environments of pull requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Preview {
+    /// How long one stays after its last deploy.
+    pub expires: Span,
+}
+
+impl Default for Preview {
+    fn default() -> Self {
+        Preview { expires: Span(std::time::Duration::from_secs(72 * 60 * 60)) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

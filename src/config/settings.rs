@@ -37,8 +37,27 @@ pub struct Settings {
     /// Relative to the folder of service.yaml.
     pub manifests: Vec<PathBuf>,
     pub environment: String,
+    /// What the files call both: a preview has names of its own, and the image and the buckets of
+    /// these.
+    pub owner: Owner,
     /// Whether this environment takes versions that are not releases.
     pub snapshots: bool,
+}
+
+/// A service and an environment as the files name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub service: String,
+    pub environment: String,
+}
+
+/// An environment that each pull request has one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// How long it stays after its last deploy.
+    pub expires: Duration,
+    /// The pull request; `None` for what they have in common.
+    pub number: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +149,8 @@ pub struct Destination {
     pub plan_role: Option<String>,
     /// The branches that may deploy here; empty for the default branch.
     pub branches: Vec<BranchPattern>,
+    /// Whether pull requests have environments of their own beside it.
+    pub preview: Option<Preview>,
     /// The environment that an image has to be good in before.
     pub after: Option<String>,
     /// The ECR registry images come from; none for [`Target::Local`].
@@ -266,6 +287,7 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         expose: overlay.expose.or_else(|| service.expose.clone()),
         manifests: service.manifests.clone(),
         environment: environment.to_string(),
+        owner: Owner { service: service.name.to_string(), environment: environment.to_string() },
         snapshots: overlay
             .snapshots
             .unwrap_or(environment == LOCAL || position.is_some() && position == first),
@@ -425,6 +447,7 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
             role: None,
             plan_role: None,
             branches: Vec::new(),
+            preview: None,
             after: None,
             registry: None,
         });
@@ -479,6 +502,7 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
         role: found.role.clone(),
         plan_role: found.plan_role.clone(),
         branches: found.branches.clone(),
+        preview: found.preview.map(|preview| Preview { expires: preview.expires.0, number: None }),
         after: found_after(platform, environment, found.after.as_ref())?,
         registry: Some(platform.registry.clone()),
     })

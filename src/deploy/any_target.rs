@@ -1,10 +1,12 @@
 //! The one place that tells the targets apart.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::ecs::{self, Ecs};
 use super::eks::{self, Eks};
 use super::local::{self, Local};
+use super::removal::{PreviewSeen, PreviewTerms};
 use super::{Order, Sources};
 use crate::aws::Session;
 use crate::cli::Environ;
@@ -57,9 +59,14 @@ impl AnyTarget {
         let account = destination.registry.as_ref().map(|registry| registry.account.as_str());
         Ok(match (&destination.target, session) {
             (Target::Eks(cluster), Some(session)) => {
-                let eks =
-                    Eks::open(region, role, account, cluster, sources, session, report).await?;
-                AnyTarget::Eks(Box::new(eks))
+                let place = eks::Place {
+                    region,
+                    role,
+                    account,
+                    cluster,
+                    is_preview: destination.preview.is_some(),
+                };
+                AnyTarget::Eks(Box::new(Eks::open(place, sources, session, report).await?))
             }
             (Target::Ecs { ecs, api_gateway }, Some(session)) => {
                 let ecs = Ecs::open(ecs, api_gateway.as_ref(), account, session);
@@ -74,6 +81,32 @@ impl AnyTarget {
                 ));
             }
         })
+    }
+}
+
+impl AnyTarget {
+    /// Makes what a preview is in.
+    ///
+    /// # Errors
+    /// As the target refuses.
+    pub async fn make_room(&self, terms: &PreviewTerms<'_>) -> Result<()> {
+        match self {
+            AnyTarget::Eks(eks) => eks.make_namespace(terms).await,
+            AnyTarget::Ecs(_) | AnyTarget::Local(_) => Ok(()),
+        }
+    }
+
+    /// The previews of a service that are there; where nothing else says it, each `lasts` so long
+    /// after its last deploy.
+    ///
+    /// # Errors
+    /// As the target refuses.
+    pub async fn list_previews(&self, service: &str, lasts: Duration) -> Result<Vec<PreviewSeen>> {
+        match self {
+            AnyTarget::Eks(eks) => eks.list_previews(service).await,
+            AnyTarget::Ecs(ecs) => ecs.list_previews(service, lasts).await,
+            AnyTarget::Local(_) => Ok(Vec::new()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod edge_api;
 mod live;
 mod plan;
 mod preflight;
+mod preview;
 mod render;
 mod states;
 mod verdict;
@@ -408,6 +409,10 @@ impl Target for Ecs {
             }
         }
         Ok(())
+    }
+
+    async fn remove(&self, state: &State<EcsDocuments>, permit: Permit<'_>) -> Result<Vec<String>> {
+        self.remove_service(state, permit).await
     }
 
     async fn read_running(&self, state: &State<EcsDocuments>) -> Result<Running> {

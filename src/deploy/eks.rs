@@ -15,6 +15,7 @@ mod migration;
 mod object;
 mod observe;
 mod plan;
+mod preview;
 mod refusal;
 mod render;
 mod rollback;
@@ -145,20 +146,29 @@ impl EksDocuments {
     }
 }
 
+/// Where the namespace of a service is.
+pub struct Place<'a> {
+    pub region: &'a str,
+    pub role: Option<&'a str>,
+    /// The account that the service's buckets have to be of.
+    pub account: Option<&'a str>,
+    pub cluster: &'a platform::Eks,
+    /// The namespace is made with the first deploy.
+    pub is_preview: bool,
+}
+
 impl Eks {
-    /// Opens the namespace of `cluster`.
+    /// Opens the namespace of a cluster.
     ///
     /// # Errors
     /// Refused when the cluster or the namespace is not there, or does not let us in.
     pub async fn open(
-        region: &str,
-        role: Option<&str>,
-        account: Option<&str>,
-        cluster: &platform::Eks,
+        place: Place<'_>,
         sources: &Sources,
         session: &Session,
         report: &Report,
     ) -> Result<Eks> {
+        let Place { region, role, account, cluster, is_preview } = place;
         let found = auth::find_cluster(session, region, cluster).await?;
         let namespace = cluster.namespace.as_str();
         let caller = Caller {
@@ -180,21 +190,20 @@ impl Eks {
             account: account.map(str::to_string),
             report: report.clone(),
         };
-        eks.enter_cluster(role).await?;
+        eks.enter_cluster(role, is_preview).await?;
         Ok(eks)
     }
 
     /// The first request: whether the API server answers, knows us, and has the namespace.
-    async fn enter_cluster(&mut self, role: Option<&str>) -> Result<()> {
-        let namespace =
-            Key { namespace: None, ..Key::new("v1", "Namespace", "", &self.caller.namespace) };
-        match self.api.get(&namespace).await {
+    async fn enter_cluster(&mut self, role: Option<&str>, is_preview: bool) -> Result<()> {
+        match self.api.get(&self.namespace_key()).await {
             Ok(Some(found)) => {
                 let enforced =
                     found.metadata.labels.and_then(|labels| labels.get(ENFORCE).cloned());
                 self.is_restricted = enforced.as_deref() == Some("restricted");
                 Ok(())
             }
+            Ok(None) if is_preview => Ok(()),
             Ok(None) => Err(no_namespace(&self.caller)),
             // Who may only work inside the namespace may not be allowed to look at it; what comes
             // next will tell.
@@ -477,6 +486,11 @@ impl Target for Eks {
             self.remove_object(&removal.key, &removal.uid, &mut written, permit).await?;
         }
         self.remove_old_migrations(plan, permit).await
+    }
+
+    async fn remove(&self, state: &State<EksDocuments>, permit: Permit<'_>) -> Result<Vec<String>> {
+        let number = state.environment.rsplit('-').next().and_then(|number| number.parse().ok());
+        self.remove_namespace(&state.service, number.unwrap_or(0), permit).await
     }
 
     async fn read_running(&self, state: &State<EksDocuments>) -> Result<Running> {

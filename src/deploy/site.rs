@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::any_target::{AnyTarget, with_target};
 use super::engine::{self, DeployRequest, Intent};
 use super::outcome::Outcome;
+use super::removal::{self, PreviewTerms, timestamp};
 use super::target::{State, Target};
 use super::{Image, Order, Running, Sources};
 use crate::aws::Session;
@@ -138,17 +139,57 @@ impl Site {
         engine::deploy(target, &request, self.ledger()?, &self.report).await
     }
 
+    /// Makes what a preview is in, before the first look at it. Nothing to do elsewhere.
+    ///
+    /// # Errors
+    /// Bad input when nobody says which pull request; as the target refuses.
+    pub async fn make_room(&self) -> Result<()> {
+        let Some(preview) = &self.destination.preview else { return Ok(()) };
+        let number = preview.number.ok_or_else(|| {
+            Error::input(format!("cannot deploy to {}: which preview?", self.settings.environment))
+                .why("each pull request has one of its own")
+                .fix("say which one: --pull-request NUMBER")
+        })?;
+        let expires = timestamp() + preview.expires;
+        self.target
+            .make_room(&PreviewTerms { service: &self.settings.owner.service, number, expires })
+            .await
+    }
+
+    /// Removes the preview that this is. Returns what was removed.
+    ///
+    /// # Errors
+    /// Superseded, when another run holds the lock until the end; as the target refuses.
+    pub async fn remove_preview(&self, intent: &Intent<'_>) -> Result<Vec<String>> {
+        let order = self.order(no_image());
+        with_target!(&self.target, target => {
+            let rendered = target.render(&order).await?;
+            removal::remove_preview(target, rendered, self.ledger()?, intent, &self.report).await
+        })
+    }
+
+    /// The pull requests whose previews are over.
+    ///
+    /// # Errors
+    /// As the target refuses.
+    pub async fn list_expired(&self) -> Result<Vec<u64>> {
+        let lasts = self.destination.preview.map(|preview| preview.expires).unwrap_or_default();
+        let seen = self.target.list_previews(&self.settings.owner.service, lasts).await?;
+        let now = timestamp();
+        for preview in seen.iter().filter(|preview| preview.expires.is_none()) {
+            let number = preview.number;
+            self.report.warn(format!("nothing says when the preview of #{number} is over"));
+        }
+        let over = seen.iter().filter(|preview| preview.expires.is_some_and(|end| end <= now));
+        Ok(over.map(|preview| preview.number).collect())
+    }
+
     /// What runs now.
     ///
     /// # Errors
     /// As the target refuses.
     pub async fn read_running(&self) -> Result<Running> {
-        let nothing = Image {
-            repository: String::new(),
-            digest: Digest::placeholder(),
-            version: String::new(),
-        };
-        let order = self.order(nothing);
+        let order = self.order(no_image());
         with_target!(&self.target, target => {
             target.read_running(&target.render(&order).await?).await
         })
@@ -157,6 +198,11 @@ impl Site {
     fn order(&self, image: Image) -> Order {
         Order { settings: self.settings.clone(), destination: self.destination.clone(), image }
     }
+}
+
+/// Stands for an image where none is asked for.
+fn no_image() -> Image {
+    Image { repository: String::new(), digest: Digest::placeholder(), version: String::new() }
 }
 
 /// Where a ledger is.
@@ -239,7 +285,11 @@ fn ledger_folder(environ: &Environ) -> Result<PathBuf> {
 pub fn image_repository(settings: &Settings, destination: &Destination) -> String {
     match &destination.registry {
         Some(registry) => {
-            format!("{}/{}", registry.host(), settings::repository(registry, &settings.name))
+            format!(
+                "{}/{}",
+                registry.host(),
+                settings::repository(registry, &settings.owner.service)
+            )
         }
         None => settings.name.clone(),
     }

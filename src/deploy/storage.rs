@@ -30,7 +30,7 @@ pub fn bucket_name(order: &Order, storage: &Storage) -> String {
         order.destination.registry.as_ref().map_or("local", |registry| registry.account.as_str());
     let whole = format!(
         "{}-{}-{}-{account}",
-        order.settings.name, storage.name, order.settings.environment
+        order.settings.owner.service, storage.name, order.settings.owner.environment
     );
     super::short_name(&whole, 63)
 }

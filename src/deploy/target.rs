@@ -308,6 +308,16 @@ pub trait Target {
     /// Removes what the recorded success left over of older versions.
     async fn clean_up(&self, plan: &Self::Plan, permit: Permit<'_>) -> Result<()>;
 
+    /// Removes a preview: all that is its own, and nothing that others have a part in. Returns what
+    /// was removed: nothing where pull requests have no environments.
+    async fn remove(
+        &self,
+        _state: &State<Self::Documents>,
+        _permit: Permit<'_>,
+    ) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// What runs now, for `status`.
     async fn read_running(&self, state: &State<Self::Documents>) -> Result<Running>;
 }

@@ -28,6 +28,8 @@ pub struct NewDeployment<'a> {
     pub service: &'a str,
     pub version: &'a str,
     pub digest: &'a Digest,
+    /// It is gone one day, and no part of what is deployed for good.
+    pub is_transient: bool,
 }
 
 /// How far a deployment is.
@@ -94,6 +96,7 @@ impl Repository {
                 "service": new.service, "version": new.version, "digest": new.digest
             },
             // What is deployed was merged and checked; GitHub is only told.
+            "transient_environment": new.is_transient,
             "auto_merge": false,
             "required_contexts": [],
         });

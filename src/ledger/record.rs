@@ -41,6 +41,8 @@ pub enum RecordKind {
     Deploy,
     Rollback,
     Promote,
+    /// A preview is taken down.
+    Remove,
     /// A word of a later version of this program.
     #[serde(other)]
     Other,
@@ -128,6 +130,7 @@ impl RecordKind {
             RecordKind::Deploy => "deploy",
             RecordKind::Rollback => "rollback",
             RecordKind::Promote => "promote",
+            RecordKind::Remove => "remove",
             RecordKind::Other => "other",
         }
     }

@@ -11,7 +11,7 @@ use crate::release::github::Github;
 use crate::support::{Removal, Repository, Run, cicd, copy, http_get, root, run, stack, unique};
 
 /// The action's image with the binary under test, by digest; built once for all tests.
-fn image() -> &'static str {
+pub fn image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let binary = Path::new(env!("CARGO_BIN_EXE_cicd"));

@@ -14,7 +14,7 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 }
 
 /// The commands of a document, in order.
-fn commands(document: &str) -> Vec<String> {
+pub fn commands(document: &str) -> Vec<String> {
     let lines = blocks(document, "sh").join("");
     let commands: Vec<String> = lines.lines().map(str::to_string).collect();
     assert!(commands.iter().all(|line| line.starts_with("cicd ")), "{document}: {commands:?}");
@@ -76,6 +76,38 @@ fn the_services_of_a_repository_are_listed_as_it_is_told() {
     for line in commands("monorepo.md") {
         let listed = type_command(repository.path(), &line).ended(0);
         assert!(listed.stdout.contains("services/billing/service.yaml"), "{listed}");
+    }
+}
+
+/// The numbers of docs/comparison.md are those of the files.
+#[test]
+fn the_comparison_is_counted() {
+    let read = |folder: &str| -> Vec<String> {
+        let file = |name: &str| root().join(folder).join(name);
+        ["ci.yml", "deploy.yml"]
+            .map(|name| std::fs::read_to_string(file(name)).expect(name))
+            .to_vec()
+    };
+    let lines = |files: &[String]| {
+        let all = files.iter().flat_map(|text| text.lines()).map(str::trim_start);
+        all.filter(|line| !line.is_empty() && !line.starts_with('#')).count()
+    };
+    let actions = |files: &[String]| {
+        let uses = files.iter().flat_map(|text| text.split("uses: ").skip(1));
+        let names = uses.map(|rest| rest.split('@').next().unwrap_or_default().to_string());
+        // A workflow of a repository is pinned as an action of it is.
+        let repositories =
+            names.map(|name| name.split('/').take(2).collect::<Vec<_>>().join("/"));
+        repositories.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let (ours, theirs) = (read("workflows"), read("docs/marketplace"));
+    let text = std::fs::read_to_string(root().join("docs/comparison.md")).expect("a document");
+    for (what, count) in [
+        ("lines of YAML, without blank lines and comments", [lines(&ours), lines(&theirs)]),
+        ("actions of others to read, pin and update", [actions(&ours), actions(&theirs)]),
+    ] {
+        let row = format!("| {what} | {} | {} |", count[0], count[1]);
+        assert!(text.contains(&row), "it should say: {row}");
     }
 }
 

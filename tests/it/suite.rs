@@ -58,6 +58,7 @@ fn the_tests_decide_and_their_reports_are_read() {
         case("broken", 8, json!([2, 0, 0.5]), "ended with exit code 1"),
         case("silent", 8, json!([0, 0, null]), "no report: /tmp/junit.xml"),
     ];
+    assert_eq!(crate::docs::commands("test.md"), ["cicd test"]);
     let name = unique("suite");
     for Case { how, code, numbers, said } in cases {
         let repository = tested(&name, how);

@@ -10,12 +10,13 @@ fuzz    10000 inputs for each reader of what strangers send: no panic, no hang, 
 model   the lock's protocol through every order of two and three runs' requests, wider than the tests
 pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
 phases  SIGKILL, SIGINT and SIGTERM in each phase of a deploy to each target, and the next run
+signals SIGINT to the action's container, started as GitHub's runner starts it, in the middle of each step: what is left, and what is recorded
 END
 }
 
 proof_command() {
   case ${1:-} in
-    film | fleet | fuzz | model | pairs | phases) "proof_$1" ;;
+    film | fleet | fuzz | model | pairs | phases | signals) "proof_$1" ;;
     '') proofs ;;
     *) die "no proof \"$1\"; the proofs are:"$'\n'"$(proofs)" ;;
   esac
@@ -58,6 +59,7 @@ proof_pairs() {
   on_stack proofs::pairs --test it
   on_stack ledger::store::s3::tests::the_stacks_s3_keeps_the_ledger --bin cicd
 }
+proof_signals() { on_stack signals::signals --test it; }
 proof_phases() { on_stack proofs::phases --test it; }
 on_stack() {
   stack_is_up || locked setup setup_stack

@@ -34,10 +34,10 @@ const LOOK_UPS: RetryPolicy = RetryPolicy {
 
 /// One cluster.
 pub struct Api {
-    caller: Caller,
-    ecs: aws_sdk_ecs::Client,
+    pub(super) caller: Caller,
+    pub(super) ecs: aws_sdk_ecs::Client,
     logs: aws_sdk_cloudwatchlogs::Client,
-    platform: Platform,
+    pub(super) platform: Platform,
 }
 
 /// A task definition that ECS knows.

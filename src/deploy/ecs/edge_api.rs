@@ -39,9 +39,9 @@ const LISTENER_FIX: &str =
     "set `ecs.listener` in platform.yaml to the ARN of a listener in this region";
 
 pub struct EdgeApi {
-    caller: Caller,
-    balancer: aws_sdk_elasticloadbalancingv2::Client,
-    gateway: aws_sdk_apigatewayv2::Client,
+    pub(super) caller: Caller,
+    pub(super) balancer: aws_sdk_elasticloadbalancingv2::Client,
+    pub(super) gateway: aws_sdk_apigatewayv2::Client,
 }
 
 /// The ids that exist by now: those found, and those made since.
@@ -651,7 +651,7 @@ impl EdgeApi {
 }
 
 /// What is not there is deleted: by a try of ours whose answer was lost, or by somebody else.
-fn is_gone<T>(deleted: Result<T, Failure>) -> Result<(), Failure> {
+pub(super) fn is_gone<T>(deleted: Result<T, Failure>) -> Result<(), Failure> {
     match deleted {
         Err(failure) if failure.status() != Some(404) => Err(failure),
         _ => Ok(()),

@@ -129,6 +129,14 @@ impl Api {
         Ok(self.send(&attempt, None, async || objects.list(which).await).await?.items)
     }
 
+    /// The namespaces of the cluster with these labels.
+    pub async fn list_namespaces(&self, labels: &str) -> Result<Vec<Namespace>, Failure> {
+        let objects = kube::Api::<Namespace>::all(self.client.clone());
+        let which = ListParams::default().labels(labels);
+        let found = self.send("list namespaces", None, async || objects.list(&which).await);
+        Ok(found.await?.items)
+    }
+
     /// Server-side apply with strict field validation; gives the object as it is then.
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
     pub async fn apply(

@@ -37,7 +37,7 @@ const LONGEST_MIGRATION: u32 = 3600;
 
 pub const NAME: &str = "app.kubernetes.io/name";
 pub const VERSION: &str = "app.kubernetes.io/version";
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The objects of a service, in no particular order, each in the namespace of `cluster`. `bucket`
 /// gives a storage's bucket.

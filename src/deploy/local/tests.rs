@@ -28,6 +28,7 @@ fn wanted(more: &str) -> Wanted<LocalDocuments> {
             region: String::new(),
             plan_role: None,
             branches: vec![],
+            preview: None,
             after: None,
             role: None,
             registry: None,

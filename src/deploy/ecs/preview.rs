@@ -1,0 +1,180 @@
+//! What a preview is on ECS: a service of its own, with its target group, its rule and its routes.
+//! The cluster, the load balancer, the API, its link and its integration are others' too, and stay.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::edge::{EdgeWanted, OWNER_TAG};
+use super::edge_api::{EdgeApi, is_gone};
+use super::render::{ENVIRONMENT_TAG, EcsDocuments, find_tag, last_part};
+use super::{Api, Ecs};
+use crate::config::preview::read_service_name;
+use crate::deploy::pen::Pen;
+use crate::deploy::removal::PreviewSeen;
+use crate::deploy::target::{Permit, State};
+use crate::error::{Error, Result};
+
+impl Ecs {
+    /// Removes the service of a preview and the ways that lead to it alone.
+    pub(super) async fn remove_service(
+        &self,
+        state: &State<EcsDocuments>,
+        permit: Permit<'_>,
+    ) -> Result<Vec<String>> {
+        let extent = Cell::default();
+        let pen = Pen::new(permit, &extent).reaching_users();
+        let name = state.documents.name();
+        let service = self.api.find_service(name).await?;
+        let tags = service.as_ref().map(|live| &live.document["tags"]);
+        if let Some(tags) = tags {
+            let is_ours = find_tag(tags, OWNER_TAG) == Some(name)
+                && find_tag(tags, ENVIRONMENT_TAG) == Some(state.environment.as_str());
+            if !is_ours {
+                return Err(Error::refused(format!("cannot remove ECS service {name}"))
+                    .why(format!("its tags do not say that it is {name} of {}", state.environment))
+                    .fix("remove it by hand, if nobody needs it"));
+            }
+        }
+        let mut removed = Vec::new();
+        let group = match &state.documents.edge {
+            Some(wanted) => self.edge.remove_ways(wanted, &mut removed, pen).await?,
+            None => None,
+        };
+        if service.is_some_and(|live| live.document["status"] == "ACTIVE") {
+            self.api.delete_service(name, pen).await?;
+            removed.push(format!("Service/{name}"));
+        }
+        if let (Some(group), Some(wanted)) = (group, &state.documents.edge) {
+            self.edge.delete_target_group(&group, pen).await?;
+            removed.push(format!("TargetGroup/{}", wanted.target_group));
+        }
+        Ok(removed)
+    }
+
+    /// The previews of a service, each of which ends so long after its last deploy.
+    ///
+    /// # Errors
+    /// As ECS refuses.
+    pub async fn list_previews(&self, service: &str, lasts: Duration) -> Result<Vec<PreviewSeen>> {
+        let mut previews = Vec::new();
+        for name in self.api.list_services().await? {
+            let Some(number) = read_service_name(&name, service) else { continue };
+            let Some(live) = self.api.find_service(&name).await? else { continue };
+            if live.document["status"] != "ACTIVE"
+                || find_tag(&live.document["tags"], OWNER_TAG) != Some(&name)
+            {
+                continue;
+            }
+            let deployments = live.document["deployments"].as_array().into_iter().flatten();
+            let times = deployments.filter_map(|deployment| {
+                let updated = deployment["updatedAt"].as_f64();
+                updated.or(deployment["createdAt"].as_f64())
+            });
+            let last = times.map(|seconds| seconds as i64).max();
+            let expires = last.and_then(|last| {
+                let lasts = i64::try_from(lasts.as_secs()).ok()?;
+                Timestamp::from_second(last.checked_add(lasts)?).ok()
+            });
+            previews.push(PreviewSeen { number, expires });
+        }
+        previews.sort_by_key(|preview| preview.number);
+        Ok(previews)
+    }
+}
+
+impl Api {
+    /// The names of the cluster's services.
+    async fn list_services(&self) -> Result<Vec<String>> {
+        let cluster = &self.platform.cluster;
+        let list = || {
+            let services = self.ecs.list_services().cluster(cluster);
+            services.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+        };
+        let attempt = format!("list the services of ECS cluster {cluster}");
+        let arns = self.caller.read(&attempt, "ecs:ListServices", list).await?;
+        Ok(arns.iter().map(|arn| last_part(arn).to_string()).collect())
+    }
+
+    /// Deletes a service with its tasks.
+    async fn delete_service(&self, name: &str, pen: Pen<'_>) -> Result<()> {
+        let delete = || {
+            let delete = self.ecs.delete_service().cluster(&self.platform.cluster).service(name);
+            delete.force(true).send()
+        };
+        let attempt = format!("delete ECS service {name}");
+        match self.caller.write(&attempt, "ecs:DeleteService", &pen, delete).await {
+            Err(failure) if failure.is(&["ServiceNotFoundException"]) => Ok(()),
+            deleted => Ok(deleted.map(drop)?),
+        }
+    }
+}
+
+impl EdgeApi {
+    /// Removes the routes and the rules that lead to the service alone; gives its target group,
+    /// which cannot go before what it serves.
+    async fn remove_ways(
+        &self,
+        wanted: &EdgeWanted,
+        removed: &mut Vec<String>,
+        pen: Pen<'_>,
+    ) -> Result<Option<String>> {
+        let found = self.find(wanted).await?;
+        if let (Some(gateway), Some((api, _))) = (&wanted.gateway, &found.gateway.api) {
+            for key in &gateway.routes {
+                let Some(route) = found.gateway.routes.get(key) else { continue };
+                let leads_to = route.target.strip_prefix("integrations/");
+                // One that leads elsewhere is somebody else's.
+                if leads_to.is_none() || leads_to != found.gateway.integration.as_deref() {
+                    continue;
+                }
+                let delete = || self.gateway.delete_route().api_id(api).route_id(&route.id).send();
+                let attempt = format!("delete route {key} of API {}", gateway.api);
+                is_gone(self.caller.write(&attempt, "apigateway:DELETE", &pen, delete).await)?;
+                removed.push(format!("Route/{key}"));
+            }
+        }
+        let Some(group) = found.target_group.map(|group| group.arn) else { return Ok(None) };
+        for rule in self.list_rules_to(&wanted.listener, &group).await? {
+            let delete = || self.balancer.delete_rule().rule_arn(&rule).send();
+            let action = "elasticloadbalancing:DeleteRule";
+            match self.caller.write("delete the listener's rule", action, &pen, delete).await {
+                Err(failure) if failure.is(&["RuleNotFound", "RuleNotFoundException"]) => {}
+                deleted => drop(deleted?),
+            }
+            removed.push(format!("Rule/{}", wanted.patterns.join(" ")));
+        }
+        Ok(Some(group))
+    }
+
+    /// The ARNs of the rules of a listener whose requests go to this target group.
+    async fn list_rules_to(&self, listener: &str, group: &str) -> Result<Vec<String>> {
+        let describe = || {
+            let rules = self.balancer.describe_rules().listener_arn(listener);
+            rules.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
+        };
+        let attempt = format!("read the rules of {listener}");
+        let action = "elasticloadbalancing:DescribeRules";
+        let all = self.caller.read(&attempt, action, describe).await?;
+        let leads_there = |rule: &&aws_sdk_elasticloadbalancingv2::types::Rule| {
+            rule.actions().iter().any(|action| action.target_group_arn() == Some(group))
+        };
+        let ours = all.iter().filter(leads_there);
+        Ok(ours.filter_map(|rule| rule.rule_arn().map(str::to_string)).collect())
+    }
+
+    async fn delete_target_group(&self, arn: &str, pen: Pen<'_>) -> Result<()> {
+        let delete = || self.balancer.delete_target_group().target_group_arn(arn).send();
+        let action = "elasticloadbalancing:DeleteTargetGroup";
+        let attempt = format!("delete target group {}", last_part(arn));
+        match self.caller.write(&attempt, action, &pen, delete).await {
+            Err(failure)
+                if failure.is(&["TargetGroupNotFound", "TargetGroupNotFoundException"]) =>
+            {
+                Ok(())
+            }
+            deleted => Ok(deleted.map(drop)?),
+        }
+    }
+}

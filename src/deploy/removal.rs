@@ -1,0 +1,92 @@
+//! Taking a preview down, under its lock.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::engine::Intent;
+use super::target::{Permit, State, Target};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{AcquireTerms, Ledger, Run};
+use crate::report::Report;
+
+/// Whose a preview is, and how long it stays.
+pub struct PreviewTerms<'a> {
+    pub service: &'a str,
+    pub number: u64,
+    pub expires: Timestamp,
+}
+
+/// A preview that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviewSeen {
+    /// Its pull request.
+    pub number: u64,
+    /// When it may be removed. `None` if nobody can tell: it stays.
+    pub expires: Option<Timestamp>,
+}
+
+/// Removes what the last run applied, or, where the ledger does not say, what `rendered` names.
+/// Waits for a deploy that is under way. Returns what was removed.
+///
+/// # Errors
+/// Superseded when another run holds the lock until the end; as the target refuses.
+pub async fn remove_preview<T: Target>(
+    target: &T,
+    rendered: State<T::Documents>,
+    ledger: &Ledger,
+    intent: &Intent<'_>,
+    report: &Report,
+) -> Result<Vec<String>> {
+    let deadline = now() + intent.timeout;
+    let hold = intent.interrupt.hold();
+    let run = Run {
+        kind: intent.kind,
+        target: T::NAME.to_string(),
+        version: rendered.image.version.clone(),
+        commit: intent.commit.clone(),
+        who: intent.who.clone(),
+        run: intent.link.clone(),
+        started: timestamp(),
+        pipeline_version: crate::VERSION.to_string(),
+        ..Run::default()
+    };
+    let terms = AcquireTerms { newer_than: &|_| true, deadline };
+    let lease = tokio::select! {
+        biased;
+        signal = hold.signalled() => return Err(signal.error()),
+        lease = ledger.acquire(run, terms) => lease?,
+    };
+    let removing = async {
+        let last = lease.head().last.as_ref().and_then(|last| last.state_hash.as_ref());
+        let stored = match last {
+            Some(hash) => ledger.find_state(hash).await?,
+            None => None,
+        };
+        let applied = stored.and_then(|bytes| State::from_json(&bytes, T::NAME).ok());
+        target.remove(&applied.unwrap_or(rendered), Permit::new(&lease, deadline)).await
+    };
+    let removed = tokio::select! {
+        biased;
+        signal = hold.signalled() => Err(signal.error()),
+        removed = tokio::time::timeout_at(deadline.into(), removing) => removed.unwrap_or_else(|_| {
+            Err(Error::new(Kind::TimedOut, "cannot remove the preview in time")
+                .fix("run it again: it goes on with what is left"))
+        }),
+    };
+    if let Err(error) = lease.release().await {
+        report.warn(format!("the lock stays until it is over: {error}"));
+    }
+    removed
+}
+
+#[expect(clippy::disallowed_methods, reason = "the deadline starts here")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// The time, for what ends at some time.
+#[expect(clippy::disallowed_methods, reason = "whether a preview is over is asked here")]
+pub fn timestamp() -> Timestamp {
+    Timestamp::now()
+}
