@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::values::{BuilderImage, Cache, ImageName, Span};
+use crate::config::values::{BuilderImage, Cache, ImageName, Platform, Span};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::report::Format;
@@ -209,6 +209,13 @@ pub struct BuildImageArgs {
     /// archive, or the folder of an OCI layout
     #[arg(long, value_name = "FILE-OR-FOLDER")]
     pub from: Option<PathBuf>,
+    /// Build this one of `image.platforms` alone: the others are built on machines of theirs
+    #[arg(long, value_name = "PLATFORM", value_parser = platform, conflicts_with_all = ["from", "join"])]
+    pub only: Option<Platform>,
+    /// Join the images of single platforms, each an OCI layout in a folder of its own below this
+    /// one, instead of building
+    #[arg(long, value_name = "FOLDER", conflicts_with = "from")]
+    pub join: Option<PathBuf>,
     /// Leave the image's contract unchecked
     #[arg(long)]
     pub skip_contract: bool,
@@ -480,6 +487,10 @@ fn version(text: &str) -> Result<String, String> {
     }
     Err("a version is letters, digits and `._-+`, at most 128, beginning with a letter or digit"
         .into())
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::try_from(text.to_string())
 }
 
 fn cache(text: &str) -> Result<Cache, String> {

@@ -5,6 +5,7 @@ pub mod builder;
 pub mod contract;
 mod destination;
 pub mod import;
+pub mod join;
 mod pack;
 pub mod scaffold;
 pub mod suite;

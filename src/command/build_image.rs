@@ -10,7 +10,7 @@ use crate::cli::BuildImageArgs;
 use crate::config::service::{self, Service};
 use crate::config::settings::{self, LOCAL};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::{Markdown, human};
 use crate::{git, github, image};
 
@@ -19,12 +19,16 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
     let service = context.service()?;
     let settings =
         settings::resolve(&service, context.shared.environment.as_deref().unwrap_or(LOCAL))?;
-    let (step, built) = match &arguments.from {
-        Some(from) => (
+    let (step, built) = match (&arguments.from, &arguments.join) {
+        (Some(from), _) => (
             context.report.step("build-image"),
             import_image(context, from, &arguments.layout).await?,
         ),
-        None => {
+        (None, Some(parts)) => {
+            let step = context.report.step("build-image");
+            (step, join_images(context, &service, parts, &arguments.layout).await?)
+        }
+        (None, None) => {
             let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
             (
                 context.report.step("build-image"),
@@ -65,6 +69,31 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
     Ok(Some(built.digest))
 }
 
+/// Joins what was built on machines of several platforms: those of `image.platforms`, and no
+/// others.
+async fn join_images(
+    context: &Context,
+    service: &Service,
+    parts: &Path,
+    layout: &Path,
+) -> Result<Option<image::Built>> {
+    if context.shared.plan {
+        context.give(&json!({ "status": "planned" }));
+        return Ok(None);
+    }
+    let built = image::join::join(parts, layout).await?;
+    let mut wanted: Vec<String> = service.image.platforms.iter().map(ToString::to_string).collect();
+    wanted.sort();
+    let mut found = built.platforms.clone();
+    found.sort();
+    if found != wanted {
+        return Err(Error::input("cannot take the joined image")
+            .why(format!("it is for {}, and the service for {}", found.join(", "), wanted.join(", ")))
+            .fix("build each of `image.platforms` on a runner, and no others: input `native` of service.yml"));
+    }
+    Ok(Some(built))
+}
+
 pub async fn import_image(
     context: &Context,
     from: &Path,
@@ -84,6 +113,13 @@ pub async fn build_sources(
     arguments: &BuildImageArgs,
 ) -> Result<Option<image::Built>> {
     let repository = git::open(&context.folder())?;
+    if let Some(only) = arguments.only.as_ref()
+        && !service.image.platforms.contains(only)
+    {
+        return Err(Error::input(format!("cannot build for {only} alone"))
+            .why("it is none of `image.platforms` in service.yaml")
+            .fix(format!("add it: image: {{platforms: [linux/amd64, {only}]}}")));
+    }
     let request = image::builder::BuildRequest {
         name: service.name.to_string(),
         file: context.shared.service.clone(),
@@ -91,6 +127,10 @@ pub async fn build_sources(
         has_own_cache: arguments.cache.is_some(),
         frontends: arguments.allow_frontend.clone(),
         image: service::Image {
+            platforms: match &arguments.only {
+                Some(only) => vec![only.clone()],
+                None => service.image.platforms.clone(),
+            },
             cache: arguments.cache.clone().unwrap_or_else(|| service.image.cache.clone()),
             ..service.image.clone()
         },

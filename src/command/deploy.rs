@@ -168,7 +168,7 @@ pub async fn find_image(
         let version = wanted.version.unwrap_or(digest.short()).to_string();
         return Ok(Image { repository, digest, version });
     };
-    let name = settings::repository(registry, &settings.name);
+    let name = settings::repository(registry, &settings.owner.service);
     let service = context.service()?;
     let given = wanted.version.map(|given| version_of(given, &service.version.prefix));
     let looked_for = match (wanted.digest, given) {

@@ -29,6 +29,8 @@ pub async fn run_all_steps(context: &Context, arguments: &RunArgs) -> Result<()>
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),
         from: None,
+        only: None,
+        join: None,
         skip_contract: arguments.skip_contract,
         no_cache: arguments.no_cache,
         cache: None,

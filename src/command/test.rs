@@ -36,6 +36,8 @@ pub async fn test_service(context: &Context, arguments: &TestArgs) -> Result<()>
         layout: arguments.layout.clone(),
         version: Some(version.clone()),
         from: None,
+        only: None,
+        join: None,
         skip_contract: true,
         no_cache: false,
         cache: None,

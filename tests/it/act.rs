@@ -305,6 +305,26 @@ fn a_push_is_of_the_services_that_it_touches() {
     assert_eq!((jobs, released(&github)), (vec!["changed".to_string()], 1), "{log}");
 }
 
+/// Each platform on a runner of its own, and one image of them; here the one platform that this
+/// machine is of.
+#[test]
+fn a_platform_is_built_on_a_runner_of_its_own() {
+    let name = unique("act-native");
+    let repository = service(&name);
+    let _removal = Removal::of(&name);
+    let file = ".github/workflows/ci.yml";
+    let text = std::fs::read_to_string(repository.path().join(file)).expect("ci.yml");
+    let native = r#"'[{"platform": "linux/amd64", "runner": "ubuntu-latest"}]'"#;
+    let with = format!("    with:\n      native: {native}\n    permissions:\n");
+    repository.write(file, &text.replacen("    permissions:\n", &with, 1));
+    repository.git(&["commit", "-qam", "ci: a runner for each platform"]);
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let ended = act(&repository, "pull_request", &github, &["somebody/patients"]);
+    let log = format!("{}{}", ended.stdout, ended.stderr);
+    // `build linux/amd64`, whose name is read from its end.
+    assert_eq!((ended.code, succeeded(&log)), (0, vec!["amd64".into(), "image".into()]), "{log}");
+}
+
 /// Starts deploy.yml by hand.
 pub fn dispatch(repository: &Repository, github: &Github, inputs: &[(&str, &str)]) -> Run {
     let inputs: Vec<String> =

@@ -96,8 +96,7 @@ fn the_comparison_is_counted() {
         let uses = files.iter().flat_map(|text| text.split("uses: ").skip(1));
         let names = uses.map(|rest| rest.split('@').next().unwrap_or_default().to_string());
         // A workflow of a repository is pinned as an action of it is.
-        let repositories =
-            names.map(|name| name.split('/').take(2).collect::<Vec<_>>().join("/"));
+        let repositories = names.map(|name| name.split('/').take(2).collect::<Vec<_>>().join("/"));
         repositories.collect::<std::collections::BTreeSet<_>>().len()
     };
     let (ours, theirs) = (read("workflows"), read("docs/marketplace"));

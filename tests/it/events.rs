@@ -39,8 +39,10 @@ fn list_cases() -> Vec<Case> {
         jobs,
         writes,
     };
-    let group = || json!({ "merge_group": {"base_sha": "BEFORE", "base_ref": "refs/heads/main",
-        "head_ref": "refs/heads/gh-readonly-queue/main/pr-12-0123abc"} });
+    let group = || {
+        json!({ "merge_group": {"base_sha": "BEFORE", "base_ref": "refs/heads/main",
+        "head_ref": "refs/heads/gh-readonly-queue/main/pr-12-0123abc"} })
+    };
     let tag = || json!({ "ref": "refs/tags/own-v0.2.0", "before": "0".repeat(40) });
     let push = || json!({ "ref": "refs/heads/topic", "before": "BEFORE" });
     let own = || pull_request("clinicult/patients");
@@ -48,16 +50,48 @@ fn list_cases() -> Vec<Case> {
     let deployments: &[&str] = &["/deployments"];
     vec![
         case("ci.yml", "a merge queue tries it", "merge_group", group(), "main", "image", &[]),
-        case("ci.yml", "a tag on main", "push", tag(), "main", "deploy staging, image", deployments),
+        case(
+            "ci.yml",
+            "a tag on main",
+            "push",
+            tag(),
+            "main",
+            "deploy staging, image",
+            deployments,
+        ),
         case("ci.yml", "a tag beside main", "push", tag(), "topic", "image", &[]),
         case("ci.yml", "another branch", "push", push(), "topic", "image", &[]),
         case("ci.yml", "a fork", "pull_request", fork(), "main", "image", &[]),
-        case("services.yml", "a pull request", "pull_request", own(), "main", "changed, image, plan staging", &["/comments"]),
+        case(
+            "services.yml",
+            "a pull request",
+            "pull_request",
+            own(),
+            "main",
+            "changed, image, plan staging",
+            &["/comments"],
+        ),
         case("services.yml", "a fork", "pull_request", fork(), "main", "changed, image", &[]),
-        case("services.yml", "a merge queue tries it", "merge_group", group(), "main", "changed, image", &[]),
+        case(
+            "services.yml",
+            "a merge queue tries it",
+            "merge_group",
+            group(),
+            "main",
+            "changed, image",
+            &[],
+        ),
         case("services.yml", "a tag beside main", "push", tag(), "topic", "changed, image", &[]),
         case("preview.yml", "a fork", "pull_request", fork(), "main", "", &[]),
-        case("deploy.yml", "by hand, from another branch", "workflow_dispatch", json!({"ref": "refs/heads/topic"}), "topic", "", &[]),
+        case(
+            "deploy.yml",
+            "by hand, from another branch",
+            "workflow_dispatch",
+            json!({"ref": "refs/heads/topic"}),
+            "topic",
+            "",
+            &[],
+        ),
     ]
 }
 

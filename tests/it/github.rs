@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::eks::Place;
 use crate::probe::digest_of;
+use crate::publish::script_of;
 use crate::release::github::{Act, Github};
-use crate::support::{Repository, Run, cicd, root, run, stack, unique};
+use crate::support::{Repository, Run, cicd, run, stack, unique};
 
 /// A pull request of a repository of its own, and its GitHub.
 fn commenting(repository: &Repository, github: &Github, step: &str) -> Command {
@@ -278,15 +279,6 @@ fn the_statement_that_is_said_lets_the_job_in() {
     aws(&[&["iam", "delete-role"], &named[..]].concat());
 }
 
-/// The script of the step `id` of publish.yml.
-fn script_of(id: &str) -> String {
-    let text = std::fs::read_to_string(root().join(".github/workflows/publish.yml")).expect("yml");
-    let (_, step) = text.split_once(&format!("- id: {id}\n")).expect("the step");
-    let (_, script) = step.split_once("run: |\n").expect("a script");
-    let lines = script.lines().take_while(|line| line.is_empty() || line.starts_with("          "));
-    lines.map(|line| format!("{}\n", line.trim_start_matches("          "))).collect()
-}
-
 /// All jobs are run again after the tag was made: the release goes on with the image that it names.
 #[test]
 fn a_publication_goes_on_from_the_tag_that_stands() {
@@ -299,7 +291,14 @@ fn a_publication_goes_on_from_the_tag_that_stands() {
     let begun = || {
         std::fs::write(&output, "").expect("written");
         let ended = run(Command::new("bash")
-            .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", &script_of("begun")])
+            .args([
+                "--noprofile",
+                "--norc",
+                "-eo",
+                "pipefail",
+                "-c",
+                &script_of("See whether an earlier attempt made the tag"),
+            ])
             .current_dir(repository.path())
             .env("IMAGE", "ghcr.io/clinicult/cicd")
             .env("GITHUB_OUTPUT", &output));

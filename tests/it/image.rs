@@ -7,6 +7,7 @@ mod classic;
 mod container;
 mod context;
 mod engine;
+mod join;
 mod second;
 mod settings;
 mod tools;

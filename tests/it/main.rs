@@ -34,6 +34,7 @@ mod pipeline;
 mod preview;
 mod probe;
 mod proofs;
+mod publish;
 mod push;
 mod release;
 mod rollback;

@@ -245,6 +245,18 @@ fn only_a_preview_of_the_pull_request_is_removed() {
     let removed = remove(&["--environment", "preview", "--pull-request", "12"]).ended(0).json();
     assert_eq!(removed["changed"], json!([format!("preview-12 Namespace/{namespace}")]));
     assert_ne!(kubectl(&["get", "namespace", &namespace]).code, 0);
+    // A stranger's code gets no environment, whoever starts it.
+    let event = repository.path().join(".git/event.json");
+    let mut payload = closed();
+    payload["repository"] = json!({ "full_name": "clinicult/patients" });
+    payload["pull_request"]["head"]["repo"]["full_name"] = "somebody/patients".into();
+    std::fs::write(&event, payload.to_string()).expect("written");
+    let mut command = cicd(repository.path());
+    command.args(["deploy", "--environment", "preview", "--platform", "platform.yaml"]);
+    command.args(["--version", "0.1.0"]).env("GITHUB_ACTIONS", "true");
+    command.env("GITHUB_EVENT_NAME", "pull_request").env("GITHUB_REF", "refs/pull/12/merge");
+    let refused = run(command.env("GITHUB_EVENT_PATH", &event)).ended(3);
+    assert!(refused.stdout.contains("whose code nobody approved"), "{refused}");
     // What docs/preview.md tells to type.
     for line in crate::docs::commands("preview.md") {
         let arguments: Vec<&str> = line.split(' ').skip(2).collect();

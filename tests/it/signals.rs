@@ -65,24 +65,23 @@ fn list_steps(silent: &str) -> Vec<Step> {
         },
         step("image", "the contract", "build-image", Until::Runs("-contract")),
         Step {
-            inputs: [
-                asks("repository", format!("{silent}/x")),
-                asks("tag", "1.0.0".into()),
-            ]
-            .concat(),
+            inputs: [asks("repository", format!("{silent}/x")), asks("tag", "1.0.0".into())]
+                .concat(),
             ..step("image", "a push", "push-ecr", Until::Asks)
         },
         Step {
-            inputs: [staging(), asks("plan", "true".into()), asks("version", "1.0.0".into())].concat(),
+            inputs: [staging(), asks("plan", "true".into()), asks("version", "1.0.0".into())]
+                .concat(),
             ..step("plan", "a plan", "deploy", Until::Asks)
         },
         step("release", "a release", "release", Until::Asks),
         Step {
             inputs: [asks("environment", "local".into()), asks("version", "1.0.0".into())].concat(),
-            ..step("deploy", "a rollout that is watched", "deploy", Until::Runs("-local"))
+            ..step("deploy", "a rollout that is watched", "deploy", Until::Says("waiting for GET"))
         },
         Step {
-            inputs: [asks("environment", "preview".into()), asks("pull-request", "12".into())].concat(),
+            inputs: [asks("environment", "preview".into()), asks("pull-request", "12".into())]
+                .concat(),
             ..step("remove", "a removal", "remove", Until::Asks)
         },
     ]
@@ -164,7 +163,9 @@ impl Bench {
         .map(|(key, value)| (key.to_string(), value.to_string()))
         .to_vec();
         variables.extend(
-            step.inputs.iter().map(|(key, value)| (format!("INPUT_{}", key.to_uppercase()), value.clone())),
+            step.inputs
+                .iter()
+                .map(|(key, value)| (format!("INPUT_{}", key.to_uppercase()), value.clone())),
         );
         variables.extend(
             ["GITHUB_API_URL", "AWS_ENDPOINT_URL", "ACTIONS_ID_TOKEN_REQUEST_URL"]
@@ -222,11 +223,9 @@ fn cancel(step: &Step, silent: TcpListener) -> End {
     send_signal(&child, "-INT");
     let code = child.wait().expect("an end").code();
     let seconds = sent.elapsed().as_secs_f64();
-    let kept = format!("{}-local", bench.name);
-    // What was deployed, and is to be watched by the next run, is no orphan.
+    // What was deployed is no orphan: the next run goes on from it.
     let mut left: Vec<String> =
-        bench.containers("").into_iter().filter(|name| !name.starts_with(&kept)).collect();
-    left.extend(docker(&["ps", "-a", "--filter", &format!("name=^{}$", bench.job), "--format", "{{.Names}}"]));
+        ["-test", "-contract", "-job"].iter().flat_map(|rest| bench.containers(rest)).collect();
     let target = bench.repository.path().join("target");
     let halves = if target.is_dir() { entries(&target) } else { Vec::new() };
     left.extend(halves.into_iter().filter(|name| name.starts_with('.') && name != ".gitignore"));
@@ -235,7 +234,9 @@ fn cancel(step: &Step, silent: TcpListener) -> End {
 }
 
 fn check(steps: impl Fn(&Step) -> bool) {
-    println!("| job | in the middle of | exit | seconds | left | record |\n|---|---|---|---|---|---|");
+    println!(
+        "| job | in the middle of | exit | seconds | left | record |\n|---|---|---|---|---|---|"
+    );
     let probe = || TcpListener::bind("127.0.0.1:0").expect("a port");
     let names: Vec<&str> = list_steps("").iter().map(|step| step.what).collect();
     for name in names {
@@ -250,7 +251,10 @@ fn check(steps: impl Fn(&Step) -> bool) {
         let End { code, seconds, left, record } = cancel(&step, silent);
         let shown = if left.is_empty() { "nothing".to_string() } else { left.join(", ") };
         let code_shown = code.map_or("–".into(), |code| code.to_string());
-        println!("| {} | {} | {code_shown} | {seconds:.1} | {shown} | {record} |", step.job, step.what);
+        println!(
+            "| {} | {} | {code_shown} | {seconds:.1} | {shown} | {record} |",
+            step.job, step.what
+        );
         assert_eq!((code, left), (Some(130), vec![]), "{}", step.what);
         assert!(seconds < MOST.as_secs_f64(), "{}: {seconds} s", step.what);
         if step.job == "deploy" {

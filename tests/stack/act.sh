@@ -23,6 +23,35 @@ git -C "$work" init -q -b main
 git -C "$work" add -A
 git -C "$work" -c user.name=act -c user.email=act@localhost commit -q -m release
 
+# Artifacts of a run are GitHub's own: here they are a folder. stand_in NAME COMMAND: an action of GitHub's that has no other part than this.
+actions=$(mktemp -d)
+trap 'rm -rf "$work" "$actions"' EXIT
+stand_ins=()
+stand_in() {
+  local folder=$actions/$1 version
+  version=$(grep -oh "actions/$1@[0-9a-f]*" "$work/.github/workflows/service.yml" | head -1)
+  mkdir -p "$folder" "$actions/kept"
+  cat >"$folder/action.yml" <<END
+name: $1
+inputs:
+  {name: {required: false}, pattern: {required: false}, path: {required: true}, overwrite: {required: false},
+   if-no-files-found: {required: false}, compression-level: {required: false}, retention-days: {required: false}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: $2
+END
+  git -C "$folder" init -q -b main
+  git -C "$folder" add -A
+  git -C "$folder" -c user.name=act -c user.email=act@localhost commit -q -m stand-in
+  stand_ins+=(--local-repository "$version=$folder")
+}
+# shellcheck disable=SC2016 # the runner fills in the inputs
+stand_in upload-artifact 'cp -r "${{ inputs.path }}" "'"$actions"'/kept/${{ inputs.name }}"'
+# shellcheck disable=SC2016
+stand_in download-artifact 'mkdir -p "${{ inputs.path }}" && cp -r "'"$actions"'/kept/." "${{ inputs.path }}"'
+
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/act
 mkdir -p "$cache"
 cat >"$work/event.json" <<END
@@ -48,7 +77,7 @@ cd "$service"
 # The action's container reaches the stack on loopback, as a service on a laptop does; outputs and summary reach the job only
 # with act's own cache mounted where act expects it.
 act "$event" --platform ubuntu-latest=-self-hosted --pull=false --eventpath "$work/event.json" \
-  --local-repository "clinicult/cicd@v1=$work" --local-repository "clinicult/cicd@$sha=$work" \
+  --local-repository "clinicult/cicd@v1=$work" --local-repository "clinicult/cicd@$sha=$work" "${stand_ins[@]}" \
   --cache-server-addr 127.0.0.1 \
   --container-options "--network host -v $cache:$cache" \
   --env "AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL" \

@@ -8,6 +8,7 @@ film    under act: a pull request, merges to both environments, a bad release th
 fleet   the fleet page of an organisation in Chromium, by day and by night: pictures, and what axe-core finds
 fuzz    10000 inputs for each reader of what strangers send: no panic, no hang, bounded memory
 model   the lock's protocol through every order of two and three runs' requests, wider than the tests
+install cargo install --git, of this repository as it is committed: what docs/getting-started.md tells
 pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
 phases  SIGKILL, SIGINT and SIGTERM in each phase of a deploy to each target, and the next run
 signals SIGINT to the action's container, started as GitHub's runner starts it, in the middle of each step: what is left, and what is recorded
@@ -16,7 +17,7 @@ END
 
 proof_command() {
   case ${1:-} in
-    film | fleet | fuzz | model | pairs | phases | signals) "proof_$1" ;;
+    film | fleet | fuzz | install | model | pairs | phases | signals) "proof_$1" ;;
     '') proofs ;;
     *) die "no proof \"$1\"; the proofs are:"$'\n'"$(proofs)" ;;
   esac
@@ -36,21 +37,7 @@ proof_model() {
   cargo test --locked --bin cicd -- --ignored --nocapture ledger::model::
 }
 
-# The pictures are in target/fleet/.
-proof_fleet() {
-  local sources=$STACK_SOURCES/fleet folder=target/fleet
-  need chromium=chromium
-  need_node 20
-  cached fleet "$(hash_of "$sources/package-lock.json")" step "axe-core" install_axe "$sources"
-  compile_binary
-  rm -rf "$folder"
-  python3 bench/records.py "$folder/records" --services 40 --records 60
-  "$TEST_BINARY" report --quiet --records "$folder/records" --to "$folder/site"
-  python3 "$sources/look.py" "$PWD/$folder/site" "$cached/node_modules/axe-core/axe.min.js" "$PWD/$folder/pictures"
-}
-install_axe() {
-  cp "$1/package.json" "$1/package-lock.json" "$2/"
-  npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund
+    film | fleet | fuzz | install | model | pairs | phases | signals) "proof_$1" ;;
 }
 
 proof_film() { on_stack film::film --test it; }

@@ -107,7 +107,8 @@ impl Eks {
         let read = |namespace: k8s_openapi::api::core::v1::Namespace| {
             let metadata = namespace.metadata;
             let number = metadata.labels?.get(PULL_REQUEST)?.parse().ok()?;
-            let expires = metadata.annotations.unwrap_or_default().get(EXPIRES)?.parse().ok();
+            let annotations = metadata.annotations.unwrap_or_default();
+            let expires = annotations.get(EXPIRES).and_then(|time| time.parse().ok());
             Some(PreviewSeen { number, expires })
         };
         let mut previews: Vec<PreviewSeen> = found.into_iter().filter_map(read).collect();

@@ -54,10 +54,12 @@ impl Results {
         let mut element = String::new();
         let mut case: Option<Case> = None;
         let mut in_failure = false;
+        let mut open = 0_u32;
         for token in Tokenizer::from(text) {
             match token.map_err(|error| format!("it is no XML: {error}"))? {
                 Token::ElementStart { local, .. } => {
                     element = local.as_str().to_string();
+                    open += 1;
                     root.get_or_insert_with(|| element.clone());
                     match (element.as_str(), case.as_mut()) {
                         ("testcase", _) => case = Some(Case::default()),
@@ -81,12 +83,17 @@ impl Results {
                     }
                     ElementEnd::Close(_, local) => {
                         in_failure = false;
+                        open = open.saturating_sub(1);
                         if local.as_str() == "testcase" {
                             self.add(case.take());
                         }
                     }
-                    ElementEnd::Empty if element == "testcase" => self.add(case.take()),
-                    ElementEnd::Empty => {}
+                    ElementEnd::Empty => {
+                        open = open.saturating_sub(1);
+                        if element == "testcase" {
+                            self.add(case.take());
+                        }
+                    }
                 },
                 Token::Text { text } => {
                     if let Some(case) = case.as_mut().filter(|_| in_failure) {
@@ -102,6 +109,8 @@ impl Results {
             }
         }
         match root.as_deref() {
+            // Whoever wrote it was stopped: what is missing may have failed.
+            Some(_) if open > 0 => Err("it ends in the middle".into()),
             Some("testsuites" | "testsuite" | "coverage") => Ok(()),
             Some(root) => Err(format!(
                 "it begins with <{root}>: known are <testsuites> of JUnit and <coverage> of Cobertura"
@@ -251,7 +260,8 @@ mod tests {
             ("", "it is empty"),
             ("<html></html>", "it begins with <html>"),
             ("not XML", "it is no XML"),
-            ("<testsuite><testcase", "it is no XML"),
+            ("<testsuite><testcase", "it ends in the middle"),
+            ("<testsuite><testcase name=\"a\"/>", "it ends in the middle"),
         ] {
             let refused = read(&[text]).expect_err(text);
             assert!(refused.starts_with(why), "{text}: {refused}");
