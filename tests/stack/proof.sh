@@ -7,8 +7,8 @@ proofs() {
 film    under act: a pull request, merges to both environments, a bad release that goes back, a rollback and a promotion by hand
 fleet   the fleet page of an organisation in Chromium, by day and by night: pictures, and what axe-core finds
 fuzz    10000 inputs for each reader of what strangers send: no panic, no hang, bounded memory
-model   the lock's protocol through every order of two and three runs' requests, wider than the tests
 install cargo install --git, of this repository as it is committed: what docs/getting-started.md tells
+model   the lock's protocol through every order of two and three runs' requests, wider than the tests
 pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
 phases  SIGKILL, SIGINT and SIGTERM in each phase of a deploy to each target, and the next run
 signals SIGINT to the action's container, started as GitHub's runner starts it, in the middle of each step: what is left, and what is recorded
