@@ -37,7 +37,33 @@ proof_model() {
   cargo test --locked --bin cicd -- --ignored --nocapture ledger::model::
 }
 
-    film | fleet | fuzz | install | model | pairs | phases | signals) "proof_$1" ;;
+# Of what is committed, into a folder of its own. Without link-time optimisation: that it builds is what is shown.
+proof_install() {
+  local root
+  need_rust
+  root=$(mktemp -d)
+  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+    cargo install --git "file://$PWD" --locked --root "$root" cicd
+  "$root/bin/cicd" --version
+  rm -r "$root"
+}
+
+# The pictures are in target/fleet/.
+proof_fleet() {
+  local sources=$STACK_SOURCES/fleet folder=target/fleet
+  need chromium=chromium
+  need_node 20
+  cached fleet "$(hash_of "$sources/package-lock.json")" step "axe-core" install_axe "$sources"
+  compile_binary
+  rm -rf "$folder"
+  python3 bench/records.py "$folder/records" --services 40 --records 60
+  "$TEST_BINARY" report --quiet --records "$folder/records" --to "$folder/site"
+  # shellcheck disable=SC2154 # set by `cached`
+  python3 "$sources/look.py" "$PWD/$folder/site" "$cached/node_modules/axe-core/axe.min.js" "$PWD/$folder/pictures"
+}
+install_axe() {
+  cp "$1/package.json" "$1/package-lock.json" "$2/"
+  npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund
 }
 
 proof_film() { on_stack film::film --test it; }
