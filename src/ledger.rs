@@ -185,6 +185,25 @@ impl Ledger {
         object.map(|object| state::open_state(&object.bytes, hash)).transpose()
     }
 
+    /// Keeps the state that a run is to reach, before it writes anything that only the state names.
+    ///
+    /// # Errors
+    /// Refused with `ledger-unavailable`, when the store does not take it.
+    pub async fn keep_state(&self, json: &[u8]) -> Result<()> {
+        let key = self.state_key(&StateHash::of(json));
+        let compressed = state::compress_state(json)?;
+        let put = || self.0.store.put(&key, compressed.clone(), &Condition::Absent);
+        let outcome = match put().await? {
+            // One that is there by now is the same.
+            Outcome::Doubtful(_) => put().await?,
+            outcome => outcome,
+        };
+        match outcome {
+            Outcome::Written(_) | Outcome::Lost => Ok(()),
+            Outcome::Doubtful(error) => Err(error),
+        }
+    }
+
     /// A state's JSON.
     ///
     /// # Errors

@@ -5,16 +5,19 @@
 
 mod end;
 mod intent;
+mod past;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::outcome::{Outcome, Status, round_seconds};
 use super::target::{
-    Goal, Good, Permit, Plan as _, RolledBack, State, Target, Verdict, Written as _,
+    Goal, Permit, Plan as _, RolledBack, State, Target, Verdict, Written as _,
 };
 use super::{Action, Change};
 use crate::error::{Code, Error, Kind, Result};
@@ -27,6 +30,7 @@ use crate::report::Report;
 use end::{WentBack, describe_rollback, is_refusal, result_of, say_unrecorded};
 pub use intent::Intent;
 use intent::{compare_runs, refuse_older};
+use past::{keep_wanted, read_good, read_left};
 
 /// How many looks in a row may fail before the deploy does.
 const BLIND_LOOKS: u32 = 5;
@@ -99,7 +103,7 @@ pub async fn plan<T: Target>(
         Some(ledger) => ledger.read_head().await?,
         None => Head::default(),
     };
-    let plan = make_plan(target, request, &head, ledger, report).await?;
+    let plan = make_plan(target, request, (&head, None), ledger, report).await?;
     show_changes(plan.changes(), true, report);
     Ok(Outcome {
         revision: plan.previous_revision(),
@@ -131,7 +135,7 @@ async fn plan_ahead<T: Target>(
     let planning = async {
         let head = ledger.read_head().await?;
         refuse_older(&describe_run(T::NAME, request), &request.intent, &head)?;
-        let plan = make_plan(target, request, &head, Some(ledger), report).await?;
+        let plan = make_plan(target, request, (&head, None), Some(ledger), report).await?;
         Ok(Prepared { head, plan })
     };
     let deadline = started + request.intent.timeout;
@@ -183,7 +187,10 @@ async fn release_lock(lease: Lease, report: &Report) {
 }
 
 /// What the ledger says of this run.
-fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
+fn describe_run<D: Serialize + DeserializeOwned>(
+    target: &str,
+    request: &DeployRequest<'_, D>,
+) -> Run {
     let (intent, image) = (&request.intent, &request.wanted.image);
     Run {
         kind: intent.kind,
@@ -195,6 +202,7 @@ fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
         who: intent.who.clone(),
         run: intent.link.clone(),
         reason: intent.reason.clone(),
+        brings: request.wanted.hash().ok(),
         started: timestamp(),
         pipeline_version: crate::VERSION.to_string(),
     }
@@ -205,30 +213,38 @@ fn describe_run<D>(target: &str, request: &DeployRequest<'_, D>) -> Run {
 /// # Errors
 /// As the target refuses.
 pub async fn read_drift<T: Target>(target: &T, wanted: State<T::Documents>) -> Result<Vec<String>> {
-    let goal = Goal { wanted, good: None, adopts: false, migrates: false };
+    let goal = Goal { wanted, good: None, left: Vec::new(), adopts: false, migrates: false };
     let plan = target.plan(&goal, target.observe(&goal).await?)?;
     Ok(changed_objects(plan.changes()))
 }
+
+/// What the ledger says of the runs before: its head, and the last run that was killed since.
+type Past<'a> = (&'a Head, Option<&'a Record>);
 
 /// Observes what runs and plans. Nothing is written.
 async fn make_plan<T: Target>(
     target: &T,
     request: &DeployRequest<'_, T::Documents>,
-    head: &Head,
+    past: Past<'_>,
     ledger: Option<&Ledger>,
     report: &Report,
 ) -> Result<T::Plan> {
-    let goal = make_goal::<T>(request, head, ledger, report).await?;
+    let goal = make_goal::<T>(request, past, ledger, report).await?;
     target.plan(&goal, target.observe(&goal).await?)
 }
 
 /// What the run is to reach, with the last good state from the ledger.
 async fn make_goal<T: Target>(
     request: &DeployRequest<'_, T::Documents>,
-    head: &Head,
+    past: Past<'_>,
     ledger: Option<&Ledger>,
     report: &Report,
 ) -> Result<Goal<T::Documents>> {
+    let (head, killed) = past;
+    let left = match ledger.filter(|_| T::LEAVES_OBJECTS) {
+        Some(ledger) => read_left(ledger, head, killed, T::NAME).await?,
+        None => Vec::new(),
+    };
     let good = match (ledger, &head.good) {
         (Some(ledger), Some(entry)) => read_good::<T>(ledger, entry, report).await?,
         _ => None,
@@ -236,6 +252,7 @@ async fn make_goal<T: Target>(
     Ok(Goal {
         wanted: request.wanted.clone(),
         good,
+        left,
         adopts: adopts_what_runs(head),
         migrates: request.intent.kind != RecordKind::Rollback,
     })
@@ -246,30 +263,6 @@ async fn make_goal<T: Target>(
 fn adopts_what_runs(head: &Head) -> bool {
     let went_back = |last: &HeadEntry| last.result == RecordResult::RolledBack;
     head.good.is_none() && head.last.as_ref().is_none_or(went_back)
-}
-
-/// The last good state. One that is lost, or that this version cannot read, is no way back, and no
-/// reason to stop.
-async fn read_good<T: Target>(
-    ledger: &Ledger,
-    entry: &HeadEntry,
-    report: &Report,
-) -> Result<Option<Good<T::Documents>>> {
-    let Some(hash) = &entry.state_hash else { return Ok(None) };
-    let state = match ledger.find_state(hash).await? {
-        Some(json) => State::from_json(&json, T::NAME),
-        None => Err(Error::refused(format!("cannot find state {hash} in the ledger any more"))),
-    };
-    Ok(match state {
-        Ok(state) => Some(Good { state, revision: entry.revision.clone() }),
-        Err(error) => {
-            report.warn(format!(
-                "this deploy has no way back to {} (record {}): {error}",
-                entry.run.version, entry.number
-            ));
-            None
-        }
-    })
 }
 
 /// The state of one run. Nothing of it lives in the target.
@@ -364,9 +357,9 @@ impl<'a, T: Target> DeployRun<'a, T> {
         let plan = match prepared {
             Some(prepared) => prepared.plan,
             None => {
-                let head = lease.head();
+                let past = (lease.head(), lease.killed());
                 let planning =
-                    make_plan(self.target, self.request, head, Some(ledger), self.report);
+                    make_plan(self.target, self.request, past, Some(ledger), self.report);
                 let deadline = self.started + self.request.intent.timeout;
                 let planned = tokio::time::timeout_at(deadline.into(), planning).await;
                 planned.unwrap_or_else(|_| {
@@ -381,6 +374,9 @@ impl<'a, T: Target> DeployRun<'a, T> {
         }
         self.changed = changed_objects(plan.changes());
         self.previous_revision = plan.previous_revision();
+        if T::LEAVES_OBJECTS {
+            keep_wanted(ledger, &self.state, plan.changes()).await?;
+        }
         match self.go_forward(&plan, lease).await {
             Ok(reached) => Ok((reached, plan)),
             // What somebody newer runs is not ours to undo.
@@ -417,10 +413,15 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 }
             }
         }
-        let reaching = self.reach(plan, lease, Way::In);
+        let mut memory = T::Memory::default();
+        let reaching = self.reach(plan, lease, Way::In, &mut memory);
         match tokio::time::timeout_at(deadline.into(), reaching).await {
             Ok(reached) => reached,
-            Err(_) => Err(self.late("not ready after")),
+            Err(_) => {
+                let explaining = self.target.explain_waiting(&memory);
+                let causes = tokio::time::timeout(SETTLING, explaining).await.unwrap_or_default();
+                Err(self.late("not ready after").causes(causes))
+            }
         }
     }
 
@@ -438,15 +439,20 @@ impl<'a, T: Target> DeployRun<'a, T> {
 
     /// Watches until the version is healthy, has it answer, and looks a last time: the end is told
     /// by what runs, on the way in as on the way back.
-    async fn reach(&mut self, plan: &T::Plan, lease: &Lease, way: Way) -> Result<Reached> {
-        let mut memory = T::Memory::default();
+    async fn reach(
+        &mut self,
+        plan: &T::Plan,
+        lease: &Lease,
+        way: Way,
+        memory: &mut T::Memory,
+    ) -> Result<Reached> {
         let (watch, verify) = way.phases();
         loop {
             self.enter(watch, lease);
-            let revision = self.watch(plan, &mut memory, way).await?;
+            let revision = self.watch(plan, memory, way).await?;
             self.enter(verify, lease);
             let url = self.target.verify(plan, &self.written).await?;
-            match self.target.check_rollout(plan, &mut self.written, &mut memory).await {
+            match self.target.check_rollout(plan, &mut self.written, memory).await {
                 Ok(Verdict::Healthy { revision: last }) if last == revision => {
                     return Ok(Reached { url, revision });
                 }
@@ -514,7 +520,8 @@ impl<'a, T: Target> DeployRun<'a, T> {
         permit.check().await?;
         match self.target.roll_back(plan, &mut self.written, permit).await? {
             RolledBack::Begun => {
-                let reached = self.reach(plan, lease, Way::Back).await?;
+                let mut memory = T::Memory::default();
+                let reached = self.reach(plan, lease, Way::Back, &mut memory).await?;
                 Ok(WentBack::ToGood { revision: reached.revision })
             }
             RolledBack::ToNothing(words) => Ok(WentBack::ToNothing(words)),

@@ -119,6 +119,8 @@ pub struct Goal<D> {
     pub wanted: State<D>,
     /// The last state that a deploy saw through to the end.
     pub good: Option<Good<D>>,
+    /// What runs were to reach that came to nothing since: parts of it may be left.
+    pub left: Vec<State<D>>,
     /// The ledger has no record here: what runs was deployed by something else, and may be gone
     /// back to when it is healthy.
     pub adopts: bool,
@@ -241,6 +243,8 @@ pub trait Target {
     const NAME: &'static str;
     /// Time between two looks.
     const INTERVAL: Duration;
+    /// Whether a run that comes to nothing may leave what only its state names.
+    const LEAVES_OBJECTS: bool = false;
 
     /// Makes the documents of an order. At most kinds of objects that only the cluster knows are
     /// asked for.
@@ -288,6 +292,11 @@ pub trait Target {
         written: &mut Self::Written,
         memory: &mut Self::Memory,
     ) -> Result<Verdict>;
+
+    /// What is in the way of a version that is not healthy when the time is over, by the last look.
+    async fn explain_waiting(&self, _memory: &Self::Memory) -> Vec<Cause> {
+        Vec::new()
+    }
 
     /// The smoke check: a request to the service the way its users come. Returns their address.
     async fn verify(&self, plan: &Self::Plan, written: &Self::Written) -> Result<Option<String>>;

@@ -166,6 +166,9 @@ pub struct Run {
     pub run: RunLink,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The state that it is to reach. The ledger has it if the run could leave something behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brings: Option<StateHash>,
     pub started: Timestamp,
     /// The version of this program.
     pub pipeline_version: String,

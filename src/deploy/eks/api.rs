@@ -14,11 +14,15 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Event, Namespace, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
     PostParams, Preconditions, ValidationDirective,
@@ -29,13 +33,13 @@ use kube::core::{GroupVersion, Resource};
 use kube::discovery::{self, Scope};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::BoxError;
 
 use super::auth::{Cluster, Minter};
+use super::managers::{PROGRAM, UNDO};
 use super::object::{Key, Object};
 use super::refusal::{Caller, Failure, Fault, Refusal, classify_fault, explain};
-use super::render::MANAGER;
 use crate::deploy::target::Permit;
 use crate::error::{Error, Result, chain};
 use crate::report::Report;
@@ -164,7 +168,7 @@ impl Api {
         permit: Option<Permit<'_>>,
     ) -> Result<DynamicObject, Failure> {
         let objects = self.objects(&object.key(), permit).await?;
-        let how = PostParams { dry_run: false, field_manager: Some(format!("{MANAGER}-undo")) };
+        let how = PostParams { dry_run: false, field_manager: Some(UNDO.into()) };
         self.send(&format!("restore {}", object.id()), permit, async || {
             let live = objects.get(object.name()).await?;
             let mut wanted: DynamicObject =
@@ -173,6 +177,70 @@ impl Api {
             objects.replace(object.name(), &how, &wanted).await
         })
         .await
+    }
+
+    /// What the API server makes of a live object that is replaced by `wanted`, its defaults
+    /// included. Nothing is written.
+    pub async fn preview(
+        &self,
+        wanted: &DynamicObject,
+        key: &Key,
+    ) -> Result<DynamicObject, Failure> {
+        let objects = self.objects(key, None).await?;
+        let how = PostParams { dry_run: true, field_manager: Some(UNDO.into()) };
+        let attempt = format!("check {}", key.id());
+        self.send(&attempt, None, async || objects.replace(&key.name, &how, wanted).await).await
+    }
+
+    /// Says who manages the fields of an object, as long as it has this version. Nothing else of it
+    /// changes.
+    pub async fn set_managers(
+        &self,
+        key: &Key,
+        version: Option<&str>,
+        entries: &[ManagedFieldsEntry],
+        permit: Permit<'_>,
+    ) -> Result<(), Failure> {
+        let objects = self.objects(key, Some(permit)).await?;
+        let metadata = json!({"resourceVersion": version, "managedFields": entries});
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let how = PatchParams { field_manager: Some(PROGRAM.into()), ..PatchParams::default() };
+        let attempt = format!("take over {}", key.id());
+        let set = self.send(&attempt, Some(permit), async || {
+            objects.patch_metadata(&key.name, &how, &patch).await
+        });
+        set.await.map(drop)
+    }
+
+    /// Whether the API server would make this pod. Nothing is made.
+    pub async fn try_pod(&self, namespace: &str, pod: &Pod) -> Result<(), Failure> {
+        let pods = kube::Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let how = PostParams { dry_run: true, field_manager: Some(PROGRAM.into()) };
+        let made = self.send("try a pod", None, async || pods.create(&how, pod).await);
+        made.await.map(drop)
+    }
+
+    /// Whether this program may do that.
+    /// <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access>
+    pub async fn may(&self, what: &ResourceAttributes) -> Result<bool, Failure> {
+        let reviews = kube::Api::<SelfSubjectAccessReview>::all(self.client.clone());
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(what.clone()),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let asked = self.send("ask for permissions", None, async || {
+            reviews.create(&PostParams::default(), &review).await
+        });
+        Ok(asked.await?.status.is_none_or(|status| status.allowed))
+    }
+
+    /// How the API server calls a kind in permissions: its group and its name in the plural.
+    pub async fn find_names(&self, key: &Key) -> Result<(String, String), Failure> {
+        let (resource, _) = self.find_resource(key, None).await?;
+        Ok((resource.group, resource.plural))
     }
 
     /// Deletes exactly the object with `uid`. One that is gone, or is another by now, is left
@@ -470,9 +538,14 @@ async fn read_busy(answer: http::Response<Body>, pause: Duration) -> kube::Resul
     Ok(Fault::Refused(Refusal { code, reason, message, causes: Vec::new(), retry_after }))
 }
 
-/// `how` for what a deploy writes.
-pub fn as_ours(dry_run: bool, force: bool) -> Apply<'static> {
-    Apply { dry_run, force, manager: MANAGER }
+/// Applies for good.
+pub fn for_good(manager: &str, force: bool) -> Apply<'_> {
+    Apply { dry_run: false, force, manager }
+}
+
+/// Applies as if.
+pub fn as_if(manager: &str, force: bool) -> Apply<'_> {
+    Apply { dry_run: true, force, manager }
 }
 
 fn read_fault(error: &kube::Error) -> Fault {

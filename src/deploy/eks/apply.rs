@@ -3,16 +3,17 @@
 use futures::{StreamExt, stream};
 use serde_json::json;
 
-use super::Eks;
-use super::api::{Apply, as_ours};
+use super::api::{Apply, as_if, for_good};
 use super::diff;
+use super::managers::{REPLICAS, hand_over};
 use super::object::{Key, LiveObject, Object};
 use super::observe::{Memory, Restarts};
-use super::plan::{EksPlan, order_of};
+use super::plan::{EksPlan, Removal, order_of};
 use super::refusal::Failure;
 use super::verdict::RolloutVerdict;
 use super::watch::Look;
 use super::written::EksWritten;
+use super::{Eks, name_manager};
 use crate::deploy::pen::Pen;
 use crate::deploy::storage;
 use crate::deploy::target::{Permit, Target};
@@ -20,8 +21,10 @@ use crate::error::{Error, Kind, Result};
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
-/// Holds a Deployment's count between us and the autoscaler.
-const REPLICAS_MANAGER: &str = "cicd-replicas";
+/// Looks for what a lost answer was about, before it counts as not carried out.
+const LOOKS: u32 = 4;
+/// Times that the managers of an object are read anew, because it changed meanwhile.
+const HAND_OVERS: u32 = 5;
 
 impl Eks {
     /// Applies the plan's writes, in order.
@@ -35,7 +38,10 @@ impl Eks {
         let pen = Pen::new(permit, &written.buckets);
         storage::apply(&plan.buckets, &self.session, pen).await?;
         for removal in plan.removals.iter().filter(|removal| removal.first) {
-            self.remove_object(&removal.key, &removal.uid, written, permit).await?;
+            self.remove_object(plan, removal, written, permit).await?;
+        }
+        for write in plan.writes.iter().filter(|write| write.takes_over) {
+            self.take_over(plan, &write.object, written, permit).await?;
         }
         for write in &plan.writes {
             if let Some(count) = write.hand_over_replicas {
@@ -59,7 +65,7 @@ impl Eks {
             objects.chunk_by(|(one, _), (next, _)| order_of(one.kind()) == order_of(next.kind()))
         {
             let answers: Vec<_> = stream::iter(rank.iter().map(|(object, force)| async move {
-                (*object, self.apply_object(object, *force, permit).await)
+                (*object, self.apply_object(plan, object, *force, permit).await)
             }))
             .buffer_unordered(CONCURRENCY)
             .collect()
@@ -90,30 +96,43 @@ impl Eks {
     /// Applies an object. After a lost answer it is looked up whether that was carried out.
     pub(super) async fn apply_object(
         &self,
+        plan: &EksPlan,
         object: &Object,
         force: bool,
         permit: Permit<'_>,
     ) -> Result<LiveObject, Failure> {
-        let failure = match self.api.apply(object, as_ours(false, force), Some(permit)).await {
+        let manager = name_manager(&plan.wanted);
+        let how = for_good(&manager, force);
+        let failure = match self.api.apply(object, how, Some(permit)).await {
             Err(failure) if failure.may_have_written => failure,
             answer => return answer,
         };
-        match tokio::time::timeout_at(permit.deadline().into(), self.find_as_sent(object)).await {
-            Ok(Ok(Some(live))) => Ok(live),
-            // It stands as it did: nothing was written.
-            Ok(Ok(None)) => Err(Failure { may_have_written: false, ..failure }),
-            Ok(Err(_)) | Err(_) => Err(failure),
+        for look in 1..=LOOKS {
+            let finding = self.find_as_sent(plan, object);
+            match tokio::time::timeout_at(permit.deadline().into(), finding).await {
+                Ok(Ok(Some(live))) => return Ok(live),
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) | Err(_) => return Err(failure),
+            }
+            // It may be carried out yet.
+            if look < LOOKS {
+                tokio::time::sleep(Self::INTERVAL).await;
+            }
         }
+        // It stands as it did: nothing was written.
+        Err(Failure { may_have_written: false, ..failure })
     }
 
     /// The live object, if it is what an apply of `object` makes: another apply would change
     /// nothing.
     pub(super) async fn find_as_sent(
         &self,
+        plan: &EksPlan,
         object: &Object,
     ) -> Result<Option<LiveObject>, Failure> {
         let Some(live) = self.api.get(&object.key()).await? else { return Ok(None) };
-        let applied = self.api.apply(object, as_ours(true, true), None).await?;
+        let manager = name_manager(&plan.wanted);
+        let applied = self.api.apply(object, as_if(&manager, true), None).await?;
         Ok(diff::lines(&live, &applied).is_empty().then_some(live))
     }
 
@@ -160,13 +179,54 @@ impl Eks {
             "spec": {"replicas": count},
         });
         let object = Object::new(count).map_err(Error::unexpected)?;
-        let how = Apply { dry_run: false, force: true, manager: REPLICAS_MANAGER };
+        let how = Apply { dry_run: false, force: true, manager: REPLICAS };
         let handed = self.api.apply(&object, how, Some(permit)).await.map(drop);
         note_end(written, handed)
     }
 
-    /// Deletes the object with `uid`, and notes that in `written`.
+    /// Makes the fields of former managers ours, so that what we do not set goes.
+    async fn take_over(
+        &self,
+        plan: &EksPlan,
+        object: &Object,
+        written: &mut EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        let (key, manager) = (object.key(), name_manager(&plan.wanted));
+        for attempt in 1.. {
+            let Some(live) = self.api.get(&key).await? else { break };
+            let Some(entries) = hand_over(&live, object, &manager) else { break };
+            let version = live.metadata.resource_version.as_deref();
+            match self.api.set_managers(&key, version, &entries, permit).await {
+                Err(failure) if failure.code() == Some(409) && attempt < HAND_OVERS => {}
+                end => {
+                    note_end(written, end)?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is wanted no more, or lets go of what others want.
     pub(super) async fn remove_object(
+        &self,
+        plan: &EksPlan,
+        removal: &Removal,
+        written: &mut EksWritten,
+        permit: Permit<'_>,
+    ) -> Result<()> {
+        let bare = Object::bare(&removal.key).filter(|_| !removal.claims.is_empty());
+        let Some(bare) = bare else {
+            return self.delete_object(&removal.key, &removal.uid, written, permit).await;
+        };
+        let manager = name_manager(&plan.wanted);
+        let released = self.api.apply(&bare, for_good(&manager, false), Some(permit)).await;
+        note_end(written, released.map(drop))
+    }
+
+    /// Deletes the object with `uid`, and notes that in `written`.
+    pub(super) async fn delete_object(
         &self,
         key: &Key,
         uid: &str,

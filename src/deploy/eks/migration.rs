@@ -122,7 +122,7 @@ impl Eks {
         });
         let account = account.map(|write| &write.object).filter(|object| plan.creates(object));
         for object in account.into_iter().chain([job]) {
-            match self.apply_object(object, false, permit).await {
+            match self.apply_object(plan, object, false, permit).await {
                 Ok(_) => written.migrated = true,
                 Err(failure) => {
                     written.migrated |= failure.may_have_written;

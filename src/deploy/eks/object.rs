@@ -14,6 +14,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Place, Result};
 
+/// Who keeps an object: on all that is rendered.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
 /// One object. It always has `apiVersion`, `kind` and `metadata.name`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -152,6 +155,12 @@ impl Object {
         text(&self.0, "/spec/scope") == "Namespaced"
     }
 
+    /// Whether it was rendered, and is none of the `manifests`.
+    pub fn is_rendered(&self) -> bool {
+        let labels = self.0.pointer("/metadata/labels");
+        labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some("cicd")
+    }
+
     /// Whether it is the service's own Deployment.
     pub fn is_deployment_of(&self, service: &str) -> bool {
         let key = self.key();
@@ -209,6 +218,37 @@ impl Object {
         }
     }
 
+    pub fn annotate(&mut self, name: &str, value: &str) {
+        if let Value::Object(fields) = &mut self.0 {
+            merge(fields, json!({"metadata": {"annotations": {name: value}}}));
+        }
+    }
+
+    /// Adds labels to its pod template.
+    pub fn label_template(&mut self, labels: Value) {
+        let template = self.0.pointer_mut("/spec/template").and_then(Value::as_object_mut);
+        if let Some(template) = template {
+            merge(template, json!({"metadata": {"labels": labels}}));
+        }
+    }
+
+    /// Sets a field that it has.
+    pub fn set(&mut self, pointer: &str, value: Value) {
+        if let Some(field) = self.0.pointer_mut(pointer) {
+            *field = value;
+        }
+    }
+
+    /// The object without a field: what an apply of it lets go of is all that its manager had.
+    pub fn bare(key: &Key) -> Option<Object> {
+        let Key { api_version, kind, namespace, name } = key;
+        let mut metadata = json!({ "name": name });
+        if let Some(namespace) = namespace {
+            metadata["namespace"] = namespace.as_str().into();
+        }
+        Object::new(json!({"apiVersion": api_version, "kind": kind, "metadata": metadata})).ok()
+    }
+
     /// Leaves its count to others.
     pub fn drop_replicas(&mut self) {
         if let Some(Value::Object(spec)) = self.0.get_mut("spec") {
@@ -236,7 +276,7 @@ impl Object {
 }
 
 /// Merges objects field by field; anything else is replaced.
-fn merge(into: &mut Map<String, Value>, from: Value) {
+pub fn merge(into: &mut Map<String, Value>, from: Value) {
     let Value::Object(from) = from else { return };
     for (key, value) in from {
         match into.get_mut(&key) {

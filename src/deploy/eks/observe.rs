@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Container as ContainerSpec;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, PersistentVolumeClaim, Pod,
     PodTemplateSpec,
@@ -15,8 +16,8 @@ use kube::core::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::managers::{is_deployer, owns_replicas};
 use super::object::{Key, LiveObject};
-use super::render::MANAGER;
 use super::verdict::{
     self, ClaimPhase, Condition, Container, CreateFailure, Exit, PodPhase, RolloutVerdict, State,
     Status, Truth, WorkloadFacts, says_image_not_found,
@@ -34,6 +35,9 @@ const WARNINGS_AGE: SignedDuration = SignedDuration::from_secs(3);
 
 /// A container that runs so long without a readiness probe is believed to stay.
 const FRESH: SignedDuration = SignedDuration::from_secs(3);
+
+/// What a startup probe is given beyond its own time: the kubelet is not that exact.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
 
 /// A container: its pod's uid and its name.
 pub type ContainerId = (String, String);
@@ -59,6 +63,8 @@ pub struct Memory {
     warnings: Option<(Timestamp, Vec<Event>)>,
     /// What the last looks found healthy while something else was not.
     pub healthy: HashSet<Key>,
+    /// What is in the way of what is not ready yet.
+    pub pending: Vec<verdict::Trouble>,
     /// The versions of all that the look before read.
     versions: Vec<Option<String>>,
     /// Looks in a row that found nothing changed.
@@ -249,21 +255,10 @@ pub fn read_address(ingress: &LiveObject) -> Option<String> {
     Some(format!("{}://{host}", if is_secure { "https" } else { "http" }))
 }
 
-/// Whether our manager owns fields of it.
-pub fn is_managed(meta: &ObjectMeta) -> bool {
-    meta.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MANAGER))
-}
-
-/// The live count, if our manager owns it.
+/// The live count, if it is ours.
 pub fn read_own_replicas(deployment: &LiveObject) -> Option<i64> {
-    let mut entries = deployment.metadata.managed_fields.iter().flatten();
-    let ours = entries.any(|entry| {
-        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
-        entry.manager.as_deref() == Some(MANAGER)
-            && fields.is_some_and(|spec| spec.get("f:replicas").is_some())
-    });
     let count = parse::<Deployment>(deployment)?.spec?.replicas?;
-    ours.then(|| count.into())
+    owns_replicas(deployment).then(|| count.into())
 }
 
 /// Turns what was seen into facts.
@@ -478,8 +473,9 @@ fn read_deployment(live: Deployment) -> verdict::Deployment {
         updated_at: read_time(found.last_update_time.or(found.last_transition_time).as_ref()),
     });
     let managed = live.metadata.managed_fields.iter().flatten();
-    let ours = managed
-        .filter(|entry| entry.manager.as_deref() == Some(MANAGER) && entry.subresource.is_none());
+    let ours = managed.filter(|entry| {
+        entry.manager.as_deref().is_some_and(is_deployer) && entry.subresource.is_none()
+    });
     verdict::Deployment {
         wanted: i64::from(spec.replicas.unwrap_or(1)),
         total: count(status.replicas),
@@ -604,6 +600,7 @@ fn read_container(
         restarts_before: known.restarts_before.get(&at).copied().unwrap_or_default(),
         ready: status.ready,
         is_fresh: is_young && !init && !has_probe,
+        is_overdue: status.started == Some(false) && is_overdue(spec, started, known.now),
         waiting_since,
         image_not_found,
         memory_limit: limits
@@ -611,6 +608,21 @@ fn read_container(
             .map(|limit| limit.0.clone())
             .unwrap_or_default(),
     }
+}
+
+/// Whether a container that started then has had all the time that its startup probe leaves it.
+fn is_overdue(spec: Option<&ContainerSpec>, started: Option<Timestamp>, now: Timestamp) -> bool {
+    let (Some(probe), Some(started)) = (spec.and_then(|spec| spec.startup_probe.as_ref()), started)
+    else {
+        return false;
+    };
+    let [delay, period, failures] = [
+        (probe.initial_delay_seconds, 0),
+        (probe.period_seconds, 10),
+        (probe.failure_threshold, 3),
+    ]
+    .map(|(field, default)| i64::from(field.unwrap_or(default)));
+    now.duration_since(started) > SignedDuration::from_secs(delay + period * failures) + OVERDUE
 }
 
 /// The containers of a pod, each with whether it is an init container.

@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
 
-use super::EksDocuments;
 use super::diff;
+use super::managers::{PROGRAM, find_claims, is_managed_by};
 use super::object::{Key, LiveObject, Object};
 use super::observe::{
-    JobState, Known, Memory, Restarts, WorkloadSeen, gather_facts, is_managed, read_job_state,
+    JobState, Known, Memory, Restarts, WorkloadSeen, gather_facts, read_job_state,
     read_own_replicas, read_revision,
 };
 use super::verdict::{RolloutVerdict, Status, judge_workload};
+use super::{EksDocuments, name_manager};
 use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Plan, State};
@@ -28,6 +29,8 @@ pub struct EksFacts {
     pub migration: Option<ObservedMigration>,
     /// Objects of the last good state, as they are now, that are no longer wanted.
     pub leftovers: Vec<LiveObject>,
+    /// The Deployment is what the last good state says, or what a run of ours left.
+    pub good_is_live: bool,
     /// The service's buckets.
     pub buckets: Vec<Bucket>,
     /// Restarts of containers before anything is changed.
@@ -51,6 +54,8 @@ pub struct ObservedObject {
     pub dry_run: LiveObject,
     /// Fields of it are to be taken over from tools that may be taken over from.
     pub force: bool,
+    /// What such a tool set, and we do not, goes.
+    pub takes_over: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +78,7 @@ pub struct ObjectWrite {
     pub object: Object,
     pub action: Action,
     pub force: bool,
+    pub takes_over: bool,
     /// That of the live object.
     pub generation: Option<i64>,
     /// The count an autoscaler keeps from here on. Without a new owner it would fall to 1 when we
@@ -87,6 +93,8 @@ pub struct Removal {
     /// Before the new state is applied, because the two would fight; otherwise after it was seen to
     /// be good.
     pub first: bool,
+    /// Others who want it: it stays theirs, and we let go of it.
+    pub claims: Vec<String>,
 }
 
 /// Where the rollback of a failed deploy leads.
@@ -140,13 +148,18 @@ impl EksPlan {
 /// Makes the plan.
 pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
     facts.objects.sort_by_key(|observed| order_of(observed.object.kind()));
-    let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal_of).collect();
+    let manager = name_manager(&goal.wanted);
+    let removal = |live| removal_of(live, &manager);
+    let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
     // The other way round: what refers to others goes before them.
     removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
-    let deletion = |removal: &Removal| Change {
-        action: Action::Delete,
-        object: removal.key.id(),
-        details: Vec::new(),
+    let deletion = |removal: &Removal| {
+        let left = || format!("left to {}, who want it too", removal.claims.join(", "));
+        let (action, details) = match removal.claims.is_empty() {
+            true => (Action::Delete, Vec::new()),
+            false => (Action::Update, vec![left()]),
+        };
+        Change { action, object: removal.key.id(), details }
     };
     let migration = find_migration(goal, &facts);
     let mut changes = storage::plan(&facts.buckets);
@@ -228,11 +241,12 @@ pub fn refuse_paused(facts: &EksFacts) -> Result<()> {
 
 /// What is to be written of one object, and what differs; nothing when it is as wanted.
 fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
-    let ObservedObject { object, live, dry_run, force } = observed;
+    let ObservedObject { object, live, dry_run, force, takes_over } = observed;
     let write = |action, hand_over_replicas| ObjectWrite {
         object: object.clone(),
         action,
         force: *force,
+        takes_over: *takes_over,
         generation: live.as_ref().and_then(|live| live.metadata.generation),
         hand_over_replicas,
     };
@@ -264,26 +278,28 @@ pub fn holds_data(kind: &str) -> bool {
 }
 
 /// An object is removed when we made it, it is wanted no more, and no data goes with it.
-fn removal_of(live: &LiveObject) -> Option<Removal> {
+fn removal_of(live: &LiveObject, manager: &str) -> Option<Removal> {
     let object = Object::from_live(live)?;
-    let ours = is_managed(&live.metadata);
+    let ours = is_managed_by(&live.metadata, |found| found == manager || found == PROGRAM);
     let removable = ours && !holds_data(object.kind());
     removable.then(|| Removal {
         key: object.key(),
         uid: live.metadata.uid.clone().unwrap_or_default(),
         // An autoscaler would go on setting the count that is ours from now on.
         first: object.kind() == "HorizontalPodAutoscaler",
+        claims: find_claims(&live.metadata, manager),
     })
 }
 
-/// The last good state; else, for a service that something else deployed before us, what runs and is
-/// healthy.
+/// The last good state; else, for a service that something else deployed before us, or where a person
+/// put something else in place of it, what runs and is healthy.
 fn find_way_back(goal: &Goal<EksDocuments>, facts: &EksFacts) -> WayBack {
-    if let Some(good) = &goal.good {
+    let service = &goal.wanted.service;
+    let runs = facts.deployment(service).is_some_and(runs_healthy);
+    if let Some(good) = goal.good.as_ref().filter(|_| facts.good_is_live || !runs) {
         return WayBack::ToGood(Box::new(good.state.clone()));
     }
-    let service = &goal.wanted.service;
-    if !goal.adopts || !facts.deployment(service).is_some_and(runs_healthy) {
+    if !goal.adopts && goal.good.is_none() || !runs {
         return WayBack::Nowhere;
     }
     let live =
@@ -383,6 +399,7 @@ mod tests {
             objects,
             migration: None,
             leftovers: Vec::new(),
+            good_is_live: true,
             buckets: Vec::new(),
             restarts_before: Restarts::new(),
         }
@@ -411,12 +428,13 @@ mod tests {
         let wanted = facts.objects.iter().map(|observed| observed.object.clone()).collect();
         let adopts = good.is_none();
         let good = good.map(|objects| Good { state: state(objects), revision: None });
-        make_plan(&Goal { wanted: state(wanted), good, adopts, migrates: true }, facts)
+        let left = Vec::new();
+        make_plan(&Goal { wanted: state(wanted), good, left, adopts, migrates: true }, facts)
     }
 
     fn observed(wanted: Value, live: Option<Value>, dry_run: Value) -> ObservedObject {
         let (live, dry_run) = (live.map(dynamic), dynamic(dry_run));
-        ObservedObject { object: object(wanted), live, dry_run, force: false }
+        ObservedObject { object: object(wanted), live, dry_run, force: false, takes_over: false }
     }
 
     fn shown(plan: &EksPlan) -> Vec<String> {
@@ -505,11 +523,26 @@ mod tests {
             made("ConfigMap", "somebody"),
             made("PersistentVolumeClaim", "cicd"),
         ];
+        let mut shared = made("Secret", "cicd/p/staging");
+        let theirs = made("Secret", "cicd/q/staging").metadata.managed_fields;
+        shared
+            .metadata
+            .managed_fields
+            .iter_mut()
+            .for_each(|all| all.extend(theirs.clone().into_iter().flatten()));
+        facts.leftovers.push(shared);
         let plan = planned(facts, Some(Vec::new()));
-        assert_eq!(shown(&plan), ["Delete HorizontalPodAutoscaler/p ", "Delete Ingress/p "]);
+        assert_eq!(
+            shown(&plan),
+            [
+                "Delete HorizontalPodAutoscaler/p ",
+                "Delete Ingress/p ",
+                "Update Secret/p left to cicd/q/staging, who want it too",
+            ]
+        );
         assert_eq!(
             plan.removals.iter().map(|removal| removal.first).collect::<Vec<_>>(),
-            [false, true]
+            [false, true, false]
         );
     }
 
@@ -548,6 +581,19 @@ mod tests {
                         && objects[0].value().pointer("/metadata/uid").is_none()
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_a_person_put_in_place_of_the_good_state_is_gone_back_to_if_it_runs() {
+        let good = || Some(vec![object(deployment(Some(9)))]);
+        for (available, by_hand, replicas) in [(5, true, 5), (4, true, 9), (5, false, 9)] {
+            let found = Some(live(deployment(Some(5)), available, "kubectl-rollout"));
+            let mut facts = facts(vec![observed(deployment(Some(2)), found, deployment(Some(2)))]);
+            facts.good_is_live = !by_hand;
+            let plan = planned(facts, good());
+            let state = plan.way_back.state().expect("a way back");
+            assert_eq!(state.documents.objects[0].value()["spec"]["replicas"], replicas);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::managers::may_take_over;
+use super::object::Key;
 use crate::error::{Code, Error, Kind};
 use crate::retry::Attempt;
 
@@ -76,6 +78,37 @@ impl Failure {
                 Some(refusal.message.clone())
             }
             _ => None,
+        }
+    }
+
+    /// Whether a field that cannot change would.
+    pub fn says_immutable(&self) -> bool {
+        let words = [
+            "field is immutable",
+            "is immutable after creation",
+            "cannot change roleRef",
+            "may not change once set",
+            "are forbidden",
+        ];
+        let Some(Fault::Refused(refusal)) = &self.fault else { return false };
+        refusal.code == 422 && words.iter().any(|word| refusal.message.contains(word))
+    }
+
+    /// Whether a pod is refused for what it is, and not for who asks.
+    pub fn refuses_pod(&self) -> bool {
+        let Some(Fault::Refused(refusal)) = &self.fault else { return false };
+        refusal.code == 422 || refusal.code == 403 && Permission::asked(&refusal.message).is_none()
+    }
+
+    pub fn says_quota_is_full(&self) -> bool {
+        matches!(&self.fault, Some(Fault::Refused(refusal)) if refusal.message.contains("exceeded quota"))
+    }
+
+    /// The API server's own words.
+    fn words(&self) -> &str {
+        match &self.fault {
+            Some(Fault::Refused(refusal)) => &refusal.message,
+            _ => self.error.why.as_deref().unwrap_or_default(),
         }
     }
 
@@ -193,12 +226,6 @@ impl Fault {
     }
 }
 
-/// Tools whose fields a deploy may take over: they are what somebody ran by hand, or what deployed
-/// before. Anything else is a controller that would take them back.
-pub fn may_take_over(manager: &str) -> bool {
-    ["kubectl", "helm", "Helm", "cicd"].iter().any(|known| manager.starts_with(known))
-}
-
 /// The error when fields of `object` belong to managers we do not take over from.
 pub fn owned_by_others(object: &str, conflicts: &[(String, String)]) -> Error {
     let owners: Vec<String> = conflicts
@@ -215,6 +242,77 @@ pub fn owned_by_others(object: &str, conflicts: &[(String, String)]) -> Error {
     Error::refused(format!("cannot apply {object}: something else manages it too"))
         .why(owners.join(", "))
         .fix(fix)
+}
+
+/// The error when a field of `key` that cannot change would.
+pub fn cannot_change(key: &Key, failure: &Failure) -> Error {
+    let Key { kind, name, namespace, .. } = key;
+    let at = namespace.as_ref().map(|name| format!("-n {name} ")).unwrap_or_default();
+    let delete = format!("kubectl {at}delete {}/{name}", kind.to_lowercase());
+    let fix = match kind.as_str() {
+        "Job" => "give it another name with each change, as seed-2; or set its `ttlSecondsAfterFinished: 0`, \
+                  so that it is gone by then".to_string(),
+        "ConfigMap" | "Secret" => format!(
+            "give it another name with each change, as {name}-2, and name that where it is used"
+        ),
+        "RoleBinding" | "ClusterRoleBinding" => {
+            format!("delete it, and deploy again at once, which makes it anew: {delete}")
+        }
+        "StatefulSet" => format!(
+            "delete it without its pods and volumes, which stay and are taken up again, and deploy \
+             again: {delete} --cascade=orphan"
+        ),
+        "PersistentVolumeClaim" | "PersistentVolume" | "Namespace" | "CustomResourceDefinition" => {
+            "give what is to be otherwise another name, and move the data: a deploy deletes none".into()
+        }
+        _ => format!(
+            "give it another name: the present one goes once the new version runs; or, if nobody \
+             needs it in between, delete it and deploy again: {delete}"
+        ),
+    };
+    Error::refused(format!("cannot apply {}: a field that cannot change would", key.id()))
+        .why(failure.words())
+        .fix(fix)
+}
+
+/// The error when the namespace would not let pods of `object` in.
+pub fn not_admitted(object: &str, failure: &Failure) -> Error {
+    let words = failure.words();
+    let (code, fix) = match words {
+        _ if failure.says_quota_is_full() => (
+            Code::QuotaExceeded,
+            "raise the quota that it names, or lower `resources`: while a version takes over, one pod \
+             more than before has to fit",
+        ),
+        words if words.contains("failed quota") => (
+            Code::QuotaExceeded,
+            "let a LimitRange of the namespace give containers a default for what the quota counts",
+        ),
+        words if words.contains("violates PodSecurity") => (
+            Code::AccessDenied,
+            "change what the message names, or the namespace's Pod Security Standard",
+        ),
+        words if words.contains("usage per") => {
+            (Code::AccessDenied, "change `resources` in service.yaml to what the LimitRange allows")
+        }
+        _ => (
+            Code::AccessDenied,
+            "change what the message names, or ask who runs the cluster: its admission rules say no",
+        ),
+    };
+    Error::refused(format!("cannot run pods of {object}: the namespace does not let them in"))
+        .code(code)
+        .why(words)
+        .fix(fix)
+}
+
+/// The error when this program may not do what the plan needs.
+pub fn not_permitted(verb: &str, resource: &str, group: &str, caller: &Caller) -> Error {
+    let user = caller.principal.as_deref().unwrap_or("the role of this deploy");
+    let permission = Permission { user, verb, resource, group };
+    Error::refused(format!("cannot {verb} {resource}, as this deploy has to: not permitted"))
+        .code(Code::AccessDenied)
+        .fix(permission.fix(&caller.namespace))
 }
 
 /// The error for a fault while an `attempt` (`read Deployment/patients`).
@@ -284,14 +382,6 @@ fn refused(refusal: &Refusal, attempt: &str, caller: &Caller) -> Error {
         }
         404 => error(format!("cannot {attempt}: not found")).fix("see that the cluster has what the message names"),
         409 => error(format!("cannot {attempt}: changed by somebody else meanwhile")).fix("run the deploy again"),
-        422 if refusal.message.contains("field is immutable") && attempt.contains(" Job/") => {
-            error(format!("cannot {attempt}: a Job that was made cannot change")).fix(
-                "give the Job another name with each change, as seed-2; or set its `ttlSecondsAfterFinished: 0`, so that it is gone by then",
-            )
-        }
-        422 if refusal.message.contains("field is immutable") => error(format!("cannot {attempt}: a field that cannot change would")).fix(format!(
-            "let it go, as another tool made it; its pods stay: kubectl -n {namespace} delete OBJECT --cascade=orphan, then deploy again"
-        )),
         _ if refusal.is_about_the_object() => Error { kind: Kind::Input, ..error(format!("cannot {attempt}: not valid")) }
             .fix("correct what the message names, in service.yaml or in the manifest it comes from"),
         429 | 500..=599 => Error::unexpected(format!("cannot {attempt}: the API server is not well")).why(&refusal.message).fix("run it again"),
@@ -349,223 +439,4 @@ impl<'a> Permission<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn caller() -> Caller {
-        Caller {
-            cluster: "clinicult-staging".into(),
-            region: "eu-west-1".into(),
-            namespace: "staging".into(),
-            endpoint: "https://api".into(),
-            private: false,
-            principal: Some("arn:aws:iam::1:role/ci".into()),
-        }
-    }
-
-    fn status(code: u16, reason: &str, message: &str) -> Fault {
-        Fault::Refused(Refusal {
-            code,
-            reason: reason.into(),
-            message: message.into(),
-            causes: Vec::new(),
-            retry_after: None,
-        })
-    }
-
-    #[test]
-    fn each_refusal_names_its_fix() {
-        let forbidden = "deployments.apps \"patients\" is forbidden: User \"ci\" cannot patch resource \"deployments\" in API group \"apps\" in the namespace \"staging\"";
-        let log = "pods \"p\" is forbidden: User \"ci\" cannot get resource \"pods/log\" in API group \"\" in the namespace \"staging\"";
-        let admission = "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\"";
-        let cases = [
-            (
-                status(401, "Unauthorized", "Unauthorized"),
-                Kind::Refused,
-                "create-access-entry --cluster-name clinicult-staging --region eu-west-1 --principal-arn arn:aws:iam::1:role/ci",
-            ),
-            (
-                status(401, "Unauthorized", "Unauthorized"),
-                Kind::Refused,
-                "--access-scope type=namespace,namespaces=staging",
-            ),
-            (
-                status(403, "Forbidden", forbidden),
-                Kind::Refused,
-                "- {apiGroups: [\"apps\"], resources: [deployments], verbs: [patch]}",
-            ),
-            (
-                status(403, "Forbidden", log),
-                Kind::Refused,
-                "- {apiGroups: [\"\"], resources: [pods/log], verbs: [get]}",
-            ),
-            (status(403, "Forbidden", admission), Kind::Refused, "admission rules"),
-            (
-                status(404, "NotFound", "namespaces \"staging\" not found"),
-                Kind::Refused,
-                "kubectl create namespace staging",
-            ),
-            (
-                status(422, "Invalid", "spec.selector: Invalid value: {}: field is immutable"),
-                Kind::Refused,
-                "--cascade=orphan",
-            ),
-            (
-                status(422, "Invalid", "spec.ports: Required value"),
-                Kind::Input,
-                "correct what the message names",
-            ),
-            (
-                status(400, "BadRequest", "unknown field \"spec.foo\""),
-                Kind::Input,
-                "correct what the message names",
-            ),
-            (
-                status(
-                    500,
-                    "InternalError",
-                    "failed to create typed patch object (n/x; /v1, Kind=ConfigMap): .dta: field not declared in schema",
-                ),
-                Kind::Input,
-                "correct what the message names",
-            ),
-            (status(503, "ServiceUnavailable", "x"), Kind::Unexpected, "run it again"),
-        ];
-        for (failure, kind, fix) in cases {
-            let error = explain(&failure, "apply Deployment/patients", &caller());
-            assert_eq!(error.kind, kind, "{failure:?}");
-            assert!(error.advice().contains(fix), "{failure:?}: {:?}", error.fixes);
-        }
-        let immutable =
-            status(422, "Invalid", "spec.template: Invalid value: {}: field is immutable");
-        let error = explain(&immutable, "check Job/seed", &caller());
-        assert!(error.advice().contains("give the Job another name"), "{:?}", error.fixes);
-    }
-
-    #[test]
-    fn silence_names_its_likely_reason() {
-        let silent = |timed_out, why: &str| Fault::Unreachable { timed_out, why: why.into() };
-        let private = Caller { private: true, ..caller() };
-        let cases = [
-            (silent(true, "timed out"), private, "is private"),
-            (silent(true, "timed out"), caller(), "public access CIDRs"),
-            (silent(false, "invalid peer certificate: UnknownIssuer"), caller(), "`eks.ca`"),
-            (silent(false, "connection refused"), caller(), "network"),
-        ];
-        for (failure, caller, fix) in cases {
-            let error = explain(&failure, "reading", &caller);
-            assert_eq!(error.kind, Kind::Refused);
-            assert!(error.advice().contains(fix), "{failure:?}: {:?}", error.fixes);
-        }
-    }
-
-    /// A refusal that asks for a pause, as a busy API server does.
-    fn busy(seconds: u64) -> Fault {
-        let Fault::Refused(refusal) = status(429, "TooManyRequests", "") else { unreachable!() };
-        Fault::Refused(Refusal { retry_after: Some(Duration::from_secs(seconds)), ..refusal })
-    }
-
-    #[test]
-    fn what_follows_from_a_fault() {
-        struct Case {
-            fault: Fault,
-            follows: &'static str,
-            may_have_written: bool,
-        }
-        let case = |fault, follows, may_have_written| Case { fault, follows, may_have_written };
-        let conflict = Fault::Refused(Refusal {
-            code: 409,
-            reason: "Conflict".into(),
-            causes: vec![(".spec.x".into(), "conflict with \"kubectl\" using v1".into())],
-            ..Refusal::default()
-        });
-        let silent = |timed_out| Fault::Unreachable { timed_out, why: String::new() };
-        let invalid = "failed to create typed patch object (n/x; /v1, Kind=ConfigMap)";
-        let cases = [
-            case(status(429, "TooManyRequests", ""), "retry", false),
-            case(busy(3), "retry after 3 s", false),
-            case(status(500, "InternalError", "etcdserver: leader changed"), "retry", true),
-            case(status(503, "ServiceUnavailable", ""), "retry", true),
-            case(status(500, "InternalError", invalid), "refused", true),
-            case(status(409, "Conflict", "the object has been modified"), "retry", false),
-            case(status(409, "AlreadyExists", ""), "refused", false),
-            case(conflict, "refused", false),
-            case(status(401, "Unauthorized", ""), "reauthorize", false),
-            case(status(403, "Forbidden", ""), "refused", false),
-            case(status(404, "NotFound", ""), "refused", false),
-            case(status(410, "Expired", ""), "refused", false),
-            case(silent(false), "retry", true),
-            case(silent(true), "refused", true),
-            case(Fault::Unasked(Box::new(Error::refused("x"))), "refused", false),
-        ];
-        for Case { fault, follows, may_have_written } in cases {
-            let said = match classify_fault::<()>(&fault, "read x", &caller()) {
-                Attempt::Done(()) => "done".into(),
-                Attempt::Retry { after: None, .. } => "retry".into(),
-                Attempt::Retry { after: Some(after), .. } => {
-                    format!("retry after {} s", after.as_secs())
-                }
-                Attempt::Reauthorize { .. } => "reauthorize".to_string(),
-                Attempt::Refused(_) => "refused".into(),
-            };
-            assert_eq!(said, follows, "{fault:?}");
-            assert_eq!(fault.may_have_written(), may_have_written, "{fault:?}");
-        }
-    }
-
-    #[test]
-    fn a_look_that_met_what_passes_says_nothing() {
-        let silent = |timed_out| Fault::Unreachable { timed_out, why: String::new() };
-        let cases = [
-            (Some(status(503, "ServiceUnavailable", "")), Kind::Unexpected),
-            (Some(status(429, "TooManyRequests", "")), Kind::Unexpected),
-            (Some(status(401, "Unauthorized", "")), Kind::Unexpected),
-            (Some(silent(true)), Kind::Unexpected),
-            (Some(silent(false)), Kind::Unexpected),
-            (Some(status(403, "Forbidden", "")), Kind::Refused),
-            (None, Kind::TimedOut),
-        ];
-        for (fault, kind) in cases {
-            let error = match &fault {
-                Some(fault) => explain(fault, "read x", &caller()),
-                None => Error::new(Kind::TimedOut, "x"),
-            };
-            let failure = Failure { error, fault: fault.clone(), may_have_written: false };
-            assert_eq!(failure.into_blindness().kind, kind, "{fault:?}");
-        }
-    }
-
-    #[test]
-    fn conflicts_name_manager_and_field() {
-        let refusal = Refusal {
-            code: 409,
-            reason: "Conflict".into(),
-            message: "Apply failed with 2 conflicts".into(),
-            causes: vec![
-                (
-                    ".spec.replicas".into(),
-                    "conflict with \"kube-controller-manager\" with subresource \"scale\" using apps/v1".into(),
-                ),
-                (".spec.template".into(), "conflict with \"kubectl-client-side-apply\" using apps/v1".into()),
-            ],
-            retry_after: None,
-        };
-        let failure = Fault::Refused(refusal);
-        let conflicts = failure.conflicts();
-        assert_eq!(
-            conflicts,
-            [
-                ("kube-controller-manager".to_string(), ".spec.replicas".to_string()),
-                ("kubectl-client-side-apply".to_string(), ".spec.template".to_string())
-            ]
-        );
-        let error = owned_by_others("Deployment/patients", &conflicts);
-        assert_eq!(error.why.as_deref(), Some("`kube-controller-manager` owns .spec.replicas"));
-        assert!(error.advice().contains("`autoscale`"));
-        assert!(
-            may_take_over("kubectl-edit")
-                && may_take_over("helm")
-                && !may_take_over("argocd-controller")
-        );
-    }
-}
+mod tests;

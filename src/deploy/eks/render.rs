@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::object::Object;
+use super::object::{MANAGED_BY, Object};
 use crate::config::platform;
 use crate::config::service::Storage;
 use crate::config::settings::{self, Replicas, Runs, Settings};
@@ -15,9 +15,8 @@ use crate::deploy::Order;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// Who this program is to the API server: the manager of the fields it sets, and the value of the
-/// managed-by label.
-pub const MANAGER: &str = "cicd";
+/// The value of the managed-by label.
+const MANAGER: &str = "cicd";
 
 /// How long a pod goes on serving after it was told to stop: endpoints, kube-proxy and load
 /// balancers take so long to stop sending to it. An ALB that sees a pod leave may need longer than
@@ -25,6 +24,13 @@ pub const MANAGER: &str = "cicd";
 const DRAIN_SECONDS: u32 = 20;
 /// What the process then has to finish its requests.
 const STOP_SECONDS: u32 = 30;
+
+/// So long a pod that does not answer any more is still sent requests: what passes by itself costs
+/// nothing.
+const READINESS_SECONDS: u32 = 15;
+/// For this share of `health.stable` a pod that is sent requests has to stay ready, before an old
+/// one goes.
+const SHARE_UNDER_LOAD: u64 = 5;
 
 /// What a process of a service is called beside it.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
@@ -37,7 +43,8 @@ const LONGEST_MIGRATION: u32 = 3600;
 
 pub const NAME: &str = "app.kubernetes.io/name";
 pub const VERSION: &str = "app.kubernetes.io/version";
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The version, where `kubectl rollout undo` brings back that of the revision it goes back to.
+pub const VERSION_NOTE: &str = "cicd.clinicult.io/version";
 
 /// The objects of a service, in no particular order, each in the namespace of `cluster`. `bucket`
 /// gives a storage's bucket.
@@ -144,6 +151,7 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
     let settings = &order.settings;
     let mut metadata = metadata(settings);
     metadata["labels"][VERSION] = label_value(&order.image.version).into();
+    metadata["annotations"] = json!({VERSION_NOTE: order.image.version});
     let mut spec = Map::new();
     // With an autoscaler the count is not ours: a value here would undo its work at every deploy.
     if let Some(count) = settings.replicas.count() {
@@ -160,8 +168,9 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
     }]);
     // Slower than this is no progress: a start, and the time in which it has to stay healthy.
     let (startup, stable) = (settings.health.startup, settings.health.stable.as_secs());
+    let under_load = stable.div_ceil(SHARE_UNDER_LOAD);
     let rest = json!({
-        "minReadySeconds": stable,
+        "minReadySeconds": under_load,
         "progressDeadlineSeconds": (startup.as_secs() + stable + 60).max(600),
         "revisionHistoryLimit": 10,
         "selector": {"matchLabels": {NAME: settings.name}},
@@ -183,13 +192,16 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
     let plain = settings
         .container_env(bucket)
         .into_iter()
-        .map(|(name, value)| json!({"name": name, "value": value}));
+        .map(|(name, value)| json!({"name": name, "value": escape_dollars(&value)}));
     let secret = settings.secrets.iter().filter_map(|(name, secret)| match secret {
         SecretRef::Kubernetes { secret, key } => {
             Some(json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}))
         }
         SecretRef::SecretsManager { .. } | SecretRef::Ssm { .. } => None,
     });
+    // A pod is sent requests once it has answered for `health.stable` without a break.
+    let stable = settings.health.stable.as_secs();
+    let (period, successes) = if stable < 2 { (5, 1) } else { (2, stable / 2 + 1) };
     let probe = |period: u32, timeout: u32, failures: u64| {
         json!({
             "httpGet": {"path": settings.health.path, "port": "http", "scheme": "HTTP"},
@@ -198,6 +210,10 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
             "failureThreshold": failures,
         })
     };
+    let mut readiness = probe(period, 3, (READINESS_SECONDS / period).into());
+    if successes > 1 {
+        readiness["successThreshold"] = successes.into();
+    }
     let memory: String = settings.memory.into();
     let cpu: String = settings.cpu.into();
     let startup = settings.health.startup.as_secs().max(1);
@@ -217,13 +233,28 @@ fn container(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Resu
         // only hurts the service.
         "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
         "startupProbe": probe(1, 2, startup),
-        "readinessProbe": probe(5, 3, 3),
+        "readinessProbe": readiness,
         "livenessProbe": probe(10, 5, 6),
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
         // The file system stays writable: the other targets run the same image so, and an image
         // that is fine there must be fine here.
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
     }))
+}
+
+/// A text as it arrives in the container: Kubernetes reads `$$` as `$`, and `$(NAME)` as the value of
+/// another variable.
+/// <https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>
+fn escape_dollars(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        written.push(letter);
+        if letter == '$' && matches!(letters.peek(), Some('$' | '(')) {
+            written.push('$');
+        }
+    }
+    written
 }
 
 /// The Job of `before-deploy`, if service.yaml has it. It is called after the image and the
@@ -274,6 +305,7 @@ fn task_container(
     let mut container = container(order, bucket)?;
     if let Some(container) = container.as_object_mut() {
         container.retain(|key, _| !key.ends_with("Probe") && key != "ports" && key != "lifecycle");
+        let command: Vec<String> = command.iter().map(|word| escape_dollars(word)).collect();
         container.insert("args".into(), json!(command));
     }
     Ok(container)
@@ -429,6 +461,23 @@ mod tests {
             text, golden,
             "what is rendered changed; if it was meant to, this is the new golden.yaml:\n{text}"
         );
+    }
+
+    #[test]
+    fn dollars_arrive_as_they_are_written() {
+        for (text, written) in [
+            ("$HOME/x", "$HOME/x"),
+            ("5$", "5$"),
+            ("$(APP_MODE)", "$$(APP_MODE)"),
+            ("$$2y$$10 $(APP_MODE) $$(PORT)", "$$$2y$$$10 $$(APP_MODE) $$$$(PORT)"),
+        ] {
+            assert_eq!(escape_dollars(text), written);
+        }
+        let service = "env: {GREETING: '$(PORT)'}\nbefore-deploy: {command: [echo, '$(PORT)']}\n";
+        let (order, cluster) = order(service);
+        let job = before_deploy(&order, &cluster, |_| None).expect("a Job").expect("one");
+        let text = to_yaml(&[job]).expect("YAML");
+        assert_eq!(text.matches("$$(PORT)").count(), 2, "{text}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Eks {
         for (key, uid) in created.iter().filter(|(key, _)| !kept.contains(key)) {
             match holds_data(&key.kind) {
                 true => self.report.warn(format!("{} stays: data may be in it", key.id())),
-                false => self.remove_object(key, uid, written, permit).await?,
+                false => self.delete_object(key, uid, written, permit).await?,
             }
         }
         for object in objects.iter().filter(|object| object.kind() == "StatefulSet") {
@@ -118,7 +118,7 @@ impl Eks {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let key = Key::new("v1", "Pod", namespace, name);
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            self.remove_object(&key, uid, written, permit).await?;
+            self.delete_object(&key, uid, written, permit).await?;
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Eks {
         for object in objects.iter().filter(|object| object.key().is_workload()) {
             let key = object.key();
             let is_ours = match written.unanswered.contains(&key) {
-                true => match self.find_as_sent(object).await? {
+                true => match self.find_as_sent(plan, object).await? {
                     Some(live) => {
                         written.note(key.clone(), &live, plan.creates(object));
                         true

@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::pods::{find_log, trouble_of_end, trouble_of_pod, waits_for};
-pub use self::pods::{says_image_not_found, was_told_to_stop};
+pub use self::pods::{find_pending, says_image_not_found, was_told_to_stop};
 pub use self::trouble::{Log, Trouble, TroubleKind};
 
 /// Trouble that often passes by itself: a registry that stutters, a Secret that is made at the same
@@ -223,6 +223,8 @@ pub struct Container {
     pub ready: bool,
     /// It runs since a moment only, and nothing but that says that it is ready: it has no probe.
     pub is_fresh: bool,
+    /// It has run for all the time that its startup probe leaves it, and has not passed that.
+    pub is_overdue: bool,
     /// Since when we have seen it wait for the reason it waits for now.
     pub waiting_since: Option<Timestamp>,
     /// A registry said once that there is no such image, though the reason has moved on to

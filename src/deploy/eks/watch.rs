@@ -19,8 +19,8 @@ use super::observe::{
 };
 use super::refusal::Failure;
 use super::verdict::{
-    Log, RolloutVerdict, Status, Trouble, WorkloadFacts, judge_workload, judge_workloads,
-    was_told_to_stop,
+    Log, RolloutVerdict, Status, Trouble, WorkloadFacts, find_pending, judge_workload,
+    judge_workloads, was_told_to_stop,
 };
 use super::written::{EksWritten, superseded};
 use crate::deploy::target::Target;
@@ -108,9 +108,11 @@ impl Eks {
             spare_ends: if has_others { 2 } else { 1 },
             now,
         };
+        memory.pending.clear();
         let (mut first, mut others) = (Vec::new(), Vec::new());
         for seen in &seen {
             let mut facts = gather_facts(seen, memory, known);
+            memory.pending.extend(find_pending(&facts));
             if seen.key == own {
                 await_minimum(&mut facts, look);
                 first.push(facts);

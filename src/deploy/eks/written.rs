@@ -88,7 +88,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn of(live: &LiveObject) -> Identity {
+    pub fn of(live: &LiveObject) -> Identity {
         let mut spec = live.data.get("spec").cloned().unwrap_or_default();
         if let Some(spec) = spec.as_object_mut() {
             spec.remove("replicas");

@@ -304,7 +304,7 @@ async fn a_lost_state_is_no_way_back_and_no_reason_to_stop() {
         intent: intent(&interrupt),
     };
     let (head, report) = (ledger.read_head().await.expect("a head"), report());
-    let goal = make_goal::<Scripted>(&request, &head, Some(&ledger), &report).await;
+    let goal = make_goal::<Scripted>(&request, (&head, None), Some(&ledger), &report).await;
     assert!(goal.expect("a goal").good.is_none());
     run(&changing(), &ledger, "1.1.0", intent(&interrupt)).await.expect("deployed");
 }

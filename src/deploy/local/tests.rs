@@ -86,7 +86,7 @@ fn planned(more: &str, seen: Vec<ContainerSeen>) -> LocalPlan {
 fn plan_after(good: Option<&str>, adopts: bool, more: &str, seen: Vec<ContainerSeen>) -> LocalPlan {
     let good =
         good.map(|revision| Good { state: wanted(""), revision: Some(revision.to_string()) });
-    let goal = Goal { wanted: wanted(more), good, adopts, migrates: true };
+    let goal = Goal { wanted: wanted(more), good, left: vec![], adopts, migrates: true };
     let facts =
         LocalFacts { seen, settings_hash: "same".into(), fresh_name: "patients-fresh".into() };
     make_plan(&goal, facts)
@@ -204,6 +204,7 @@ fn only_what_a_deploy_saw_through_is_a_way_back() {
 #[test]
 fn a_rollback_runs_no_migration() {
     let mut goal = Goal {
+        left: vec![],
         wanted: wanted("before-deploy: {command: [alembic, upgrade, head]}\n"),
         good: None,
         adopts: true,

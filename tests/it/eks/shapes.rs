@@ -177,3 +177,107 @@ fn processes_run_beside_the_service_and_go_back_with_it() {
     removed.sort();
     assert_eq!(removed, ["CronJob/probe-nightly", "Deployment/probe-worker"], "{gone}");
 }
+
+#[test]
+fn a_value_arrives_as_it_is_written() {
+    let place = Place::new("dollars");
+    let wanted = "$$2y$$10 $(APP_MODE) $HOME $$(PORT)";
+    place.service(&format!("env: {{APP: x, GREETING: '{wanted}'}}\n"));
+    place.deploy("1.0.0").ended(0);
+    assert_eq!(place.answer(), format!("version 1.0.0 says {wanted}"));
+}
+
+#[test]
+fn pods_that_the_namespace_does_not_let_in_are_refused_before_the_first_write() {
+    let place = Place::new("admit");
+    place.service("env: {GREETING: good}\n");
+    place.deploy("1.0.0").ended(0);
+    place.service("env: {GREETING: next}\n");
+    let before = place.writes();
+    for (quota, said, fix) in [
+        ("pods=1", "exceeded quota", "raise the quota"),
+        ("limits.cpu=4,limits.memory=4Gi", "must specify limits.cpu", "LimitRange"),
+    ] {
+        place.kubectl(&["create", "quota", "q", &format!("--hard={quota}")]);
+        // Its controller counts what is there first.
+        place.kubectl(&["wait", "--for=jsonpath={.status.hard}", "quota/q", "--timeout=30s"]);
+        let refused = place.deploy("1.0.0").ended(3);
+        let error = &refused.json()["error"];
+        assert_eq!(error["code"], "quota-exceeded", "{refused}");
+        assert!(refused.stderr.contains(said) && refused.stderr.contains(fix), "{refused}");
+        place.kubectl(&["delete", "quota", "q"]);
+    }
+    assert_eq!(place.writes(), before);
+    place.deploy("1.0.0").ended(0);
+}
+
+#[test]
+fn a_field_that_cannot_change_is_told_by_its_kind() {
+    let place = Place::new("immutable");
+    let config = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\nimmutable: true\ndata: {{a: '{value}'}}\n"
+        )
+    };
+    let role = |name: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: r}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name}}}\n\
+             subjects: [{{kind: ServiceAccount, name: default, namespace: default}}]\n"
+        )
+    };
+    let set = |service: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: s}}\nspec: {{replicas: 0, serviceName: {service}, \
+             selector: {{matchLabels: {{app: s}}}}, template: {{metadata: {{labels: {{app: s}}}}, spec: {{containers: [{{name: c, image: none}}]}}}}}}\n"
+        )
+    };
+    let service = |ip: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: h}}\nspec: {{clusterIP: {ip}, selector: {{app: x}}, ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let all = |parts: [String; 4]| parts.join("---\n");
+    let first = || [config("1"), role("view"), set("one"), service("None")];
+    place.service("manifests: [m.yaml]\nreplicas: 0\n");
+    place.repository.write("m.yaml", &all(first()));
+    place.deploy("1.0.0").ended(0);
+    let before = place.writes();
+    let changed = [config("2"), role("edit"), set("two"), service("10.96.200.200")];
+    let fixes = [
+        "give it another name with each change, as c-2",
+        "delete rolebinding/r",
+        "delete statefulset/s --cascade=orphan",
+        "delete service/h",
+    ];
+    for (at, (text, fix)) in changed.into_iter().zip(fixes).enumerate() {
+        let mut parts = first();
+        parts[at] = text;
+        place.repository.write("m.yaml", &all(parts));
+        let refused = place.deploy("1.0.0").ended(3);
+        assert!(refused.stderr.contains("a field that cannot change would"), "{refused}");
+        assert!(refused.stderr.contains(fix), "{refused}");
+    }
+    assert_eq!(place.writes(), before);
+}
+
+#[test]
+fn an_ingress_that_nobody_takes_up_is_no_url() {
+    let place = Place::new("expose");
+    place.service("expose: {path: /probe}\n");
+    let deployed = place.deploy("1.0.0").ended(0);
+    assert_eq!(deployed.json().get("url"), None, "{deployed}");
+    assert!(deployed.stderr.contains("Ingress/probe has no address"), "{deployed}");
+    let patch = r#"{"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}}}"#;
+    place.kubectl(&[
+        "patch",
+        "ingress",
+        "probe",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        patch,
+    ]);
+    let again = place.deploy("1.0.0").ended(0);
+    assert_eq!(again.json()["url"], "http://lb.example.com/probe", "{again}");
+}

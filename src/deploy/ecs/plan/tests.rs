@@ -58,7 +58,7 @@ fn state(image: &str) -> State<EcsDocuments> {
 }
 
 fn goal() -> Goal<EcsDocuments> {
-    Goal { wanted: state("a@1"), good: None, adopts: true, migrates: true }
+    Goal { wanted: state("a@1"), good: None, left: vec![], adopts: true, migrates: true }
 }
 
 fn planned(goal: Goal<EcsDocuments>, live: Option<LiveService>) -> Result<EcsPlan> {

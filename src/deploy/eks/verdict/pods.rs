@@ -1,8 +1,12 @@
 //! What is wrong with a pod, and what it waits for. Pure.
 
 use super::{
-    Container, Exit, Log, PATIENCE, Pod, State, Trouble, TroubleKind, WorkloadFacts, passed, with,
+    CAUSES, Container, Exit, Log, PATIENCE, Pod, State, Trouble, TroubleKind, WorkloadFacts,
+    passed, with,
 };
+
+const FIX_STARTUP: &str = "correct `health.path` or `port`, or raise `health.startup`: it did not \
+                           answer 2xx on `health.path` in time";
 
 /// Whether a message of the kubelet says that the registry has no such image. An authorization
 /// failure often says "may require authorization" beside "not found": that one may pass.
@@ -52,6 +56,9 @@ fn trouble_of_container(
             }
             _ => None,
         },
+        State::Running if container.is_overdue && startup_failure(pod).is_some() => {
+            Some(describe_overdue(container, pod))
+        }
         // The first restart comes at once, and may be all it takes.
         State::Running => {
             let exit = container.last.as_ref()?;
@@ -65,6 +72,78 @@ fn trouble_of_container(
             crashed.then(|| describe_crash(container, pod, exit, false))
         }
     }
+}
+
+fn startup_failure(pod: &Pod) -> Option<&String> {
+    pod.warnings.iter().rev().find(|warning| warning.contains("Startup probe failed"))
+}
+
+/// It will be ended by its startup probe, and takes its time to stop.
+fn describe_overdue(container: &Container, pod: &Pod) -> Trouble {
+    let warning = startup_failure(pod).map(String::as_str).unwrap_or_default();
+    Trouble {
+        log: Some(find_log(pod, container, false)),
+        ..Trouble::new(
+            TroubleKind::ProbeFailed,
+            format!("Pod/{}/{}", pod.name, container.name),
+            format!("it did not pass its startup probe in its time: {warning}"),
+            FIX_STARTUP,
+        )
+    }
+}
+
+/// What is in the way of pods when the time is over, though it may pass: no node, an image that
+/// cannot be pulled yet, a probe that is not answered, a quota.
+pub fn find_pending(facts: &WorkloadFacts) -> Vec<Trouble> {
+    let pods = facts.pods.iter().filter(|pod| !pod.terminating && !pod.ready);
+    let mut pending: Vec<Trouble> = pods.filter_map(pending_of_pod).collect();
+    // A second copy that waits for the same says nothing new.
+    pending.dedup_by(|next, first| next.kind == first.kind);
+    pending.extend(facts.create_failure.as_ref().map(|failure| {
+        let kind = match failure.message.contains("exceeded quota") {
+            true => TroubleKind::QuotaExceeded,
+            false => TroubleKind::Forbidden,
+        };
+        let reason = with("FailedCreate", &failure.message);
+        Trouble::new(kind, &failure.object, reason, "change what the message names")
+    }));
+    pending.truncate(CAUSES);
+    pending
+}
+
+fn pending_of_pod(pod: &Pod) -> Option<Trouble> {
+    let object = format!("Pod/{}", pod.name);
+    if let Some(message) = &pod.unschedulable {
+        let fix = "lower `resources` in service.yaml, or give the cluster nodes that have the room \
+                   and what else the message names";
+        let reason = with("Unschedulable", message);
+        return Some(Trouble::new(TroubleKind::Unschedulable, object, reason, fix));
+    }
+    pod.containers.iter().find_map(|container| {
+        let object = format!("{object}/{}", container.name);
+        match &container.state {
+            State::Waiting { reason, message } => match reason.as_str() {
+                "ErrImagePull" | "ImagePullBackOff" => {
+                    let (kind, fix) = judge_pull(message, container.image_not_found);
+                    Some(Trouble::new(kind, object, with(reason, core(message)), fix))
+                }
+                "CreateContainerConfigError" | "CreateContainerError" => {
+                    let (kind, fix) = judge_configuration(message);
+                    Some(Trouble::new(kind, object, with(reason, message), fix))
+                }
+                _ => None,
+            },
+            State::Running if !container.ready && !container.init => {
+                let warning =
+                    pod.warnings.iter().rev().find(|text| text.contains("probe failed"))?;
+                Some(Trouble {
+                    log: Some(find_log(pod, container, false)),
+                    ..Trouble::new(TroubleKind::ProbeFailed, object, warning, FIX_STARTUP)
+                })
+            }
+            _ => None,
+        }
+    })
 }
 
 /// Whether its startup probe ended it: all of `health.startup` has passed, and not a moment.
@@ -100,9 +179,8 @@ fn describe_crash(container: &Container, pod: &Pod, exit: &Exit, previous: bool)
                    command cannot be run";
         (TroubleKind::CannotStart, named(&exit.reason).to_string(), fix.to_string())
     } else if let Some(warning) = killed_by_probe {
-        let fix = "correct `health.path` or `port`, or raise `health.startup`: it did not answer \
-                   2xx on `health.path` in time";
-        (TroubleKind::ProbeFailed, format!("killed by its probe: {warning}"), fix.to_string())
+        let how = format!("killed by its probe: {warning}");
+        (TroubleKind::ProbeFailed, how, FIX_STARTUP.to_string())
     } else {
         let fix = "see the last log lines, which say why; `cicd run --environment local` shows the \
                    same container on this machine";

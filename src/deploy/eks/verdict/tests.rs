@@ -50,6 +50,7 @@ fn running() -> Container {
         restarts_before: 0,
         ready: false,
         is_fresh: false,
+        is_overdue: false,
         waiting_since: None,
         image_not_found: false,
         memory_limit: "512Mi".into(),
@@ -273,6 +274,15 @@ fn containers_that_crash() {
             "killed by its startup probe",
             probe("Unhealthy: Startup probe failed: HTTP probe failed with statuscode: 404"),
             "failed: Pod/patients-new-a/patients: the container crashed, killed by its probe: Unhealthy: Startup probe failed",
+        ),
+        (
+            "given its time by its startup probe, and on its way out for as long as it drains",
+            {
+                let mut facts = probe("Unhealthy: Startup probe failed: connection refused");
+                facts.pods[0].containers[0] = Container { is_overdue: true, ..running() };
+                facts
+            },
+            "failed: Pod/patients-new-a/patients: it did not pass its startup probe in its time: Unhealthy: Startup probe failed: connection refused [log]",
         ),
         (
             "an error of its own, though a probe was refused meanwhile",
