@@ -30,7 +30,8 @@ mod written;
 
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{try_join_all, try_join3, try_join4};
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use self::api::Api;
@@ -38,12 +39,12 @@ use self::auth::Minter;
 use self::gather::collect_objects;
 pub use self::gather::render_manifests;
 use self::object::{Key, Object};
-use self::observe::{Memory, Restarts, read_copies, read_image, read_revision};
+use self::observe::{Restarts, read_copies, read_image, read_revision};
 use self::plan::{EksFacts, EksPlan, ObservedObject, WayBack};
 use self::refusal::{Caller, Failure, explain, no_namespace};
 use self::render::{VERSION, VERSION_NOTE};
 use self::verdict::RolloutVerdict;
-use self::watch::Look;
+use self::watch::{Look, Watching};
 use self::written::EksWritten;
 use crate::aws::Session;
 use crate::config::platform;
@@ -57,6 +58,9 @@ use crate::report::Report;
 /// The Pod Security Standard that a namespace enforces.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-admission/>
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
+/// Objects that are read and tried at the same time.
+const READERS: usize = 16;
 
 /// One namespace of a cluster. See the module.
 pub struct Eks {
@@ -246,7 +250,7 @@ impl Target for Eks {
     type Facts = EksFacts;
     type Plan = EksPlan;
     type Written = EksWritten;
-    type Memory = Memory;
+    type Memory = Watching;
 
     const NAME: &'static str = "eks";
     const INTERVAL: Duration = Duration::from_millis(500);
@@ -280,16 +284,23 @@ impl Target for Eks {
             .all_objects()
             .map(|object| self.observe_object(object, goal, autoscaler_goes));
         // Of several refusals always the first object's is told, not the one that came first.
-        let objects: Vec<ObservedObject> =
-            join_all(observed).await.into_iter().collect::<Result<_>>()?;
-        let migration = self.observe_migration(goal).await?;
-        let leftovers = self.read_leftovers(goal).await?;
-        self.refuse_unpermitted(goal, &objects, &leftovers).await?;
-        self.try_pods(&objects).await?;
-        let good_is_live = self.is_good_live(goal, &objects).await?;
-        let restarts_before = self.read_restarts(&documents.objects).await?;
+        let observed: Vec<Result<ObservedObject>> =
+            stream::iter(observed).buffered(READERS).collect().await;
+        let objects: Vec<ObservedObject> = observed.into_iter().collect::<Result<_>>()?;
         let account = self.account.as_deref();
-        let buckets = storage::observe(&documents.buckets, account, &self.session).await?;
+        let (migration, leftovers, restarts_before, buckets) = try_join4(
+            self.observe_migration(goal),
+            self.read_leftovers(goal),
+            self.read_restarts(&documents.objects),
+            storage::observe(&documents.buckets, account, &self.session),
+        )
+        .await?;
+        let (good_is_live, (), ()) = try_join3(
+            self.is_good_live(goal, &objects),
+            self.refuse_unpermitted(goal, &objects, &leftovers),
+            self.try_pods(&objects),
+        )
+        .await?;
         Ok(EksFacts { objects, migration, leftovers, good_is_live, buckets, restarts_before })
     }
 
@@ -320,7 +331,7 @@ impl Target for Eks {
         &self,
         plan: &EksPlan,
         written: &mut EksWritten,
-        memory: &mut Memory,
+        watching: &mut Watching,
     ) -> Result<Verdict> {
         let wanted = plan.wanted_now(written.goes_back);
         let look = Look {
@@ -329,8 +340,8 @@ impl Target for Eks {
             written,
             restarts_before: written.restarts_before.as_ref().unwrap_or(&plan.restarts_before),
         };
-        let verdict = self.judge_rollout(look, memory).await?;
-        Ok(match memory.confirm(verdict) {
+        let verdict = self.judge_rollout(look, watching).await?;
+        Ok(match watching.memory.confirm(verdict) {
             RolloutVerdict::Progressing(what) => Verdict::Progressing(what),
             RolloutVerdict::Healthy { revision } => Verdict::Healthy { revision },
             RolloutVerdict::Failed(troubles) => {
@@ -339,8 +350,12 @@ impl Target for Eks {
         })
     }
 
-    async fn explain_waiting(&self, memory: &Memory) -> Vec<Cause> {
-        self.explain_troubles(memory.pending.clone()).await
+    async fn wait_for_change(&self, watching: &Watching) {
+        self.await_change(watching).await;
+    }
+
+    async fn explain_waiting(&self, watching: &Watching) -> Vec<Cause> {
+        self.explain_troubles(watching.memory.pending.clone()).await
     }
 
     async fn verify(&self, plan: &EksPlan, written: &EksWritten) -> Result<Option<String>> {
@@ -385,7 +400,7 @@ impl Target for Eks {
             written: &EksWritten::default(),
             restarts_before: &Restarts::new(),
         };
-        let verdict = self.judge_rollout(look, &mut Memory::default()).await?;
+        let verdict = self.judge_rollout(look, &mut Watching::default()).await?;
         let known = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
         let labels = live.metadata.labels.as_ref();
         let notes = live.metadata.annotations.as_ref();

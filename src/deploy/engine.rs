@@ -16,9 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::outcome::{Outcome, Status, round_seconds};
-use super::target::{
-    Goal, Permit, Plan as _, RolledBack, State, Target, Verdict, Written as _,
-};
+use super::target::{Goal, Permit, Plan as _, RolledBack, State, Target, Verdict, Written as _};
 use super::{Action, Change};
 use crate::error::{Code, Error, Kind, Result};
 use crate::interrupt::Hold;
@@ -483,10 +481,12 @@ impl<'a, T: Target> DeployRun<'a, T> {
                 Err(error) if error.kind == Kind::Unexpected && blind < BLIND_LOOKS => {
                     blind += 1;
                     self.report.trace(format!("cannot look: {error}"));
+                    tokio::time::sleep(T::INTERVAL).await;
+                    continue;
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(T::INTERVAL).await;
+            self.target.wait_for_change(memory).await;
         }
     }
 

@@ -293,6 +293,11 @@ pub trait Target {
         memory: &mut Self::Memory,
     ) -> Result<Verdict>;
 
+    /// Waits until another look may say something else.
+    async fn wait_for_change(&self, _memory: &Self::Memory) {
+        tokio::time::sleep(Self::INTERVAL).await;
+    }
+
     /// What is in the way of a version that is not healthy when the time is over, by the last look.
     async fn explain_waiting(&self, _memory: &Self::Memory) -> Vec<Cause> {
         Vec::new()

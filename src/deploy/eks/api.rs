@@ -4,6 +4,8 @@
 //! A service below kube's client gives each request its token, so that typed, dynamic and discovery
 //! requests carry it alike. [`retry::run`] sends again, within our own bounds.
 
+mod feed;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -36,6 +38,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::BoxError;
 
+pub use self::feed::Feed;
 use super::auth::{Cluster, Minter};
 use super::managers::{PROGRAM, UNDO};
 use super::object::{Key, Object};
@@ -48,6 +51,8 @@ use crate::retry::{self, Attempt, RetryPolicy};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const READ: Duration = Duration::from_secs(20);
+/// The longest silence of a watch: longer than it lasts, so that only a lost connection is as still.
+const SILENCE: Duration = Duration::from_secs(75);
 /// All of one request, bodies included.
 const REQUEST: Duration = Duration::from_secs(30);
 const RETRIES: RetryPolicy =
@@ -71,6 +76,8 @@ pub struct Apply<'a> {
 
 pub struct Api {
     client: kube::Client,
+    /// The client of watches, which may be silent for longer.
+    watcher: kube::Client,
     minter: Arc<Minter>,
     caller: Caller,
     report: Report,
@@ -100,15 +107,20 @@ impl Api {
         config.reset_reader_on_write = true;
         config.write_timeout = Some(READ);
         config.default_retry = false;
-        let client = kube::Client::try_from(config).map_err(|error| {
-            Error::input("cannot make a client of the API server")
-                .why(chain(&error))
-                .fix("correct `eks: {endpoint, ca, proxy}` in platform.yaml")
-        })?;
         let minter = Arc::new(minter);
-        let client = authorize(client, &minter, report, &caller.namespace);
+        let connect = |config| {
+            let client = kube::Client::try_from(config).map_err(|error| {
+                Error::input("cannot make a client of the API server")
+                    .why(chain(&error))
+                    .fix("correct `eks: {endpoint, ca, proxy}` in platform.yaml")
+            });
+            client.map(|client| authorize(client, &minter, report, &caller.namespace))
+        };
+        let client = connect(config.clone())?;
+        config.read_timeout = Some(SILENCE);
+        let watcher = connect(config)?;
         let (report, found) = (report.clone(), RefCell::default());
-        Ok(Api { client, minter, caller, report, found })
+        Ok(Api { client, watcher, minter, caller, report, found })
     }
 
     /// One object, or none.

@@ -7,11 +7,11 @@ use super::api::{Apply, as_if, for_good};
 use super::diff;
 use super::managers::{REPLICAS, hand_over};
 use super::object::{Key, LiveObject, Object};
-use super::observe::{Memory, Restarts};
+use super::observe::Restarts;
 use super::plan::{EksPlan, Removal, order_of};
 use super::refusal::Failure;
 use super::verdict::RolloutVerdict;
-use super::watch::Look;
+use super::watch::{Look, Watching};
 use super::written::EksWritten;
 use super::{Eks, name_manager};
 use crate::deploy::pen::Pen;
@@ -149,14 +149,14 @@ impl Eks {
             written,
             restarts_before: &Restarts::new(),
         };
+        let mut watching = Watching::default();
         loop {
             permit.check().await?;
-            let mut memory = Memory::default();
-            let looking = self.judge_rollout(look, &mut memory);
+            let looking = self.judge_rollout(look, &mut watching);
             match tokio::time::timeout_at(permit.deadline().into(), looking).await {
                 Ok(Ok(RolloutVerdict::Healthy { .. })) => return Ok(()),
                 Ok(Err(error)) if error.kind != Kind::Unexpected => return Err(error),
-                _ => tokio::time::sleep(Self::INTERVAL).await,
+                _ => self.await_change(&watching).await,
             }
         }
     }

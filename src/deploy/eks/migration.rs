@@ -11,11 +11,11 @@ use kube::core::Selector;
 
 use super::Eks;
 use super::object::{Key, Object};
-use super::observe::{JobState, Memory, Restarts, read_job_state};
+use super::observe::{JobState, Restarts, read_job_state};
 use super::plan::EksPlan;
 use super::render::{BEFORE_DEPLOY, COMPONENT, PART_OF};
 use super::verdict::RolloutVerdict;
-use super::watch::Look;
+use super::watch::{Look, Watching};
 use super::written::EksWritten;
 use crate::deploy::target::{Permit, Target};
 use crate::error::{Cause, Code, Error, Kind, Result};
@@ -141,12 +141,12 @@ impl Eks {
             written,
             restarts_before: &Restarts::new(),
         };
-        let (mut memory, mut shown, mut waits) =
-            (Memory::default(), Shown::default(), String::new());
+        let (mut watching, mut shown, mut waits) =
+            (Watching::default(), Shown::default(), String::new());
         loop {
-            let seen = self.judge_rollout(look, &mut memory).await;
+            let seen = self.judge_rollout(look, &mut watching).await;
             self.show_log(job, &mut shown).await;
-            match seen.map(|verdict| memory.confirm(verdict)) {
+            match seen.map(|verdict| watching.memory.confirm(verdict)) {
                 Ok(RolloutVerdict::Healthy { .. }) => return Ok(()),
                 Ok(RolloutVerdict::Failed(troubles)) => {
                     let causes = self.explain_troubles(troubles).await;

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::Eks;
+use super::api::Feed;
 use super::object::{Key, Object};
 use super::observe::{Memory, find_stuck_pods, has_seen_change};
 use super::plan::{EksPlan, WayBack, holds_data, replicas_to_hand_over};
@@ -106,7 +107,9 @@ impl Eks {
         permit: Permit<'_>,
     ) -> Result<()> {
         let seen = loop {
-            let read = self.read_workload(object.key(), object, &Memory::default()).await?;
+            let read = self
+                .read_workload(object.key(), object, &Memory::default(), &Feed::default())
+                .await?;
             let Some(seen) = read else { return Ok(()) };
             if has_seen_change(&seen) {
                 break seen;

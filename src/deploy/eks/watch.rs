@@ -1,6 +1,7 @@
 //! Looks at what runs: reads all workloads of a state at once, and a failure's logs.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::future::{join_all, try_join, try_join_all};
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Eks;
+use super::api::Feed;
 use super::object::{Key, Object};
 use super::observe::{
     Known, Memory, Restarts, WorkloadSeen, count_restarts, gather_facts, has_health, is_noise,
@@ -26,6 +28,10 @@ use super::written::{EksWritten, superseded};
 use crate::deploy::target::Target;
 use crate::error::{Cause, Result};
 
+/// Rules that count time are looked at as often, though nothing changed.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const BURST: Duration = Duration::from_millis(100);
+const WARNINGS_OF_PODS: &str = "type=Warning,involvedObject.kind=Pod";
 /// After so many looks that found nothing changed, half as many are taken.
 const QUIET_LOOKS: u32 = 4;
 /// Lines of a log that a cause carries.
@@ -39,6 +45,13 @@ const WARNINGS: usize = 2;
 
 const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 
+/// What watching keeps from look to look.
+#[derive(Debug, Default)]
+pub struct Watching {
+    pub memory: Memory,
+    feed: Feed,
+}
+
 /// What is looked at, and what it is compared with.
 #[derive(Clone, Copy)]
 pub struct Look<'a> {
@@ -51,25 +64,41 @@ pub struct Look<'a> {
 
 impl Eks {
     /// One look: how far the workloads are. What was healthy is not asked for again until the rest
-    /// is healthy as well; then all are seen at once. A look that fails says nothing of them.
+    /// is healthy as well; then all are seen at once, and read anew: the end is told by what the
+    /// API server says then. A look that fails says nothing of them.
     pub(super) async fn judge_rollout(
         &self,
         look: Look<'_>,
-        memory: &mut Memory,
+        watching: &mut Watching,
     ) -> Result<RolloutVerdict> {
-        if memory.quiet_looks >= QUIET_LOOKS {
-            tokio::time::sleep(Self::INTERVAL).await;
-        }
-        let is_part = !memory.healthy.is_empty();
-        let verdict = self.judge_part(look, memory).await?;
-        if !matches!(verdict, RolloutVerdict::Healthy { .. }) {
+        let is_heard = watching.feed.is_live();
+        let is_part = !watching.memory.healthy.is_empty();
+        let verdict = self.judge_part(look, watching).await?;
+        let is_end = !matches!(verdict, RolloutVerdict::Progressing(_));
+        if !is_end || !is_heard && !is_part {
             return Ok(verdict);
         }
-        memory.healthy.clear();
-        if is_part { self.judge_part(look, memory).await } else { Ok(verdict) }
+        watching.memory.healthy.clear();
+        watching.feed.clear();
+        self.judge_part(look, watching).await
     }
 
-    async fn judge_part(&self, look: Look<'_>, memory: &mut Memory) -> Result<RolloutVerdict> {
+    /// Waits for a change, or for time to make a difference.
+    pub(super) async fn await_change(&self, watching: &Watching) {
+        if watching.feed.is_live() {
+            let changing = watching.feed.wait_for_change();
+            if tokio::time::timeout(LONGEST_WAIT, changing).await.is_ok() {
+                // What changes together comes together.
+                tokio::time::sleep(BURST).await;
+            }
+        } else {
+            let looks = if watching.memory.quiet_looks >= QUIET_LOOKS { 2 } else { 1 };
+            tokio::time::sleep(Self::INTERVAL * looks).await;
+        }
+    }
+
+    async fn judge_part(&self, look: Look<'_>, watching: &mut Watching) -> Result<RolloutVerdict> {
+        let Watching { memory, feed } = watching;
         let own = self.deployment_key(look.service);
         // The first restart comes at once. Where something else comes up meanwhile, one more counts.
         let brings_more = |key: &Key| *key != own && has_health(key) && key.kind != AUTOSCALER;
@@ -78,7 +107,7 @@ impl Eks {
         let watched = keys.filter(|(key, _)| has_health(key) && !memory.healthy.contains(key));
         let seen = try_join_all(watched.map(|(key, object)| {
             let memory = &*memory;
-            self.read_workload(key, object, memory)
+            self.read_workload(key, object, memory, feed)
         }))
         .await;
         let seen: Vec<WorkloadSeen> =
@@ -96,7 +125,7 @@ impl Eks {
             _ if seen.iter().flat_map(|seen| &seen.pods).all(is_ready) => Vec::new(),
             Some(events) => events,
             None => {
-                let events = self.read_warnings().await?;
+                let events = self.follow_warnings(feed).await?;
                 memory.note_warnings(&events, now);
                 events
             }
@@ -132,8 +161,10 @@ impl Eks {
         key: Key,
         object: &Object,
         memory: &Memory,
+        feed: &Feed,
     ) -> Result<Option<WorkloadSeen>, Failure> {
-        let (live, pods) = try_join(self.api.get(&key), self.list_pods(object)).await?;
+        let pods = self.follow_pods(object, feed);
+        let (live, pods) = try_join(self.api.follow(feed, &key), pods).await?;
         if live.is_none() && object.removes_itself() {
             return Ok(None);
         }
@@ -143,10 +174,35 @@ impl Eks {
         {
             seen.replica_sets = match memory.recall_set(&seen) {
                 Some(set) => vec![set],
-                None => self.list_in(object, &which).await?,
+                None => self.follow_in(object, &which, feed).await?,
             };
         }
         Ok(Some(seen))
+    }
+
+    async fn follow_pods(&self, object: &Object, feed: &Feed) -> Result<Vec<Pod>, Failure> {
+        match select_pods(object) {
+            Some(which) => self.follow_in(object, &which, feed).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// As [`Eks::list_in`], kept up to date by `feed`.
+    async fn follow_in<K>(
+        &self,
+        object: &Object,
+        which: &ListParams,
+        feed: &Feed,
+    ) -> Result<Vec<K>, Failure>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let own = &self.caller.namespace;
+        let namespace = object.key().namespace.unwrap_or_else(|| own.clone());
+        match self.api.follow_all(feed, &namespace, which).await {
+            Err(failure) if failure.code() == Some(403) && namespace != *own => Ok(Vec::new()),
+            answer => answer,
+        }
     }
 
     /// The pods that a workload selects, if its kind has any.
@@ -178,8 +234,17 @@ impl Eks {
     }
 
     /// Warning events of the namespace. Who may not read them goes without.
+    async fn follow_warnings(&self, feed: &Feed) -> Result<Vec<Event>> {
+        let which = ListParams::default().fields(WARNINGS_OF_PODS);
+        match self.api.follow_all(feed, &self.caller.namespace, &which).await {
+            Err(failure) if failure.code() == Some(403) => Ok(Vec::new()),
+            answer => answer.map_err(Failure::into_blindness),
+        }
+    }
+
+    /// As they are now.
     async fn read_warnings(&self) -> Result<Vec<Event>> {
-        let which = ListParams::default().fields("type=Warning,involvedObject.kind=Pod").limit(500);
+        let which = ListParams::default().fields(WARNINGS_OF_PODS).limit(500);
         match self.api.list(&self.caller.namespace, &which).await {
             Err(failure) if failure.code() == Some(403) => Ok(Vec::new()),
             answer => answer.map_err(Failure::into_blindness),

@@ -57,9 +57,10 @@ impl fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Whether it hears of changes by itself.
+    /// Whether it hears of all changes by itself.
     pub fn is_live(&self) -> bool {
-        self.0.borrow().values().any(|source| source.events.is_some())
+        let sources = self.0.borrow();
+        !sources.is_empty() && sources.values().all(|source| source.events.is_some())
     }
 
     /// Forgets everything: what is asked for next is read anew.
