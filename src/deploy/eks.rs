@@ -240,6 +240,10 @@ impl Eks {
         try_join_all(placed).await
     }
 
+    fn service_key(&self, service: &str) -> Key {
+        Key::new("v1", "Service", &self.caller.namespace, service)
+    }
+
     fn deployment_key(&self, service: &str) -> Key {
         Key::new("apps/v1", "Deployment", &self.caller.namespace, service)
     }

@@ -2,7 +2,7 @@
 //! there already.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -14,15 +14,23 @@ use super::{Eks, api, plan};
 use crate::config::platform;
 use crate::deploy::{Order, Sources, storage};
 use crate::error::{Error, Result};
+use crate::inside::{Denied, What};
 
-/// Where a Deployment notes that its Service leads to a port by its number.
+/// Where a Deployment notes that its Service leads to a port by its number, and what it calls that:
+/// `8000/web`.
 const TARGET_PORT: &str = "cicd.clinicult.io/target-port";
 
 impl Eks {
     /// Marks the templates by their configuration, and fits them to the namespace.
     pub(super) async fn finish_objects(&self, objects: &mut [Object], service: &str) -> Result<()> {
         match self.api.get(&self.deployment_key(service)).await {
-            Ok(Some(live)) => adopt_pods(objects, service, &live),
+            Ok(Some(live)) => {
+                let theirs = match is_foreign(&live) {
+                    true => self.api.get(&self.service_key(service)).await?,
+                    false => None,
+                };
+                adopt_pods(objects, service, &live, theirs.as_ref());
+            }
             Ok(None) => {}
             // What comes next says what is not permitted.
             Err(failure) if failure.code() == Some(403) => {}
@@ -56,30 +64,44 @@ impl Eks {
 
 /// A selector cannot change. Where something else made the Deployment with another one, that stays:
 /// the new pods and the Service take it on, so that pods of both versions serve in between.
-fn adopt_pods(objects: &mut [Object], service: &str, live: &LiveObject) {
+/// `theirs`: the Service of whoever deployed before.
+fn adopt_pods(
+    objects: &mut [Object],
+    service: &str,
+    live: &LiveObject,
+    theirs: Option<&LiveObject>,
+) {
     let selector = live.data.pointer("/spec/selector");
     let only_labels = selector.is_some_and(|selector| selector.get("matchExpressions").is_none());
     let labels = selector.and_then(|selector| selector.get("matchLabels")).filter(|_| only_labels);
     let Some(labels) = labels else { return };
     let is_other = *labels != json!({NAME: service});
-    let ports = live.data.pointer("/spec/template/spec/containers/0/ports");
-    let has_port = ports.and_then(Value::as_array).is_some_and(|ports| {
-        ports.iter().any(|port| port.get("name").and_then(Value::as_str) == Some("http"))
-    });
-    let is_foreign = !is_managed_by(&live.metadata, is_deployer);
-    let noted = live.metadata.annotations.as_ref().and_then(|notes| notes.get(TARGET_PORT));
+    let notes = live.metadata.annotations.as_ref();
+    let noted = notes.and_then(|notes| notes.get(TARGET_PORT)?.split_once('/'));
+    let noted = noted.map(|(port, name)| (port.to_string(), name.to_string()));
     let of_service = |object: &&mut Object| object.is_rendered() && object.name() == service;
     let port = objects.iter().find(|object| object.kind() == "Service" && object.is_rendered());
     let port = port.and_then(|service| service.value().pointer("/spec/ports/0/port")).cloned();
-    // Pods of before may have no port of our name; once taken over, the number stays.
-    let is_noted =
-        noted.is_some_and(|noted| Some(noted.clone()) == port.as_ref().map(Value::to_string));
-    let number = port.filter(|_| is_noted || is_foreign && !has_port);
+    let port = port.unwrap_or_default();
+    // Pods of before may have no port of our name, and a port of a Service that is called otherwise
+    // is for a moment one without pods. Once taken over, number and name stay.
+    let adopted = noted.or_else(|| Some((port.to_string(), read_port_name(theirs?, &port)?)));
+    let adopted = adopted.filter(|(number, _)| *number == port.to_string());
     for object in objects.iter_mut().filter(of_service) {
-        if let Some(number) = &number {
+        if let Some((number, name)) = &adopted {
             match object.kind() {
-                "Deployment" => object.annotate(TARGET_PORT, &number.to_string()),
-                "Service" => object.set("/spec/ports/0/targetPort", number.clone()),
+                "Deployment" => object.annotate(TARGET_PORT, &format!("{number}/{name}")),
+                "Service" => {
+                    let mut wanted = json!({"port": port, "protocol": "TCP", "targetPort": port});
+                    if !name.is_empty() {
+                        wanted["name"] = name.as_str().into();
+                    }
+                    object.set("/spec/ports/0", wanted);
+                }
+                "Ingress" => {
+                    let backend = "/spec/rules/0/http/paths/0/backend/service/port";
+                    object.set(backend, json!({ "number": port }));
+                }
                 _ => {}
             }
         }
@@ -99,6 +121,18 @@ fn adopt_pods(objects: &mut [Object], service: &str, live: &LiveObject) {
     }
 }
 
+/// Whether something else made it.
+fn is_foreign(live: &LiveObject) -> bool {
+    !is_managed_by(&live.metadata, is_deployer)
+}
+
+/// What a Service calls a port that it has; nothing if it has no name for it.
+fn read_port_name(service: &LiveObject, port: &Value) -> Option<String> {
+    let ports = service.data.pointer("/spec/ports")?.as_array()?;
+    let found = ports.iter().find(|found| found.get("port") == Some(port))?;
+    Some(found.get("name").and_then(Value::as_str).unwrap_or_default().to_string())
+}
+
 /// The service's own objects and those of its manifests.
 pub fn collect_objects(
     order: &Order,
@@ -107,8 +141,10 @@ pub fn collect_objects(
 ) -> Result<Vec<Object>> {
     let mut objects =
         render::objects(order, cluster, |storage| Some(storage::bucket_name(order, storage)))?;
-    for manifest in &order.settings.manifests {
-        let file = sources.folder.join(manifest);
+    let named = order.settings.manifests.iter().map(|named| sources.folder.join(named));
+    let files: Vec<Vec<PathBuf>> =
+        named.map(|path| list_manifests(path, sources)).collect::<Result<_>>()?;
+    for file in files.into_iter().flatten() {
         let content = sources.tree.read(&file).map_err(|denied| match denied.is_missing() {
             true => Error::input(format!("cannot read {}", file.display()))
                 .why(denied)
@@ -140,6 +176,33 @@ pub fn collect_objects(
     }
     leave_count_to_autoscaler(&mut objects, &order.settings.name);
     Ok(objects)
+}
+
+/// The manifests at `path`: itself, or those of a folder, by name.
+fn list_manifests(path: PathBuf, sources: &Sources) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path]);
+    }
+    let denied = |denied: Denied| denied.into_error("read", &path);
+    let folder = sources.tree.resolve(&path, What::Folder).map_err(denied)?;
+    let entries = std::fs::read_dir(folder).map_err(|error| denied(Denied::Unreadable(error)))?;
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    let is_kustomization = |name: &String| {
+        ["kustomization.yaml", "kustomization.yml", "Kustomization"].contains(&name.as_str())
+    };
+    if names.iter().any(is_kustomization) {
+        let shown = path.display();
+        return Err(Error::input(format!("cannot read {shown}: it is a kustomization"))
+            .why("its files are the input of kustomize, and no manifests")
+            .fix(format!(
+                "have a step before write what it makes, and name that file: kustomize build {shown}"
+            )));
+    }
+    let is_manifest =
+        |name: &String| [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending));
+    Ok(names.iter().filter(|name| is_manifest(name)).map(|name| path.join(name)).collect())
 }
 
 /// The Service leads to all pods with the service's name, and its Deployment counts them.

@@ -39,6 +39,9 @@ const DEPLOYERS: [&str; 13] = [
     "werf",
 ];
 
+/// Tools that people use by hand, by how their managers' names begin.
+const PEOPLE: [&str; 7] = ["kubectl", "k9s", "lens", "Lens", "Mozilla", "headlamp", "rancher"];
+
 /// The manager of what a service sets in an environment. Two that share a namespace are two
 /// managers, so that neither takes the other's fields or objects for its own.
 pub fn name_manager(service: &str, environment: &str) -> String {
@@ -67,6 +70,34 @@ pub fn find_claims(meta: &ObjectMeta, own: &str) -> Vec<String> {
         (claims && manager != own).then(|| manager.to_string())
     });
     claims.collect()
+}
+
+/// The fields that this program applied.
+pub fn find_own_fields(meta: &ObjectMeta) -> Option<&Value> {
+    let is_own = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref().is_some_and(is_deployer)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.is_none()
+    };
+    let entry = meta.managed_fields.iter().flatten().find(is_own)?;
+    entry.fields_v1.as_ref().map(|fields| &fields.0)
+}
+
+/// The fields of the spec that people set, but for the count.
+pub fn find_fields_by_hand(meta: &ObjectMeta) -> Value {
+    let is_person = |entry: &&ManagedFieldsEntry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        entry.subresource.is_none() && PEOPLE.iter().any(|known| manager.starts_with(known))
+    };
+    let mut fields = Map::new();
+    for entry in meta.managed_fields.iter().flatten().filter(is_person) {
+        merge(&mut fields, read_fields(entry.clone()));
+    }
+    let mut spec = fields.remove("f:spec").unwrap_or_default();
+    if let Value::Object(spec) = &mut spec {
+        spec.remove("f:replicas");
+    }
+    spec
 }
 
 /// Whether one of its managers is such a one.

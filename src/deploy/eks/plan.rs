@@ -56,6 +56,8 @@ pub struct ObservedObject {
     pub force: bool,
     /// What such a tool set, and we do not, goes.
     pub takes_over: bool,
+    /// It is as wanted, and of others only: it is claimed, so that they do not remove it.
+    pub claims: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -241,7 +243,7 @@ pub fn refuse_paused(facts: &EksFacts) -> Result<()> {
 
 /// What is to be written of one object, and what differs; nothing when it is as wanted.
 fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
-    let ObservedObject { object, live, dry_run, force, takes_over } = observed;
+    let ObservedObject { object, live, dry_run, force, takes_over, claims } = observed;
     let write = |action, hand_over_replicas| ObjectWrite {
         object: object.clone(),
         action,
@@ -259,6 +261,9 @@ fn write_of(observed: &ObservedObject) -> Option<(ObjectWrite, Vec<String>)> {
     let mut details = diff::lines(live, &after);
     if hand_over.is_some() {
         details.push("spec.replicas: left to the autoscaler".into());
+    }
+    if details.is_empty() && *claims {
+        details.push("wanted by this service too".into());
     }
     (!details.is_empty()).then(|| (write(Action::Update, hand_over), details))
 }
@@ -434,7 +439,14 @@ mod tests {
 
     fn observed(wanted: Value, live: Option<Value>, dry_run: Value) -> ObservedObject {
         let (live, dry_run) = (live.map(dynamic), dynamic(dry_run));
-        ObservedObject { object: object(wanted), live, dry_run, force: false, takes_over: false }
+        ObservedObject {
+            object: object(wanted),
+            live,
+            dry_run,
+            force: false,
+            takes_over: false,
+            claims: false,
+        }
     }
 
     fn shown(plan: &EksPlan) -> Vec<String> {

@@ -10,7 +10,9 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::api::as_if;
-use super::managers::{drop_left_fields, hand_over, is_changed_by_hand, may_take_over};
+use super::managers::{
+    drop_left_fields, hand_over, is_changed_by_hand, is_managed_by, may_take_over,
+};
 use super::object::{Key, LiveObject, Object};
 use super::plan::{ObservedMigration, ObservedObject, holds_data};
 use super::refusal::{Failure, cannot_change, not_admitted, not_permitted, owned_by_others};
@@ -53,6 +55,8 @@ impl Eks {
             }
             answer => answer?,
         };
+        let is_ours = |live: &LiveObject| is_managed_by(&live.metadata, |found| found == manager);
+        let claims = live.as_ref().is_some_and(|live| !is_ours(live)) && is_ours(&dry_run);
         let before = live.as_ref().filter(|live| hand_over(live, object, &manager).is_some());
         if let Some(before) = before {
             drop_left_fields(&mut dry_run, before, object, &manager);
@@ -61,7 +65,7 @@ impl Eks {
             dry_run = self.api.preview(&dry_run, &key).await.unwrap_or(dry_run);
         }
         let takes_over = before.is_some();
-        Ok(ObservedObject { object: object.clone(), live, dry_run, force, takes_over })
+        Ok(ObservedObject { object: object.clone(), live, dry_run, force, takes_over, claims })
     }
 
     /// A Secret that a container needs has to be there before the container. Who may not look goes
@@ -146,7 +150,7 @@ impl Eks {
         let manager = name_manager(&goal.wanted);
         // One that the API server does not take any more is not what runs.
         let made = self.api.apply(good, as_if(&manager, true), None).await;
-        Ok(made.is_ok_and(|made| Identity::of(&made) == Identity::of(live)))
+        Ok(made.is_ok_and(|made| Identity::of(&made).is_same(&Identity::of(live))))
     }
 
     /// Has the API server make a pod of each template that is new, as if: quota, limits and the

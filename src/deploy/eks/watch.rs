@@ -1,5 +1,6 @@
 //! Looks at what runs: reads all workloads of a state at once, and a failure's logs.
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ use crate::error::{Cause, Result};
 /// Rules that count time are looked at as often, though nothing changed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const BURST: Duration = Duration::from_millis(100);
+/// After so many waits in a row without a word everything is read anew.
+const LONGEST_QUIET: u32 = 15;
 const WARNINGS_OF_PODS: &str = "type=Warning,involvedObject.kind=Pod";
 /// After so many looks that found nothing changed, half as many are taken.
 const QUIET_LOOKS: u32 = 4;
@@ -50,6 +53,8 @@ const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 pub struct Watching {
     pub memory: Memory,
     feed: Feed,
+    /// Waits in a row in which nothing was heard.
+    quiet: Cell<u32>,
 }
 
 /// What is looked at, and what it is compared with.
@@ -90,6 +95,13 @@ impl Eks {
             if tokio::time::timeout(LONGEST_WAIT, changing).await.is_ok() {
                 // What changes together comes together.
                 tokio::time::sleep(BURST).await;
+                watching.quiet.set(0);
+                return;
+            }
+            watching.quiet.set(watching.quiet.get() + 1);
+            // A watch may be deaf: something in between may keep what it says.
+            if watching.quiet.get() % LONGEST_QUIET == 0 {
+                watching.feed.clear();
             }
         } else {
             let looks = if watching.memory.quiet_looks >= QUIET_LOOKS { 2 } else { 1 };
@@ -98,13 +110,17 @@ impl Eks {
     }
 
     async fn judge_part(&self, look: Look<'_>, watching: &mut Watching) -> Result<RolloutVerdict> {
-        let Watching { memory, feed } = watching;
+        let Watching { memory, feed, .. } = watching;
         let own = self.deployment_key(look.service);
         // The first restart comes at once. Where something else comes up meanwhile, one more counts.
         let brings_more = |key: &Key| *key != own && has_health(key) && key.kind != AUTOSCALER;
         let has_others = look.objects.iter().any(|object| brings_more(&object.key()));
         let keys = look.objects.iter().map(|object| (object.key(), object));
-        let watched = keys.filter(|(key, _)| has_health(key) && !memory.healthy.contains(key));
+        let is_watched = |(key, object): &(Key, &Object)| {
+            let scales_nothing = key.kind == AUTOSCALER && !scales_one_of(object, look.objects);
+            has_health(key) && !memory.healthy.contains(key) && !scales_nothing
+        };
+        let watched = keys.filter(is_watched);
         let seen = try_join_all(watched.map(|(key, object)| {
             let memory = &*memory;
             self.read_workload(key, object, memory, feed)
@@ -315,6 +331,16 @@ fn await_minimum(facts: &mut WorkloadFacts, look: Look<'_>) {
     {
         deployment.wanted = deployment.wanted.max(minimum);
     }
+}
+
+/// Whether an autoscaler is to scale something that is deployed with it. Whatever else it scales
+/// says nothing of this deploy.
+fn scales_one_of(autoscaler: &Object, objects: &[Object]) -> bool {
+    let target = autoscaler.value().pointer("/spec/scaleTargetRef");
+    let part = |name: &str| target.and_then(|target| target.get(name)?.as_str());
+    objects
+        .iter()
+        .any(|object| (Some(object.kind()), Some(object.name())) == (part("kind"), part("name")))
 }
 
 fn select_pods(object: &Object) -> Option<ListParams> {

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::managers::{find_fields_by_hand, find_own_fields};
 use super::object::{Key, LiveObject};
 use super::observe::Restarts;
 use crate::deploy::pen::Extent;
@@ -74,17 +75,21 @@ impl EksWritten {
         // A read that is older than our write says nothing of it.
         let is_older = live.metadata.generation < self.generations.get(key).copied();
         let now = Identity::of(live);
-        *written == now || is_older && written.uid == now.uid
+        written.is_still(&now) || is_older && written.uid == now.uid
     }
 }
 
 /// What tells one version of a workload from another: its uid and what its pods are made from. The
 /// count is an autoscaler's or a person's to change, and an annotation of the template only
 /// restarts the same version (`kubectl rollout restart`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     uid: Option<String>,
     spec: Value,
+    /// The fields of the spec that are ours: one that somebody else changes is no longer among them.
+    owned: Option<Value>,
+    /// The fields of the spec that a person set.
+    by_hand: Value,
 }
 
 impl Identity {
@@ -96,7 +101,30 @@ impl Identity {
         if let Some(Value::Object(metadata)) = spec.pointer_mut("/template/metadata") {
             metadata.remove("annotations");
         }
-        Identity { uid: live.metadata.uid.clone(), spec }
+        let fields = find_own_fields(&live.metadata).and_then(|fields| fields.get("f:spec"));
+        let mut owned = fields.cloned();
+        if let Some(Value::Object(owned)) = &mut owned {
+            owned.remove("f:replicas");
+        }
+        let by_hand = find_fields_by_hand(&live.metadata);
+        Identity { uid: live.metadata.uid.clone(), spec, owned, by_hand }
+    }
+
+    /// Whether both are one version.
+    pub fn is_same(&self, other: &Identity) -> bool {
+        self.uid == other.uid && self.spec == other.spec
+    }
+
+    /// Whether it is the version that was written: as it was, or with fields that others have added
+    /// and that were none of ours, as an injector does. A pause stops what was written.
+    fn is_still(&self, now: &Identity) -> bool {
+        let paused = |identity: &Identity| identity.spec.get("paused") == Some(&Value::Bool(true));
+        let is_added_to = self.uid == now.uid
+            && self.owned.is_some()
+            && self.owned == now.owned
+            && self.by_hand == now.by_hand
+            && paused(self) == paused(now);
+        self.is_same(now) || is_added_to
     }
 }
 
@@ -117,7 +145,9 @@ mod tests {
         let mut value = json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3},
+            "metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3, "managedFields": [
+                {"manager": "cicd/p/staging", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {}}}},
+            ]},
             "spec": {"replicas": 2, "template": {
                 "metadata": {"annotations": {"a": "b"}},
                 "spec": {"containers": [{"name": "p", "env": [{"name": "A", "value": "1"}]}]},
@@ -135,6 +165,9 @@ mod tests {
         let env = |live: &mut Value, value: &str| {
             live["metadata"]["generation"] = 4.into();
             live["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = value.into();
+            if value != "1" {
+                live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = json!({});
+            }
         };
         let at = |path: &'static str, value: Value| {
             live(move |live| {
@@ -148,6 +181,37 @@ mod tests {
             ("restarted", at("/spec/template/metadata", json!({"annotations": {"x": "y"}})), true),
             ("its status moved on", live(|live| live["status"] = json!({"replicas": 2})), true),
             ("a variable was set", live(|live| env(live, "2")), false),
+            (
+                "a controller added a variable of its own",
+                live(|live| {
+                    env(live, "1");
+                    let env = &mut live["spec"]["template"]["spec"]["containers"][0]["env"];
+                    env.as_array_mut().expect("variables").push(json!({"name": "INJECTED"}));
+                }),
+                true,
+            ),
+            (
+                "a person added a variable",
+                live(|live| {
+                    env(live, "1");
+                    let env = &mut live["spec"]["template"]["spec"]["containers"][0]["env"];
+                    env.as_array_mut().expect("variables").push(json!({"name": "BY"}));
+                    let theirs = json!({"manager": "kubectl-set", "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}}}});
+                    live["metadata"]["managedFields"]
+                        .as_array_mut()
+                        .expect("managers")
+                        .push(theirs);
+                }),
+                false,
+            ),
+            (
+                "a variable of ours was taken over",
+                live(|live| {
+                    env(live, "2");
+                    live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = json!({});
+                }),
+                false,
+            ),
             (
                 "paused",
                 live(|live| {

@@ -103,8 +103,11 @@ fn a_version_that_does_not_stay_healthy_is_taken_back() {
     place.service(&with("manifests: [worker.yaml]\n"));
     let back = place.deploy("1.0.0").ended(4);
     assert_eq!(back.json()["error"]["causes"][0]["exit-code"], 3, "{back}");
-    assert_eq!(template(&place)["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"], "/");
-    assert_eq!(place.get(DEPLOYMENT)["spec"]["minReadySeconds"], 8);
+    let probe = template(&place)["spec"]["containers"][0]["readinessProbe"].clone();
+    assert_eq!(probe["httpGet"]["path"], "/");
+    // No request of a user before 8 s of answers.
+    assert_eq!((&probe["periodSeconds"], &probe["successThreshold"]), (&2.into(), &5.into()));
+    assert_eq!(place.get(DEPLOYMENT)["spec"]["minReadySeconds"], 2);
 }
 
 #[test]
@@ -280,4 +283,53 @@ fn an_ingress_that_nobody_takes_up_is_no_url() {
     ]);
     let again = place.deploy("1.0.0").ended(0);
     assert_eq!(again.json()["url"], "http://lb.example.com/probe", "{again}");
+}
+
+#[test]
+fn manifests_are_files_or_folders() {
+    let place = Place::new("folder");
+    let config =
+        |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    place.repository.write("k8s/b.yaml", &config("two"));
+    place.repository.write("k8s/a.yml", &config("one"));
+    place.repository.write("k8s/README.md", "no manifest");
+    place.service("replicas: 0\nmanifests: [k8s]\n");
+    let deployed = place.deploy("1.0.0").ended(0);
+    for name in ["ConfigMap/one", "ConfigMap/two"] {
+        assert!(deployed.changed().contains(&name.to_string()), "{deployed}");
+    }
+    place.repository.write("k8s/kustomization.yaml", "resources: [a.yml, b.yaml]\n");
+    let refused = place.deploy("1.0.0").ended(2);
+    assert!(refused.stderr.contains("kustomize build"), "{refused}");
+}
+
+#[test]
+fn each_shape_is_taken_by_a_strict_api_server_as_it_is_rendered() {
+    let place = Place::new("strict");
+    let raw = super::worker("StatefulSet", "sleep 3600");
+    place.repository.write("raw.yaml", &raw);
+    for (shape, text) in [
+        ("web", "replicas: 3\nexpose: {path: /probe}\nautoscale: null\n"),
+        ("autoscaled", "autoscale: {min: 2, max: 4, cpu: 70}\n"),
+        ("worker", "processes: {worker: {command: [sleep, '3600'], replicas: 2}}\n"),
+        (
+            "cron",
+            "processes: {nightly: {command: ['true'], schedule: '0 3 * * *', timezone: Europe/Vienna}}\n",
+        ),
+        ("gate", "before-deploy: {command: ['true']}\n"),
+        ("raw", "manifests: [raw.yaml]\n"),
+    ] {
+        place.service(&text.replace("autoscale: null\n", ""));
+        let mut command = crate::support::cicd(place.repository.path());
+        command.args(["render", "--environment", "staging", "--platform", "platform.yaml"]);
+        command.args(["--version", "1.0.0", "--digest", crate::probe::digest_of("1.0.0")]);
+        let rendered = crate::support::run(&mut command).ended(0);
+        place.repository.write("rendered.yaml", &rendered.stdout);
+        let file = place.repository.path().join("rendered.yaml");
+        let file = file.to_str().expect("a path");
+        let strict =
+            ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file];
+        let taken = place.kubectl(&strict);
+        assert!(taken.contains("deployment.apps/probe serverside-applied"), "{shape}: {taken}");
+    }
 }

@@ -102,13 +102,16 @@ fn an_object_that_another_service_wants_stays_its() {
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '1'}}\n")
     };
     place.repository.write("shared.yaml", &format!("{}---\n{}", config("shared"), config("own")));
-    place.service("replicas: 0\nmanifests: [shared.yaml]\n");
-    place.deploy("1.0.0").ended(0);
     place.repository.write("theirs.yaml", &config("shared"));
     let file = place.repository.path().join("theirs.yaml");
     let file = file.to_str().expect("a path");
     let other = ["apply", "--server-side", "--field-manager=cicd/other/staging", "-f", file];
     place.kubectl(&other);
+    // It is as wanted already, and claimed all the same.
+    place.service("replicas: 0\nmanifests: [shared.yaml]\n");
+    let claimed = place.deploy("1.0.0").ended(0);
+    assert!(claimed.stderr.contains("wanted by this service too"), "{claimed}");
+    assert_eq!(place.deploy("1.0.0").ended(0).json()["status"], "unchanged");
 
     place.service("replicas: 0\n");
     let without = place.deploy("1.0.0").ended(0);

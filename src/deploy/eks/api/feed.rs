@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
 use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
@@ -19,11 +20,13 @@ use serde::de::DeserializeOwned;
 
 use super::{Api, send_once};
 use crate::deploy::eks::object::Key;
-use crate::deploy::eks::refusal::{Failure, Fault};
+use crate::deploy::eks::refusal::Failure;
 
 /// After so many seconds the API server ends a watch, which then goes on anew. Shorter than the
 /// time in which a connection has to say something.
 const WATCH_SECONDS: u32 = 60;
+/// The API server answers at once that a watch has begun.
+const OPENING: Duration = Duration::from_secs(2);
 
 type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<DynamicObject>>>>>;
 
@@ -46,7 +49,7 @@ struct Source {
     /// Where a watch goes on.
     version: Option<String>,
     events: Option<Events>,
-    /// It must not be watched.
+    /// It cannot be watched: not permitted, or something in between hands on only what is whole.
     is_denied: bool,
 }
 
@@ -63,9 +66,9 @@ impl Feed {
         !sources.is_empty() && sources.values().all(|source| source.events.is_some())
     }
 
-    /// Forgets everything: what is asked for next is read anew.
+    /// Has everything read anew that is asked for next.
     pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+        self.0.borrow_mut().retain(|_, source| source.is_denied);
     }
 
     /// Waits for a change of what was asked for, or the end of a watch.
@@ -198,13 +201,14 @@ impl Api {
             ..WatchParams::default()
         };
         let version = source.version.clone().unwrap_or_default();
-        match send_once(async || objects.watch(&how, &version).await).await {
-            Ok(events) => source.events = Some(Box::pin(events)),
-            Err(Fault::Refused(refusal)) => {
-                source.is_denied = refusal.code == 403;
+        let opening = send_once(async || objects.watch(&how, &version).await);
+        match tokio::time::timeout(OPENING, opening).await {
+            Ok(Ok(events)) => source.events = Some(Box::pin(events)),
+            Ok(Err(fault)) => {
+                source.is_denied = fault.code() == Some(403);
                 source.version = None;
             }
-            Err(_) => source.version = None,
+            Err(_) => (source.is_denied, source.version) = (true, None),
         }
     }
 }
