@@ -5,6 +5,7 @@
 pub mod bucket;
 pub mod call;
 pub mod document;
+pub mod policy;
 mod trust;
 
 use std::time::Duration;

@@ -234,6 +234,9 @@ pub struct BuildImageArgs {
     /// times
     #[arg(long, value_name = "IMAGE")]
     pub allow_frontend: Vec<String>,
+    /// Say how large the image is against the last good one of this environment, by layer
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub compare: Option<String>,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "60m")]
     pub timeout: Span,
@@ -434,6 +437,10 @@ pub struct RunArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct RenderArgs {
+    /// Show the IAM policy of a role instead, the least that it has to be allowed: deploy, plan,
+    /// push, execution, task, pod; without a name all, as JSON by role
+    #[arg(long, value_name = "ROLE", num_args = 0..=1, default_missing_value = "all")]
+    pub iam: Option<String>,
     /// The image's digest; where another one is found, it is refused
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub digest: Option<Digest>,
@@ -460,6 +467,13 @@ pub struct CheckArgs {
     /// times
     #[arg(long, value_name = "IMAGE")]
     pub allow_frontend: Vec<String>,
+    /// The image's digest; where another one is found, it is refused
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    pub digest: Option<Digest>,
+    /// The image's version; to build, the next one from git history when not given; to deploy
+    /// without --digest, the one to find; to release, the one that was pushed
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub version: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -53,6 +53,8 @@ pub struct Context {
     /// before.
     pub outputs: RefCell<Outputs>,
     pub interrupt: Interrupt,
+    /// Sessions may read, and nothing else.
+    pub reads_only: bool,
 }
 
 /// Runs a command.
@@ -188,7 +190,7 @@ impl Context {
         plan_role: Option<&str>,
     ) -> Result<Session> {
         let in_review = github::runner::in_review(&self.environ);
-        let role = choose_role(role, plan_role, self.shared.plan, in_review);
+        let role = choose_role(role, plan_role, self.reads_only, in_review);
         Session::open(region, role, &self.environ, &self.report).await
     }
 }

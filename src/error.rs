@@ -5,6 +5,7 @@
 
 pub mod codes;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -170,6 +171,8 @@ pub struct Error {
     /// What to do, each begun with a verb: a command, the YAML or the IAM statement to add.
     pub fixes: Vec<String>,
     pub causes: Vec<Cause>,
+    /// What was refused at the same time: all of it has to be mended.
+    pub beside: Vec<Error>,
     /// A stable word for this failure, which machines count by: see docs/errors.md.
     pub code: Option<Code>,
     /// The foreign error behind it.
@@ -185,6 +188,7 @@ impl Error {
             why: None,
             fixes: Vec::new(),
             causes: Vec::new(),
+            beside: Vec::new(),
             code: None,
             source: None,
         }
@@ -231,6 +235,56 @@ impl Error {
     pub fn causes(mut self, causes: Vec<Cause>) -> Self {
         self.causes = causes;
         self
+    }
+    /// This error as one of several causes: its headline, why and fixes.
+    pub fn as_cause(&self) -> Cause {
+        let fix = (!self.fixes.is_empty()).then(|| self.advice());
+        let (object, reason) = match (&self.why, self.message.split_once(": ")) {
+            (Some(why), _) => (self.message.as_str(), why.as_str()),
+            (None, Some((object, reason))) => (object, reason),
+            (None, None) => (self.message.as_str(), self.kind.name()),
+        };
+        let (object, reason) = (object.to_string(), reason.to_string());
+        Cause { code: self.code, object, reason, fix, ..Cause::default() }
+    }
+    /// This error and those beside it, each by itself.
+    pub fn each(&self) -> impl Iterator<Item = &Error> {
+        std::iter::once(self).chain(&self.beside)
+    }
+}
+
+/// What several looks refuse, so that all of it is said at once.
+#[derive(Debug, Default)]
+pub struct Refusals(Vec<Error>);
+
+impl Refusals {
+    /// Keeps an error; returns what went well.
+    pub fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    /// What was found, where nothing was refused.
+    ///
+    /// # Errors
+    /// The first refusal, with the others beside it: what could not be asked at all counts less.
+    pub fn conclude<T>(self, found: Option<T>) -> Result<T> {
+        let all = self.0.into_iter().flat_map(|mut error| {
+            let beside = std::mem::take(&mut error.beside);
+            std::iter::once(error).chain(beside)
+        });
+        let (mut refusals, others): (Vec<Error>, Vec<Error>) =
+            all.partition(|error| error.kind != Kind::Unexpected);
+        refusals.extend(others);
+        let mut told = BTreeSet::new();
+        refusals.retain(|error| told.insert(error.to_string()));
+        if let Some(found) = found.filter(|_| refusals.is_empty()) {
+            return Ok(found);
+        }
+        if refusals.is_empty() {
+            return Err(Error::unexpected("cannot tell what was found: nothing was refused"));
+        }
+        let first = refusals.remove(0);
+        Err(Error { beside: refusals, ..first })
     }
 }
 
@@ -287,4 +341,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_refusals_are_one_error_that_says_all_of_them() {
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.keep(Ok(1)), Some(1));
+        refusals.keep::<()>(Err(Error::unexpected("lost")));
+        refusals.keep::<()>(Err(Error::unexpected("lost")));
+        refusals.keep::<()>(Err(Error { beside: vec![Error::input("b")], ..Error::refused("a") }));
+        let error = refusals.conclude(Some(())).expect_err("refused");
+        let said: Vec<&str> = error.each().map(|one| one.message.as_str()).collect();
+        assert_eq!((error.kind, said), (Kind::Refused, vec!["a", "b", "lost"]));
+        assert_eq!(Refusals::default().conclude(Some(2)).ok(), Some(2));
+    }
 }

@@ -1,6 +1,8 @@
 //! The files of this repository that are made from the code: action.yml, the JSON schemas, the
 //! reference of the flags and that of the codes of failures. `./dev fmt` writes them anew; a test holds them to the code.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -10,11 +12,12 @@ use crate::cli::Cli;
 use crate::error::{Error, Result};
 
 /// Every generated file, by its path in the repository.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 7] = [
     "action.yml",
     "action/action.yml",
     "docs/commands.md",
     "docs/errors.md",
+    "docs/reference.md",
     "schema/platform.schema.json",
     "schema/service.schema.json",
 ];
@@ -76,8 +79,11 @@ pub const OUTPUTS: [(&str, &str); 49] = [
     ("wanted", "How many copies are wanted"),
     ("seconds", "How long the deploy took"),
     ("error", "What went wrong, as JSON: kind, message, fix, causes, and a code of docs/errors.md"),
-    ("findings", "What check found, as a JSON list: file, line, rule, level, message and fix"),
-    ("rendered", "What deploy would apply"),
+    (
+        "findings",
+        "What check found, as a JSON list: file and line or environment, rule, level, message and fix",
+    ),
+    ("rendered", "What deploy would apply, or the IAM policies by role, as text"),
 ];
 
 /// The text of a generated file.
@@ -92,6 +98,10 @@ pub fn file(path: &str) -> Result<String> {
         )),
         "docs/commands.md" => Ok(reference()),
         "docs/errors.md" => Ok(crate::error::codes::render_page()),
+        "docs/reference.md" => keys::render_page(
+            schemars::schema_for!(crate::config::service::Service).as_value(),
+            schemars::schema_for!(crate::config::platform::Platform).as_value(),
+        ),
         "schema/service.schema.json" => {
             Ok(schema(&schemars::schema_for!(crate::config::service::Service)))
         }

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
                 Verbosity::Normal,
             );
             report.result(&failure(&error), &mut std::io::stdout());
-            report.error(&error);
+            report.last_error(&error);
             ExitCode::from(error.kind.exit_code())
         }
     }
@@ -94,6 +94,8 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
         report: report.clone(),
         outputs: Default::default(),
         interrupt: Interrupt::default(),
+        reads_only: cli.shared.plan
+            || matches!(cli.command, cli::Command::Check(_) | cli::Command::BuildImage(_)),
     };
     let result =
         run_interruptible(command::run_command(&cli.command, &context), &context.interrupt);
@@ -108,9 +110,12 @@ fn run(cli: &Cli, environ: Environ) -> ExitCode {
     let handed = github::runner::hand_over(&context.environ, &outputs, &report.summary());
     report.result(&outputs, &mut std::io::stdout());
     match result.and(handed) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            report.conclude();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            report.error(&error);
+            report.last_error(&error);
             ExitCode::from(error.kind.exit_code())
         }
     }
@@ -148,6 +153,14 @@ fn run_interruptible(
     result
 }
 
+/// What machines get of what was refused beside the first.
+fn describe_refusal(error: &Error) -> serde_json::Value {
+    serde_json::json!({
+        "kind": error.kind.name(), "message": error.to_string(), "code": error.code,
+        "fix": error.advice(),
+    })
+}
+
 /// What machines get of a failure.
 fn failure(error: &Error) -> Outputs {
     let mut details = serde_json::json!({
@@ -161,6 +174,10 @@ fn failure(error: &Error) -> Outputs {
         }
         if !error.fixes.is_empty() {
             details.insert("fix".into(), error.advice().into());
+        }
+        if !error.beside.is_empty() {
+            let beside: Vec<_> = error.beside.iter().map(describe_refusal).collect();
+            details.insert("beside".into(), beside.into());
         }
     }
     let status = match error.kind {

@@ -15,6 +15,8 @@ mod fault;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod growth;
+mod iam;
 mod lanes;
 mod manifest;
 #[cfg(test)]
@@ -45,6 +47,8 @@ use address::Address;
 use client::{Client, Identity, Waits};
 pub use ecr::images::{FoundImage, Wanted};
 use ecr::{Ecr, Presence};
+pub use growth::{Growth, compare_image};
+pub use iam::render_push_policy;
 pub use origin::Recipe;
 use push::{PushFacts, PushPlan};
 pub use repository::plan::Owner;

@@ -123,6 +123,9 @@ struct State {
     has_verdict: bool,
     course: Course,
     bar: Option<ProgressBar>,
+    /// Which events GitHub's runner shows by themselves.
+    places: github::Places,
+    is_concluded: bool,
 }
 
 impl Report {
@@ -152,6 +155,8 @@ impl Report {
             has_verdict: false,
             course: Course::default(),
             bar: None,
+            places: github::Places::default(),
+            is_concluded: false,
         };
         Report(Arc::new(Inner { format, verbosity, terminal, state: Mutex::new(state) }))
     }
@@ -214,6 +219,23 @@ impl Report {
 
     pub fn error(&self, error: &Error) {
         self.say(&Event::Error(error));
+    }
+
+    /// Says the error that a step ends with, behind those beside it: all of them have to be mended.
+    pub fn last_error(&self, error: &Error) {
+        error.beside.iter().for_each(|error| self.error(error));
+        self.conclude();
+        self.say(&Event::Error(error));
+    }
+
+    /// Says of the warnings and errors that the runner would not show how many there are.
+    pub fn conclude(&self) {
+        let mut state = self.state();
+        for command in state.places.conclude() {
+            let _ = writeln!(state.events, "{command}");
+        }
+        // What comes now is the last error.
+        state.is_concluded = true;
     }
 
     /// Keeps something of how far a deploy got.
@@ -326,6 +348,15 @@ impl Report {
         let Some(text) = text else { return };
         let mut state = self.state();
         let text = state.redactor.redact(&text);
+        let text = match (self.0.format, state.is_concluded) {
+            (Format::Github, false) => {
+                let redactor = &state.redactor;
+                let plain = human::render(event, self.0.verbosity, false).unwrap_or_default();
+                let plain = github::defuse(&redactor.redact(&plain));
+                state.places.admit(event, text, || plain.clone())
+            }
+            _ => text,
+        };
         // A reader that went away is no reason to stop a deploy half-way.
         let write = |events: &mut dyn Write| {
             let _ = writeln!(events, "{text}");

@@ -13,6 +13,7 @@ use aws_sdk_sts::config::Region;
 
 use super::Session;
 use super::call::Fault;
+use super::policy::partition;
 
 /// Opens a client of S3, in the session's region unless another one is named. It addresses buckets
 /// by path where an endpoint is given: an emulator on loopback has no host per bucket.
@@ -163,12 +164,6 @@ fn tls_policy(arn: &str) -> serde_json::Value {
 }
 
 /// The ARN of a bucket in the partition of its region.
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
 pub fn bucket_arn(name: &str, region: &str) -> String {
-    let partition = match region {
-        region if region.starts_with("cn-") => "aws-cn",
-        region if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    };
-    format!("arn:{partition}:s3:::{name}")
+    format!("arn:{}:s3:::{name}", partition(region))
 }

@@ -122,10 +122,16 @@ impl Fault {
             "AccessDenied"
             | "AccessDeniedException"
             | "UnauthorizedOperation"
-            | "AccessDeniedError" => Error::refused(format!("{headline}: access denied"))
-                .code(Code::AccessDenied)
-                .why(&self.why)
-                .fix(format!("add to the role's policy: {}", allow_statement(&[action], "*"))),
+            | "AccessDeniedError" => {
+                let (action, resource) = find_denied(&self.why).unwrap_or((action, "*"));
+                Error::refused(format!("{headline}: access denied"))
+                    .code(Code::AccessDenied)
+                    .why(&self.why)
+                    .fix(format!(
+                        "add to the role's policy: {}",
+                        allow_statement(&[action], resource)
+                    ))
+            }
             "ExpiredToken"
             | "ExpiredTokenException"
             | "UnrecognizedClientException"
@@ -324,6 +330,17 @@ impl Caller {
             Failure { error, fault: last, may_have_written }
         })
     }
+}
+
+/// The action and the resource that AWS says are not allowed. A call needs others beside its own:
+/// one that tags needs that of tagging.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>
+fn find_denied(why: &str) -> Option<(&str, &str)> {
+    let (_, said) = why.split_once(" is not authorized to perform: ")?;
+    let (action, rest) = said.split_once(' ')?;
+    let resource = rest.strip_prefix("on resource: ").and_then(|rest| rest.split(' ').next());
+    let resource = resource.unwrap_or("*").trim_matches('"');
+    action.contains(':').then_some((action, resource))
 }
 
 /// Whether a call is tried again.

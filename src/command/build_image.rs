@@ -5,14 +5,17 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Context;
+use super::deploy::{open_ledger, resolve_environment};
 use super::version::version_or_next;
 use crate::cli::BuildImageArgs;
 use crate::config::service::{self, Service};
 use crate::config::settings::{self, LOCAL};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::registry::Growth;
 use crate::report::{Markdown, human};
-use crate::{git, github, image};
+use crate::{git, github, image, registry};
 
 /// Builds, or takes in what was built elsewhere, and gives the digest; none when it was only planned.
 pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Result<Option<Digest>> {
@@ -42,7 +45,14 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
     };
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
     let headline = Markdown::default().own("**Image** ").code(built.digest.as_str()).own(", ");
-    context.report.summarise(headline.text(&human::bytes(built.size)));
+    let headline = headline.text(&human::bytes(built.size));
+    context.report.summarise(match &arguments.compare {
+        Some(environment) => {
+            let compared = compare_image(context, environment, &arguments.layout).await;
+            headline.markdown(&describe_growth(context, environment, compared))
+        }
+        None => headline,
+    });
     context.give(&built);
     if !arguments.skip_contract {
         let step = context.report.step("contract");
@@ -92,6 +102,40 @@ async fn join_images(
             .fix("build each of `image.platforms` on a runner, and no others: input `native` of service.yml"));
     }
     Ok(Some(built))
+}
+
+/// An image that was good somewhere, by version.
+type Compared = Option<(String, Growth)>;
+
+/// Compares the image in a layout with the last good one of an environment. `None`: there is none.
+async fn compare_image(context: &Context, environment: &str, layout: &Path) -> Result<Compared> {
+    let (settings, destination) = resolve_environment(context, environment).await?;
+    let Some(registry) = &destination.registry else { return Ok(None) };
+    let (_, ledger) = open_ledger(context, environment).await?;
+    let Some(good) = ledger.read_head().await?.good else { return Ok(None) };
+    let Some(digest) = &good.run.digest else { return Ok(None) };
+    let session = context.session_of(&destination, &registry.region).await?;
+    let name = settings::repository(registry, &settings.name);
+    let layout = Layout::open(layout)?;
+    let growth = registry::compare_image(&session, registry, &name, digest, &layout).await?;
+    Ok(growth.map(|growth| (good.run.version, growth)))
+}
+
+/// What stands behind the image's size. Nothing fails for want of a comparison.
+fn describe_growth(context: &Context, environment: &str, compared: Result<Compared>) -> Markdown {
+    let text = Markdown::default();
+    match compared {
+        Ok(Some((version, growth))) => {
+            let words = growth.in_words(&version, environment);
+            context.report.detail(&words);
+            text.own(", ").text(&words).own("\n").markdown(&growth.table())
+        }
+        Ok(None) => text,
+        Err(error) => {
+            context.report.detail(format!("not compared with {environment}: {error}"));
+            text
+        }
+    }
 }
 
 pub async fn import_image(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Context;
+use super::deploy::{WantedImage, find_image, open_ledger, open_site, resolve_environment};
 use super::render::render_settings;
 use super::version::list_environments;
 use crate::check::rules::{ContextFiles, DockerfileFacts, lint_dockerfile};
@@ -15,21 +16,26 @@ use crate::cli::{CheckArgs, RenderArgs};
 use crate::config::read_service;
 use crate::config::service::Service;
 use crate::config::settings::LOCAL;
-use crate::error::{Cause, Error, Place, Result};
+use crate::deploy::{Image, site};
+use crate::digest::Digest;
+use crate::error::{Cause, Code, Error, Kind, Place, Refusals, Result};
 use crate::git;
+use crate::ledger::Freeze;
 use crate::report::Markdown;
 
-/// Reads service.yaml, platform.yaml, the Dockerfile and the workflows that call the pipeline.
+/// Reads service.yaml, platform.yaml, the Dockerfile and the workflows that call the pipeline; with
+/// an environment, also looks whether a deploy to it would be refused.
 ///
 /// # Errors
-/// Bad input when one of them cannot work, with a cause for each finding that says so.
+/// Bad input when one of them cannot work, with a cause for each finding that says so; else as the
+/// environment refuses.
 pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Result<()> {
     let service = context.service()?;
     let platform = context.platform().await?;
     let step = context.report.step("check");
     let environments = list_environments(&service, false)?;
     // What a target cannot be told is refused here, not after a build.
-    let nothing = RenderArgs { digest: None, version: None };
+    let nothing = RenderArgs { iam: None, digest: None, version: None };
     for name in environments.iter().filter(|_| platform.is_some()) {
         render_settings(context, &service, platform.as_ref(), name, &nothing)?;
     }
@@ -46,7 +52,13 @@ pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Resul
     found.extend(check_dockerfile(context, &service, &arguments.allow_frontend)?);
     found.extend(check_build_arguments(context, &service, &arguments.allow_frontend)?);
     found.extend(check_workflows(context)?);
-    report_findings(context, &found)?;
+    let refusals = match &context.shared.environment {
+        Some(environment) if environment != LOCAL => {
+            find_refusals(context, environment, arguments).await
+        }
+        _ => Vec::new(),
+    };
+    report_findings(context, &found, &refusals)?;
     let rest = match found.len() {
         0 => String::new(),
         1 => ", 1 warning".to_string(),
@@ -58,6 +70,48 @@ pub async fn check_repository(context: &Context, arguments: &CheckArgs) -> Resul
     };
     step.done(format!("{}: {named}{rest}", service.name));
     Ok(())
+}
+
+/// What a deploy to an environment would be refused for. Nothing is written, and no lock is taken.
+async fn find_refusals(context: &Context, environment: &str, arguments: &CheckArgs) -> Vec<Error> {
+    let mut refusals = Refusals::default();
+    refusals.keep(look_at_ledger(context, environment).await);
+    refusals.keep(look_at_target(context, environment, arguments).await);
+    let refused = refusals.conclude(Some(())).err();
+    refused.iter().flat_map(Error::each).cloned().collect()
+}
+
+/// Whether the ledger can be read; says so when somebody froze the environment.
+async fn look_at_ledger(context: &Context, environment: &str) -> Result<()> {
+    let (_, ledger) = open_ledger(context, environment).await?;
+    ledger.read_head().await?;
+    if let Some(freeze) = ledger.read_freeze().await? {
+        let Freeze { who, until, reason, .. } = freeze;
+        context.report.warn(format!("{environment} is frozen by {who} until {until}: {reason}"));
+    }
+    Ok(())
+}
+
+async fn look_at_target(context: &Context, environment: &str, arguments: &CheckArgs) -> Result<()> {
+    let (settings, destination) = resolve_environment(context, environment).await?;
+    let mut refusals = Refusals::default();
+    let mut image = Image {
+        repository: site::image_repository(&settings, &destination),
+        digest: Digest::placeholder(),
+        version: "0.0.0".into(),
+    };
+    if arguments.digest.is_some() || arguments.version.is_some() {
+        let wanted = WantedImage {
+            digest: arguments.digest.as_ref(),
+            version: arguments.version.as_deref(),
+            layout: Path::new(""),
+        };
+        let found = find_image(context, &settings, &destination, &wanted).await;
+        image = refusals.keep(found).unwrap_or(image);
+    }
+    let looked = async { open_site(context, environment, None).await?.check_ahead(image).await };
+    let looked = refusals.keep(looked.await);
+    refusals.conclude(looked)
 }
 
 type FoundAt = (PathBuf, Finding);
@@ -203,20 +257,12 @@ pub fn find_root(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(above))
 }
 
-/// GitHub's runner shows so many warnings and so many errors of a step, and drops the rest without
-/// a word. <https://docs.github.com/rest/checks/runs>: annotations come from its log commands.
-const MOST_ANNOTATIONS: usize = 10;
-
-/// Reports every finding at its place; those that cannot work together are the error.
-fn report_findings(context: &Context, found: &[FoundAt]) -> Result<()> {
+/// Reports every finding at its place; those that cannot work together are the error. So are the
+/// refusals of an environment, each with what it says itself.
+fn report_findings(context: &Context, found: &[FoundAt], refusals: &[Error]) -> Result<()> {
     let report = &context.report;
     let mut listed = Vec::new();
     let mut causes = Vec::new();
-    let count = |level| found.iter().filter(|(_, finding)| finding.level == level).count();
-    // The last of them says how many are not shown; the error at the end is one itself.
-    let most_warnings = most_shown(count(Level::Warn), MOST_ANNOTATIONS);
-    let most_errors = most_shown(count(Level::Fail), MOST_ANNOTATIONS - 1);
-    let mut warnings = 0;
     for (file, finding) in found {
         let Finding { rule, level, line, message, fix } = finding;
         let place = Place { file: file.clone(), line: *line, column: 1 };
@@ -230,20 +276,9 @@ fn report_findings(context: &Context, found: &[FoundAt]) -> Result<()> {
         entry["file"] = json!(file);
         listed.push(entry);
         match level {
-            Level::Warn => {
-                warnings += 1;
-                if warnings <= most_warnings {
-                    report.warn_at(format!("{message} ({rule}); {fix}"), &place);
-                } else {
-                    report.detail(format!("{at}: {message} ({rule}); {fix}"));
-                }
-            }
+            Level::Warn => report.warn_at(format!("{message} ({rule}); {fix}"), &place),
             Level::Fail => {
-                if causes.len() < most_errors {
-                    report.error(&Error::input(format!("{message} ({rule})")).at(place).fix(fix));
-                } else {
-                    report.detail(format!("{at}: {message} ({rule}); {fix}"));
-                }
+                report.error(&Error::input(format!("{message} ({rule})")).at(place).fix(fix));
                 let cause = Cause {
                     object: at,
                     reason: format!("{rule}: {message}"),
@@ -254,18 +289,25 @@ fn report_findings(context: &Context, found: &[FoundAt]) -> Result<()> {
             }
         }
     }
-    if warnings > most_warnings {
-        report.warn(format!(
-            "{} more warnings are in this step's log and in the job summary",
-            warnings - most_warnings
-        ));
+    for refusal in refusals {
+        report.error(refusal);
+        listed.push(json!({
+            "rule": refusal.code.map_or_else(|| refusal.kind.name().to_string(), Code::word),
+            "level": Level::Fail,
+            "environment": context.shared.environment,
+            "message": refusal.to_string(),
+            "fix": refusal.advice(),
+        }));
+        causes.push(refusal.as_cause());
     }
     context.give(&json!({ "findings": listed }));
+    let broken = found.iter().filter(|(_, finding)| finding.level == Level::Fail).count();
     match causes.len() {
         0 => Ok(()),
+        all if broken == 0 => Err(refuse_environment(context, all, refusals).causes(causes)),
         count => Err(Error::input(format!(
             "cannot build or run this service: {count} of {} findings must be corrected first",
-            found.len()
+            found.len() + refusals.len()
         ))
         .causes(causes)
         .fix(
@@ -275,19 +317,11 @@ fn report_findings(context: &Context, found: &[FoundAt]) -> Result<()> {
     }
 }
 
-/// How many of `count` are shown where `most` can be, one of which may say how many are not.
-fn most_shown(count: usize, most: usize) -> usize {
-    if count > most { most - 1 } else { count }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_place_is_left_to_say_what_is_not_shown() {
-        for (count, shown) in [(0, 0), (9, 9), (10, 10), (11, 9), (200, 9)] {
-            assert_eq!(most_shown(count, MOST_ANNOTATIONS), shown);
-        }
-    }
+/// The verdict on an environment: of the kind that the first refusal is.
+fn refuse_environment(context: &Context, count: usize, refusals: &[Error]) -> Error {
+    let environment = context.shared.environment.as_deref().unwrap_or_default();
+    let things = if count == 1 { "1 thing is" } else { "several things are" };
+    let kind = refusals.first().map_or(Kind::Refused, |first| first.kind);
+    Error::new(kind, format!("cannot deploy to {environment}: {things} in the way"))
+        .fix("mend each as it is said above, then check again")
 }

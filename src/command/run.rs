@@ -26,6 +26,7 @@ pub async fn run_all_steps(context: &Context, arguments: &RunArgs) -> Result<()>
         check_push(context, std::slice::from_ref(&tag), None).await?;
     }
     let build = BuildImageArgs {
+        compare: None,
         layout: arguments.layout.clone(),
         version: Some(tag.clone()),
         from: None,

@@ -42,21 +42,28 @@ pub struct Service {
     #[serde(default)]
     pub resources: Resources,
     /// How many copies run. Not together with `autoscale`.
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub replicas: Option<u32>,
+    #[schemars(extend("x-targets" = ["eks"]))]
     pub autoscale: Option<Autoscale>,
     /// Runs once before the new version takes over; its failure stops the deploy.
+    #[schemars(extend("x-targets" = ["eks", "local"]))]
     pub before_deploy: Option<BeforeDeploy>,
     /// The same image with other commands, deployed and rolled back with the service (eks): a worker
     /// that runs all the time, or one with a `schedule`.
     #[serde(default)]
+    #[schemars(extend("x-targets" = ["eks"]))]
     pub processes: IndexMap<Name, Process>,
     /// S3 buckets the service reads and writes.
     #[serde(default)]
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub storage: Vec<Storage>,
     /// Makes the service reachable from outside the cluster.
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub expose: Option<Expose>,
     /// Extra Kubernetes manifests, relative to this file, applied with the rest (eks).
     #[serde(default)]
+    #[schemars(extend("x-targets" = ["eks"]))]
     pub manifests: Vec<PathBuf>,
     #[serde(default)]
     pub version: Version,
@@ -76,6 +83,7 @@ pub struct Health {
     /// The longest time from start to the first 2xx.
     pub startup: Span,
     /// So long a new version has to stay healthy before the old one goes: on eks.
+    #[schemars(extend("x-targets" = ["eks"]))]
     pub stable: Span,
 }
 
@@ -420,8 +428,11 @@ pub struct Overlay {
     pub env: IndexMap<Variable, String>,
     pub secrets: IndexMap<Variable, SecretRef>,
     pub resources: Option<Resources>,
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub replicas: Option<u32>,
+    #[schemars(extend("x-targets" = ["eks"]))]
     pub autoscale: Option<Autoscale>,
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub expose: Option<Expose>,
     /// Deploy versions that are not releases here too. By default only the first environment takes
     /// them.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::ecs::{self, Ecs};
 use super::eks::{self, Eks};
+use super::iam::Policies;
 use super::local::{self, Local};
 use super::removal::{PreviewSeen, PreviewTerms};
 use super::{Order, Sources};
 use crate::aws::Session;
 use crate::cli::Environ;
+use crate::config::platform::Records;
 use crate::config::settings::{Destination, Target};
 use crate::error::{Error, Result};
 use crate::report::Report;
@@ -119,5 +121,20 @@ pub fn render_offline(order: &Order, sources: &Sources) -> Result<String> {
         Target::Local => local::render_compose(&local::render_state(order)),
         Target::Eks(cluster) => eks::render_manifests(order, cluster, sources),
         Target::Ecs { ecs, api_gateway } => ecs::render_documents(order, ecs, api_gateway.as_ref()),
+    }
+}
+
+/// What `render --iam` prints of a deploy: the least that each role has to be allowed.
+///
+/// # Errors
+/// Bad input for what the target cannot be told, and for one that is not on AWS.
+pub fn render_policies(order: &Order, records: Option<&Records>) -> Result<Policies> {
+    match &order.destination.target {
+        Target::Local => Err(Error::input("cannot render IAM policies for `local`: it has none")
+            .fix("name an environment on AWS: --environment staging")),
+        Target::Eks(cluster) => Ok(eks::render_policies(order, cluster, records)),
+        Target::Ecs { ecs, api_gateway } => {
+            ecs::render_policies(order, ecs, api_gateway.as_ref(), records)
+        }
     }
 }

@@ -7,6 +7,7 @@ mod api;
 mod diagnosis;
 mod edge;
 mod edge_api;
+mod iam;
 mod live;
 mod plan;
 mod preflight;
@@ -18,6 +19,7 @@ mod verdict;
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
+use futures::future::join3;
 use serde_json::{Value, json};
 
 use crate::aws::Session;
@@ -25,11 +27,12 @@ use crate::config::platform::{ApiGateway, Ecs as Platform};
 use crate::deploy::pen::{Extent, Pen};
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
 use crate::deploy::{Order, RunState, Running, answers, storage};
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Refusals, Result};
 
 use api::{Api, Seen};
 use edge::EdgeStep;
 use edge_api::{EdgeApi, EdgeIds};
+pub use iam::render_policies;
 use live::comparable_definition;
 use plan::{EcsFacts, EcsPlan, ServiceWrite, SmokeCheck, WayBack, fill_in, find_way_back};
 use preflight::Preflight;
@@ -220,22 +223,28 @@ impl Target for Ecs {
 
     async fn observe(&self, goal: &Goal<EcsDocuments>) -> Result<EcsFacts> {
         let documents = &goal.wanted.documents;
-        self.api.find_cluster().await?;
+        let of_service = async {
+            self.api.find_cluster().await?;
+            let service = self.api.find_service(documents.name()).await?;
+            let live = service.as_ref().map(|service| &service.definition);
+            let missing = self.preflight.find_missing_secrets(&documents.task_definition, live);
+            let missing = missing.await?;
+            Ok((service, missing))
+        };
+        let of_edge = async {
+            match &documents.edge {
+                Some(wanted) => self.edge.find(wanted).await.map(Some),
+                None => Ok(None),
+            }
+        };
         let account = self.account.as_deref();
-        let service = self.api.find_service(documents.name()).await?;
-        let live = service.as_ref().map(|service| &service.definition);
-        Ok(EcsFacts {
-            missing_secrets: self
-                .preflight
-                .find_missing_secrets(&documents.task_definition, live)
-                .await?,
-            service,
-            buckets: storage::observe(&documents.buckets, account, &self.session).await?,
-            edge: match &documents.edge {
-                Some(wanted) => Some(self.edge.find(wanted).await?),
-                None => None,
-            },
-        })
+        let buckets = storage::observe(&documents.buckets, account, &self.session);
+        let (service, edge, buckets) = join3(of_service, of_edge, buckets).await;
+        let mut refusals = Refusals::default();
+        let (service, edge) = (refusals.keep(service), refusals.keep(edge));
+        let found = service.zip(edge).zip(refusals.keep(buckets));
+        let (((service, missing_secrets), edge), buckets) = refusals.conclude(found)?;
+        Ok(EcsFacts { missing_secrets, service, buckets, edge })
     }
 
     fn plan(&self, goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> {

@@ -13,6 +13,7 @@ mod auth;
 mod configuration;
 mod diff;
 mod gather;
+mod iam;
 mod managers;
 mod migration;
 mod object;
@@ -30,7 +31,7 @@ mod written;
 
 use std::time::Duration;
 
-use futures::future::{try_join_all, try_join3, try_join4};
+use futures::future::{join3, join4, try_join_all};
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,7 @@ use self::api::Api;
 use self::auth::Minter;
 use self::gather::collect_objects;
 pub use self::gather::render_manifests;
+pub use self::iam::render_policies;
 use self::object::{Key, Object};
 use self::observe::{Restarts, read_copies, read_image, read_revision};
 use self::plan::{EksFacts, EksPlan, ObservedObject, WayBack};
@@ -52,7 +54,7 @@ use crate::config::settings::Settings;
 use crate::config::values::SecretRef;
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict};
 use crate::deploy::{Order, RunState, Running, Sources, storage};
-use crate::error::{Cause, Result};
+use crate::error::{Cause, Refusals, Result};
 use crate::report::Report;
 
 /// The Pod Security Standard that a namespace enforces.
@@ -278,7 +280,6 @@ impl Target for Eks {
     async fn observe(&self, goal: &Goal<EksDocuments>) -> Result<EksFacts> {
         let documents = &goal.wanted.documents;
         let name = &goal.wanted.service;
-        self.refuse_missing_secrets(documents).await?;
         let is_autoscaler =
             |object: &Object| object.kind() == "HorizontalPodAutoscaler" && object.name() == name;
         let good = goal.good.as_ref().map(|good| &good.state.documents.objects);
@@ -287,24 +288,36 @@ impl Target for Eks {
         let observed = documents
             .all_objects()
             .map(|object| self.observe_object(object, goal, autoscaler_goes));
-        // Of several refusals always the first object's is told, not the one that came first.
+        // All refusals are told, in the order of the objects, whichever came first.
+        let mut refusals = Refusals::default();
+        refusals.keep(self.refuse_missing_secrets(documents).await);
         let observed: Vec<Result<ObservedObject>> =
             stream::iter(observed).buffered(READERS).collect().await;
-        let objects: Vec<ObservedObject> = observed.into_iter().collect::<Result<_>>()?;
+        let objects: Vec<ObservedObject> =
+            observed.into_iter().filter_map(|object| refusals.keep(object)).collect();
         let account = self.account.as_deref();
-        let (migration, leftovers, restarts_before, buckets) = try_join4(
+        let (migration, leftovers, restarts_before, buckets) = join4(
             self.observe_migration(goal),
             self.read_leftovers(goal),
             self.read_restarts(&documents.objects),
             storage::observe(&documents.buckets, account, &self.session),
         )
-        .await?;
-        let (good_is_live, (), ()) = try_join3(
+        .await;
+        let (migration, leftovers) = (refusals.keep(migration), refusals.keep(leftovers));
+        let (restarts, buckets) = (refusals.keep(restarts_before), refusals.keep(buckets));
+        let found = migration.zip(leftovers).zip(restarts.zip(buckets));
+        let ((migration, leftovers), (restarts_before, buckets)) = refusals.conclude(found)?;
+        let mut refusals = Refusals::default();
+        let (good_is_live, permitted, pods) = join3(
             self.is_good_live(goal, &objects),
             self.refuse_unpermitted(goal, &objects, &leftovers),
             self.try_pods(&objects),
         )
-        .await?;
+        .await;
+        refusals.keep(permitted);
+        refusals.keep(pods);
+        let good_is_live = refusals.keep(good_is_live);
+        let good_is_live = refusals.conclude(good_is_live)?;
         Ok(EksFacts { objects, migration, leftovers, good_is_live, buckets, restarts_before })
     }
 

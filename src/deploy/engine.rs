@@ -3,6 +3,7 @@
 //! The engine owns the run's state and hands it to a stateless [`Target`]. Whatever ends the run (a
 //! failure, a signal (Ctrl-C), a lost lock) ends in a record and a released lock.
 
+mod ahead;
 mod end;
 mod intent;
 mod past;
@@ -25,6 +26,7 @@ use crate::ledger::{
     RecordKind, RecordResult, Run,
 };
 use crate::report::Report;
+pub use ahead::check_ahead;
 use end::{WentBack, describe_rollback, is_refusal, result_of, say_unrecorded};
 pub use intent::Intent;
 use intent::{compare_runs, refuse_older};

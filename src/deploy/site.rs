@@ -97,6 +97,18 @@ impl Site {
         })
     }
 
+    /// Looks whether a deploy of `image` would be refused. Nothing is written.
+    ///
+    /// # Errors
+    /// As the target refuses, all at once.
+    pub async fn check_ahead(&self, image: Image) -> Result<()> {
+        let order = self.order(image);
+        with_target!(&self.target, target => {
+            let wanted = target.render(&order).await?;
+            engine::check_ahead(target, wanted, self.ledger.as_ref(), &self.report).await
+        })
+    }
+
     /// Deploys the stored state of an earlier record, config included.
     ///
     /// # Errors

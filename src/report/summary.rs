@@ -46,7 +46,9 @@ impl StepEnd<'_> {
         let mut text = self.write_verdict();
         text = text.own("\n").markdown(&self.write_facts()).own("\n");
         if let Some(error) = self.error {
-            text = text.markdown(&explain_error(error)).markdown(&list_causes(&error.causes));
+            for error in error.each() {
+                text = text.markdown(&explain_error(error)).markdown(&list_causes(&error.causes));
+            }
             text = text.markdown(&self.write_next_steps(error));
         }
         text = text.markdown(&draw_timeline(&self.course.phases, self.error.is_some()));
@@ -183,7 +185,8 @@ impl StepEnd<'_> {
                 _ => {}
             }
         }
-        for fix in error.fixes.iter().chain(self.only_cause_fix(error)) {
+        let fixes = error.each().flat_map(|error| error.fixes.iter());
+        for fix in fixes.chain(self.only_cause_fix(error)) {
             steps.append(&mut split_fix(fix));
         }
         let again = match error.kind {

@@ -1,6 +1,7 @@
 //! `check`: what is wrong with a repository's files is said with file and line before anything is
 //! built.
 
+mod environment;
 mod hadolint;
 
 use serde_json::Value;

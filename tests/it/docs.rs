@@ -144,8 +144,67 @@ fn the_template_makes_the_roles() {
     let trusts = aws(&["iam", "get-role", "--role-name", &role]);
     let subject = format!("repo:clinicult/patients:environment:{name}");
     assert!(trusts.stdout.contains(&subject), "{trusts}");
-    let policy = ["--policy-name", "deploy"];
+    give_policies(&name);
+    let policy = ["--policy-name", "patients"];
     let policy = aws(&[&["iam", "get-role-policy", "--role-name", &role], &policy[..]].concat());
     assert!(policy.stdout.contains("ecs:UpdateService"), "{policy}");
+    let path = ["--role-name", &role, "--policy-name", "patients"];
+    aws(&[&["iam", "delete-role-policy"], &path[..]].concat());
+    let path = ["--role-name", &format!("{name}-push"), "--policy-name", "patients"];
+    aws(&[&["iam", "delete-role-policy"], &path[..]].concat());
     aws(&["cloudformation", "delete-stack", "--stack-name", &name]);
+}
+
+/// The commands of the set-up, typed for the roles of a test.
+fn give_policies(name: &str) {
+    let repository = Repository::of_example();
+    let lines = blocks("set-up.md", "sh").join("");
+    for line in lines.lines() {
+        let line = line
+            .replace("cicd-production", &format!("cicd-{name}"))
+            .replace("cicd-push", &format!("{name}-push"));
+        type_command(repository.path(), &line).ended(0);
+    }
+}
+
+/// Terraform takes its policy from where the command writes it.
+#[test]
+fn the_terraform_of_the_set_up_names_a_role_that_is_rendered() {
+    let terraform = blocks("set-up.md", "hcl").remove(0);
+    let repository = Repository::of_example();
+    let command = terraform.lines().find_map(|line| line.strip_prefix("# cicd "));
+    let command = format!("cicd {}", command.expect("the command"));
+    type_command(repository.path(), &command).ended(0);
+    let file = repository.path().join("iam.json");
+    let policies = std::fs::read_to_string(file).expect("iam.json");
+    let policies: serde_json::Value = serde_json::from_str(&policies).expect("JSON");
+    assert!(terraform.contains(r#"jsondecode(file("iam.json")).deploy"#), "{terraform}");
+    assert_eq!(policies["deploy"]["Version"], "2012-10-17");
+}
+
+/// A service whose repository has a program and a copied workflow, and nothing of this pipeline.
+#[test]
+fn the_migration_goes_as_it_is_told() {
+    let name = unique("moved");
+    let _removal = Removal::of(&name);
+    let repository = Repository::of_example();
+    for file in ["service.yaml", "Dockerfile", ".dockerignore"] {
+        let _ = std::fs::remove_file(repository.path().join(file));
+    }
+    repository.git(&["add", "-A"]);
+    repository.commit("fix: as it was before");
+    for line in commands("migration.md") {
+        type_command(repository.path(), &line).ended(0);
+        if line == "cicd init" {
+            let file = repository.path().join("service.yaml");
+            let text = std::fs::read_to_string(&file).expect("service.yaml");
+            let named = text.lines().map(|line| match line.starts_with("name: ") {
+                true => format!("name: {name}\n"),
+                false => format!("{line}\n"),
+            });
+            repository.write("service.yaml", &named.collect::<String>());
+            repository.git(&["add", "-A"]);
+            repository.commit("feat: by the pipeline");
+        }
+    }
 }

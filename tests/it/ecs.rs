@@ -85,7 +85,7 @@ impl Place {
     }
 
     /// The mutating calls of this test's deploys so far, those to the ledger left out.
-    fn writes(&self) -> usize {
+    pub fn writes(&self) -> usize {
         let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the request log");
         log.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())

@@ -3,11 +3,12 @@
 
 use crate::support::{Repository, cicd, root, run};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "action.yml",
     "action/action.yml",
     "docs/commands.md",
     "docs/errors.md",
+    "docs/reference.md",
     "schema/platform.schema.json",
     "schema/service.schema.json",
 ];
@@ -87,5 +88,40 @@ fn collect(schema: &serde_json::Value, keys: &mut Vec<String>) {
         }
         serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, keys)),
         _ => {}
+    }
+}
+
+/// The targets that docs/reference.md says a key is for, as far as a target refuses a key.
+#[test]
+fn a_key_is_for_the_targets_that_take_it() {
+    let schema = std::fs::read_to_string(root().join("schema/service.schema.json")).expect("it");
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    let cases = [
+        ("autoscale", "{min: 1, max: 2, cpu: 50}"),
+        ("before-deploy", "{command: [migrate]}"),
+        ("processes", "{worker: {command: [work]}}"),
+        ("storage", "[{name: files, env: FILES}]"),
+        ("expose", "{path: /p}"),
+        ("manifests", "[more.yaml]"),
+        ("replicas", "2"),
+    ];
+    let repository = Repository::new();
+    repository.write("more.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\n");
+    repository.write(
+        "platform.yaml",
+        "registry: {account: '111122223333', region: eu-west-1}\nenvironments:\n  \
+         eks: {target: eks, region: eu-west-1, eks: {cluster: c, namespace: n}}\n  \
+         ecs: {target: ecs, region: eu-west-1, ecs: {cluster: c, subnets: [s], \
+         security-groups: [g], listener: l, execution-role: 'arn:aws:iam::111122223333:role/x'}}\n",
+    );
+    for (key, value) in cases {
+        let targets = schema["properties"][key]["x-targets"].to_string();
+        for target in ["eks", "ecs"] {
+            repository.write("service.yaml", &format!("name: p\nport: 1\n{key}: {value}\n"));
+            let mut render = cicd(repository.path());
+            render.args(["render", "--environment", target, "--platform", "platform.yaml"]);
+            let ended = run(&mut render);
+            assert_eq!(ended.code == 0, targets.contains(target), "{key} on {target}: {ended}");
+        }
     }
 }

@@ -9,10 +9,10 @@ use crate::eks::Place;
 use crate::probe::digest_of;
 use crate::publish::script_of;
 use crate::release::github::{Act, Github};
-use crate::support::{Repository, Run, cicd, run, stack, unique};
+use crate::support::{Removal, Repository, Run, cicd, run, stack, unique};
 
 /// A pull request of a repository of its own, and its GitHub.
-fn commenting(repository: &Repository, github: &Github, step: &str) -> Command {
+pub fn commenting(repository: &Repository, github: &Github, step: &str) -> Command {
     let event = repository.path().join("event.json");
     let of = r#"{"full_name": "clinicult/patients"}"#;
     let sha = repository.git(&["rev-parse", "HEAD"]);
@@ -97,8 +97,39 @@ fn two_first_comments_become_one() {
     assert!(ours[0].contains("section version") && ours[0].contains("section check"), "{ours:?}");
 }
 
+/// The image of a pull request against the one that runs.
+#[test]
+fn the_comment_says_what_a_change_adds_to_the_image() {
+    let name = unique("grown");
+    let repository = crate::pipeline::service(&name);
+    let _removal = Removal::of(&name);
+    run(cicd(repository.path()).args(["run", "--environment", "staging", "--skip-contract"]))
+        .ended(0);
+    let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
+    let said = || {
+        let mut build = commenting(&repository, &github, "build-image");
+        run(build.args(["--compare", "staging", "--skip-contract", "--version", "0.1.0"])).ended(0);
+        github.with(|state| state.comments[0].0.clone())
+    };
+    let same = said();
+    assert!(same.contains("the same layers as 0.1.0 in staging"), "{same}");
+    assert!(!same.contains("| layer |"), "nothing to tell of: {same}");
+    repository.write("patients/codes.txt", &"A00 Cholera\n".repeat(4000));
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: codes of diagnoses");
+    let grown = said();
+    assert!(grown.contains(" more than 0.1.0 in staging"), "{grown}");
+    assert!(grown.contains("| layer | before | now |") && grown.contains("COPY"), "{grown}");
+    assert_eq!(grown.matches("\n| ").count(), 2, "a layer differs, and no other: {grown}");
+    // Where nobody may look, nothing is said.
+    let mut build = commenting(&repository, &github, "build-image");
+    build.args(["--compare", "nowhere", "--skip-contract", "--version", "0.1.0"]);
+    let ended = run(&mut build).ended(0);
+    assert!(ended.stderr.contains("not compared with nowhere"), "{ended}");
+}
+
 /// A command of a job on the default branch, with what the runner hands in.
-fn on_main(command: &mut Command, folder: &Path, github: &Github) -> Run {
+pub fn on_main(command: &mut Command, folder: &Path, github: &Github) -> Run {
     let event = folder.join("event.json");
     let text = r#"{"repository": {"default_branch": "main", "full_name": "clinicult/patients"}}"#;
     std::fs::write(&event, text).expect("written");
@@ -118,7 +149,7 @@ fn on_main(command: &mut Command, folder: &Path, github: &Github) -> Run {
 
 /// A namespace of the test's own, where the credentials at hand deploy: the stack's role is for
 /// another one.
-fn place_without_role(test: &str) -> Place {
+pub fn place_without_role(test: &str) -> Place {
     let place = Place::new(test);
     let file = place.repository.path().join("platform.yaml");
     let text = std::fs::read_to_string(file).expect("a platform");

@@ -4,7 +4,7 @@
 mod circles;
 mod errors;
 mod newcomer;
-mod words;
+pub mod words;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

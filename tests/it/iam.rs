@@ -55,7 +55,11 @@ impl User {
     /// From here on the user may do what `actions` say, and nothing else.
     pub fn may(&self, actions: &str) {
         let statement = format!(r#"{{"Effect": "Allow", "Action": {actions}, "Resource": "*"}}"#);
-        let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
+        self.has_policy(&format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#));
+    }
+
+    /// From here on the user may do what a policy says, and nothing else.
+    pub fn has_policy(&self, policy: &str) {
         let put = [
             "iam",
             "put-user-policy",
@@ -65,7 +69,7 @@ impl User {
             "own",
             "--policy-document",
         ];
-        run(Command::new("aws").args(put).arg(&policy)).ended(0);
+        run(Command::new("aws").args(put).arg(policy)).ended(0);
     }
 
     pub fn arn(&self) -> String {

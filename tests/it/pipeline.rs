@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Removal, Repository, Run, cicd, http_get, run, unique};
 
 /// The example under a name of its own, so that tests do not meet.
-fn service(name: &str) -> Repository {
+pub fn service(name: &str) -> Repository {
     let repository = Repository::of_example();
     let text =
         std::fs::read_to_string(repository.path().join("service.yaml")).expect("service.yaml");

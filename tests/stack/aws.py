@@ -6,6 +6,7 @@ tests what was asked of AWS, one JSON object a line.
 
 import argparse
 import asyncio
+import contextvars
 import json
 import os
 import random
@@ -459,6 +460,111 @@ def add_private_integrations(links):
     apigateway._invoke_http_proxy = invoke
 
 
+# ---- IAM ----
+
+
+def add_precise_permissions():
+    """The resource of calls to ECS, load balancers and logs as IAM checks it, and what a call needs beside its own action.
+
+    ministack takes the cluster for the resource of a service, and `*` for that of a new target group; and it asks for one action a call:
+    AWS also wants iam:PassRole on the roles of a task definition, and the tagging action where a request has tags.
+    https://docs.aws.amazon.com/service-authorization/latest/reference/
+    """
+    from ministack.core import iam_actions, iam_evaluator
+
+    own_resource, own_context, own_enforce, own_answer = (
+        iam_actions.extract_resource_arn,
+        iam_actions.request_tag_context,
+        iam_evaluator.enforce,
+        iam_actions.access_denied_response,
+    )
+    denied_beside = contextvars.ContextVar("denied_beside", default=None)
+
+    def read_json(body):
+        try:
+            found = json.loads(body or b"{}")
+            return found if isinstance(found, dict) else {}
+        except ValueError:
+            return {}
+
+    def resource(service, method, path, headers, body, query, region, account):
+        original = own_resource(service, method, path, headers, body, query, region, account)
+        action = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+        told = read_json(body) if service in ("ecs", "logs") else {}
+        if service == "ecs":
+            cluster = str(told.get("cluster", "")).rsplit("/", 1)[-1]
+            named = told.get("serviceName") or told.get("service") or next(iter(told.get("services") or []), None)
+            if action in ("CreateService", "UpdateService", "DescribeServices", "DeleteService") and named:
+                return f"arn:aws:ecs:{region}:{account}:service/{cluster}/{str(named).rsplit('/', 1)[-1]}"
+            if action == "DescribeClusters":
+                return f"arn:aws:ecs:{region}:{account}:cluster/{str(next(iter(told.get('clusters') or []), '*')).rsplit('/', 1)[-1]}"
+            if action == "DescribeTasks":
+                return f"arn:aws:ecs:{region}:{account}:task/{cluster}/{str(next(iter(told.get('tasks') or []), '*')).rsplit('/', 1)[-1]}"
+            if action in ("TagResource", "UntagResource", "ListTagsForResource"):
+                return told.get("resourceArn", "*")
+            if action in ("ListTasks", "RegisterTaskDefinition", "DescribeTaskDefinition"):
+                return "*"
+        if service == "logs" and action in ("GetLogEvents", "PutLogEvents"):
+            return f"{original}:log-stream:{told.get('logStreamName', '')}"
+        if service == "logs" and action in ("CreateLogGroup", "CreateLogStream"):
+            return f"{original}:*"
+        if service == "elasticloadbalancing" and original == "*" and "Name" in query:
+            return f"arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{iam_actions._query_param(query, 'Name')}/0"
+        return original
+
+    def context(service, action, body, query):
+        result = own_context(service, action, body, query)
+        told = read_json(body) if service in ("ecs", "apigateway") else {}
+        if service == "ecs" and told.get("cluster"):
+            cluster = str(told["cluster"]).rsplit("/", 1)[-1]
+            result["ecs:cluster"] = f"arn:aws:ecs:{os.environ['MINISTACK_REGION']}:{os.environ['MINISTACK_ACCOUNT_ID']}:cluster/{cluster}"
+        result["stack:beside"] = list_beside(service, action, told, query)
+        return result
+
+    def list_beside(service, action, told, query):
+        """What else the caller has to be allowed: action, resource (None: that of the call itself), condition keys."""
+        beside = []
+        if action == "ecs:RegisterTaskDefinition":
+            passed = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+            beside += [("iam:PassRole", told[key], passed) for key in ("executionRoleArn", "taskRoleArn") if told.get(key)]
+        if service == "ecs" and told.get("tags") and action in ("ecs:CreateService", "ecs:RegisterTaskDefinition"):
+            family = told.get("family")
+            account, region = os.environ["MINISTACK_ACCOUNT_ID"], os.environ["MINISTACK_REGION"]
+            beside.append(("ecs:TagResource", f"arn:aws:ecs:{region}:{account}:task-definition/{family}:1" if family else None, {}))
+        if service == "elasticloadbalancing" and any(key.startswith("Tags.") for key in query):
+            if action == "elasticloadbalancing:CreateTargetGroup":
+                beside.append(("elasticloadbalancing:AddTags", None, {}))
+            if action == "elasticloadbalancing:CreateRule":
+                rule = iam_actions._query_param(query, "ListenerArn").replace(":listener/", ":listener-rule/", 1)
+                beside.append(("elasticloadbalancing:AddTags", f"{rule}/0", {}))
+        if service == "apigateway" and action == "apigateway:POST" and told.get("tags"):
+            beside.append(("apigateway:TagResource", None, {}))
+        return beside
+
+    def enforce(key, action, service, region, resource_arn="*", service_context=None):
+        rest = dict(service_context or {})
+        beside = rest.pop("stack:beside", [])
+        denied = own_enforce(key, action, service, region, resource_arn=resource_arn, service_context=rest)
+        for other, on, keys in beside if not denied else []:
+            on = on or resource_arn
+            if denied := own_enforce(key, other, service, region, resource_arn=on, service_context=keys):
+                denied_beside.set((other, on))
+                break
+        return denied
+
+    def answer(service, action, principal_arn, request_id, **more):
+        if beside := denied_beside.get():
+            denied_beside.set(None)
+            action, more["resource_arn"] = beside
+            more["message"] = f"User: {principal_arn} is not authorized to perform: {action} on resource: {more['resource_arn']} because no identity-based policy allows the {action} action"
+        return own_answer(service, action, principal_arn, request_id, **more)
+
+    iam_actions.extract_resource_arn = resource
+    iam_actions.request_tag_context = context
+    iam_evaluator.enforce = enforce
+    iam_actions.access_denied_response = answer
+
+
 # ---- Requests ----
 
 READ_ACTION = re.compile(r"^(Assume|BatchCheck|BatchGet|Describe|Discover|Filter|Get|Head|List|Lookup|Query|Scan|Search|Select|Simulate|Start(Live|Query)|Test|Validate)")
@@ -581,6 +687,7 @@ def main():
     add_target_health()
     add_vpc_links(links)
     add_private_integrations(links)
+    add_precise_permissions()
     asyncio.run(serve(args, links))
 
 

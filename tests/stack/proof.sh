@@ -12,12 +12,14 @@ model   the lock's protocol through every order of two and three runs' requests,
 pairs   50 pairs of deploys at once on the emulated S3: one winner, one exit 7, each time
 phases  SIGKILL, SIGINT and SIGTERM in each phase of a deploy to each target, and the next run
 signals SIGINT to the action's container, started as GitHub's runner starts it, in the middle of each step: what is left, and what is recorded
+summaries
+        three job summaries and the comment of a pull request, of real deploys, drawn by headless Chromium into docs/pictures
 END
 }
 
 proof_command() {
   case ${1:-} in
-    film | fleet | fuzz | install | model | pairs | phases | signals) "proof_$1" ;;
+    film | fleet | fuzz | install | model | pairs | phases | signals | summaries) "proof_$1" ;;
     '') proofs ;;
     *) die "no proof \"$1\"; the proofs are:"$'\n'"$(proofs)" ;;
   esac
@@ -74,6 +76,20 @@ proof_pairs() {
 }
 proof_signals() { on_stack signals::signals --test it; }
 proof_phases() { on_stack proofs::phases --test it; }
+proof_summaries() {
+  local sources=$STACK_SOURCES/pictures
+  need chromium=chromium
+  on_stack pictures::summaries --test it
+  cached pictures "$(hash_of "$sources/package-lock.json")" step "marked and mermaid" make_renderer "$sources"
+  mkdir -p docs/pictures
+  # shellcheck disable=SC2154 # set by `cached`
+  node "$sources/draw.mjs" target/pictures docs/pictures "$cached/node_modules"
+}
+# make_renderer SOURCES FOLDER
+make_renderer() {
+  cp "$1/package.json" "$1/package-lock.json" "$2"
+  npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund
+}
 on_stack() {
   stack_is_up || locked setup setup_stack
   with_stack run_ignored "$@"

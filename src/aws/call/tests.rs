@@ -239,3 +239,18 @@ async fn what_a_lost_try_made_is_found_before_it_is_made_again() {
         assert_eq!(counted.load(Ordering::SeqCst), sent);
     }
 }
+
+#[test]
+fn a_denial_names_what_aws_names() {
+    let said = |rest: &str| format!("AccessDenied: User: u is not authorized to perform: {rest}");
+    let cases = [
+        ("ecs:TagResource on resource: arn:a because no", Some(("ecs:TagResource", "arn:a"))),
+        ("s3:GetObject on resource: \"arn:b/k\" because no", Some(("s3:GetObject", "arn:b/k"))),
+        ("apigateway:POST because no", Some(("apigateway:POST", "*"))),
+        ("something", None),
+    ];
+    for (rest, expected) in cases {
+        assert_eq!(find_denied(&said(rest)), expected, "{rest}");
+    }
+    assert_eq!(find_denied("ThrottlingException: Rate exceeded"), None);
+}

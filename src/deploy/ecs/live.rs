@@ -493,8 +493,13 @@ pub fn update_document(live: &Value, wanted: &Value, also: &Value) -> Option<Val
     differs.then_some(document)
 }
 
-/// The variables of our container that Secrets Manager fills, each with the ARN of its secret, but
-/// for those whose secret the live container has too.
+/// The variables of our container that Secrets Manager fills, each with the ARN of its secret. A
+/// secret is named once.
+pub fn list_secrets(wanted: &Value) -> Vec<(String, String)> {
+    list_new_secrets(wanted, None)
+}
+
+/// As [`list_secrets`], but for those whose secret the live container has too.
 pub fn list_new_secrets(wanted: &Value, live: Option<&Value>) -> Vec<(String, String)> {
     let name = wanted["family"].as_str().unwrap_or_default();
     let of = |document: &Value| -> Vec<(String, String)> {

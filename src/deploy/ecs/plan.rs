@@ -16,7 +16,7 @@ use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Good, HealthCheck, Plan, State};
 use crate::deploy::{Action, Change};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Refusals, Result};
 use crate::ledger::StateHash;
 
 /// What stands there now.
@@ -74,14 +74,16 @@ impl Plan for EcsPlan {
 pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> {
     let mut wanted = goal.wanted.clone();
     let environment = &goal.wanted.environment;
-    refuse_place(&goal.wanted, facts.service.as_ref())?;
-    refuse_missing_secrets(&facts.missing_secrets)?;
+    let mut refusals = Refusals::default();
+    refusals.keep(refuse_place(&goal.wanted, facts.service.as_ref()));
+    refusals.keep(refuse_missing_secrets(&facts.missing_secrets));
     let mut changes = storage::plan(&facts.buckets);
     let edge_wanted = goal.wanted.documents.edge.as_ref();
     let edge_steps = match (edge_wanted, &facts.edge) {
-        (Some(wanted), Some(found)) => edge::plan_edge(wanted, found)?,
-        _ => Vec::new(),
+        (Some(wanted), Some(found)) => refusals.keep(edge::plan_edge(wanted, found)),
+        _ => Some(Vec::new()),
     };
+    let edge_steps = refusals.conclude(edge_steps)?;
     // A service can only be attached to a target group that a listener knows; the API comes last,
     // when there is something to reach.
     let (before, after): (Vec<&EdgeStep>, Vec<&EdgeStep>) =

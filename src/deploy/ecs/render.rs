@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::edge::{self, EdgeWanted};
+use crate::aws::policy::partition;
 use crate::config::platform::{ApiGateway, Ecs as Platform, Launch};
 use crate::config::settings::{Replicas, Settings};
 use crate::config::values::SecretRef;
@@ -340,16 +341,6 @@ fn architecture(platforms: &[String]) -> Result<String> {
         }
         _ => Err(Error::input("cannot choose a platform: image.platforms is empty")
             .fix("set `image: {platforms: [linux/amd64]}`")),
-    }
-}
-
-/// The part of AWS that a region belongs to.
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
-fn partition(region: &str) -> &'static str {
-    match region {
-        region if region.starts_with("cn-") => "aws-cn",
-        region if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
     }
 }
 

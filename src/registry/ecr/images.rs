@@ -174,6 +174,21 @@ impl Ecr {
         Ok(children)
     }
 
+    /// The manifest or index of an image; `None` if the repository has it no more.
+    ///
+    /// # Errors
+    /// Refused, with the IAM statement, if we may not look.
+    pub async fn read_manifest(&self, digest: &Digest) -> Result<Option<String>> {
+        let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let request = self.client.batch_get_image().registry_id(&self.account);
+        let answer = request.repository_name(&self.name).image_ids(id).send().await;
+        let answer = answer.map_err(|error| {
+            self.explain(format!("read {digest} in {}", self.name), "ecr:BatchGetImage", &error)
+        })?;
+        let first = answer.images().first();
+        Ok(first.and_then(|image| image.image_manifest()).map(str::to_string))
+    }
+
     fn push_first_fix(&self, wanted: &Wanted) -> String {
         let list = format!(
             "list what the repository has: {} --query 'imageDetails[].imageTags'",
