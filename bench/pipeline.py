@@ -15,7 +15,7 @@ binary, work = sys.argv[1:]
 def spent(arguments):
     """Seconds, and CPU seconds of the process with all that it started."""
     started = time.monotonic()
-    process = subprocess.Popen([binary, *arguments, "--quiet"], cwd=work, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([binary, *arguments, "--quiet"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{arguments} ended with {os.waitstatus_to_exitcode(status)}")

@@ -29,6 +29,7 @@ use crate::digest::Digest;
 use crate::inside::Tree;
 pub use any_target::{render_offline, render_policies};
 pub use engine::Intent;
+pub use iam::render_report_policy;
 pub use outcome::Outcome;
 pub use probe::answers;
 pub use site::{Site, SiteOptions};

@@ -44,7 +44,8 @@ pub async fn build_image(context: &Context, arguments: &BuildImageArgs) -> Resul
         return Ok(None);
     };
     step.done(format!("{}, {}", built.digest, human::bytes(built.size)));
-    let headline = Markdown::default().own("**Image** ").code(built.digest.as_str()).own(", ");
+    let shown = format!("sha256:{}", built.digest.short());
+    let headline = Markdown::default().own("**Image** ").code(&shown).own(", ");
     let headline = headline.text(&human::bytes(built.size));
     context.report.summarise(match &arguments.compare {
         Some(environment) => {

@@ -67,6 +67,8 @@ fn render_policies(
     let mut policies = deploy::render_policies(&order, records)?;
     let push = platform.and_then(|platform| render_push_policy(&platform.registry, service));
     policies.extend(push.map(|policy| ("push", policy)));
+    let report = records.and_then(deploy::render_report_policy);
+    policies.extend(report.map(|policy| ("report", policy)));
     let text = match (role, policies.get(role)) {
         ("all", _) => serde_json::to_string_pretty(&policies),
         (_, Some(policy)) => serde_json::to_string_pretty(policy),

@@ -69,6 +69,16 @@ fn list_ledger(order: &Order, records: &Records) -> Vec<Statement> {
     ]
 }
 
+/// What reads the records of all services, for `report`.
+pub fn render_report_policy(records: &Records) -> Option<Policy> {
+    let bucket = bucket_arn(&records.bucket, &records.region);
+    let objects = format!("{bucket}/cicd/*");
+    Policy::of(vec![
+        Statement::allow("Ledger", &["s3:ListBucket"], bucket),
+        Statement::allow("Records", &["s3:GetObject"], objects),
+    ])
+}
+
 /// The ARNs of the service's buckets.
 fn list_buckets(order: &Order) -> Vec<String> {
     let arn = |name: &String| bucket_arn(name, &order.destination.region);

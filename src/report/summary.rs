@@ -329,7 +329,14 @@ fn describe_exit(kind: Kind) -> &'static str {
 
 /// A fix as steps: a statement or a block of YAML is for copying, other lines are sentences.
 fn split_fix(fix: &str) -> Vec<Markdown> {
-    let sentence = |line: &str| Markdown::default().prose(&begin_sentence(line));
+    let sentence = |line: &str| {
+        let line = begin_sentence(line);
+        let typed = line.split_once(": ").filter(|(_, rest)| is_command(rest));
+        match typed {
+            Some((what, command)) => Markdown::default().prose(what).own(": ").code(command),
+            None => Markdown::default().prose(&line),
+        }
+    };
     let is_block = |line: &str| line.starts_with([' ', '\t', '{', '}', '[', '-']);
     match fix.split_once('\n') {
         Some((first, rest)) if rest.lines().any(is_block) => {
@@ -337,6 +344,12 @@ fn split_fix(fix: &str) -> Vec<Markdown> {
         }
         _ => fix.lines().filter(|line| !line.trim().is_empty()).map(sentence).collect(),
     }
+}
+
+/// Whether a text is what one types into a shell, and nothing behind it.
+fn is_command(text: &str) -> bool {
+    let programs = ["aws ", "cicd ", "docker ", "gh ", "git ", "kubectl "];
+    programs.iter().any(|program| text.starts_with(program)) && !text.contains(['`', ';'])
 }
 
 /// What, where and why.

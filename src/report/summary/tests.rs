@@ -255,3 +255,15 @@ fn without_a_good_version_no_rollback_is_advised() {
     assert!(!text.contains("rollback"), "{text}");
     assert!(render(Some(&broken), "", &course("")).contains("rollback"));
 }
+
+#[test]
+fn what_is_to_be_typed_is_code() {
+    for (fix, shown) in [
+        ("create it: kubectl get pods", "Create it: `kubectl get pods`"),
+        ("make it: aws s3 mb s3://b", "Make it: `aws s3 mb s3://b`"),
+        ("look: the cluster is gone", "Look: the cluster is gone"),
+        ("see: `cicd status`", "See: `cicd status`"),
+    ] {
+        assert_eq!(split_fix(fix)[0].as_str(), shown);
+    }
+}
