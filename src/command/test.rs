@@ -33,6 +33,7 @@ pub async fn test_service(context: &Context, arguments: &TestArgs) -> Result<()>
     let staged = Service { image, ..service.clone() };
     let version = version_or_next(context, &service, arguments.version.as_deref()).await?;
     let build = BuildImageArgs {
+        compare: None,
         layout: arguments.layout.clone(),
         version: Some(version.clone()),
         from: None,

@@ -166,8 +166,9 @@ fn each_action_of_a_deploy_to_ecs_is_needed_and_together_they_are_enough() {
     for action in ["ecs:ListTasks", "elasticloadbalancing:DescribeTargetHealth"] {
         deployer.is_denied_without(action);
     }
-    change(&deployer, "env: {CRASH: now}\n");
-    for action in ["ecs:DescribeTasks", "logs:GetLogEvents"] {
+    // Each is a change of its own: ECS takes up what is new.
+    for (action, text) in [("logs:GetLogEvents", "now"), ("ecs:DescribeTasks", "again")] {
+        change(&deployer, &format!("env: {{CRASH: {text}}}\n"));
         deployer.is_denied_without(action);
     }
     let file = deployer.place.repository.path().join("service.yaml");
