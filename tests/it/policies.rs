@@ -356,7 +356,8 @@ fn every_action_that_a_deploy_or_a_push_names_is_in_a_policy() {
             .values()
             .for_each(|policy| known.extend(actions(policy)));
     }
-    // By `--repair` alone; in advice on keys of others; to create the bucket of the ledger.
+    // By `--repair` alone; in advice on keys of others; to create the bucket of the ledger; to remove
+    // a preview, for which nothing is rendered.
     known.extend(
         [
             "ecr:PutImageTagMutability",
@@ -364,6 +365,10 @@ fn every_action_that_a_deploy_or_a_push_names_is_in_a_policy() {
             "kms:Decrypt",
             "kms:GenerateDataKey",
             "s3:PutBucketPolicy",
+            "ecs:DeleteService",
+            "ecs:ListServices",
+            "elasticloadbalancing:DeleteRule",
+            "elasticloadbalancing:DeleteTargetGroup",
         ]
         .map(str::to_string),
     );
