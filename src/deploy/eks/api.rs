@@ -193,7 +193,7 @@ impl Api {
 
     /// What the API server makes of a live object that is replaced by `wanted`, its defaults
     /// included. Nothing is written.
-    pub async fn preview(
+    pub async fn try_replacement(
         &self,
         wanted: &DynamicObject,
         key: &Key,

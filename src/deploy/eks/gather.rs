@@ -86,7 +86,8 @@ fn adopt_pods(
     // Pods of before may have no port of our name, and a port of a Service that is called otherwise
     // is for a moment one without pods. Once taken over, number and name stay.
     let adopted = noted.or_else(|| Some((port.to_string(), read_port_name(theirs?, &port)?)));
-    let adopted = adopted.filter(|(number, _)| *number == port.to_string());
+    let number = port.to_string();
+    let adopted = adopted.filter(|(noted, _)| *noted == number);
     for object in objects.iter_mut().filter(of_service) {
         if let Some((number, name)) = &adopted {
             match object.kind() {
@@ -186,7 +187,7 @@ fn list_manifests(path: PathBuf, sources: &Sources) -> Result<Vec<PathBuf>> {
     let denied = |denied: Denied| denied.into_error("read", &path);
     let folder = sources.tree.resolve(&path, What::Folder).map_err(denied)?;
     let entries = std::fs::read_dir(folder).map_err(|error| denied(Denied::Unreadable(error)))?;
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?));
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.collect();
     names.sort();
     let is_kustomization = |name: &String| {

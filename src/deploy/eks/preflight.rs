@@ -19,7 +19,7 @@ use super::refusal::{Failure, cannot_change, not_admitted, not_permitted, owned_
 use super::written::Identity;
 use super::{Eks, EksDocuments, SecretNeed, name_manager};
 use crate::deploy::target::Goal;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Refusals, Result};
 
 impl Eks {
     /// One object as it is and as it would be. `autoscaler_goes`: its count is ours from now on.
@@ -62,7 +62,7 @@ impl Eks {
             drop_left_fields(&mut dry_run, before, object, &manager);
             dry_run.metadata.managed_fields = None;
             // Who may not replace it is shown it without defaults.
-            dry_run = self.api.preview(&dry_run, &key).await.unwrap_or(dry_run);
+            dry_run = self.api.try_replacement(&dry_run, &key).await.unwrap_or(dry_run);
         }
         let takes_over = before.is_some();
         Ok(ObservedObject { object: object.clone(), live, dry_run, force, takes_over, claims })
@@ -71,6 +71,7 @@ impl Eks {
     /// A Secret that a container needs has to be there before the container. Who may not look goes
     /// without this check.
     pub(super) async fn refuse_missing_secrets(&self, documents: &EksDocuments) -> Result<()> {
+        let mut refusals = Refusals::default();
         for SecretNeed { variable, secret, key } in &documents.needs {
             let namespace = &self.caller.namespace;
             let at = Key::new("v1", "Secret", namespace, secret);
@@ -90,12 +91,13 @@ impl Eks {
                 "cannot give `{variable}` its value: the namespace {namespace} has no {lack}, which \
                  `secrets` names"
             );
-            return Err(Error::refused(headline).code(Code::SecretUnavailable).fix(format!(
+            let refused = Error::refused(headline).code(Code::SecretUnavailable).fix(format!(
                 "create it: kubectl -n {namespace} create secret generic {secret} \
                  --from-literal={key}=…"
-            )));
+            ));
+            refusals.keep::<()>(Err(refused));
         }
-        Ok(())
+        refusals.conclude(Some(()))
     }
 
     /// The Job of `before-deploy`, if it is to run: whether the API server takes it, and whether an

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Eks;
-use super::api::as_ours;
-use super::object::{Key, LiveObject, Object};
-use super::render::{MANAGED_BY, MANAGER};
+use super::api::for_good;
+use super::managers::PROGRAM;
+use super::object::{Key, LiveObject, MANAGED_BY, Object};
 use crate::deploy::removal::{PreviewSeen, PreviewTerms};
 use crate::deploy::target::Permit;
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl Eks {
             self.refuse_foreign(&live, terms.service, terms.number)?;
         }
         let labels = json!({
-            MANAGED_BY: MANAGER, PREVIEW: terms.service, PULL_REQUEST: terms.number.to_string(),
+            MANAGED_BY: PROGRAM, PREVIEW: terms.service, PULL_REQUEST: terms.number.to_string(),
         });
         let annotations = json!({ EXPIRES: terms.expires.to_string() });
         let namespace = json!({
@@ -50,7 +50,7 @@ impl Eks {
             },
         });
         let namespace = Object::new(namespace).map_err(Error::unexpected)?;
-        self.api.apply(&namespace, as_ours(false, false), None).await?;
+        self.api.apply(&namespace, for_good(PROGRAM, false), None).await?;
         Ok(())
     }
 

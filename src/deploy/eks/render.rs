@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::managers::PROGRAM;
 use super::object::{MANAGED_BY, Object};
 use crate::config::platform;
 use crate::config::service::Storage;
@@ -14,9 +15,6 @@ use crate::config::values::SecretRef;
 use crate::deploy::Order;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-
-/// The value of the managed-by label.
-const MANAGER: &str = "cicd";
 
 /// How long a pod goes on serving after it was told to stop: endpoints, kube-proxy and load
 /// balancers take so long to stop sending to it. An ALB that sees a pod leave may need longer than
@@ -127,7 +125,7 @@ fn refuse_unserved(settings: &Settings) -> Result<()> {
 }
 
 fn metadata(settings: &Settings) -> Value {
-    json!({"name": settings.name, "labels": {NAME: settings.name, MANAGED_BY: MANAGER}})
+    json!({"name": settings.name, "labels": {NAME: settings.name, MANAGED_BY: PROGRAM}})
 }
 
 fn service_account(settings: &Settings) -> Value {
@@ -177,7 +175,7 @@ fn deployment(order: &Order, bucket: impl Fn(&Storage) -> Option<String>) -> Res
         // Never fewer than wanted: the old pods leave when the new ones serve.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
         "template": {
-            "metadata": {"labels": {NAME: settings.name, MANAGED_BY: MANAGER}},
+            "metadata": {"labels": {NAME: settings.name, MANAGED_BY: PROGRAM}},
             "spec": pod,
         },
     });
@@ -274,7 +272,7 @@ pub fn before_deploy(
     let stem: String = settings.name.chars().take(40).collect();
     let stem = format!("{}-{BEFORE_DEPLOY}", stem.trim_end_matches('-'));
     let labels = json!({
-        NAME: stem, COMPONENT: BEFORE_DEPLOY, PART_OF: settings.name, MANAGED_BY: MANAGER,
+        NAME: stem, COMPONENT: BEFORE_DEPLOY, PART_OF: settings.name, MANAGED_BY: PROGRAM,
     });
     let mut pod = pod_spec(settings, vec![task_container(order, bucket, command)?]);
     pod["restartPolicy"] = "Never".into();
@@ -315,7 +313,7 @@ fn task_container(
 fn render_process(settings: &Settings, name: &str, runs: &Runs, container: Value) -> Value {
     let whole = format!("{}-{name}", settings.name);
     let labels = json!({
-        NAME: whole, COMPONENT: name, PART_OF: settings.name, MANAGED_BY: MANAGER,
+        NAME: whole, COMPONENT: name, PART_OF: settings.name, MANAGED_BY: PROGRAM,
     });
     let metadata = json!({"name": whole, "labels": labels});
     let mut pod = pod_spec(settings, vec![container]);

@@ -100,7 +100,7 @@ impl Eks {
             }
             watching.quiet.set(watching.quiet.get() + 1);
             // A watch may be deaf: something in between may keep what it says.
-            if watching.quiet.get() % LONGEST_QUIET == 0 {
+            if watching.quiet.get().is_multiple_of(LONGEST_QUIET) {
                 watching.feed.clear();
             }
         } else {

@@ -24,6 +24,7 @@ pub async fn check_ahead<T: Target>(
         (Some(ledger), Some(entry)) => read_good::<T>(ledger, entry, report).await?,
         _ => None,
     };
-    let goal = Goal { wanted, good, adopts: adopts_what_runs(&head), migrates: true };
+    let goal =
+        Goal { wanted, good, left: Vec::new(), adopts: adopts_what_runs(&head), migrates: true };
     target.plan(&goal, target.observe(&goal).await?).map(drop)
 }
