@@ -59,9 +59,9 @@ fn list_steps(silent: &str) -> Vec<Step> {
             ..step("image", "tests that run", "test", Until::Runs("-test"))
         },
         Step {
-            stage: "FROM python:3.13-slim AS wait\nRUN echo now && sleep 600\n\n",
+            stage: "FROM python:3.13-slim AS wait\nRUN echo it-waits-here && sleep 600\n\n",
             more: "image: {target: wait}\n",
-            ..step("image", "a build", "build-image", Until::Says("sleep 600"))
+            ..step("image", "a build", "build-image", Until::Says("it-waits-here"))
         },
         step("image", "the contract", "build-image", Until::Runs("-contract")),
         Step {
