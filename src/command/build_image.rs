@@ -110,13 +110,13 @@ type Compared = Option<(String, Growth)>;
 
 /// Compares the image in a layout with the last good one of an environment. `None`: there is none.
 async fn compare_image(context: &Context, environment: &str, layout: &Path) -> Result<Compared> {
-    let (settings, destination) = resolve_environment(context, environment).await?;
+    let (_, destination) = resolve_environment(context, environment).await?;
     let Some(registry) = &destination.registry else { return Ok(None) };
-    let (_, ledger) = open_ledger(context, environment).await?;
+    let (settings, ledger) = open_ledger(context, environment).await?;
     let Some(good) = ledger.read_head().await?.good else { return Ok(None) };
     let Some(digest) = &good.run.digest else { return Ok(None) };
     let session = context.session_of(&destination, &registry.region).await?;
-    let name = settings::repository(registry, &settings.name);
+    let name = settings::repository(registry, &settings.owner.service);
     let layout = Layout::open(layout)?;
     let growth = registry::compare_image(&session, registry, &name, digest, &layout).await?;
     Ok(growth.map(|growth| (good.run.version, growth)))

@@ -320,7 +320,7 @@ fn report_findings(context: &Context, found: &[FoundAt], refusals: &[Error]) -> 
 /// The verdict on an environment: of the kind that the first refusal is.
 fn refuse_environment(context: &Context, count: usize, refusals: &[Error]) -> Error {
     let environment = context.shared.environment.as_deref().unwrap_or_default();
-    let things = if count == 1 { "1 thing is" } else { "several things are" };
+    let things = if count == 1 { "1 thing is".into() } else { format!("{count} things are") };
     let kind = refusals.first().map_or(Kind::Refused, |first| first.kind);
     Error::new(kind, format!("cannot deploy to {environment}: {things} in the way"))
         .fix("mend each as it is said above, then check again")

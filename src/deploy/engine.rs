@@ -676,12 +676,12 @@ fn changed_objects(changes: &[Change]) -> Vec<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "deadlines and times of phases start here")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "when a run was is a fact of its record")]
-fn timestamp() -> Timestamp {
+#[expect(clippy::disallowed_methods, reason = "when a run was, and whether a preview is over, is told by this clock")]
+pub fn timestamp() -> Timestamp {
     Timestamp::now()
 }
 

@@ -25,7 +25,7 @@ pub fn base_of(destination: &Destination) -> ArnBase<'_> {
 pub fn repository_arn(order: &Order) -> Option<String> {
     let registry = order.destination.registry.as_ref()?;
     let base = ArnBase { region: &registry.region, account: registry.account.as_str() };
-    let name = settings::repository(registry, &order.settings.name);
+    let name = settings::repository(registry, &order.settings.owner.service);
     Some(base.arn("ecr", &format!("repository/{name}")))
 }
 

@@ -1,10 +1,8 @@
 //! Taking a preview down, under its lock.
 
-use std::time::Instant;
-
 use jiff::Timestamp;
 
-use super::engine::Intent;
+use super::engine::{Intent, now, timestamp};
 use super::target::{Permit, State, Target};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{AcquireTerms, Ledger, Run};
@@ -78,15 +76,4 @@ pub async fn remove_preview<T: Target>(
         report.warn(format!("the lock stays until it is over: {error}"));
     }
     removed
-}
-
-#[expect(clippy::disallowed_methods, reason = "the deadline starts here")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// The time, for what ends at some time.
-#[expect(clippy::disallowed_methods, reason = "whether a preview is over is asked here")]
-pub fn timestamp() -> Timestamp {
-    Timestamp::now()
 }

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::any_target::{AnyTarget, with_target};
-use super::engine::{self, DeployRequest, Intent};
+use super::engine::{self, DeployRequest, Intent, timestamp};
 use super::outcome::Outcome;
-use super::removal::{self, PreviewTerms, timestamp};
+use super::removal::{self, PreviewTerms};
 use super::target::{State, Target};
 use super::{Image, Order, Running, Sources};
 use crate::aws::Session;

@@ -76,6 +76,7 @@ const WELL: &str = "200-299";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
+    pub arn: String,
     pub priority: u32,
     pub patterns: Vec<String>,
     pub target_group: String,
@@ -394,6 +395,7 @@ mod tests {
             vpc: "vpc".into(),
             target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health: health() }),
             rules: vec![Rule {
+                arn: "rule".into(),
                 priority: 48_900,
                 patterns: wanted().patterns,
                 target_group: "tg".into(),

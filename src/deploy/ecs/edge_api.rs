@@ -169,7 +169,7 @@ impl EdgeApi {
             });
             let (patterns, target_group) =
                 (patterns.collect(), target.unwrap_or_default().to_string());
-            Some(Rule { priority, patterns, target_group })
+            Some(Rule { arn: rule.rule_arn()?.to_string(), priority, patterns, target_group })
         });
         Ok(numbered.collect())
     }

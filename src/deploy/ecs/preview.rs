@@ -136,32 +136,16 @@ impl EdgeApi {
             }
         }
         let Some(group) = found.target_group.map(|group| group.arn) else { return Ok(None) };
-        for rule in self.list_rules_to(&wanted.listener, &group).await? {
-            let delete = || self.balancer.delete_rule().rule_arn(&rule).send();
+        for rule in found.rules.iter().filter(|rule| rule.target_group == group) {
+            let delete = || self.balancer.delete_rule().rule_arn(&rule.arn).send();
             let action = "elasticloadbalancing:DeleteRule";
             match self.caller.write("delete the listener's rule", action, &pen, delete).await {
                 Err(failure) if failure.is(&["RuleNotFound", "RuleNotFoundException"]) => {}
                 deleted => drop(deleted?),
             }
-            removed.push(format!("Rule/{}", wanted.patterns.join(" ")));
+            removed.push(format!("Rule/{}", rule.patterns.join(" ")));
         }
         Ok(Some(group))
-    }
-
-    /// The ARNs of the rules of a listener whose requests go to this target group.
-    async fn list_rules_to(&self, listener: &str, group: &str) -> Result<Vec<String>> {
-        let describe = || {
-            let rules = self.balancer.describe_rules().listener_arn(listener);
-            rules.into_paginator().items().send().collect::<Result<Vec<_>, _>>()
-        };
-        let attempt = format!("read the rules of {listener}");
-        let action = "elasticloadbalancing:DescribeRules";
-        let all = self.caller.read(&attempt, action, describe).await?;
-        let leads_there = |rule: &&aws_sdk_elasticloadbalancingv2::types::Rule| {
-            rule.actions().iter().any(|action| action.target_group_arn() == Some(group))
-        };
-        let ours = all.iter().filter(leads_there);
-        Ok(ours.filter_map(|rule| rule.rule_arn().map(str::to_string)).collect())
     }
 
     async fn delete_target_group(&self, arn: &str, pen: Pen<'_>) -> Result<()> {

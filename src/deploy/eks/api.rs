@@ -40,8 +40,8 @@ use tower::BoxError;
 
 pub use self::feed::Feed;
 use super::auth::{Cluster, Minter};
-use super::managers::{PROGRAM, UNDO};
-use super::object::{Key, Object};
+use super::managers::UNDO;
+use super::object::{Key, Object, PROGRAM};
 use super::refusal::{Caller, Failure, Fault, Refusal, classify_fault, explain};
 use crate::deploy::target::Permit;
 use crate::error::{Error, Result, chain};

@@ -6,10 +6,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value};
 
-use super::object::{LiveObject, Object, merge};
+use super::object::{LiveObject, Object, PROGRAM, merge};
 
-/// This program, and the manager that it was for all services alike.
-pub const PROGRAM: &str = "cicd";
 /// Who puts back what a deploy found.
 pub const UNDO: &str = "cicd-undo";
 /// Holds a Deployment's count between us and the autoscaler.

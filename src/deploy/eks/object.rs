@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Place, Result};
 
+/// This program, as objects and their managers call it.
+pub const PROGRAM: &str = "cicd";
 /// Who keeps an object: on all that is rendered.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -158,7 +160,7 @@ impl Object {
     /// Whether it was rendered, and is none of the `manifests`.
     pub fn is_rendered(&self) -> bool {
         let labels = self.0.pointer("/metadata/labels");
-        labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some("cicd")
+        labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some(PROGRAM)
     }
 
     /// Whether it is the service's own Deployment.

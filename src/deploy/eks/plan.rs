@@ -7,8 +7,8 @@ use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
 
 use super::diff;
-use super::managers::{PROGRAM, find_claims, is_managed_by};
-use super::object::{Key, LiveObject, Object};
+use super::managers::{find_claims, is_managed_by};
+use super::object::{Key, LiveObject, Object, PROGRAM};
 use super::observe::{
     JobState, Known, Memory, Restarts, WorkloadSeen, gather_facts, read_job_state,
     read_own_replicas, read_revision,

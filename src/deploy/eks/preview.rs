@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::Eks;
 use super::api::for_good;
-use super::managers::PROGRAM;
-use super::object::{Key, LiveObject, MANAGED_BY, Object};
+use super::object::{Key, LiveObject, MANAGED_BY, Object, PROGRAM};
 use crate::deploy::removal::{PreviewSeen, PreviewTerms};
 use crate::deploy::target::Permit;
 use crate::error::{Error, Result};

@@ -6,8 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::managers::PROGRAM;
-use super::object::{MANAGED_BY, Object};
+use super::object::{MANAGED_BY, Object, PROGRAM};
 use crate::config::platform;
 use crate::config::service::Storage;
 use crate::config::settings::{self, Replicas, Runs, Settings};
