@@ -680,7 +680,10 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "when a run was, and whether a preview is over, is told by this clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when a run was, and whether a preview is over, is told by this clock"
+)]
 pub fn timestamp() -> Timestamp {
     Timestamp::now()
 }

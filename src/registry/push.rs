@@ -255,9 +255,7 @@ async fn upload_all(
 ) -> Result<u64> {
     let uploads = stream::iter(&plan.blobs).map(async |blob| {
         let task = Task { attempt: format!("upload {}", blob.digest), needs: UPLOAD };
-        let lane = client.lanes().enter().await;
         let mounted = upload_blob(client, layout, blob, &task, pace).await?;
-        lane.done();
         Ok::<_, Error>(if mounted { blob.size } else { 0 })
     });
     let mounted: Vec<u64> = uploads.buffer_unordered(MOST).try_collect().await?;

@@ -49,15 +49,23 @@ pub async fn upload_blob(
     let mounted = client
         .retry(task, async |this| {
             let is_retry = this.number > 1;
+            // No lane is held while a blob waits for its turn, as others may go past it.
+            let lane = client.lanes().enter().await;
             if is_retry && has_blob(client, &blob.digest).await? {
+                lane.done();
                 return Ok(false);
             }
             // A mount that failed once is not tried again.
             let from = client.mount_from().filter(|_| !is_retry);
             let Some(session) = open_session(client, &blob.digest, from).await? else {
+                lane.done();
                 return Ok(true);
             };
-            put_blob(client, session, layout.blob(&blob.digest), blob, &meter).await?;
+            drop(lane);
+            let turn = pace.wait(blob.size).await;
+            let lane = client.lanes().enter().await;
+            put_blob(client, session, layout.blob(&blob.digest), blob, turn, &meter).await?;
+            lane.done();
             Ok(false)
         })
         .await?;
@@ -110,9 +118,9 @@ async fn put_blob(
     to: reqwest::Url,
     file: PathBuf,
     blob: &Descriptor,
+    turn: Option<Turn>,
     meter: &Arc<Meter>,
 ) -> Result<(), Fault> {
-    let turn = meter.pace.wait(blob.size).await;
     let sent = Arc::new(Sent::default());
     let chunks = Chunks::of(file.clone(), blob, turn, &sent, meter);
     let body = Body::wrap_stream(stream::iter(chunks));
@@ -345,7 +353,7 @@ mod tests {
             let once = async |_| {
                 let session =
                     open_session(&client, &blob.digest, None).await?.expect("nothing is mounted");
-                put_blob(&client, session, file.clone(), &blob, &meter).await
+                put_blob(&client, session, file.clone(), &blob, None, &meter).await
             };
             client.retry(&task, once).await.expect_err("nobody reads")
         });

@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::layouts::{Layout, random};
+use super::layouts::{Layout, random, sha256};
 use super::proxy::{Act, Proxy, Rule};
-use super::{assert_arrived, message, push, repository};
+use super::{assert_arrived, get, message, push, repository, url};
 use crate::support::{Run, root, stack};
 
 #[test]
@@ -220,10 +220,9 @@ fn a_refusal_is_final_and_says_so() {
     }
 }
 
-/// On a line where more at once is no faster, what is cut off has whole blobs behind it: at most one
-/// large one is sent again.
-#[test]
-fn a_push_that_is_cut_off_on_a_slow_line_goes_on_with_whole_blobs() {
+/// Pushes over a line of 20 MB/s that is cut after so many bytes. Returns the repository, as it is
+/// reached without the line.
+fn push_over_cut_line(layout: &Layout, bytes: u64) -> String {
     let upstream = stack("CICD_STACK_REGISTRY");
     let port_of = |host: &str| host.rsplit(':').next().expect("a port").to_string();
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -231,16 +230,35 @@ fn a_push_that_is_cut_off_on_a_slow_line_goes_on_with_whole_blobs() {
     drop(free);
     let mut cut = Command::new("python3");
     cut.arg(root().join("bench/link.py")).args([port_of(&line), port_of(&upstream)]);
-    let mut cut = cut.args(["--rate", "20e6", "--cut", "38000000"]).spawn().expect("a line");
+    let mut cut =
+        cut.args(["--rate", "20e6", "--cut", &bytes.to_string()]).spawn().expect("a line");
     while std::net::TcpStream::connect(&line).is_err() {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let layout = Layout::image(&[random(24_000_000), random(20_000_000), random(3_000_000)]);
     let at = repository(&format!("localhost:{}", port_of(&line)));
-    let ended = push(&layout, &at, &["--tag", "1.0.0"]);
+    let ended = push(layout, &at, &["--tag", "1.0.0"]);
     assert_eq!((ended.code, cut.wait().expect("its end").code()), (1, Some(0)), "{ended}");
     let (_, name) = at.split_once('/').expect("a name");
-    let ended = push(&layout, &format!("{upstream}/{name}"), &["--tag", "1.0.0"]).ended(0).json();
+    format!("{upstream}/{name}")
+}
+
+/// On a line where more at once is no faster, what is cut off has whole blobs behind it: at most one
+/// large one is sent again.
+#[test]
+fn a_push_that_is_cut_off_on_a_slow_line_goes_on_with_whole_blobs() {
+    let layout = Layout::image(&[random(24_000_000), random(20_000_000), random(3_000_000)]);
+    let repository = push_over_cut_line(&layout, 38_000_000);
+    let ended = push(&layout, &repository, &["--tag", "1.0.0"]).ended(0).json();
     let again = ended["uploaded-bytes"].as_u64().expect("a number");
     assert!(again < 24_100_000, "{again} bytes are sent again: more than the larger of the two");
+}
+
+/// Large blobs that wait for their turn take no lane from small ones.
+#[test]
+fn small_blobs_go_past_large_ones_that_wait() {
+    let mut layers: Vec<Vec<u8>> = (0..8).map(|_| random(5_000_000)).collect();
+    let small = random(1_000_000);
+    layers.push(small.clone());
+    let repository = push_over_cut_line(&Layout::image(&layers), 12_000_000);
+    assert_eq!(get(&format!("{}/blobs/{}", url(&repository), sha256(&small))).0, 200);
 }
