@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::iam::User;
 use crate::probe::digest_of;
-use crate::support::{Removal, Repository, Run, cicd, http_get, run, stack, unique};
+use crate::support::{Removal, Repository, Run, cicd, http_get, log_entries, run, stack, unique};
 
 /// A service of the test's own name. What it deployed goes with it.
 pub struct Place {
@@ -86,9 +86,8 @@ impl Place {
 
     /// The mutating calls of this test's deploys so far, those to the ledger left out.
     pub fn writes(&self) -> usize {
-        let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the request log");
-        log.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        log_entries("CICD_STACK_AWS_LOG")
+            .iter()
             .filter(|call| {
                 call["write"] == true
                     && !call["path"].as_str().is_some_and(|path| path.contains("/cicd/"))

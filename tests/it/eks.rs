@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::iam::User;
 use crate::probe::digest_of;
-use crate::support::{Repository, Run, cicd, root, run, stack};
+use crate::support::{Repository, Run, cicd, log_entries, root, run, stack};
 
 /// The service's name, and so its repository's: the same in all tests, as each has a namespace of
 /// its own.
@@ -108,9 +108,7 @@ impl Place {
     /// What this program wrote to the namespace so far, as the API server's audit log has it:
     /// `patch deployments`.
     fn writes(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(stack("CICD_STACK_AUDIT_LOG")).expect("the audit log");
-        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let ours = events.filter(|event| {
+        let ours = log_entries("CICD_STACK_AUDIT_LOG").into_iter().filter(|event| {
             let user = event["user"]["username"].as_str().unwrap_or_default();
             let somebody_else =
                 user.starts_with("system:") || ["tests", "cluster-components"].contains(&user);

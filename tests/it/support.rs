@@ -22,6 +22,14 @@ pub fn stack(variable: &str) -> String {
     })
 }
 
+/// What a log of the stack has so far, a JSON object a line. The last line may be half written.
+pub fn log_entries(variable: &str) -> Vec<Value> {
+    let log = std::fs::read_to_string(stack(variable)).expect("a log of the stack");
+    let (whole, _) = log.rsplit_once('\n').unwrap_or_default();
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    whole.lines().map(parse).collect()
+}
+
 /// A name that no other test, and no other run of this one, has: a DNS label that begins with
 /// `prefix`.
 pub fn unique(prefix: &str) -> String {

@@ -11,7 +11,7 @@ use super::layouts::{Layout, random, sha256};
 use super::proxy::{Act, Proxy, Rule};
 use super::repository::{push_command, warnings};
 use super::{assert_arrived, message, pusher};
-use crate::support::{Repository, Run, cicd, root, run, stack, unique};
+use crate::support::{Repository, Run, cicd, log_entries, root, run, stack, unique};
 
 /// The platform of the stack, with credentials for it in the environment.
 fn to_ecr(name: &str, layout: &Layout, arguments: &[&str]) -> Run {
@@ -59,11 +59,9 @@ impl EcrRepository {
     }
     /// The writes to the repository's registry that the stack has seen.
     pub fn writes(&self) -> usize {
-        let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
         let path = format!("/v2/{}/", self.name());
-        let entries =
-            log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
-        entries
+        log_entries("CICD_STACK_AWS_LOG")
+            .iter()
             .filter(|entry| {
                 entry["write"] == true
                     && entry["path"].as_str().is_some_and(|at| at.starts_with(&path))

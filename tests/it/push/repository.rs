@@ -9,7 +9,7 @@ use super::ecr::EcrRepository;
 use super::layouts::{Layout, random};
 use super::{get, message, pusher, url};
 use crate::iam::User;
-use crate::support::{Repository, Run, run, stack, unique};
+use crate::support::{Repository, Run, log_entries, run, stack, unique};
 
 const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000001";
 /// What a push needs, but for what is about the repository.
@@ -53,11 +53,8 @@ pub fn push(ecr: &EcrRepository, registry: &str, layout: &Layout, more: &[&str])
 
 /// The calls to ECR's own API that changed something, in their order.
 pub fn changes(ecr: &EcrRepository) -> Vec<String> {
-    let log = std::fs::read_to_string(stack("CICD_STACK_AWS_LOG")).expect("the stack's log");
     let mine = format!("app/{}", ecr.service());
-    let entries =
-        log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
-    let writes = entries.filter(|entry| {
+    let writes = log_entries("CICD_STACK_AWS_LOG").into_iter().filter(|entry| {
         entry["service"] == "ecr"
             && entry["write"] == true
             && entry["agent"].as_str().is_some_and(|at| at.contains(&mine))
