@@ -26,15 +26,16 @@ use serde::Serialize;
 use crate::deploy::diff::compare_documents;
 use crate::error::{Cannot, Error, Result};
 use crate::ledger::freeze::Freezes;
+use crate::ledger::keys;
 use crate::ledger::store::Store;
 use dora::Figures;
 use entry::Track;
-use index::{Index, Known};
+use index::{Index, Known, replace_file};
 use matrix::{Summary, summarise};
 use page::service::Differences;
 use page::{Frame, Place, frame_page};
 pub use source::Broken;
-use source::Records;
+use source::{Heads, Records, has_seen_all};
 
 /// How many services are read at a time.
 const AT_ONCE: usize = 16;
@@ -47,8 +48,8 @@ pub struct Request {
     /// The site's folder.
     pub to: PathBuf,
     pub index: PathBuf,
-    /// In the order in which a version goes through them; the last is production. Empty: as found,
-    /// by name, with `production` last.
+    /// In the order in which a version goes through them; the last is production, and no others are
+    /// read, as those of pull requests. Empty: all that are found, by name, with `production` last.
     pub environments: Vec<String>,
     pub now: Timestamp,
 }
@@ -94,7 +95,7 @@ pub struct ServiceFigures<'a> {
 /// # Errors
 /// As [`write_site`].
 pub async fn measure(store: &Store, service: &str, environment: &str) -> Result<Figures> {
-    let heads = source::list_heads(store, service).await?;
+    let heads = source::list_heads(store, service, &[]).await?;
     let records = source::read_new_records(store, service, &heads, Records::default()).await?;
     Ok(Figures::of(&summarise(service, &records.tracks, &[environment.to_string()]).changes))
 }
@@ -109,10 +110,11 @@ pub async fn write_site(request: Request) -> Result<Fleet> {
     let store = &request.store;
     let names = source::list_services(store).await?;
     let heads = stream::iter(names).map(async |name| {
-        let heads = source::list_heads(store, &name).await?;
+        let heads = source::list_heads(store, &name, &request.environments).await?;
         Ok::<_, Error>((name, heads))
     });
-    let heads: Vec<(String, BTreeMap<String, u64>)> = heads.buffered(AT_ONCE).try_collect().await?;
+    let mut heads: Vec<(String, Heads)> = heads.buffered(AT_ONCE).try_collect().await?;
+    heads.retain(|(_, heads)| !heads.is_empty());
     let found = heads.iter().flat_map(|(_, heads)| heads.keys());
     let environments = Arc::new(order_environments(&request.environments, found));
     let index = Arc::new(Index::new(&request.index, index_key(&request, &environments)));
@@ -124,7 +126,9 @@ pub async fn write_site(request: Request) -> Result<Fleet> {
         .map(|(name, heads)| {
             let known = known.remove(&name);
             let page = page_of(&request.to, &name);
-            let is_known = known.as_ref().is_some_and(|known| known.seen == heads && page.exists());
+            let is_known = known
+                .as_ref()
+                .is_some_and(|known| has_seen_all(&known.seen, &heads) && page.exists());
             changed += usize::from(!is_known);
             (name, heads, known.filter(|_| is_known))
         })
@@ -141,10 +145,12 @@ pub async fn write_site(request: Request) -> Result<Fleet> {
         }
     });
     let services: Vec<Known> = services.buffered(AT_ONCE).try_collect().await?;
+    let (freezes, unread) = read_freezes(store).await?;
+    let broken = services.iter().flat_map(|known| known.broken.clone());
     let fleet = Fleet {
         environments: environments.to_vec(),
-        freezes: read_freezes(store).await?,
-        broken: services.iter().flat_map(|known| known.broken.clone()).collect(),
+        freezes,
+        broken: broken.chain(unread).collect(),
         services: services.iter().map(|known| known.summary.clone()).collect(),
         made: request.now,
         changed,
@@ -160,7 +166,7 @@ async fn make_service(
     index: Arc<Index>,
     environments: Arc<Vec<String>>,
     name: String,
-    heads: BTreeMap<String, u64>,
+    heads: Heads,
 ) -> Result<Known> {
     let before = index.read_records(&name);
     let mut records = source::read_new_records(&request.store, &name, &heads, before).await?;
@@ -170,14 +176,13 @@ async fn make_service(
     let summary = summarise(&name, &records.tracks, &environments);
     let differences = compare_states(&request.store, &name, &records.tracks).await?;
     let content = page::service::show_service(&summary, &records.tracks, &differences);
-    let made = text::time(request.now);
+    let made = text::show_time(request.now);
     let frame = Frame { made: &made, place: Place::Service };
-    write(&page_of(&request.to, &name), &frame_page(&frame, &text::line(&name), &content))?;
+    let page = frame_page(&frame, &text::show_line(&name), &content);
+    replace_file(&page_of(&request.to, &name), page.as_bytes())?;
     index.write_records(&name, &records)?;
     let Records { broken, seen, .. } = records;
-    // What the head says and nobody wrote is asked for again.
-    let seen = heads.keys().map(|ledger| (ledger.clone(), seen.get(ledger).copied().unwrap_or(0)));
-    Ok(Known { summary, seen: seen.collect(), broken })
+    Ok(Known { summary, seen, broken })
 }
 
 /// What differs between the states of the newest records.
@@ -189,10 +194,9 @@ async fn compare_states(store: &Store, service: &str, tracks: &[Track]) -> Resul
                 continue;
             };
             if old != new {
-                let key = |hash: &str| {
-                    let place = format!("{}/{}", track.environment, track.destination);
-                    format!("cicd/{service}/{place}/states/{hash}.json.gz")
-                };
+                let (environment, destination) = (&track.environment, &track.destination);
+                let ledger = keys::ledger_folder(service, environment, destination);
+                let key = |hash| keys::state_key(&ledger, hash);
                 wanted.push(((at, pair[1].number), [key(old), key(new)]));
             }
         }
@@ -211,14 +215,21 @@ async fn compare_states(store: &Store, service: &str, tracks: &[Track]) -> Resul
         .collect())
 }
 
-async fn read_freezes(store: &Store) -> Result<Freezes> {
-    let found = store.read_all(vec![crate::ledger::FREEZES.to_string()]).await?;
-    let found = found.into_iter().next().flatten();
-    Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+/// The freezes, or why they cannot be read.
+async fn read_freezes(store: &Store) -> Result<(Freezes, Option<Broken>)> {
+    let found = store.read_all(vec![keys::FREEZES.to_string()]).await?;
+    let Some(bytes) = found.into_iter().next().flatten() else { return Ok(Default::default()) };
+    Ok(match serde_json::from_slice(&bytes) {
+        Ok(freezes) => (freezes, None),
+        Err(error) => {
+            let broken = Broken { key: keys::FREEZES.into(), why: error.to_string() };
+            (Freezes::default(), Some(broken))
+        }
+    })
 }
 
 fn write_pages(fleet: &Fleet, to: &Path) -> Result<()> {
-    let made = text::time(fleet.made);
+    let made = text::show_time(fleet.made);
     let frame = Frame { made: &made, place: Place::Top };
     let pages = [
         ("index.html", "What runs where", page::matrix::show_matrix(fleet)),
@@ -227,10 +238,10 @@ fn write_pages(fleet: &Fleet, to: &Path) -> Result<()> {
         ("pipelines.html", "Pipelines in use", page::delivery::show_pipelines(fleet)),
     ];
     for (file, title, content) in &pages {
-        write(&to.join(file), &frame_page(&frame, title, content))?;
+        replace_file(&to.join(file), frame_page(&frame, title, content).as_bytes())?;
     }
-    let figures = serde_json::to_string(&fleet.figures()).cannot(|| "write the figures".into())?;
-    write(&to.join("figures.json"), &figures)
+    let figures = serde_json::to_vec(&fleet.figures()).cannot(|| "write the figures".into())?;
+    replace_file(&to.join("figures.json"), &figures)
 }
 
 impl Fleet {
@@ -324,17 +335,6 @@ fn index_key(request: &Request, environments: &[String]) -> String {
 
 fn page_of(to: &Path, service: &str) -> PathBuf {
     to.join("services").join(format!("{}.html", text::file_name(service)))
-}
-
-/// Writes beside, and renames: whoever reads the site never sees half a page.
-fn write(path: &Path, content: &str) -> Result<()> {
-    let attempt = || format!("write {}", path.display());
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).cannot(attempt)?;
-    }
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, content).cannot(attempt)?;
-    std::fs::rename(&beside, path).cannot(attempt)
 }
 
 #[cfg(test)]

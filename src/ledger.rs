@@ -7,6 +7,7 @@
 pub mod driver;
 pub mod freeze;
 pub mod head;
+pub mod keys;
 pub mod lease;
 pub mod lock;
 pub mod nonce;
@@ -42,8 +43,6 @@ use store::folder::Folder;
 use store::s3::Bucket;
 use store::{Condition, Outcome, Reading, Store};
 
-/// Where all freezes are, of every service and environment.
-pub const FREEZES: &str = "cicd/freezes.json";
 /// How often a lock is looked at that another run holds.
 const POLL: Duration = Duration::from_secs(1);
 /// How many records are read at a time.
@@ -163,7 +162,7 @@ impl Ledger {
     pub async fn list_records(&self, limit: usize) -> Result<Vec<Record>> {
         let last = self.read_head().await?.mark().last;
         let limit_number = u64::try_from(limit).unwrap_or(u64::MAX);
-        let prefix = self.key("records/");
+        let prefix = keys::record_folder(&self.folder());
         // One that is not in the head yet is found too, as it comes after the others.
         let from = key_of(self, Key::Record(last.saturating_sub(limit_number)));
         let mut keys = self.0.store.list(&prefix, &from).await?;
@@ -220,8 +219,8 @@ impl Ledger {
 
     /// The freeze that is in force, of this service or of all.
     pub async fn read_freeze(&self) -> Result<Option<Freeze>> {
-        let reading = self.0.store.get(FREEZES).await?;
-        let freezes: Option<Freezes> = self.understand(FREEZES, &reading)?;
+        let reading = self.0.store.get(keys::FREEZES).await?;
+        let freezes: Option<Freezes> = self.understand(keys::FREEZES, &reading)?;
         Ok(freezes.and_then(|freezes| self.freeze_in_force(&freezes, reading.now)))
     }
 
@@ -291,8 +290,8 @@ impl Ledger {
         change: impl Fn(&Freezes, Timestamp, Nonce) -> Option<Freezes>,
         nonce: Nonce,
     ) -> Result<(Timestamp, Option<Error>)> {
-        let Reading { object, now } = self.0.store.get(FREEZES).await?;
-        let place = self.0.store.describe(FREEZES);
+        let Reading { object, now } = self.0.store.get(keys::FREEZES).await?;
+        let place = self.0.store.describe(keys::FREEZES);
         let bytes = object.as_ref().map(|object| object.bytes.as_slice());
         let freezes = parse_object::<Freezes>(&place, bytes)?.unwrap_or_default();
         let Some(changed) = change(&freezes, now, nonce) else { return Ok((now, None)) };
@@ -300,7 +299,7 @@ impl Ledger {
             Some(object) => Condition::Match(object.etag),
             None => Condition::Absent,
         };
-        Ok(match self.0.store.put(FREEZES, to_json(&changed)?, &condition).await? {
+        Ok(match self.0.store.put(keys::FREEZES, to_json(&changed)?, &condition).await? {
             Outcome::Written(_) => (now, None),
             Outcome::Lost => {
                 let why = "cannot write the freezes: others write them all the time";
@@ -367,24 +366,25 @@ impl Ledger {
         format!("{} in {}", self.0.service, self.0.environment)
     }
 
-    fn key(&self, name: &str) -> String {
+    /// What all its keys begin with.
+    fn folder(&self) -> String {
         let LedgerPlace { service, environment, destination, .. } = &*self.0;
-        format!("cicd/{service}/{environment}/{destination}/{name}")
+        keys::ledger_folder(service, environment, destination)
     }
 
     fn state_key(&self, hash: &StateHash) -> String {
-        self.key(&format!("states/{hash}.json.gz"))
+        keys::state_key(&self.folder(), hash)
     }
 }
 
 /// The key of an S3 object of the protocol's. A state has a name of its own: [`Ledger::state_key`].
 fn key_of(ledger: &Ledger, key: Key) -> String {
     match key {
-        Key::Lock => ledger.key("lock.json"),
-        Key::Head => ledger.key("head.json"),
-        Key::Freezes => FREEZES.to_string(),
-        Key::Record(number) => ledger.key(&format!("records/{number:08}.json")),
-        Key::State => ledger.key("states/"),
+        Key::Lock => format!("{}lock.json", ledger.folder()),
+        Key::Head => keys::head_key(&ledger.folder()),
+        Key::Freezes => keys::FREEZES.to_string(),
+        Key::Record(number) => keys::record_key(&ledger.folder(), number),
+        Key::State => format!("{}states/", ledger.folder()),
     }
 }
 

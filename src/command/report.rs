@@ -70,6 +70,8 @@ async fn open_records(context: &Context, arguments: &ReportArgs) -> Result<(Stor
     };
     let session = context.session(&records.region, records.role.as_deref(), None).await?;
     let bucket = Bucket::new(&session, &records.bucket, &records.region, &context.report);
-    let environments = platform.environments.keys().map(ToString::to_string).collect();
+    // Those of pull requests come and go.
+    let lasting = platform.environments.iter().filter(|(_, found)| found.preview.is_none());
+    let environments = lasting.map(|(name, _)| name.to_string()).collect();
     Ok((Store::S3(bucket), environments))
 }

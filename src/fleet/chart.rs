@@ -21,14 +21,14 @@ pub fn draw_weeks(what: &'static str, weeks: &[(Date, Option<f64>)]) -> Option<S
         return None;
     }
     let mut svg = String::new();
-    draw(&mut svg, weeks, highest).ok()?;
+    draw_bars(&mut svg, weeks, highest).ok()?;
     for (_, stand_in, ink) in INKS {
         svg = svg.replace(stand_in, ink);
     }
     Some(svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{what}\" "), 1))
 }
 
-fn draw(
+fn draw_bars(
     svg: &mut String,
     weeks: &[(Date, Option<f64>)],
     highest: f64,

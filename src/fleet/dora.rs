@@ -17,7 +17,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Track};
-use super::text::{percent, span};
+use super::text::{show_share, show_span};
 use crate::digest::Digest;
 use crate::ledger::RecordKind;
 
@@ -174,14 +174,14 @@ impl Figures {
         let spread = |spread: &Option<Spread>| match spread {
             Some(spread) => format!(
                 "{} (median; half between {} and {}; {} known)",
-                span(spread.median),
-                span(spread.quarter),
-                span(spread.three_quarters),
+                show_span(spread.median),
+                show_span(spread.quarter),
+                show_span(spread.three_quarters),
                 spread.count
             ),
             None => "not known".to_string(),
         };
-        let rate = self.failure_rate.map_or("none".to_string(), percent);
+        let rate = self.failure_rate.map_or("none".to_string(), show_share);
         format!(
             "deployment frequency  {:.1} a week, {} changes\nlead time             {}\n\
              change failure rate   {rate}, {} of {} changes\ntime to restore       {}",

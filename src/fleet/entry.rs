@@ -1,12 +1,13 @@
 //! A record as the fleet's figures and pages need it. Pure.
 //!
-//! It is read from the JSON of a record, of which it takes what it needs: a million of them are read in seconds.
+//! It is read from the JSON of a record, and is no [`crate::ledger::Record`]: that one keeps fields it does not
+//! know, for which serde holds each field twice, and a million are to be read in seconds.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, read_known};
-use crate::ledger::{PhaseTime, RecordKind, RecordResult, RunLink};
+use crate::ledger::{PhaseTime, RecordKind, RecordResult, RunLink, StateHash};
 
 /// See [`crate::ledger::Record`], whose fields these are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_hash: Option<String>,
+    pub state_hash: Option<StateHash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }

@@ -2,8 +2,9 @@
 //!
 //! It can be deleted at any time, and is made anew when it cannot be read or another version wrote it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -22,7 +23,7 @@ use crate::error::{Cannot, Result};
 #[serde(rename_all = "kebab-case", default)]
 pub struct Known {
     pub summary: Summary,
-    pub seen: std::collections::BTreeMap<String, u64>,
+    pub seen: BTreeMap<String, u64>,
     pub broken: Vec<Broken>,
 }
 
@@ -46,22 +47,22 @@ impl Index {
 
     /// What is known of all services. Nothing, if there is no index or another key made it.
     pub fn read_fleet(&self) -> Vec<Known> {
-        let fleet: Fleet = read(&self.folder.join("fleet.json.gz")).unwrap_or_default();
+        let fleet: Fleet = read_packed(&self.folder.join("fleet.json.gz")).unwrap_or_default();
         if fleet.key == self.key { fleet.services } else { Vec::new() }
     }
 
     pub fn write_fleet(&self, services: Vec<Known>) -> Result<()> {
         let fleet = Fleet { key: self.key.clone(), services };
-        write(&self.folder.join("fleet.json.gz"), &fleet)
+        write_packed(&self.folder.join("fleet.json.gz"), &fleet)
     }
 
     /// The records of a service that were read before.
     pub fn read_records(&self, service: &str) -> Records {
-        read(&self.place(service)).unwrap_or_default()
+        read_packed(&self.place(service)).unwrap_or_default()
     }
 
     pub fn write_records(&self, service: &str, records: &Records) -> Result<()> {
-        write(&self.place(service), records)
+        write_packed(&self.place(service), records)
     }
 
     fn place(&self, service: &str) -> PathBuf {
@@ -69,21 +70,27 @@ impl Index {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+fn read_packed<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let file = GzDecoder::new(BufReader::new(File::open(path).ok()?));
     serde_json::from_reader(BufReader::new(file)).ok()
 }
 
-/// Writes beside, and renames: a run that is killed leaves the index of the one before.
-fn write(path: &Path, content: &impl Serialize) -> Result<()> {
+fn write_packed(path: &Path, content: &impl Serialize) -> Result<()> {
     let attempt = || format!("write {}", path.display());
-    let beside = path.with_extension("new");
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    let bytes = serde_json::to_vec(content).cannot(attempt)?;
+    packed.write_all(&bytes).cannot(attempt)?;
+    replace_file(path, &packed.finish().cannot(attempt)?)
+}
+
+/// Writes beside, and renames: whoever reads never sees half a file, and a run that is killed leaves
+/// that of the one before.
+pub fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
+    let attempt = || format!("write {}", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).cannot(attempt)?;
     }
-    let bytes = serde_json::to_vec(content).cannot(attempt)?;
-    let mut file = GzEncoder::new(File::create(&beside).cannot(attempt)?, Compression::fast());
-    std::io::Write::write_all(&mut file, &bytes).cannot(attempt)?;
-    file.finish().cannot(attempt)?;
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, content).cannot(attempt)?;
     std::fs::rename(&beside, path).cannot(attempt)
 }

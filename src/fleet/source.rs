@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Track};
 use crate::error::Result;
+use crate::ledger::keys;
 use crate::ledger::store::Store;
 
-/// What all ledgers begin with.
-const ROOT: &str = "cicd/";
-
-/// A record that could not be read: it is left out, and named.
+/// An object that could not be read: it is left out, and named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Broken {
@@ -29,46 +27,68 @@ pub struct Records {
     pub seen: BTreeMap<String, u64>,
 }
 
+/// The last record's number in each ledger of a service, by `ENVIRONMENT/DESTINATION`. `None` where
+/// the head does not say it, which is no reason to leave the records out.
+pub type Heads = BTreeMap<String, Option<u64>>;
+
 /// The services that have a ledger.
 ///
 /// # Errors
 /// Refused with `ledger-unavailable`, as all here.
 pub async fn list_services(store: &Store) -> Result<Vec<String>> {
-    store.list_folders(ROOT).await
+    store.list_folders(keys::ROOT).await
 }
 
-/// The last record's number in each ledger of a service, by `ENVIRONMENT/DESTINATION`.
-pub async fn list_heads(store: &Store, service: &str) -> Result<BTreeMap<String, u64>> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
+/// Reads the heads of a service's ledgers, in `environments` alone if any are named.
+pub async fn list_heads(store: &Store, service: &str, environments: &[String]) -> Result<Heads> {
+    #[derive(Deserialize)]
     struct Head {
         last: Last,
     }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
+    #[derive(Deserialize)]
     struct Last {
         number: u64,
     }
-    let below = format!("{ROOT}{service}/");
+    let below = format!("{}{service}/", keys::ROOT);
     let mut names = Vec::new();
     for environment in store.list_folders(&below).await? {
+        if !environments.is_empty() && !environments.contains(&environment) {
+            continue;
+        }
         let destinations = store.list_folders(&format!("{below}{environment}/")).await?;
         names.extend(destinations.iter().map(|destination| format!("{environment}/{destination}")));
     }
-    let keys = names.iter().map(|name| format!("{below}{name}/head.json")).collect();
-    let heads = store.read_all(keys).await?.into_iter().map(|head| {
-        // A head that is not there, or broken, is no reason to leave the records out.
-        let head = head.and_then(|bytes| serde_json::from_slice::<Head>(&bytes).ok());
-        head.map_or(u64::MAX, |head| head.last.number)
+    let heads = names.iter().map(|name| keys::head_key(&folder_of(service, name))).collect();
+    let numbers = store.read_all(heads).await?.into_iter().map(|head| {
+        let head: Option<Head> = serde_json::from_slice(&head?).ok();
+        head.map(|head| head.last.number)
     });
-    Ok(names.into_iter().zip(heads).collect())
+    Ok(names.into_iter().zip(numbers).collect())
+}
+
+/// Whether everything that the heads name was looked at.
+pub fn has_seen_all(seen: &BTreeMap<String, u64>, heads: &Heads) -> bool {
+    let is_seen = |(ledger, last): (&String, &Option<u64>)| {
+        last.is_some_and(|last| seen.get(ledger).is_some_and(|seen| *seen >= last))
+    };
+    seen.len() == heads.len() && heads.iter().all(is_seen)
+}
+
+fn split_name(ledger: &str) -> (&str, &str) {
+    ledger.split_once('/').unwrap_or((ledger, ""))
+}
+
+/// What the keys of a service's ledger begin with.
+fn folder_of(service: &str, ledger: &str) -> String {
+    let (environment, destination) = split_name(ledger);
+    keys::ledger_folder(service, environment, destination)
 }
 
 /// Reads the records that `known` does not have yet.
 pub async fn read_new_records(
     store: &Store,
     service: &str,
-    heads: &BTreeMap<String, u64>,
+    heads: &Heads,
     known: Records,
 ) -> Result<Records> {
     let mut records = known;
@@ -79,17 +99,17 @@ pub async fn read_new_records(
     });
     for (ledger, last) in heads {
         let seen = records.seen.get(ledger).copied().unwrap_or_default();
-        if seen >= *last {
+        if last.is_some_and(|last| seen >= last) {
             continue;
         }
-        let folder = format!("{ROOT}{service}/{ledger}/records/");
+        let folder = folder_of(service, ledger);
         let after = match seen {
             0 => String::new(),
-            seen => format!("{folder}{seen:08}.json"),
+            seen => keys::record_key(&folder, seen),
         };
-        let keys = store.list(&folder, &after).await?;
-        let found = store.read_all(keys.clone()).await?;
-        let (environment, destination) = ledger.split_once('/').unwrap_or((ledger, ""));
+        let new = store.list(&keys::record_folder(&folder), &after).await?;
+        let found = store.read_all(new.clone()).await?;
+        let (environment, destination) = split_name(ledger);
         let at = records
             .tracks
             .iter()
@@ -103,8 +123,8 @@ pub async fn read_new_records(
             records.tracks.len() - 1
         });
         let mut newest = seen;
-        for (key, bytes) in keys.into_iter().zip(found) {
-            newest = newest.max(number_of(&key).unwrap_or_default());
+        for (key, bytes) in new.into_iter().zip(found) {
+            newest = newest.max(keys::read_record_number(&key).unwrap_or_default());
             match bytes.as_deref().map(serde_json::from_slice::<Entry>) {
                 Some(Ok(entry)) if entry.number > 0 => records.tracks[at].entries.push(entry),
                 Some(Ok(_)) => records.broken.push(Broken { key, why: "it has no number".into() }),
@@ -120,7 +140,23 @@ pub async fn read_new_records(
     Ok(records)
 }
 
-/// The number in `…/records/00000042.json`.
-fn number_of(key: &str) -> Option<u64> {
-    key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_head_names_is_looked_at_each_time() {
+        let heads = |last: Option<u64>| Heads::from([("staging/docker".to_string(), last)]);
+        let seen = BTreeMap::from([("staging/docker".to_string(), 4)]);
+        for (heads, all) in [
+            (heads(Some(4)), true),
+            // A head is written after its record.
+            (heads(Some(3)), true),
+            (heads(Some(5)), false),
+            (heads(None), false),
+            (Heads::new(), false),
+        ] {
+            assert_eq!(has_seen_all(&seen, &heads), all, "{heads:?}");
+        }
+    }
 }

@@ -14,12 +14,12 @@ const LONGEST: usize = 300;
 const LONGEST_NAME: usize = 120;
 
 /// A text on one line, and cut.
-pub fn line(text: &str) -> String {
-    cut(text, LONGEST)
+pub fn show_line(text: &str) -> String {
+    show_part(text, LONGEST)
 }
 
 /// A text on one line, and cut to so many characters.
-pub fn cut(text: &str, limit: usize) -> String {
+pub fn show_part(text: &str, limit: usize) -> String {
     // What is cut off needs no look: a megabyte of it costs nothing.
     let (head, is_cut) = match text.char_indices().nth(limit) {
         Some((at, _)) => (&text[..at], true),
@@ -30,12 +30,12 @@ pub fn cut(text: &str, limit: usize) -> String {
 }
 
 /// The first digits of a digest.
-pub fn short(digest: &Digest) -> &str {
+pub fn show_digest(digest: &Digest) -> &str {
     &digest.short()[..8]
 }
 
 /// An address that may be a link: of the web, and of nothing else.
-pub fn web(address: &str) -> Option<&str> {
+pub fn find_link(address: &str) -> Option<&str> {
     let is_web = address.starts_with("https://") || address.starts_with("http://");
     let is_plain =
         address.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>`\\".contains(&byte));
@@ -66,12 +66,12 @@ pub fn file_name(service: &str) -> String {
 }
 
 /// A time for people: to the minute, in UTC.
-pub fn time(time: Timestamp) -> String {
+pub fn show_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 /// A span for people, in its largest unit: `3 d`.
-pub fn span(seconds: f64) -> String {
+pub fn show_span(seconds: f64) -> String {
     let (value, unit) = match seconds {
         seconds if seconds < 90.0 => (seconds, "s"),
         seconds if seconds < 5400.0 => (seconds / 60.0, "min"),
@@ -86,7 +86,7 @@ pub fn span(seconds: f64) -> String {
 }
 
 /// A share for people: `12 %`.
-pub fn percent(share: f64) -> String {
+pub fn show_share(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
@@ -121,7 +121,7 @@ mod tests {
             ("//github.com", false),
             ("HTTPS://github.com", false),
         ] {
-            assert_eq!(web(address).is_some(), is_web, "{address}");
+            assert_eq!(find_link(address).is_some(), is_web, "{address}");
         }
     }
 
@@ -130,10 +130,10 @@ mod tests {
         for (seconds, text) in
             [(0.0, "0 s"), (59.4, "59 s"), (100.0, "1.7 min"), (7200.0, "2 h"), (864_000.0, "10 d")]
         {
-            assert_eq!(span(seconds), text);
+            assert_eq!(show_span(seconds), text);
         }
-        assert_eq!(line(&"é".repeat(1_000_000)).chars().count(), LONGEST + 1);
-        assert_eq!(line("a\nb\u{1b}"), "a b\\u001b");
-        assert_eq!(percent(0.125), "12 %");
+        assert_eq!(show_line(&"é".repeat(1_000_000)).chars().count(), LONGEST + 1);
+        assert_eq!(show_line("a\nb\u{1b}"), "a b\\u001b");
+        assert_eq!(show_share(0.125), "12 %");
     }
 }

@@ -245,7 +245,23 @@ fn a_freeze_and_what_is_behind_are_on_the_first_page() {
     assert!(!fleet.page("index.html").contains("frozen until"), "a freeze that is over is none");
 }
 
-/// The bucket of platform.yaml says the same.
+/// A freeze that cannot be read, or a state's hash that is none, is named: never taken for "none".
+#[test]
+fn what_cannot_be_read_is_told() {
+    let fleet = Fleet::empty();
+    fleet.write("patients/production/docker", 1, &record(1, "aa", "deployed"));
+    std::fs::write(fleet.records().join("cicd/freezes.json"), "{").expect("written");
+    let mut elsewhere = record(2, "bb", "deployed");
+    elsewhere["state-hash"] = json!("../../../freezes");
+    fleet.write("patients/production/docker", 2, &elsewhere);
+    let ended = fleet.report(&[]).ended(0);
+    let index = fleet.page("index.html");
+    for broken in ["cicd/freezes.json", "00000002.json"] {
+        assert!(ended.stderr.contains(broken) && index.contains(broken), "{broken}: {ended}");
+    }
+}
+
+/// The bucket of platform.yaml says the same, of the environments that platform.yaml has.
 #[test]
 fn a_bucket_says_the_same_as_a_folder() {
     let fleet = Fleet::generated(&["--services", "2", "--records", "12"]);
@@ -258,9 +274,10 @@ fn a_bucket_says_the_same_as_a_folder() {
     let region = stack("AWS_REGION");
     let platform = fleet.0.path().join("platform.yaml");
     let text = format!(
-        "registry: {{account: \"000000000000\", region: {region}}}\nrecords: {{bucket: {bucket}, region: {region}}}\n"
+        "registry: {{account: \"000000000000\", region: {region}}}\n\
+         records: {{bucket: {bucket}, region: {region}}}\n"
     );
-    std::fs::write(&platform, text).expect("written");
+    std::fs::write(&platform, &text).expect("written");
     let to = fleet.0.path().join("of-a-bucket");
     let report = || {
         let mut command = cicd(fleet.0.path());
@@ -268,6 +285,18 @@ fn a_bucket_says_the_same_as_a_folder() {
         run(command.arg("--to").arg(&to)).ended(0)
     };
     let (first, again) = (report(), report());
+    let pull_request = json!({"format": 1, "last": record(1, "aa", "deployed")}).to_string();
+    let head = fleet.0.path().join("head.json");
+    std::fs::write(&head, pull_request).expect("written");
+    let key = "cicd/service-0000/preview-12/docker/head.json";
+    aws(&["s3", "cp", "--only-show-errors", &head.display().to_string(), &format!("{at}/{key}")]);
+    let own = "{target: eks, region: eu-west-1, eks: {cluster: c, namespace: p}";
+    let named = format!(
+        "{text}environments:\n  staging: {own}}}\n  production: {own}}}\n\
+         \x20 preview: {own}, preview: {{}}}}\n"
+    );
+    std::fs::write(&platform, named).expect("written");
+    let named = report();
     aws(&["s3", "rb", "--force", &at]);
     for part in ["delivery", "weeks", "causes", "services", "records"] {
         assert_eq!(first.json()["figures"][part], ours[part], "{part}");
@@ -275,4 +304,7 @@ fn a_bucket_says_the_same_as_a_folder() {
     }
     assert!(again.stderr.contains("0 services had new ones"), "{again}");
     assert!(Path::new(&to.join("index.html")).exists());
+    let index = std::fs::read_to_string(to.join("index.html")).expect("a page");
+    assert_eq!(named.json()["figures"]["environments"], json!(["staging", "production"]));
+    assert!(!index.contains("preview"), "{index}");
 }

@@ -7,7 +7,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::super::chart::draw_weeks;
 use super::super::dora::{Figures, Spread};
-use super::super::text::{file_name, line, percent, span};
+use super::super::text::{file_name, show_line, show_share, show_span};
 use super::super::{Fleet, rank_causes, rank_pipelines};
 
 /// Half a year.
@@ -17,15 +17,15 @@ const TROUBLESHOOTING: &str = "https://github.com/clinicult/cicd/blob/main/docs/
 /// The four figures, and what they count.
 pub fn show_figures(figures: &Figures) -> Markup {
     let median = |spread: &Option<Spread>| {
-        spread.as_ref().map_or("not known".to_string(), |spread| span(spread.median))
+        spread.as_ref().map_or("not known".to_string(), |spread| show_span(spread.median))
     };
     let spread = |spread: &Option<Spread>| {
         spread.as_ref().map_or(String::new(), |spread| {
             format!(
                 "half are between {} and {}, nine in ten within {}; {} known",
-                span(spread.quarter),
-                span(spread.three_quarters),
-                span(spread.ninety),
+                show_span(spread.quarter),
+                show_span(spread.three_quarters),
+                show_span(spread.ninety),
                 spread.count
             )
         })
@@ -34,7 +34,7 @@ pub fn show_figures(figures: &Figures) -> Markup {
         ul.figures {
             li { "Deployment frequency" strong { @match figures.weekly { Some(weekly) => { (format!("{weekly:.1} a week") ) } None => "none" } } small { (figures.deployed) " changes were deployed" } }
             li { "Lead time" strong { (median(&figures.lead_time)) } small { "median; " (spread(&figures.lead_time)) } }
-            li { "Change failure rate" strong { @match figures.failure_rate { Some(rate) => (percent(rate)), None => "none" } } small { (figures.failed) " of " (figures.changes) " changes" } }
+            li { "Change failure rate" strong { @match figures.failure_rate { Some(rate) => (show_share(rate)), None => "none" } } small { (figures.failed) " of " (figures.changes) " changes" } }
             li { "Time to restore" strong { (median(&figures.time_to_restore)) } small { "median; " (spread(&figures.time_to_restore)) } }
         }
     }
@@ -87,7 +87,7 @@ pub fn show_weeks(weeks: &BTreeMap<Date, Figures>) -> Markup {
             }),
         ),
     ];
-    let median = |spread: &Option<Spread>| spread.as_ref().map(|spread| span(spread.median));
+    let median = |spread: &Option<Spread>| spread.as_ref().map(|spread| show_span(spread.median));
     html! {
         div.charts { @for (title, picture) in pictures {
             @if let Some(picture) = picture { figure { figcaption { (title) } (PreEscaped(picture)) } }
@@ -108,9 +108,9 @@ pub fn show_weeks(weeks: &BTreeMap<Date, Figures>) -> Markup {
 /// The page of the organisation's figures.
 pub fn show_delivery(fleet: &Fleet) -> Markup {
     let all = || fleet.services.iter().flat_map(|service| &service.changes);
-    let median = |spread: &Option<Spread>| spread.as_ref().map(|spread| span(spread.median));
+    let median = |spread: &Option<Spread>| spread.as_ref().map(|spread| show_span(spread.median));
     html! {
-        p { "To " (fleet.environments.last().map(|name| line(name)).unwrap_or_default()) ", of all services." }
+        p { "To " (fleet.environments.last().map(|name| show_line(name)).unwrap_or_default()) ", of all services." }
         (show_figures(&Figures::of(all())))
         (define_figures())
         (show_weeks(&Figures::by_week(all())))
@@ -121,10 +121,10 @@ pub fn show_delivery(fleet: &Fleet) -> Markup {
             tbody { @for service in fleet.services.iter().filter(|service| !service.changes.is_empty()) {
                 @let figures = Figures::of(&service.changes);
                 tr {
-                    th scope="row" { a href={ "services/" (file_name(&service.name)) ".html" } { (line(&service.name)) } }
+                    th scope="row" { a href={ "services/" (file_name(&service.name)) ".html" } { (show_line(&service.name)) } }
                     td.n { (figures.weekly.map(|weekly| format!("{weekly:.1}")).unwrap_or_default()) }
                     td.n { (median(&figures.lead_time).unwrap_or_default()) }
-                    td.n { (figures.failure_rate.map(percent).unwrap_or_default()) }
+                    td.n { (figures.failure_rate.map(show_share).unwrap_or_default()) }
                     td.n { (median(&figures.time_to_restore).unwrap_or_default()) }
                 }
             } }
@@ -143,10 +143,10 @@ pub fn show_causes(fleet: &Fleet) -> Markup {
                 thead { tr { th scope="col" { "Cause" } th.n scope="col" { "Records" } th.n scope="col" { "Share" } th scope="col" { "Most often in" } } }
                 tbody { @for (cause, count, services) in &causes { tr {
                     th scope="row" { (show_cause(cause)) }
-                    td.n { (count) } td.n { (percent(*count as f64 / all as f64)) }
+                    td.n { (count) } td.n { (show_share(*count as f64 / all as f64)) }
                     td { @for (at, (service, count)) in services.iter().take(3).enumerate() {
                         @if at > 0 { ", " }
-                        a href={ "services/" (file_name(service)) ".html" } { (line(service)) } " " small { (count) }
+                        a href={ "services/" (file_name(service)) ".html" } { (show_line(service)) } " " small { (count) }
                     } }
                 } } }
             } }
@@ -158,7 +158,7 @@ pub fn show_causes(fleet: &Fleet) -> Markup {
 pub fn show_cause(cause: &str) -> Markup {
     let is_ours = crate::error::Code::ALL.iter().any(|code| code.word() == cause);
     html! {
-        @if is_ours { a href={ (TROUBLESHOOTING) "#" (cause) } { (cause) } } @else { (line(cause)) }
+        @if is_ours { a href={ (TROUBLESHOOTING) "#" (cause) } { (cause) } } @else { (show_line(cause)) }
     }
 }
 
@@ -168,14 +168,14 @@ pub fn show_pipelines(fleet: &Fleet) -> Markup {
     let newest = versions.first().map(|(version, _)| version.clone());
     html! {
         @if let Some(newest) = newest {
-            p { "By the newest record of each service. The newest version in use is " (line(&newest)) "." }
+            p { "By the newest record of each service. The newest version in use is " (show_line(&newest)) "." }
             div.scroll tabindex="0" role="region" aria-label="Versions" { table {
                 thead { tr { th scope="col" { "Version of cicd" } th.n scope="col" { "Services" } th scope="col" { "Who" } } }
                 tbody { @for (version, services) in &versions { tr {
-                    th scope="row" { (line(version)) } td.n { (services.len()) }
+                    th scope="row" { (show_line(version)) } td.n { (services.len()) }
                     td {
-                        @if *version == newest { small { "up to date" } } @else { details { summary { "behind " (line(&newest)) } ul {
-                            @for service in services { li { a href={ "services/" (file_name(service)) ".html" } { (line(service)) } } }
+                        @if *version == newest { small { "up to date" } } @else { details { summary { "behind " (show_line(&newest)) } ul {
+                            @for service in services { li { a href={ "services/" (file_name(service)) ".html" } { (show_line(service)) } } }
                         } } }
                     }
                 } } }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::super::matrix::{Cell, Summary};
-use super::super::text::{file_name, line, short, span, time};
+use super::super::text::{file_name, show_digest, show_line, show_span, show_time};
 use super::super::{Broken, Fleet};
 
 /// More broken records than this are only counted.
@@ -36,7 +36,7 @@ pub fn show_matrix(fleet: &Fleet) -> Markup {
             div.scroll tabindex="0" role="region" aria-label="Services and environments" {
                 table {
                     caption { "Version, digest and age of what runs. An age is counted from the end of the deploy. Whether somebody changed it by hand since is told by " code { "cicd status" } ", which asks the platform." }
-                    thead { tr { th scope="col" { "Service" } @for name in &fleet.environments { th scope="col" { (line(name)) } } } }
+                    thead { tr { th scope="col" { "Service" } @for name in &fleet.environments { th scope="col" { (show_line(name)) } } } }
                     tbody { @for service in &fleet.services { (show_row(fleet, service)) } }
                 }
             }
@@ -59,12 +59,12 @@ fn show_row(fleet: &Fleet, service: &Summary) -> Markup {
     }
     html! {
         tr class=(classes) {
-            th scope="row" { a href={ "services/" (file) ".html" } { (line(&service.name)) } }
+            th scope="row" { a href={ "services/" (file) ".html" } { (show_line(&service.name)) } }
             @for environment in &fleet.environments {
                 td { @for cell in service.cells.iter().filter(|cell| cell.environment == *environment) {
                     (show_cell(cell, fleet.made))
                     @if let Some(freeze) = fleet.freezes.in_force(&service.name, environment, fleet.made) {
-                        " " b.z { "frozen until " (time(freeze.until)) }
+                        " " b.z { "frozen until " (show_time(freeze.until)) }
                     }
                 } }
             }
@@ -76,14 +76,14 @@ fn show_cell(cell: &Cell, now: Timestamp) -> Markup {
     html! {
         @match &cell.running {
             Some(running) => {
-                (line(&running.version)) " " @if let Some(digest) = &running.digest { code { (short(digest)) } " " }
-                i { (span(now.duration_since(running.since).as_secs_f64().max(0.0))) }
+                (show_line(&running.version)) " " @if let Some(digest) = &running.digest { code { (show_digest(digest)) } " " }
+                i { (show_span(now.duration_since(running.since).as_secs_f64().max(0.0))) }
             }
             None => i { "nothing good yet" },
         }
         @if let Some(behind) = cell.behind.filter(|behind| *behind > 0) { " " b.l { (behind) " behind" } }
         @if let Some(failed) = &cell.failed {
-            " " b.f { (line(&failed.version)) " " (failed.result.word()) }
+            " " b.f { (show_line(&failed.version)) " " (failed.result.word()) }
         }
     }
 }
@@ -93,7 +93,7 @@ fn show_broken(broken: &[Broken]) -> Markup {
         @if !broken.is_empty() {
             h2 { "Records that could not be read" }
             p { (broken.len()) " are left out of every figure." }
-            ul { @for one in broken.iter().take(NAMED) { li { code { (line(&one.key)) } ": " (line(&one.why)) } } }
+            ul { @for one in broken.iter().take(NAMED) { li { code { (show_line(&one.key)) } ": " (show_line(&one.why)) } } }
         }
     }
 }

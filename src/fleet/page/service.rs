@@ -7,7 +7,9 @@ use maud::{Markup, html};
 use super::super::dora::Figures;
 use super::super::entry::{Entry, Track};
 use super::super::matrix::Summary;
-use super::super::text::{cut, line, percent, short, span, time, web};
+use super::super::text::{
+    find_link, show_digest, show_line, show_part, show_share, show_span, show_time,
+};
 use super::delivery::{show_cause, show_figures};
 
 /// More of a place's records than this are left to `cicd history`.
@@ -22,11 +24,11 @@ pub fn show_service(summary: &Summary, tracks: &[Track], differences: &Differenc
     html! {
         @if !summary.changes.is_empty() { (show_figures(&Figures::of(&summary.changes))) }
         @for (at, track) in tracks.iter().enumerate() {
-            h2 { (line(&track.environment)) " " small { (line(&track.destination)) } }
+            h2 { (show_line(&track.environment)) " " small { (show_line(&track.destination)) } }
             @match track.running() {
                 Some(running) => p {
-                    "Runs " (line(&running.version)) @if let Some(digest) = &running.digest { " " code { (short(digest)) } } " since " (time(running.ended)) ", by " (line(&running.who))
-                    @if let Some(url) = &running.url { ", at " (link(url, url)) } "."
+                    "Runs " (show_line(&running.version)) @if let Some(digest) = &running.digest { " " code { (show_digest(digest)) } } " since " (show_time(running.ended)) ", by " (show_line(&running.who))
+                    @if let Some(url) = &running.url { ", at " (show_link(url, url)) } "."
                 },
                 None => p { "Nothing good ran here yet." },
             }
@@ -38,10 +40,10 @@ pub fn show_service(summary: &Summary, tracks: &[Track], differences: &Differenc
 fn show_track(at: usize, track: &Track, differences: &Differences) -> Markup {
     let hidden = track.entries.len().saturating_sub(SHOWN);
     html! {
-        div.scroll tabindex="0" role="region" aria-label={ "Records of " (line(&track.environment)) } { table {
+        div.scroll tabindex="0" role="region" aria-label={ "Records of " (show_line(&track.environment)) } { table {
             caption {
                 "Newest first, times in UTC"
-                @if hidden > 0 { "; " (hidden) " older ones are in " code { "cicd history --environment " (line(&track.environment)) } }
+                @if hidden > 0 { "; " (hidden) " older ones are in " code { "cicd history --environment " (show_line(&track.environment)) } }
             }
             thead { tr { th.n scope="col" { "Record" } th scope="col" { "When" } th scope="col" { "Result" } th scope="col" { "What" } th scope="col" { "Phases" } th scope="col" { "Who and why" } } }
             tbody { @for entry in track.entries.iter().rev().take(SHOWN) {
@@ -57,7 +59,7 @@ fn show_entry(entry: &Entry, difference: Option<&Vec<String>>) -> Markup {
     html! {
         tr {
             th.n scope="row" { (entry.number) }
-            td { (time(entry.started)) }
+            td { (show_time(entry.started)) }
             td {
                 @if entry.is_deployed() { "deployed" } @else if entry.is_judged() { b.f { (entry.result.word()) } } @else { b.l { (entry.result.word()) } }
                 @for cause in &entry.causes { br; (show_cause(cause)) }
@@ -65,22 +67,22 @@ fn show_entry(entry: &Entry, difference: Option<&Vec<String>>) -> Markup {
             td {
                 (entry.kind.word()) " "
                 @match of_repository(format!("releases/tag/v{}", entry.version)).filter(|_| is_version(&entry.version)) {
-                    Some(release) => (link(&release, &entry.version)),
-                    None => (line(&entry.version)),
+                    Some(release) => (show_link(&release, &entry.version)),
+                    None => (show_line(&entry.version)),
                 }
-                @if let Some(digest) = &entry.digest { " " code { (short(digest)) } }
+                @if let Some(digest) = &entry.digest { " " code { (show_digest(digest)) } }
                 @if let Some(commit) = commit {
-                    br; small { "commit " @match of_repository(format!("commit/{commit}")) { Some(url) => (link(&url, &commit[..commit.len().min(8)])), None => (cut(commit, 8)) } }
+                    br; small { "commit " @match of_repository(format!("commit/{commit}")) { Some(url) => (show_link(&url, &commit[..commit.len().min(8)])), None => (show_part(commit, 8)) } }
                 }
                 @if let Some(lines) = difference.filter(|lines| !lines.is_empty()) {
-                    details { summary { "what changed" } pre { @for line in lines { (cut(line, 400)) "\n" } } }
+                    details { summary { "what changed" } pre { @for line in lines { (show_part(line, 400)) "\n" } } }
                 }
             }
             td { (show_phases(entry)) }
             td {
-                (line(&entry.who))
-                @if let Some(url) = &entry.run.url { ", " (link(url, "run")) }
-                @if let Some(reason) = &entry.reason { br; small { (line(reason)) } }
+                (show_line(&entry.who))
+                @if let Some(url) = &entry.run.url { ", " (show_link(url, "run")) }
+                @if let Some(reason) = &entry.reason { br; small { (show_line(reason)) } }
             }
         }
     }
@@ -90,29 +92,29 @@ fn show_entry(entry: &Entry, difference: Option<&Vec<String>>) -> Markup {
 fn show_phases(entry: &Entry) -> Markup {
     let all: f64 = entry.phases.iter().map(|phase| phase.seconds.max(0.0)).sum();
     html! {
-        (span(entry.ended.duration_since(entry.started).as_secs_f64().max(0.0)))
+        (show_span(entry.ended.duration_since(entry.started).as_secs_f64().max(0.0)))
         @if all > 0.0 {
             div.phases aria-hidden="true" {
-                @for phase in &entry.phases { span style={ "width:" (percent(phase.seconds.max(0.0) / all).replace(' ', "")) } {} }
+                @for phase in &entry.phases { span style={ "width:" (show_share(phase.seconds.max(0.0) / all).replace(' ', "")) } {} }
             }
-            small { @for (at, phase) in entry.phases.iter().enumerate() { @if at > 0 { ", " } (phase.name.word()) " " (span(phase.seconds)) } }
+            small { @for (at, phase) in entry.phases.iter().enumerate() { @if at > 0 { ", " } (phase.name.word()) " " (show_span(phase.seconds)) } }
         }
     }
 }
 
 /// A link where it leads into the web, else its words.
-fn link(address: &str, words: &str) -> Markup {
+fn show_link(address: &str, words: &str) -> Markup {
     html! {
-        @match web(address) {
-            Some(address) => a href=(address) rel="noreferrer" { (line(words)) },
-            None => (line(words)),
+        @match find_link(address) {
+            Some(address) => a href=(address) rel="noreferrer" { (show_line(words)) },
+            None => (show_line(words)),
         }
     }
 }
 
 /// The web address of the repository whose run it was, on whichever GitHub.
 fn find_repository(entry: &Entry) -> Option<&str> {
-    Some(web(entry.run.url.as_deref()?)?.split_once("/actions/runs/")?.0)
+    Some(find_link(entry.run.url.as_deref()?)?.split_once("/actions/runs/")?.0)
 }
 
 fn is_hex(commit: &str) -> bool {
