@@ -66,6 +66,7 @@ fn read_only_policy() -> String {
         "inspector2:List*",
         "logs:Describe*",
         "logs:GetLogEvents",
+        "scheduler:GetSchedule",
         "s3:GetBucket*",
         "s3:GetEncryptionConfiguration",
         "s3:GetLifecycleConfiguration",
@@ -93,6 +94,8 @@ fn read_only_policy() -> String {
 pub struct Session {
     config: SdkConfig,
     report: Report,
+    /// The account of the role that was assumed.
+    account: Option<String>,
 }
 
 impl Session {
@@ -119,7 +122,7 @@ impl Session {
         };
         let report = report.clone();
         let Some(role) = role else {
-            return Ok(Session { config: defaults().load().await, report });
+            return Ok(Session { config: defaults().load().await, report, account: None });
         };
         match oidc::fetch_token(environ, AUDIENCE, &report).await? {
             Some(token) => {
@@ -127,7 +130,7 @@ impl Session {
                 let credentials = assume(&anonymous, role, &token, environ).await?;
                 let provider = SharedCredentialsProvider::new(credentials);
                 let config = defaults().credentials_provider(provider).load().await;
-                Ok(Session { config, report })
+                Ok(Session { config, report, account: account_of(role.arn) })
             }
             None if environ.on_github() => Err(Error::refused(format!(
                 "cannot get an OIDC token for this job, and {} is assumed by one",
@@ -135,7 +138,7 @@ impl Session {
             ))
                 .why("ACTIONS_ID_TOKEN_REQUEST_URL is not set: the job lacks the permission id-token: write")
                 .fix("add to the job, and to the caller's job that `uses:` this workflow:\npermissions:\n  id-token: write\n  contents: read")),
-            None => Ok(Session { config: defaults().load().await, report }),
+            None => Ok(Session { config: defaults().load().await, report, account: None }),
         }
     }
 
@@ -149,6 +152,15 @@ impl Session {
         &self.report
     }
 
+    /// The account that this session is of. None when STS does not say.
+    pub async fn account(&self) -> Option<String> {
+        if let Some(account) = &self.account {
+            return Some(account.clone());
+        }
+        let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await;
+        answer.ok()?.account
+    }
+
     /// Who this session is to IAM, by ARN: the role behind it, else the user. None when STS does
     /// not say.
     /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
@@ -157,6 +169,11 @@ impl Session {
             aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await.ok()?;
         answer.arn().map(principal_of)
     }
+}
+
+/// The account in an ARN.
+pub fn account_of(arn: &str) -> Option<String> {
+    arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_string)
 }
 
 /// `arn:aws:sts::1:assumed-role/NAME/SESSION` is the role `arn:aws:iam::1:role/NAME`; others are

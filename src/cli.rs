@@ -438,7 +438,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RenderArgs {
     /// Show the IAM policy of a role instead, the least that it has to be allowed: deploy, plan,
-    /// push, report, execution, task, pod; without a name all, as JSON by role
+    /// push, report, execution, task, scheduler, pod; without a name all, as JSON by role
     #[arg(long, value_name = "ROLE", num_args = 0..=1, default_missing_value = "all")]
     pub iam: Option<String>,
     /// The image's digest; where another one is found, it is refused

@@ -12,6 +12,7 @@ pub mod eks;
 pub mod engine;
 mod iam;
 pub mod local;
+mod migration;
 mod outcome;
 mod pen;
 mod probe;
@@ -31,7 +32,6 @@ pub use any_target::{render_offline, render_policies};
 pub use engine::Intent;
 pub use iam::render_report_policy;
 pub use outcome::Outcome;
-pub use probe::answers;
 pub use site::{Site, SiteOptions};
 
 /// The image that is deployed: always by digest.

@@ -340,6 +340,27 @@ pub async fn find_image(
     Ok(found)
 }
 
+/// The platforms that an image of an ECR registry is for. What cannot be read says nothing.
+pub async fn find_platforms(
+    session: &Session,
+    registry: &platform::Registry,
+    name: &str,
+    digest: &Digest,
+    report: &Report,
+) -> Option<Vec<String>> {
+    let looking = async {
+        let address = Address::ecr(registry.host(), name, registry.endpoint.as_deref())?;
+        let ecr = Arc::new(Ecr::new(session, registry, name));
+        let identity = Identity::Ecr(ecr);
+        let client = Client::open(address, identity, Waits::DEFAULT, None, report).await?;
+        preflight::look_up_platforms(&client, digest).await
+    };
+    looking.await.unwrap_or_else(|error| {
+        report.trace(error.to_string());
+        None
+    })
+}
+
 /// Checks what can be wrong before any request: the layout, its digest, the tags. Returns each tag
 /// once.
 fn check_request(request: &PushRequest) -> Result<(Layout, Vec<String>)> {

@@ -149,6 +149,15 @@ impl Fault {
             {
                 self.explain_clock(&headline)
             }
+            code if says_quota(code) => {
+                Error::refused(format!("{headline}: a quota of the account is used up"))
+                    .code(Code::QuotaExceeded)
+                    .why(&self.why)
+                    .fix(
+                        "remove what nobody uses, or have the quota raised in the console of \
+                         Service Quotas",
+                    )
+            }
             _ if self.lacks_credentials => Error::refused(headline).why(&self.why).fix(
                 "give AWS credentials, as there are none: in a job add `permissions: {id-token: \
                  write}` and a `role` in platform.yaml; on a laptop log in",
@@ -163,6 +172,15 @@ impl Fault {
             .why(&self.why)
             .fix("set the runner's clock: `timedatectl set-ntp true`")
     }
+}
+
+/// Whether AWS's word for a refusal is of a quota: `TooManyRules`, `LimitExceededException`.
+fn says_quota(code: &str) -> bool {
+    let is_rate = code.starts_with("TooManyRequests");
+    !is_rate
+        && (code.starts_with("TooMany")
+            || code.contains("LimitExceeded")
+            || code.starts_with("ServiceQuotaExceeded"))
 }
 
 /// A call that did not succeed, after its last try.

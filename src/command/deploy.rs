@@ -11,7 +11,7 @@ use super::intent::{make_intent, read_run_facts};
 use crate::cli::DeployArgs;
 use crate::config::preview::make_preview;
 use crate::config::settings::{self, Destination, Settings, Target};
-use crate::deploy::{Image, Outcome, Site, SiteOptions, site};
+use crate::deploy::{self, Image, Outcome, Site, SiteOptions, site};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Kind, Result};
 use crate::github::runner;
@@ -33,6 +33,7 @@ pub async fn deploy_image(context: &Context, arguments: &DeployArgs) -> Result<(
     context.give(&json!({
         "target": destination.target.name(), "version": image.version, "digest": image.digest
     }));
+    refuse_platform(context, &settings, &destination, &image).await?;
     refuse_unproven(context, &settings, &destination, &image).await?;
     let site = open_site(context, environment, Some(&arguments.layout)).await?;
     if !context.shared.plan {
@@ -201,6 +202,31 @@ pub async fn find_image(
     let given = given.map(version::docker_tag);
     let version = given.or(found.tag).unwrap_or_else(|| found.digest.short().to_string());
     Ok(Image { repository, digest: found.digest, version })
+}
+
+/// Refuses an image that tasks of ECS could not start: they run on the architecture that their
+/// definition names.
+async fn refuse_platform(
+    context: &Context,
+    settings: &Settings,
+    destination: &Destination,
+    image: &Image,
+) -> Result<()> {
+    let (Target::Ecs { .. }, Some(registry)) = (&destination.target, &destination.registry) else {
+        return Ok(());
+    };
+    let name = settings::repository(registry, &settings.owner.service);
+    let session = context.session_of(destination, &registry.region).await?;
+    let found = registry::find_platforms(&session, registry, &name, &image.digest, &context.report);
+    let (wanted, found) = (deploy::ecs::platform_of(settings)?, found.await);
+    let Some(found) = found.filter(|found| !found.contains(&wanted.to_string())) else {
+        return Ok(());
+    };
+    Err(Error::refused(format!("cannot deploy {}: it is not for {wanted}", image.digest))
+        .code(Code::ImageNotFound)
+        .why(format!("it is for {}, and its tasks run on {wanted}", found.join(", ")))
+        .fix(format!("build it for that: image: {{platforms: [{wanted}]}} in service.yaml"))
+        .fix("or let its tasks run on what it is for, by the same key"))
 }
 
 /// The version that a person means: a release's tag names one too.

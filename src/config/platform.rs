@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::values::{AccountId, BranchPattern, Days, Endpoint, Name, Span, TagPattern};
 
@@ -245,9 +245,37 @@ pub struct Ecs {
     /// What the service itself may do. Empty: nothing.
     #[serde(default)]
     pub task_role: String,
+    /// How tasks of `processes` with a `schedule` are started.
+    pub scheduler: Option<Scheduler>,
     /// The listener of the (internal) load balancer that exposed services are attached to, by its
     /// ARN.
     pub listener: Option<String>,
+}
+
+/// How EventBridge Scheduler starts tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scheduler {
+    /// The role by which it does. It trusts scheduler.amazonaws.com, and may run tasks and pass them
+    /// their roles.
+    pub role: String,
+    /// The SQS queue, by its ARN, that a start is noted in that was given up.
+    pub dead_letter: Option<String>,
+    /// How often a start that failed is tried again: at most 185 times.
+    #[serde(default = "three")]
+    #[schemars(range(max = 185))]
+    pub retries: u32,
+    /// How long after its time a start is still tried: from a minute to a day.
+    #[serde(default = "one_hour")]
+    pub max_age: Span,
+}
+
+fn three() -> u32 {
+    3
+}
+
+fn one_hour() -> Span {
+    Span(std::time::Duration::from_secs(3600))
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -263,4 +291,23 @@ pub enum Launch {
 pub struct ApiGateway {
     /// Name of the HTTP API that exposed services get a route in.
     pub name: String,
+    /// The name in the certificate of an HTTPS listener: API Gateway checks it.
+    pub server_name: Option<String>,
+    /// Who lets a request to an exposed service through. Without it, everybody is let through.
+    pub authorizer: Option<Authorizer>,
+}
+
+/// The authorizer of the routes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Authorizer {
+    /// A request needs a token that this issuer signed for one of the audiences.
+    Jwt { issuer: String, audience: Vec<String> },
+    /// A Lambda function answers `{"isAuthorized": true}` (payload format 2.0).
+    Lambda {
+        /// The function's ARN.
+        function: String,
+        /// The role by which API Gateway calls it, where the function's own policy does not say so.
+        role: Option<String>,
+    },
 }

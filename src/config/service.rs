@@ -47,12 +47,12 @@ pub struct Service {
     #[schemars(extend("x-targets" = ["eks"]))]
     pub autoscale: Option<Autoscale>,
     /// Runs once before the new version takes over; its failure stops the deploy.
-    #[schemars(extend("x-targets" = ["eks", "local"]))]
+    #[schemars(extend("x-targets" = ["eks", "ecs", "local"]))]
     pub before_deploy: Option<BeforeDeploy>,
-    /// The same image with other commands, deployed and rolled back with the service (eks): a worker
+    /// The same image with other commands, deployed and rolled back with the service: a worker
     /// that runs all the time, or one with a `schedule`.
     #[serde(default)]
-    #[schemars(extend("x-targets" = ["eks"]))]
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub processes: IndexMap<Name, Process>,
     /// S3 buckets the service reads and writes.
     #[serde(default)]
@@ -82,8 +82,9 @@ pub struct Health {
     pub path: UrlPath,
     /// The longest time from start to the first 2xx.
     pub startup: Span,
-    /// So long a new version has to stay healthy before the old one goes: on eks.
-    #[schemars(extend("x-targets" = ["eks"]))]
+    /// So long a new version has to stay healthy: on eks before the old one goes, on ecs before the
+    /// deploy counts as done. What is not changed is not waited for.
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub stable: Span,
 }
 

@@ -155,6 +155,9 @@ pub struct Destination {
     pub after: Option<String>,
     /// The ECR registry images come from; none for [`Target::Local`].
     pub registry: Option<platform::Registry>,
+    /// The AWS account of the environment, which need not be the registry's: that of the role, until
+    /// STS is asked. None for [`Target::Local`].
+    pub account: Option<String>,
 }
 
 impl Settings {
@@ -450,6 +453,7 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
             preview: None,
             after: None,
             registry: None,
+            account: None,
         });
     }
     let platform = platform.ok_or_else(|| {
@@ -505,7 +509,14 @@ pub fn destination(platform: Option<&Platform>, environment: &str) -> Result<Des
         preview: found.preview.map(|preview| Preview { expires: preview.expires.0, number: None }),
         after: found_after(platform, environment, found.after.as_ref())?,
         registry: Some(platform.registry.clone()),
+        account: Some(account_of(platform, found)),
     })
+}
+
+/// The account that platform.yaml gives an environment: that of its role, else the registry's.
+fn account_of(platform: &Platform, found: &platform::Environment) -> String {
+    let of_role = found.role.as_deref().and_then(|role| role.split(':').nth(4));
+    of_role.map_or_else(|| platform.registry.account.to_string(), str::to_string)
 }
 
 /// The environment that comes before: another one of the platform.

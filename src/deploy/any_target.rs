@@ -58,7 +58,7 @@ impl AnyTarget {
         report: &Report,
     ) -> Result<AnyTarget> {
         let (region, role) = (destination.region.as_str(), destination.role.as_deref());
-        let account = destination.registry.as_ref().map(|registry| registry.account.as_str());
+        let account = destination.account.as_deref();
         Ok(match (&destination.target, session) {
             (Target::Eks(cluster), Some(session)) => {
                 let place = eks::Place {

@@ -4,15 +4,21 @@
 //! [`edge_api`] talk to AWS. `roll_back` carries an ECS rollback out.
 
 mod api;
+mod cron;
 mod diagnosis;
 mod edge;
 mod edge_api;
 mod iam;
 mod live;
+mod merge;
+mod migration;
 mod plan;
 mod preflight;
 mod preview;
 mod render;
+mod schedule;
+mod schedule_api;
+mod service;
 mod states;
 mod verdict;
 
@@ -20,25 +26,28 @@ use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join3;
-use serde_json::{Value, json};
 
 use crate::aws::Session;
 use crate::config::platform::{ApiGateway, Ecs as Platform};
 use crate::deploy::pen::{Extent, Pen};
+use crate::deploy::probe::{Answered, Probe};
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict, Written};
-use crate::deploy::{Order, RunState, Running, answers, storage};
+use crate::deploy::{Order, RunState, Running, storage};
 use crate::error::{Code, Error, Kind, Refusals, Result};
 
 use api::{Api, Seen};
-use edge::EdgeStep;
 use edge_api::{EdgeApi, EdgeIds};
 pub use iam::render_policies;
 use live::comparable_definition;
-use plan::{EcsFacts, EcsPlan, ServiceWrite, SmokeCheck, WayBack, fill_in, find_way_back};
+use plan::{EcsFacts, EcsPlan, SmokeCheck, WayBack};
 use preflight::Preflight;
-pub use render::{EcsDocuments, render_documents, render_state};
-use render::{count_of, last_part, revision_of};
-use verdict::{Identity, Ownership, ServiceLook, confirm_owner, judge_look, owner_of_primary};
+pub use render::{EcsDocuments, platform_of, render_documents, render_state};
+use render::{last_part, revision_of};
+use schedule::name_group;
+use schedule_api::ScheduleApi;
+use verdict::{
+    Identity, Ownership, ServiceLook, Stability, join_verdicts, judge_look, owner_of_primary,
+};
 
 /// One ECS cluster, and the way to it from outside.
 pub struct Ecs {
@@ -50,6 +59,7 @@ pub struct Ecs {
     api: Api,
     edge: EdgeApi,
     preflight: Preflight,
+    schedules: ScheduleApi,
 }
 
 /// What this run has done so far, and what is judged.
@@ -63,7 +73,13 @@ pub struct EcsWritten {
     deployment: Option<String>,
     /// Set once the rollback has begun.
     back: Option<Back>,
+    /// A process that there was not before: its tasks were stopped.
+    is_stopped: bool,
     edge: EdgeIds,
+    /// Of the workers, in their order.
+    workers: Vec<EcsWritten>,
+    /// How many of the plan's schedules were begun to be written.
+    schedules: usize,
 }
 
 /// What the rollback is judged by.
@@ -82,10 +98,10 @@ struct Back {
 
 impl Written for EcsWritten {
     fn any(&self) -> bool {
-        self.extent.get() > Extent::Nothing
+        self.extent.get() > Extent::Nothing || self.workers.iter().any(Written::any)
     }
     fn touches_running(&self) -> bool {
-        self.extent.get() == Extent::Running
+        self.extent.get() == Extent::Running || self.workers.iter().any(Written::touches_running)
     }
 }
 
@@ -122,11 +138,19 @@ pub struct EcsMemory {
     since: SystemTime,
     /// What the look before said.
     ownership: Ownership,
+    stability: Stability,
+    /// Of the workers, in their order.
+    workers: Vec<EcsMemory>,
 }
 
 impl Default for EcsMemory {
     fn default() -> Self {
-        EcsMemory { since: now(), ownership: Ownership::default() }
+        EcsMemory {
+            since: now(),
+            ownership: Ownership::default(),
+            workers: Vec::new(),
+            stability: Stability::default(),
+        }
     }
 }
 
@@ -142,6 +166,7 @@ impl Ecs {
             api: Api::new(session, platform),
             edge: EdgeApi::new(session),
             preflight: Preflight::new(session),
+            schedules: ScheduleApi::new(session),
             platform: platform.clone(),
             api_gateway: api_gateway.cloned(),
             account: account.map(str::to_string),
@@ -222,15 +247,13 @@ impl Target for Ecs {
     }
 
     async fn observe(&self, goal: &Goal<EcsDocuments>) -> Result<EcsFacts> {
-        let documents = &goal.wanted.documents;
         let of_service = async {
             self.api.find_cluster().await?;
-            let service = self.api.find_service(documents.name()).await?;
-            let live = service.as_ref().map(|service| &service.definition);
-            let missing = self.preflight.find_missing_secrets(&documents.task_definition, live);
-            let missing = missing.await?;
-            Ok((service, missing))
+            let mut facts = self.observe_service(goal).await?;
+            self.observe_processes(goal, &mut facts).await?;
+            Ok(facts)
         };
+        let documents = &goal.wanted.documents;
         let of_edge = async {
             match &documents.edge {
                 Some(wanted) => self.edge.find(wanted).await.map(Some),
@@ -239,12 +262,12 @@ impl Target for Ecs {
         };
         let account = self.account.as_deref();
         let buckets = storage::observe(&documents.buckets, account, &self.session);
-        let (service, edge, buckets) = join3(of_service, of_edge, buckets).await;
+        let (facts, edge, buckets) = join3(of_service, of_edge, buckets).await;
         let mut refusals = Refusals::default();
-        let (service, edge) = (refusals.keep(service), refusals.keep(edge));
-        let found = service.zip(edge).zip(refusals.keep(buckets));
-        let (((service, missing_secrets), edge), buckets) = refusals.conclude(found)?;
-        Ok(EcsFacts { missing_secrets, service, buckets, edge })
+        let (facts, edge) = (refusals.keep(facts), refusals.keep(edge));
+        let found = facts.zip(edge).zip(refusals.keep(buckets));
+        let ((facts, edge), buckets) = refusals.conclude(found)?;
+        Ok(EcsFacts { buckets, edge, ..facts })
     }
 
     fn plan(&self, goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> {
@@ -255,14 +278,13 @@ impl Target for Ecs {
         Some(&plan.recorded)
     }
 
-    /// `before-deploy` is refused by [`render_state`].
     async fn migrate(
         &self,
-        _plan: &EcsPlan,
-        _written: &mut EcsWritten,
-        _permit: Permit<'_>,
+        plan: &EcsPlan,
+        written: &mut EcsWritten,
+        permit: Permit<'_>,
     ) -> Result<()> {
-        Ok(())
+        self.run_migration(plan, written, permit).await
     }
 
     async fn apply(
@@ -271,49 +293,12 @@ impl Target for Ecs {
         written: &mut EcsWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        let EcsWritten { extent, definition_arn, deployment, edge: ids, .. } = written;
-        let pen = Pen::new(permit, extent);
-        storage::apply(&plan.facts.buckets, &self.session, pen).await?;
-        let documents = &plan.wanted.documents;
-        let vpc = plan.facts.edge.as_ref().map_or("", |found| found.vpc.as_str());
-        *ids = plan.facts.edge.as_ref().map(EdgeIds::from).unwrap_or_default();
-        let (before, after): (Vec<&EdgeStep>, Vec<&EdgeStep>) =
-            plan.edge_steps.iter().partition(|step| step.comes_before_service());
-        if let Some(wanted) = &documents.edge {
-            for step in before {
-                self.edge.apply(step, wanted, vpc, ids, pen).await?;
-            }
+        self.apply_service(plan, written, permit).await?;
+        written.workers.resize_with(plan.workers.len(), Default::default);
+        for (plan, written) in plan.workers.iter().zip(&mut written.workers) {
+            self.apply_service(plan, written, permit).await?;
         }
-        if let Some(live) = plan.facts.service.as_ref().filter(|_| plan.tag) {
-            let arn = live.document["serviceArn"].as_str().unwrap_or_default();
-            self.api.tag(arn, &documents.service["tags"], pen).await?;
-        }
-        if plan.register {
-            *definition_arn = Some(self.api.register(&documents.task_definition, pen).await?);
-        }
-        let live = || plan.facts.service.as_ref().map(|service| service.definition_arn.clone());
-        let revision = definition_arn.clone().or_else(live).unwrap_or_default();
-        let fill = |document: &Value| {
-            let mut document = document.clone();
-            fill_in(&mut document, documents, Some(&revision), ids.target_group.as_deref());
-            document
-        };
-        *deployment = match &plan.service {
-            Some(ServiceWrite::Create(document)) => {
-                let mut document = fill(document);
-                let token = plan::client_token(&document, permit.record_number());
-                document["clientToken"] = json!(token);
-                self.api.create(&document, pen).await?
-            }
-            Some(ServiceWrite::Update(document)) => self.api.update(&fill(document), pen).await?,
-            None => None,
-        };
-        if let Some(wanted) = &documents.edge {
-            for step in after {
-                self.edge.apply(step, wanted, vpc, ids, pen).await?;
-            }
-        }
-        Ok(())
+        self.apply_schedules(plan, written, permit).await
     }
 
     async fn check_rollout(
@@ -322,101 +307,80 @@ impl Target for Ecs {
         written: &mut EcsWritten,
         memory: &mut EcsMemory,
     ) -> Result<Verdict> {
-        if written.edge.target_group.is_none() {
-            written.edge = plan.facts.edge.as_ref().map(EdgeIds::from).unwrap_or_default();
+        let mut verdicts = vec![self.check_service(plan, written, memory).await?];
+        written.workers.resize_with(plan.workers.len(), Default::default);
+        memory.workers.resize_with(plan.workers.len(), Default::default);
+        let workers = plan.workers.iter().zip(&mut written.workers).zip(&mut memory.workers);
+        for ((plan, written), memory) in workers.filter(|((_, written), _)| !written.is_stopped) {
+            verdicts.push(self.check_service(plan, written, memory).await?);
         }
-        // A revision registered just now has no past; of one that ran before only what happens now
-        // counts.
-        let since = (written.back.is_some() || !plan.register).then_some(memory.since);
-        let mut look = self.look(plan, written, since).await?;
-        let before = std::mem::replace(&mut memory.ownership, look.ownership);
-        look.ownership = confirm_owner(before, look.ownership);
-        Ok(judge_look(&look, &written.wanted_arn(plan)))
+        Ok(join_verdicts(verdicts))
     }
 
     /// The smoke check: a request through the gateway, as users send it.
     async fn verify(&self, plan: &EcsPlan, written: &EcsWritten) -> Result<Option<String>> {
-        let check = match &written.back {
-            Some(back) => back.smoke_check.clone(),
-            None => SmokeCheck::of(&plan.wanted),
+        let (check, desired) = match &written.back {
+            Some(back) => (back.smoke_check.clone(), back.desired),
+            None => (SmokeCheck::of(&plan.wanted), plan.wanted.documents.desired()),
         };
-        let Some((check, (_, endpoint))) = check.zip(written.edge.api.as_ref()) else {
+        // Told to run nothing, as at night, it answers nobody.
+        let check = check.filter(|_| desired > 0);
+        let Some((check, (api, endpoint))) = check.zip(written.edge.api.as_ref()) else {
             return Ok(None);
         };
+        let path = format!("{}{}", check.path, check.health.path);
+        let endpoint = endpoint.trim_end_matches('/');
+        let probe = Probe::new(&format!("{endpoint}{path}"))?;
         if let Some(link) = &written.edge.link {
-            self.edge.wait_for_link(link).await?;
+            self.edge.wait_for_link(link, async || probe.knock().await).await?;
         }
-        let url = format!("{}{}", endpoint.trim_end_matches('/'), check.path);
-        let health = format!("{url}{}", check.health.path);
-        answers(&health, check.health.startup(), self.session.report()).await?;
-        Ok(Some(url))
+        let report = self.session.report();
+        let is_guarded = async || self.edge.is_guarded(api, &path).await;
+        if let Answered::Guarded(status) =
+            probe.wait_for_answer(check.health.startup(), is_guarded, report).await?
+        {
+            report.detail(format!(
+                "the authorizer of {path} answers {status} to the smoke check, which has no token: \
+                 the load balancer's health checks are believed"
+            ));
+        }
+        Ok(Some(format!("{endpoint}{}", check.path)))
     }
 
-    /// Begins the rollback: the load balancer and the routes as before, then the service.
     async fn roll_back(
         &self,
         plan: &EcsPlan,
         written: &mut EcsWritten,
         permit: Permit<'_>,
     ) -> Result<RolledBack> {
-        let documents = &plan.wanted.documents;
-        let name = documents.name();
-        let look = self.look(plan, written, Some(now())).await?;
-        let pen = Pen::new(permit, &written.extent);
-        let Some(back) = find_way_back(plan) else {
-            // Tasks that this run did not bring are not its to stop.
-            if plan.facts.service.is_some() {
-                return Ok(RolledBack::ToNothing(format!(
-                    "service {name} is left as it is: no deploy saw what ran before through to its \
-                     end"
-                )));
-            }
-            // The deploy ended before there was a service.
-            if self.api.find_service(name).await?.is_none() {
-                return Ok(RolledBack::ToNothing(
-                    "what was made beside the service is used by the next deploy".into(),
-                ));
-            }
-            self.api.stop_tasks(name, pen).await?;
-            return Ok(RolledBack::ToNothing(format!("service {name} is there with no tasks")));
-        };
-        self.edge.restore(&plan.edge_steps, &mut written.edge, pen).await?;
-        let definition_arn = self.find_revision(&back, pen).await?;
-        let mut document = back.service;
-        let target_group = written.edge.target_group.as_deref();
-        fill_in(&mut document, documents, Some(&definition_arn), target_group);
-        let mut then = json!({ "loadBalancers": back.balancers });
-        fill_in(&mut then, documents, None, target_group);
-        let good_group = then["loadBalancers"][0]["targetGroupArn"].as_str().map(str::to_string);
-        let mut earlier = written.identity(plan).earlier.to_vec();
-        earlier.extend(written.deployment.take().into_iter().chain(look.primary_id));
-        let deployment = self.api.update(&document, pen).await?;
-        // ECS may have gone back by itself already: then the deployment that does so is the one.
-        earlier.retain(|id| Some(id) != deployment.as_ref());
-        written.back = Some(Back {
-            desired: count_of(&back.desired),
-            earlier,
-            fallback: written.wanted_arn(plan),
-            target_group: good_group,
-            smoke_check: back.smoke_check,
-        });
-        (written.deployment, written.definition_arn) = (deployment, Some(definition_arn));
-        Ok(RolledBack::Begun)
+        let rolled_back = self.roll_back_service(plan, written, permit).await?;
+        self.restore_schedules(plan, written, permit).await?;
+        written.workers.resize_with(plan.workers.len(), Default::default);
+        for (plan, written) in plan.workers.iter().zip(&mut written.workers) {
+            let begun = self.roll_back_service(plan, written, permit).await?;
+            written.is_stopped = begun != RolledBack::Begun;
+        }
+        Ok(rolled_back)
     }
 
-    /// Removes a VPC link that failed: by now nothing leads through it. ECS keeps old revisions.
+    /// Removes a VPC link that failed, and what led to the service from an earlier path: by now users
+    /// come another way. ECS keeps old revisions.
     async fn clean_up(&self, plan: &EcsPlan, permit: Permit<'_>) -> Result<()> {
         let extent = Cell::default();
         let pen = Pen::new(permit, &extent);
-        let Some((api, _)) = plan.facts.edge.as_ref().and_then(|edge| edge.gateway.api.as_ref())
-        else {
-            return Ok(());
-        };
-        for step in &plan.edge_steps {
-            if let EdgeStep::DeleteLink { id, integration } = step {
-                self.edge.delete_dead_link(api, id, integration.as_deref(), pen).await?;
-            }
+        let edge = plan.facts.edge.as_ref();
+        let api = edge.and_then(|edge| edge.gateway.api.as_ref()).map(|(id, _)| id.as_str());
+        for step in plan.edge_steps.iter().filter(|step| step.comes_last()) {
+            self.edge.remove(step, api, pen).await?;
         }
+        for worker in &plan.facts.left_over {
+            self.api.delete_service(worker.name(), pen).await?;
+        }
+        let group = name_group(&plan.wanted.service, &plan.wanted.environment);
+        for name in &plan.facts.left_over_schedules {
+            self.schedules.delete(&group, name, pen).await?;
+        }
+        self.forget_processes(plan, pen).await?;
         Ok(())
     }
 

@@ -16,35 +16,77 @@ const RETRIES: RetryPolicy = RetryPolicy {
     jitter: 0.0,
 };
 
-/// Waits until `url` answers 2xx, at most for `within`.
-///
-/// # Errors
-/// [`Kind::Broken`] with the last answer when it does not.
-pub async fn answers(url: &str, within: Duration, report: &Report) -> Result<()> {
-    let client = client(url)?;
-    let silent = |why: String| {
-        Error::new(Kind::Broken, format!("cannot reach {url}: it does not answer"))
-            .code(Code::SmokeCheckFailed)
-            .why(why)
-            .fix(
-                "see that the service answers its health path with the whole path in front of it, \
-                 and that security groups let the request through",
-            )
-    };
-    let deadline = now() + within.max(RETRIES.first_pause);
-    let asked = retry::run(&RETRIES, Some(deadline), report, async |_| {
-        let why = match client.get(url).send().await {
-            Ok(answer) if answer.status().is_success() => return Attempt::Done(()),
-            Ok(answer) => format!("it answered {}", answer.status()),
-            Err(error) => chain(&error.without_url()),
+/// What a service was asked, and by whom it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// By the service, with 2xx.
+    Well,
+    /// By whoever lets requests through in front of it: 401 or 403.
+    Guarded(u16),
+}
+
+/// A URL that is asked.
+pub struct Probe {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Probe {
+    /// # Errors
+    /// Unexpected for what is no URL.
+    pub fn new(url: &str) -> Result<Probe> {
+        Ok(Probe { client: client(url)?, url: url.to_string() })
+    }
+
+    /// Sends one request, whatever comes of it.
+    pub async fn knock(&self) {
+        let _ = self.client.get(&self.url).send().await;
+    }
+
+    /// Waits until the URL answers 2xx, at most for `within`. What answers 401 or 403 is believed
+    /// where `is_guarded` says that it is not the service.
+    ///
+    /// # Errors
+    /// [`Kind::Broken`] with the last answer when it does not.
+    pub async fn wait_for_answer(
+        &self,
+        within: Duration,
+        is_guarded: impl AsyncFn() -> bool,
+        report: &Report,
+    ) -> Result<Answered> {
+        let url = &self.url;
+        let silent = |why: String| {
+            Error::new(Kind::Broken, format!("cannot reach {url}: it does not answer"))
+                .code(Code::SmokeCheckFailed)
+                .why(why)
+                .fix(
+                    "see that the service answers its health path with the whole path in front of \
+                     it, and that security groups let the request through",
+                )
         };
-        Attempt::Retry { why: silent(why), after: None }
-    });
-    asked.await.map_err(|error| match error.code {
-        // The deadline is that of the check alone.
-        Some(_) => Error { kind: Kind::Broken, ..error },
-        None => silent("nothing came back in time".into()),
-    })
+        let deadline = now() + within.max(RETRIES.first_pause);
+        let asked = retry::run(&RETRIES, Some(deadline), report, async |_| {
+            let why = match self.client.get(url).send().await {
+                Ok(answer) if answer.status().is_success() => {
+                    return Attempt::Done(Answered::Well);
+                }
+                Ok(answer) => {
+                    let status = answer.status();
+                    if matches!(status.as_u16(), 401 | 403) && is_guarded().await {
+                        return Attempt::Done(Answered::Guarded(status.as_u16()));
+                    }
+                    format!("it answered {status}")
+                }
+                Err(error) => chain(&error.without_url()),
+            };
+            Attempt::Retry { why: silent(why), after: None }
+        });
+        asked.await.map_err(|error| match error.code {
+            // The deadline is that of the check alone.
+            Some(_) => Error { kind: Kind::Broken, ..error },
+            None => silent("nothing came back in time".into()),
+        })
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a smoke check has a time of its own")]

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use futures::future::join;
+
 use super::any_target::{AnyTarget, with_target};
 use super::engine::{self, DeployRequest, Intent, timestamp};
 use super::outcome::Outcome;
@@ -51,7 +53,7 @@ impl Site {
     pub async fn open(options: SiteOptions<'_>) -> Result<Site> {
         let SiteOptions {
             settings,
-            destination,
+            mut destination,
             session,
             records,
             sources,
@@ -66,7 +68,18 @@ impl Site {
             session: session.as_ref(),
             records,
         };
-        let ledger = open_ledger(&place, environ, report).await?;
+        let asking = async {
+            match &session {
+                Some(session) => session.account().await,
+                None => None,
+            }
+        };
+        let (ledger, account) = join(open_ledger(&place, environ, report), asking).await;
+        let ledger = ledger?;
+        // Who is signed in on a laptop may be of another account than platform.yaml says.
+        if account.is_some() {
+            destination.account = account;
+        }
         let (session, layout) = (session.as_ref(), layout.as_deref());
         let target =
             AnyTarget::open(&destination, session, &sources, layout, environ, report).await?;

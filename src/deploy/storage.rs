@@ -26,8 +26,7 @@ pub struct Bucket {
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
 pub fn bucket_name(order: &Order, storage: &Storage) -> String {
-    let account =
-        order.destination.registry.as_ref().map_or("local", |registry| registry.account.as_str());
+    let account = order.destination.account.as_deref().unwrap_or("local");
     let whole = format!(
         "{}-{}-{}-{account}",
         order.settings.owner.service, storage.name, order.settings.owner.environment

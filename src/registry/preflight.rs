@@ -109,6 +109,28 @@ pub async fn look_up_tag(client: &Client, tag: &str) -> Result<Option<TaggedImag
     }))
 }
 
+/// The platforms that an image is for: `linux/amd64`. `None` where nobody says, or the registry may
+/// not be asked.
+///
+/// # Errors
+/// The registry's last answer after all retries.
+pub async fn look_up_platforms(client: &Client, digest: &Digest) -> Result<Option<Vec<String>>> {
+    let read = read_document(client, &format!("manifests/{digest}")).await;
+    let Some(bytes) = ignore_refusal(read)? else { return Ok(None) };
+    if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
+        let platforms = index.manifests().iter().filter_map(|one| one.platform().as_ref());
+        let names = platforms.map(|one| format!("{}/{}", one.os(), one.architecture()));
+        // Attestations are of no platform.
+        let names: Vec<String> = names.filter(|name| !name.starts_with("unknown")).collect();
+        return Ok(Some(names).filter(|names| !names.is_empty()));
+    }
+    let Ok(manifest) = serde_json::from_slice::<ImageManifest>(&bytes) else { return Ok(None) };
+    let config = Digest::parse(manifest.config().digest().as_ref())?;
+    let config = ignore_refusal(read_document(client, &format!("blobs/{config}")).await)?;
+    let config = serde_json::from_slice::<ImageConfiguration>(&config.unwrap_or_default()).ok();
+    Ok(config.map(|config| vec![format!("{}/{}", config.os(), config.architecture())]))
+}
+
 /// Reads the commit from an image's config; `None` if it names none.
 fn read_revision(config: &[u8]) -> Option<String> {
     let config: ImageConfiguration = serde_json::from_slice(config).ok()?;

@@ -2,6 +2,11 @@
 //! real container.
 
 mod documents;
+mod edge;
+mod migration;
+mod platform;
+mod processes;
+mod secrets;
 
 use std::process::Command;
 use std::time::Instant;
@@ -53,7 +58,7 @@ impl Place {
     /// Writes service.yaml: `text` after name, port and the path it is exposed on.
     pub fn service(&self, text: &str) {
         let head = format!(
-            "name: {0}\nport: 8000\nhealth: {{startup: 20s}}\nexpose: {{path: /{0}}}\n",
+            "name: {0}\nport: 8000\nhealth: {{startup: 20s, stable: 1s}}\nexpose: {{path: /{0}}}\n",
             self.name
         );
         self.repository.write("service.yaml", &format!("{head}{text}"));
@@ -211,7 +216,7 @@ fn a_version_that_never_gets_healthy_goes_back_when_its_time_is_over() {
 #[test]
 fn a_version_that_brings_a_load_balancer_goes_back_to_none() {
     let place = Place::new("ecs-bare");
-    let bare = format!("name: {}\nport: 8000\nhealth: {{startup: 20s}}\n", place.name);
+    let bare = format!("name: {}\nport: 8000\nhealth: {{startup: 20s, stable: 1s}}\n", place.name);
     place.repository.write("service.yaml", &bare);
     place.deploy("1.0.0").ended(0);
     place.service("env: {CRASH: no port}\n");
@@ -243,6 +248,29 @@ fn a_way_back_that_is_not_healthy_is_none() {
     assert!(message.contains("the rollback failed: not back within 25 s"), "{failed}");
     assert!(message.contains("0 healthy in the load balancer"), "what is in the way: {failed}");
     assert!(!message.contains("runs as before"), "{failed}");
+}
+
+/// It runs, is healthy and answers; then it ends.
+#[test]
+fn a_version_that_crashes_a_while_after_it_was_healthy_goes_back() {
+    let place = Place::new("ecs-late");
+    place.service("");
+    let first = place.deploy("1.0.0").ended(0);
+    let text = format!(
+        "name: {0}\nport: 8000\nhealth: {{startup: 20s, stable: 15s}}\nexpose: {{path: /{0}}}\n\
+         env: {{CRASH_AFTER: '6'}}\n",
+        place.name
+    );
+    place.repository.write("service.yaml", &text);
+    let crashed = place.deploy("2.0.0").ended(4);
+    assert!(crashed.stderr.contains("it is healthy, and has to stay so for 15 s"), "{crashed}");
+    let cause = &crashed.json()["error"]["causes"][0];
+    assert_eq!(
+        (&cause["code"], &cause["exit-code"]),
+        (&"container-exited".into(), &3.into()),
+        "{crashed}"
+    );
+    assert_eq!(http_get(&format!("{}/", url(&first))), "version 1.0.0 says nothing");
 }
 
 #[test]
@@ -334,7 +362,6 @@ fn what_cannot_be_done_is_refused_before_anything_changes() {
             2,
             "cannot deploy `autoscale` to",
         ),
-        (with("x", "x", "before-deploy: {command: [a]}\n"), 2, "cannot deploy `before-deploy` to"),
         (with("x", "x", "manifests: [a.yaml]\n"), 2, "cannot deploy `manifests` to"),
         (with("x", "x", "secrets: {A: 'k8s:a/b'}\n"), 2, "secrets.A: it is `k8s:a/b`"),
         (with("x", "x", "resources: {cpu: '17'}\n"), 2, "more than a Fargate task can have"),

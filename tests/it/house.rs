@@ -118,6 +118,7 @@ fn an_sdk_stays_in_its_room() {
         ("aws_sdk_elasticloadbalancingv2", "src/deploy/ecs/"),
         ("aws_sdk_cloudwatchlogs", "src/deploy/ecs/"),
         ("aws_sdk_secretsmanager", "src/deploy/ecs/"),
+        ("aws_sdk_scheduler", "src/deploy/ecs/"),
         ("aws_sdk_s3", "src/aws/ src/deploy/storage.rs src/ledger/store/"),
         ("aws_sdk_sts", "src/aws"),
         ("kube::", "src/deploy/eks/"),

@@ -191,8 +191,27 @@ fn each_action_of_a_deploy_to_ecs_is_needed_and_together_they_are_enough() {
     deployer.is_denied_without("apigateway:PATCH");
     deployer.deploy_allowed().ended(0);
 
-    // Without it nobody looks whether the secret is there; the deploy goes on.
-    deployer.seen.insert("secretsmanager:DescribeSecret".into());
+    // Another path: the rule of the old one is ours, and goes last.
+    let text = std::fs::read_to_string(&file).expect("service.yaml");
+    let moved = text.replace("expose: {path: /", "expose: {path: /moved-");
+    deployer.place.repository.write("service.yaml", &moved);
+    deployer.is_denied_without("elasticloadbalancing:DescribeTags");
+    let warned = deployer.deploy(&without(&deployer.policy, "elasticloadbalancing:DeleteRule"));
+    if warned.code != 0 || !warned.stderr.contains("elasticloadbalancing:DeleteRule") {
+        deployer.wrong.push(format!("elasticloadbalancing:DeleteRule: {warned}"));
+    }
+    deployer.seen.insert("elasticloadbalancing:DeleteRule".into());
+
+    // Without these nobody looks whether the secret is there, and which platforms the image is for;
+    // the deploy goes on.
+    for action in [
+        "secretsmanager:DescribeSecret",
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+    ] {
+        deployer.seen.insert(action.into());
+    }
     assert_eq!(deployer.seen, actions(&deployer.policy));
     assert!(deployer.wrong.is_empty(), "{}", deployer.wrong.join("\n"));
     for command in [
@@ -335,8 +354,9 @@ fn every_action_that_a_deploy_or_a_push_names_is_in_a_policy() {
     let repository = Repository::new();
     repository.write(
         "service.yaml",
-        "name: p\nport: 8000\nexpose: {path: /p}\nscan: {}\nimage: {sbom: 'docker/scout@sha256:1'}\n\
-         storage: [{name: files, env: FILES}]\nenvironments:\n  ecs: {secrets: {A: 'secretsmanager:p/db', B: 'ssm:/p/b'}}\n",
+        "name: p\nport: 8000\nexpose: {path: /p}\nbefore-deploy: {command: [m]}\n\
+         processes: {w: {command: [w]}, n: {command: [n], schedule: 0 3 * * *}}\nscan: {}\nimage: {sbom: 'docker/scout@sha256:1'}\n\
+         storage: [{name: files, env: FILES}]\nenvironments:\n  ecs:\n    secrets: {A: 'secretsmanager:p/db', B: 'ssm:/p/b'}\n",
     );
     repository.write(
         "platform.yaml",
@@ -345,7 +365,7 @@ fn every_action_that_a_deploy_or_a_push_names_is_in_a_policy() {
          environments:\n  eks: {target: eks, region: eu-west-1, eks: {cluster: c, namespace: n}}\n  \
          ecs:\n    target: ecs\n    region: eu-west-1\n    api-gateway: {name: a}\n    ecs: {cluster: c, \
          subnets: [s], security-groups: [g], listener: 'arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/l/1/2', \
-         execution-role: 'arn:aws:iam::111122223333:role/x'}\n",
+         execution-role: 'arn:aws:iam::111122223333:role/x', scheduler: {role: 'arn:aws:iam::111122223333:role/s'}}\n",
     );
     let mut known = BTreeSet::new();
     for environment in ["eks", "ecs"] {
@@ -365,9 +385,7 @@ fn every_action_that_a_deploy_or_a_push_names_is_in_a_policy() {
             "kms:Decrypt",
             "kms:GenerateDataKey",
             "s3:PutBucketPolicy",
-            "ecs:DeleteService",
             "ecs:ListServices",
-            "elasticloadbalancing:DeleteRule",
             "elasticloadbalancing:DeleteTargetGroup",
         ]
         .map(str::to_string),

@@ -184,6 +184,18 @@ fn on_ecs_it_is_a_service_until_it_is_over() {
     let (name, role) = (unique("view"), Role::new());
     let _gone = Gone(name.clone());
     let repository = repository(&name, "production", &role, "1s");
+    let platform = std::fs::read_to_string(repository.path().join("platform.yaml")).expect("one");
+    let scheduler =
+        "scheduler: {role: 'arn:aws:iam::111122223333:role/scheduler'}\n      listener: ";
+    repository.write("platform.yaml", &platform.replace("listener: ", scheduler));
+    let file = repository.path().join("service.yaml");
+    let service = std::fs::read_to_string(&file).expect("a file");
+    let loops = "[sh, -c, 'trap exit TERM; while true; do sleep 0.2; done']";
+    let nightly = "{command: [sh, -c, exit 0], schedule: 0 3 * * *}";
+    let processes = format!("processes: {{worker: {{command: {loops}}}, nightly: {nightly}}}\n");
+    repository.write("service.yaml", &format!("{service}{processes}"));
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: processes");
     let github = Github::of(repository.path(), &stack("CICD_STACK_GITHUB"));
     let (jobs, log) = run_act(&repository, &github, "pull_request", &json!({}));
     assert_eq!(jobs, "preview", "{log}");
@@ -194,19 +206,31 @@ fn on_ecs_it_is_a_service_until_it_is_over() {
     let comments = github.with(|state| state.comments.clone());
     assert!(comments.first().is_some_and(|(text, _)| text.contains("-pr-12")), "{comments:?}");
 
-    let status = || {
-        let service = format!("{name}-pr-12");
+    let status = |of: &str| {
+        let service = format!("{name}-pr-12{of}");
         let of = ["--cluster", "clinicult", "--services", &service, "--output", "json"];
         let found = aws(&[&["ecs", "describe-services"], &of[..]].concat()).ended(0).json();
         found["services"][0]["status"].clone()
     };
-    assert_eq!(status(), "ACTIVE");
+    assert_eq!((status(""), status("-worker")), ("ACTIVE".into(), "ACTIVE".into()));
+    let schedules = || {
+        let listed = aws(&["scheduler", "list-schedules", "--output", "json"]).ended(0).stdout;
+        listed.matches(&format!("{name}-pr-12")).count()
+    };
+    assert_ne!(schedules(), 0);
+    // Whoever removes it may have another commit than the one that was deployed.
+    repository.write("service.yaml", &service);
+    repository.git(&["add", "-A"]);
+    repository.commit("feat: no processes");
     let (jobs, log) = run_act(&repository, &github, "schedule", &json!({}));
     assert_eq!(jobs, "remove what is over", "{log}");
-    for object in ["Route/ANY /", "Rule/", "Service/", "TargetGroup/"] {
+    let worker = format!("Service/{name}-pr-12-worker");
+    let all = ["Route/ANY /", "Rule/", "Service/", "TargetGroup/", "Schedule/nightly", &worker];
+    for object in all {
         assert!(log.contains(&format!("preview-12 {object}")), "{object}: {log}");
     }
-    assert_ne!(status(), "ACTIVE");
+    assert!([status(""), status("-worker")].iter().all(|one| *one != "ACTIVE"));
+    assert_eq!(schedules(), 0);
     let groups = aws(&["elbv2", "describe-target-groups", "--output", "json"]).ended(0);
     assert!(!groups.stdout.contains(&name), "{groups}");
     let (jobs, log) = run_act(&repository, &github, "schedule", &json!({}));

@@ -9,10 +9,11 @@ use crate::support::{run, stack};
 /// The name of its repository, below the platform's prefix.
 const NAME: &str = "probe";
 
-/// Says which version it is and what it was told to say, with the status that it was told; crashes
-/// with exit code 3 when it is told to.
+/// Says which version it is and what it was told to say, with the status that it was told (another
+/// one than to a load balancer, if it was); crashes
+/// with exit code 3 when it is told to, at once or later.
 const SERVER: &str = r#"
-import os, sys, time
+import os, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 print(f"starting at {time.time():.3f}", flush=True)
@@ -20,12 +21,19 @@ if os.environ.get("CRASH"):
     for number in range(3):
         print(f"log line {number}: {os.environ['CRASH']}", flush=True)
     sys.exit(3)
+if os.environ.get("CRASH_AFTER"):
+    def crash():
+        print("ran for a while, then lost its way", flush=True)
+        os._exit(3)
+    threading.Timer(float(os.environ["CRASH_AFTER"]), crash).start()
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = f"version {os.environ['VERSION']} says {os.environ.get('GREETING', 'nothing')}".encode()
-        self.send_response(int(os.environ.get('STATUS', '200')))
+        inside = self.path == '/healthz'
+        status = os.environ.get('STATUS', '200')
+        self.send_response(int(status if inside else os.environ.get('STATUS_OUTSIDE', status)))
         self.end_headers()
         self.wfile.write(body)
 

@@ -96,6 +96,15 @@ pub fn http_get(url: &str) -> String {
     .stdout
 }
 
+/// The status that a URL of the emulator answers with.
+pub fn http_status(url: &str) -> u16 {
+    let (host, _) = url.trim_start_matches("http://").split_once('/').expect("a path");
+    let resolve = format!("{host}:127.0.0.1");
+    let show = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10"];
+    let ended = run(Command::new("curl").args(show).args(["--resolve", &resolve, url])).ended(0);
+    ended.stdout.trim().parse().expect("a status")
+}
+
 /// What a run of `cicd` ended in.
 pub struct Run {
     pub code: i32,

@@ -405,8 +405,8 @@ def add_vpc_links(links):
 def add_private_integrations(links):
     """Integrations whose URI is an ARN: an ALB listener, or a Cloud Map service, reached through a VPC link.
 
-    ministack takes every integration URI for a URL, and forgets which link an integration names. A link that is not
-    AVAILABLE answers 503, as API Gateway does.
+    ministack takes every integration URI for a URL, and forgets which link an integration names and which name it expects
+    in a certificate. A link that is not AVAILABLE answers 503, as API Gateway does.
     """
     from ministack.services import alb, apigateway, servicediscovery
 
@@ -428,8 +428,7 @@ def add_private_integrations(links):
 
     def keep_link(api_id, integration_id, data, status):
         integration = apigateway._integrations[api_id][integration_id]
-        if "connectionId" in data:
-            integration["connectionId"] = data["connectionId"]
+        integration.update({key: data[key] for key in ("connectionId", "tlsConfig") if key in data})
         return apigateway._apigw_response(integration, status)
 
     apigateway._create_integration, apigateway._update_integration = create_with_link, update_with_link
@@ -565,6 +564,38 @@ def add_precise_permissions():
     iam_actions.access_denied_response = answer
 
 
+# ---- EventBridge Scheduler ----
+
+
+def add_scheduled_tasks():
+    """Schedules whose target is an ECS cluster: ministack fires them and runs no task."""
+    from ministack.services import ecs, eventbridge
+
+    invoke = eventbridge._invoke_target
+
+    def lower(value):
+        if isinstance(value, dict):
+            return {key[:1].lower() + key[1:]: lower(one) for key, one in value.items()}
+        return value
+
+    def invoke_or_run(target, event, rule, view=None):
+        parameters = target.get("EcsParameters")
+        if not parameters:
+            return invoke(target, event, rule, view)
+        parameters = lower(parameters)
+        request = {
+            "cluster": target["Arn"],
+            "taskDefinition": parameters.pop("taskDefinitionArn"),
+            "count": parameters.pop("taskCount", 1),
+            "overrides": json.loads(target.get("Input") or "{}"),
+            "startedBy": "chronos-schedule/" + rule.get("Name", ""),
+            **parameters,
+        }
+        return ecs._run_task(request)
+
+    eventbridge._invoke_target = invoke_or_run
+
+
 # ---- Requests ----
 
 READ_ACTION = re.compile(r"^(Assume|BatchCheck|BatchGet|Describe|Discover|Filter|Get|Head|List|Lookup|Query|Scan|Search|Select|Simulate|Start(Live|Query)|Test|Validate)")
@@ -687,6 +718,7 @@ def main():
     add_target_health()
     add_vpc_links(links)
     add_private_integrations(links)
+    add_scheduled_tasks()
     add_precise_permissions()
     asyncio.run(serve(args, links))
 

@@ -1,14 +1,16 @@
 //! What is said to ECS and CloudWatch Logs. SDK types end here.
 
+mod tasks;
+
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecs::types::{DesiredStatus, ServiceField, Task, TaskDefinitionField};
 use serde_json::{Value, json};
 
-use super::diagnosis::{StoppedTask, failed_container};
+use super::diagnosis::StoppedTask;
 use super::live::{LiveService, is_told, strip_answer};
 use super::render::last_part;
-use super::states::{Rollout, StopCode, TaskState};
+use super::states::{Rollout, TaskState};
 use super::verdict::{ServiceLook, is_of_deployment};
 use crate::aws::Session;
 use crate::aws::call::{Caller, Failure};
@@ -17,12 +19,8 @@ use crate::config::platform::Ecs as Platform;
 use crate::deploy::pen::Pen;
 use crate::error::{Error, Kind, Result};
 use crate::retry::{self, Attempt, RetryPolicy};
-
-/// Lines of a container's log that go into a cause.
-const LOG_LINES: i32 = 30;
-
-/// DescribeTasks takes no more at once.
-const TASKS: usize = 100;
+use tasks::Named;
+pub use tasks::{SingleTask, Unstarted};
 
 /// How long a write whose answer was lost is looked for: what ECS answers is a moment old.
 const LOOK_UPS: RetryPolicy = RetryPolicy {
@@ -154,16 +152,7 @@ impl Api {
             })
         };
         let answer = self.caller.write(&attempt, "ecs:RegisterTaskDefinition", &pen, register);
-        let answer = answer.await.map_err(|failure| {
-            let why = failure.error.why.as_deref();
-            match why.is_some_and(|why| why.contains("iam:PassRole")) {
-                true => failure.error.fix(
-                    "allow `iam:PassRole` on the execution role and the task role, with \
-                     iam:PassedToService ecs-tasks.amazonaws.com",
-                ),
-                false => failure.error,
-            }
-        })?;
+        let answer = answer.await.map_err(name_passed_role)?;
         let arn = answer["taskDefinition"]["taskDefinitionArn"].as_str();
         arn.map(str::to_string)
             .ok_or_else(|| Error::unexpected(format!("cannot {attempt}: the answer names no ARN")))
@@ -248,6 +237,22 @@ impl Api {
         Ok(())
     }
 
+    /// Deletes a service with all its tasks.
+    pub async fn delete_service(&self, name: &str, pen: Pen<'_>) -> Result<()> {
+        let delete = self.ecs.delete_service().cluster(&self.platform.cluster).service(name);
+        let delete = || delete.clone().force(true).send();
+        let attempt = format!("delete ECS service {name}");
+        match self.caller.write(&attempt, "ecs:DeleteService", &pen, delete).await {
+            // By a try of ours whose answer was lost.
+            Err(failure)
+                if failure.is(&["ServiceNotFoundException", "ServiceNotActiveException"]) =>
+            {
+                Ok(())
+            }
+            deleted => Ok(deleted.map(drop)?),
+        }
+    }
+
     /// One look at the service, with its tasks that ended and its events as `seen` says.
     pub async fn look(&self, name: &str, seen: Seen<'_>) -> Result<ServiceLook> {
         let cluster = &self.platform.cluster;
@@ -306,17 +311,7 @@ impl Api {
         };
         let arns =
             self.caller.read(&format!("list tasks of {name}"), "ecs:ListTasks", list).await?;
-        let mut tasks = Vec::new();
-        for some in arns.chunks(TASKS) {
-            let describe = || {
-                let describe = self.ecs.describe_tasks().cluster(cluster);
-                describe.set_tasks(Some(some.to_vec())).send()
-            };
-            let attempt = format!("read tasks of {name}");
-            let answer = self.caller.read(&attempt, "ecs:DescribeTasks", describe).await?;
-            tasks.extend(answer.tasks.unwrap_or_default());
-        }
-        Ok(tasks)
+        self.describe_tasks(name, &arns).await
     }
 
     /// The states of the tasks that are to run and do not yet.
@@ -338,55 +333,21 @@ impl Api {
         tasks.sort_by_key(|task| task.stopped_at().map(|at| at.as_nanos()));
         let mut stopped = Vec::new();
         for task in &tasks {
-            let containers = task.containers();
-            let all: Vec<_> = containers
-                .iter()
-                .map(|one| (one.name().unwrap_or_default(), one.exit_code(), one.reason()))
-                .collect();
-            let container = failed_container(&all, name).and_then(|index| containers.get(index));
-            let its_name = container.and_then(|container| container.name());
-            let id = last_part(task.task_arn().unwrap_or_default()).to_string();
-            let exit_code = container.and_then(|container| container.exit_code());
-            let log_tail = match exit_code {
-                // Where others log is theirs.
-                Some(_) if its_name == Some(name) => self.log_tail(name, &id).await,
-                // What never ran has said nothing.
-                _ => Vec::new(),
-            };
-            stopped.push(StoppedTask {
-                task: id,
-                code: StopCode::from(task.stop_code().map_or("", |code| code.as_str())),
-                reason: task.stopped_reason().unwrap_or_default().to_string(),
-                container: its_name.unwrap_or(name).to_string(),
-                exit_code: exit_code.map(i64::from),
-                container_reason: container
-                    .and_then(|container| container.reason())
-                    .map(str::to_string),
-                log_tail,
-            });
+            stopped.push(self.read_stopped(task, name, Named::Failed).await);
         }
         Ok(stopped)
     }
+}
 
-    /// A task's last lines. Not being allowed to read them must not hide why the deploy failed.
-    async fn log_tail(&self, name: &str, task: &str) -> Vec<String> {
-        let stream = format!("{name}/{name}/{task}");
-        let group = format!("/ecs/{}", self.platform.cluster);
-        let get = || {
-            let events = self.logs.get_log_events().log_group_name(&group);
-            events.log_stream_name(&stream).limit(LOG_LINES).start_from_head(false).send()
-        };
-        let attempt = format!("read the log {group}/{stream}");
-        match self.caller.read(&attempt, "logs:GetLogEvents", get).await {
-            Ok(answer) => {
-                let lines = answer.events().iter().filter_map(|event| event.message());
-                lines.map(|text| text.trim_end().to_string()).collect()
-            }
-            Err(Failure { error, .. }) => {
-                let fix = error.fixes.first().map(|fix| format!(" ({fix})")).unwrap_or_default();
-                vec![format!("{error}{fix}")]
-            }
-        }
+/// A role that may not be handed to tasks is named in AWS's words only.
+fn name_passed_role(failure: Failure) -> Error {
+    let why = failure.error.why.as_deref();
+    match why.is_some_and(|why| why.contains("iam:PassRole")) {
+        true => failure.error.fix(
+            "allow `iam:PassRole` on the execution role and the task role, with \
+             iam:PassedToService ecs-tasks.amazonaws.com",
+        ),
+        false => failure.error,
     }
 }
 

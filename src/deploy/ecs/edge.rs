@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::states::LinkState;
-use crate::config::platform::{ApiGateway, Ecs};
+use super::states::{LinkState, ListenerProtocol};
+use crate::config::platform::{ApiGateway, Authorizer, Ecs};
 use crate::deploy::{Order, short_name};
 use crate::error::{Error, Result};
 
@@ -42,13 +42,23 @@ pub struct WantedGateway {
     pub security_groups: Vec<String>,
     pub routes: Vec<String>,
     pub path: String,
+    /// The name in the certificate of an HTTPS listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Who lets requests on its routes through. None: who is none of ours, or nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorizer: Option<Authorizer>,
 }
+
+/// The name of the authorizer that is ours in an API: all services of the environment share it.
+pub const AUTHORIZER: &str = "cicd";
 
 /// What is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeFound {
     /// The network of the load balancer, which its target groups belong to.
     pub vpc: String,
+    pub protocol: ListenerProtocol,
     pub target_group: Option<TargetGroup>,
     pub rules: Vec<Rule>,
     pub gateway: FoundGateway,
@@ -80,6 +90,8 @@ pub struct Rule {
     pub priority: u32,
     pub patterns: Vec<String>,
     pub target_group: String,
+    /// It has our service's tag. Only those that lead to our target group are asked.
+    pub is_ours: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +102,10 @@ pub struct FoundGateway {
     pub link: Option<(String, LinkState)>,
     /// The integration that leads to our listener through our link.
     pub integration: Option<String>,
+    /// The name that it finds in the listener's certificate.
+    pub server_name: Option<String>,
+    /// The id and the settings of our authorizer.
+    pub authorizer: Option<(String, Authorizer)>,
     /// By route key.
     pub routes: BTreeMap<String, FoundRoute>,
     /// Integrations that lead to somewhere else than our listener: id → where.
@@ -103,6 +119,10 @@ pub struct FoundRoute {
     pub id: String,
     /// `integrations/ID`.
     pub target: String,
+    /// Whether somebody has to let requests through.
+    pub is_guarded: bool,
+    /// The id of its authorizer.
+    pub authorizer: Option<String>,
 }
 
 /// What is to be done, in this order. Each says what it is in [`EdgeStep::object`].
@@ -126,8 +146,23 @@ pub enum EdgeStep {
     },
     CreateLink,
     CreateIntegration,
+    /// It finds another name in the listener's certificate.
+    UpdateIntegration {
+        id: String,
+        before: Option<String>,
+    },
+    /// Before the routes: none of them is open for a moment.
+    CreateAuthorizer,
+    UpdateAuthorizer {
+        id: String,
+    },
     CreateRoute {
         key: String,
+    },
+    /// Requests are let through by our authorizer only.
+    GuardRoute {
+        key: String,
+        id: String,
     },
     UpdateRoute {
         key: String,
@@ -136,6 +171,16 @@ pub enum EdgeStep {
         before: Option<String>,
     },
     CreateStage,
+    /// In the clean-up, when the new path answers: the service is no longer exposed on it.
+    DeleteRoute {
+        key: String,
+        id: String,
+    },
+    /// After its routes: by it the next run knows what is left over.
+    DeleteRule {
+        arn: String,
+        patterns: Vec<String>,
+    },
 }
 
 /// What an exposed service needs; none for one that is not exposed.
@@ -170,15 +215,6 @@ pub fn render_edge(
         ))
         .fix("use at most 126 characters, without *, { and }: `expose: {path: /patients}`"));
     }
-    // One path more than the prefix itself: `/patients` and all below it, never
-    // `/patients-archive`.
-    let patterns = if path.is_empty() {
-        vec!["/*".to_string()]
-    } else {
-        vec![path.clone(), format!("{path}/*")]
-    };
-    let at = if path.is_empty() { "/".to_string() } else { path.clone() };
-    let routes = vec![format!("ANY {at}"), format!("ANY {path}/{{proxy+}}")];
     let mut network: Vec<&str> =
         ecs.subnets.iter().chain(&ecs.security_groups).map(String::as_str).collect();
     network.sort_unstable();
@@ -187,17 +223,41 @@ pub fn render_edge(
         link: short_name(&format!("cicd-{}", network.join("-")), 64),
         subnets: ecs.subnets.clone(),
         security_groups: ecs.security_groups.clone(),
-        routes,
-        path,
+        routes: route_keys(&path),
+        path: path.clone(),
+        server_name: api.server_name.clone(),
+        authorizer: api.authorizer.clone(),
     });
     Ok(Some(EdgeWanted {
         listener,
         target_group: target_group_name(&settings.name, &settings.environment),
         port: settings.port,
         health: HealthCheck { path: settings.health.path.clone(), codes: WELL.into() },
-        patterns,
+        patterns: rule_patterns(&path),
         gateway,
     }))
+}
+
+/// One path more than the prefix itself: `/patients` and all below it, never `/patients-archive`.
+fn rule_patterns(path: &str) -> Vec<String> {
+    match path {
+        "" => vec!["/*".into()],
+        path => vec![path.into(), format!("{path}/*")],
+    }
+}
+
+fn route_keys(path: &str) -> Vec<String> {
+    let at = if path.is_empty() { "/" } else { path };
+    vec![format!("ANY {at}"), format!("ANY {path}/{{proxy+}}")]
+}
+
+/// The path that a rule of ours is for; `None` for one that is of another shape.
+fn path_of(patterns: &[String]) -> Option<&str> {
+    let path = match patterns.iter().min_by_key(|pattern| pattern.len())?.as_str() {
+        "/*" => "",
+        path => path,
+    };
+    has_same_paths(&rule_patterns(path), patterns).then_some(path)
 }
 
 /// The name of a service's target group, which has at most 32 characters.
@@ -211,6 +271,7 @@ pub fn target_group_name(service: &str, environment: &str) -> String {
 /// Refused when somebody else answers on the path already, or the target group is of another port,
 /// which cannot be changed.
 pub fn plan_edge(wanted: &EdgeWanted, found: &EdgeFound) -> Result<Vec<EdgeStep>> {
+    refuse_listener(wanted, &found.protocol)?;
     let mut steps = Vec::new();
     match &found.target_group {
         None => steps.push(EdgeStep::CreateTargetGroup),
@@ -249,12 +310,57 @@ pub fn plan_edge(wanted: &EdgeWanted, found: &EdgeFound) -> Result<Vec<EdgeStep>
         None => steps.push(EdgeStep::CreateRule { priority: free_priority(&found.rules, wanted)? }),
     }
     if let Some(gateway) = &wanted.gateway {
-        steps.extend(plan_gateway(gateway, &found.gateway)?);
+        steps.extend(plan_gateway(gateway, &found.gateway, &found.protocol)?);
+    }
+    let is_left_over = |rule: &&Rule| {
+        rule.is_ours
+            && Some(rule.target_group.as_str()) == mine
+            && !has_same_paths(&rule.patterns, &wanted.patterns)
+    };
+    for rule in found.rules.iter().filter(is_left_over) {
+        let path = path_of(&rule.patterns).filter(|_| wanted.gateway.is_some());
+        for key in path.map(route_keys).unwrap_or_default() {
+            let route = found.gateway.routes.get(&key);
+            let leads_here = |route: &&FoundRoute| {
+                let id = route.target.strip_prefix("integrations/").unwrap_or(&route.target);
+                !found.gateway.foreign.contains_key(id)
+            };
+            if let Some(route) = route.filter(leads_here) {
+                steps.push(EdgeStep::DeleteRoute { key, id: route.id.clone() });
+            }
+        }
+        let (arn, patterns) = (rule.arn.clone(), rule.patterns.clone());
+        steps.push(EdgeStep::DeleteRule { arn, patterns });
     }
     Ok(steps)
 }
 
-fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<EdgeStep>> {
+/// Refuses a listener whose requests could not be led to a service.
+fn refuse_listener(wanted: &EdgeWanted, protocol: &ListenerProtocol) -> Result<()> {
+    let gateway = wanted.gateway.as_ref().filter(|gateway| gateway.server_name.is_none());
+    let (why, fix) = match (protocol, gateway) {
+        (ListenerProtocol::Http, _) | (ListenerProtocol::Https, None) => return Ok(()),
+        (ListenerProtocol::Https, Some(gateway)) => (
+            "it speaks HTTPS, and API Gateway has to know the name in its certificate".to_string(),
+            format!(
+                "add to platform.yaml: api-gateway: {{name: {}, server-name: NAME.EXAMPLE.ORG}}",
+                gateway.api
+            ),
+        ),
+        (ListenerProtocol::Unknown(word), _) => (
+            format!("it is for {word}, and only those for HTTP and HTTPS have rules for paths"),
+            "name a listener of an application load balancer in `ecs.listener`".to_string(),
+        ),
+    };
+    let headline = format!("cannot deploy behind listener {}: {why}", wanted.listener);
+    Err(Error::refused(headline).fix(fix))
+}
+
+fn plan_gateway(
+    wanted: &WantedGateway,
+    found: &FoundGateway,
+    protocol: &ListenerProtocol,
+) -> Result<Vec<EdgeStep>> {
     let mut steps = Vec::new();
     if found.api.is_none() {
         steps.push(EdgeStep::CreateApi);
@@ -271,8 +377,21 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
         }
     };
     let integration = found.integration.as_ref().filter(|_| link_stays);
-    if integration.is_none() {
-        steps.push(EdgeStep::CreateIntegration);
+    let server_name = wanted.server_name.as_ref().filter(|_| *protocol == ListenerProtocol::Https);
+    match integration {
+        None => steps.push(EdgeStep::CreateIntegration),
+        Some(id) if found.server_name.as_ref() != server_name => {
+            let before = found.server_name.clone();
+            steps.push(EdgeStep::UpdateIntegration { id: id.clone(), before });
+        }
+        Some(_) => {}
+    }
+    match (&wanted.authorizer, &found.authorizer) {
+        (Some(_), None) => steps.push(EdgeStep::CreateAuthorizer),
+        (Some(wanted), Some((id, settings))) if wanted != settings => {
+            steps.push(EdgeStep::UpdateAuthorizer { id: id.clone() });
+        }
+        _ => {}
     }
     for key in &wanted.routes {
         let Some(route) = found.routes.get(key) else {
@@ -287,6 +406,12 @@ fn plan_gateway(wanted: &WantedGateway, found: &FoundGateway) -> Result<Vec<Edge
             ))
             .why(format!("it leads to {elsewhere}"))
             .fix("choose another `expose.path`, or remove that route"));
+        }
+        let authorizer = found.authorizer.as_ref().map(|(id, _)| id);
+        if wanted.authorizer.is_some()
+            && (authorizer.is_none() || route.authorizer.as_ref() != authorizer)
+        {
+            steps.push(EdgeStep::GuardRoute { key: key.clone(), id: route.id.clone() });
         }
         if integration.is_none_or(|id| id != leads_to) {
             // Through a link that failed nobody came.
@@ -338,6 +463,16 @@ impl EdgeStep {
         )
     }
 
+    /// Whether it waits for the clean-up.
+    pub fn comes_last(&self) -> bool {
+        matches!(
+            self,
+            EdgeStep::DeleteLink { .. }
+                | EdgeStep::DeleteRoute { .. }
+                | EdgeStep::DeleteRule { .. }
+        )
+    }
+
     /// What it changes, as plans and outcomes name it.
     pub fn object(&self, wanted: &EdgeWanted) -> String {
         let gateway = wanted.gateway.as_ref();
@@ -354,147 +489,48 @@ impl EdgeStep {
             EdgeStep::CreateLink | EdgeStep::DeleteLink { .. } => {
                 format!("VpcLink/{}", gateway.map_or("", |gateway| gateway.link.as_str()))
             }
-            EdgeStep::CreateIntegration => format!("Integration/{}", wanted.target_group),
-            EdgeStep::CreateRoute { key } | EdgeStep::UpdateRoute { key, .. } => {
-                format!("Route/{key}")
+            EdgeStep::CreateIntegration | EdgeStep::UpdateIntegration { .. } => {
+                format!("Integration/{}", wanted.target_group)
+            }
+            EdgeStep::CreateAuthorizer | EdgeStep::UpdateAuthorizer { .. } => {
+                format!("Authorizer/{AUTHORIZER}")
+            }
+            EdgeStep::CreateRoute { key }
+            | EdgeStep::GuardRoute { key, .. }
+            | EdgeStep::UpdateRoute { key, .. }
+            | EdgeStep::DeleteRoute { key, .. } => format!("Route/{key}"),
+            EdgeStep::DeleteRule { patterns, .. } => {
+                format!("ListenerRule{}", patterns.first().map_or("", String::as_str))
             }
             EdgeStep::CreateStage => "Stage/$default".into(),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn health() -> HealthCheck {
-        HealthCheck { path: "/healthz".into(), codes: "200-299".into() }
-    }
-
-    fn wanted() -> EdgeWanted {
-        EdgeWanted {
-            listener: "listener".into(),
-            target_group: "patients-production".into(),
-            port: 8000,
-            health: health(),
-            patterns: vec!["/patients".into(), "/patients/*".into()],
-            gateway: Some(WantedGateway {
-                api: "public".into(),
-                link: "link".into(),
-                subnets: vec![],
-                security_groups: vec![],
-                routes: vec!["ANY /patients".into(), "ANY /patients/{proxy+}".into()],
-                path: "/patients".into(),
-            }),
+/// The route that a GET of `path` takes: a full match comes before one with a greedy variable, and
+/// the longer one before the shorter.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html>
+pub fn find_route<'a>(
+    routes: &'a BTreeMap<String, FoundRoute>,
+    path: &str,
+) -> Option<&'a FoundRoute> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let rank = |key: &str| -> Option<(bool, usize, bool)> {
+        if key == "$default" {
+            return Some((false, 0, false));
         }
-    }
-
-    fn complete() -> EdgeFound {
-        let route = |id: &str| FoundRoute { id: id.into(), target: "integrations/i".into() };
-        EdgeFound {
-            vpc: "vpc".into(),
-            target_group: Some(TargetGroup { arn: "tg".into(), port: 8000, health: health() }),
-            rules: vec![Rule {
-                arn: "rule".into(),
-                priority: 48_900,
-                patterns: wanted().patterns,
-                target_group: "tg".into(),
-            }],
-            gateway: FoundGateway {
-                api: Some(("a".into(), "https://a".into())),
-                link: Some(("l".into(), LinkState::Available)),
-                integration: Some("i".into()),
-                foreign: BTreeMap::new(),
-                routes: [
-                    ("ANY /patients".into(), route("r1")),
-                    ("ANY /patients/{proxy+}".into(), route("r2")),
-                ]
-                .into(),
-                stage: true,
-            },
-        }
-    }
-
-    fn objects(found: &EdgeFound) -> String {
-        match plan_edge(&wanted(), found) {
-            Ok(steps) => steps
-                .iter()
-                .map(|step| {
-                    format!("{step:?}").split([' ', '{']).next().unwrap_or_default().to_string()
-                })
-                .collect::<Vec<_>>()
-                .join(" "),
-            Err(error) => format!("refused: {}", error.message),
-        }
-    }
-
-    #[test]
-    fn what_is_missing_is_planned_and_nothing_else() {
-        type Edit = fn(&mut EdgeFound);
-        let cases: &[(Edit, &str)] = &[
-            (|_| (), ""),
-            (
-                |found| *found = EdgeFound::default(),
-                "CreateTargetGroup CreateRule CreateApi CreateLink CreateIntegration CreateRoute CreateRoute CreateStage",
-            ),
-            (
-                |found| found.target_group.as_mut().expect("one").health.path = "/".into(),
-                "UpdateTargetGroup",
-            ),
-            (
-                |found| found.target_group.as_mut().expect("one").health.codes = "200".into(),
-                "UpdateTargetGroup",
-            ),
-            (
-                |found| found.target_group.as_mut().expect("one").port = 1,
-                "refused: cannot use target group patients-production: it is for port 1, the service listens on 8000",
-            ),
-            (|found| found.rules.clear(), "CreateRule"),
-            (
-                |found| found.rules[0].target_group = "other".into(),
-                "refused: cannot use /patients and /patients/*: it is taken on this load balancer",
-            ),
-            (|found| found.rules[0].patterns.reverse(), ""),
-            (
-                |found| found.gateway.link = None,
-                "CreateLink CreateIntegration UpdateRoute UpdateRoute",
-            ),
-            (
-                |found| found.gateway.link = Some(("l".into(), LinkState::Failed)),
-                "CreateLink CreateIntegration UpdateRoute UpdateRoute DeleteLink",
-            ),
-            (|found| found.gateway.link = Some(("l".into(), LinkState::Pending)), ""),
-            (|found| found.gateway.integration = None, "CreateIntegration UpdateRoute UpdateRoute"),
-            (
-                |found| {
-                    found.gateway.routes.remove("ANY /patients");
-                },
-                "CreateRoute",
-            ),
-            (|found| found.gateway.stage = false, "CreateStage"),
-            (
-                |found| {
-                    found.gateway.foreign = [("i".to_string(), "arn:…/other".to_string())].into()
-                },
-                "refused: cannot use route ANY /patients of API public: it is taken",
-            ),
-        ];
-        for (number, (edit, expected)) in cases.iter().enumerate() {
-            let mut found = complete();
-            edit(&mut found);
-            assert_eq!(objects(&found), *expected, "case {number}");
-        }
-    }
-
-    #[test]
-    fn priorities_are_free_and_put_longer_paths_first() {
-        let mut found = complete();
-        found.rules[0].priority = 1;
-        let first = free_priority(&found.rules, &wanted()).expect("one");
-        assert_eq!(first, 50_000 - 1_100, "/patients/* has eleven characters");
-        found.rules[0].priority = first;
-        assert_eq!(free_priority(&found.rules, &wanted()).expect("one"), first + 1);
-        let longer = EdgeWanted { patterns: vec!["/patients/archive/*".into()], ..wanted() };
-        assert!(free_priority(&found.rules, &longer).expect("one") < first);
-    }
+        let (method, pattern) = key.split_once(' ')?;
+        let pattern: Vec<&str> = pattern.split('/').collect();
+        let is_greedy = pattern.last().is_some_and(|last| last.ends_with("+}"));
+        let fixed = pattern.len() - usize::from(is_greedy);
+        let matches = ["GET", "ANY"].contains(&method)
+            && (parts.len() == fixed || is_greedy && parts.len() > fixed)
+            && pattern.iter().take(fixed).zip(&parts).all(|(a, b)| a == b || a.starts_with('{'));
+        matches.then_some((!is_greedy, fixed, method == "GET"))
+    };
+    let ranked = routes.iter().filter_map(|(key, route)| Some((rank(key)?, route)));
+    ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
 }
+
+#[cfg(test)]
+mod tests;

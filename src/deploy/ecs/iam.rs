@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::edge::EdgeWanted;
 use super::live::list_secrets;
-use super::render::render_state;
+use super::render::{EcsDocuments, render_state};
+use super::schedule::name_group;
 use crate::aws::policy::{ArnBase, Statement};
 use crate::config::platform::{ApiGateway, Ecs as Platform, Records};
 use crate::deploy::Order;
@@ -32,15 +33,29 @@ pub fn render_policies(
         cluster: platform.cluster.rsplit('/').next().unwrap_or_default(),
         name: documents.name(),
         definition: &documents.task_definition,
+        workers: documents.workers.iter().map(EcsDocuments::name).collect(),
     };
     let mut deploy = list_common(order, records);
     deploy.extend(place.list_service());
+    deploy.extend(place.list_platform(order));
+    if documents.migration.is_some() {
+        deploy.extend(place.list_migration());
+    }
+    if !documents.schedules.is_empty() {
+        deploy.extend(place.list_schedules(order, platform));
+    }
     deploy.extend(documents.edge.iter().flat_map(|edge| place.list_edge(edge)));
     let execution = match place.definition.get("executionRoleArn") {
         Some(_) => place.list_execution(order),
         None => Vec::new(),
     };
-    Ok(collect_policies(order, deploy, [("execution", execution), ("task", list_running(order))]))
+    let scheduler = match documents.schedules.is_empty() {
+        true => Vec::new(),
+        false => place.list_scheduler(platform),
+    };
+    let running =
+        [("execution", execution), ("task", list_running(order)), ("scheduler", scheduler)];
+    Ok(collect_policies(order, deploy, running))
 }
 
 /// One service in one cluster.
@@ -50,6 +65,8 @@ struct Place<'a> {
     name: &'a str,
     /// The input of RegisterTaskDefinition.
     definition: &'a Value,
+    /// The services of its processes.
+    workers: Vec<&'a str>,
 }
 
 impl Place<'_> {
@@ -62,49 +79,132 @@ impl Place<'_> {
         list_secrets(self.definition).into_iter().map(|(_, arn)| format!("{arn}-??????")).collect()
     }
 
-    fn log_stream(&self) -> String {
-        let (cluster, name) = (self.cluster, self.name);
-        self.base.arn("logs", &format!("log-group:/ecs/{cluster}:log-stream:{name}/*"))
+    /// The service, and those of its processes: each is a family and a log stream as well.
+    fn each<'a>(&'a self, arn: impl Fn(&str) -> String + 'a) -> Vec<String> {
+        std::iter::once(self.name).chain(self.workers.iter().copied()).map(arn).collect()
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.each(|name| self.ecs(&format!("service/{}/{name}", self.cluster)))
+    }
+
+    fn cluster_arn(&self) -> String {
+        self.ecs(&format!("cluster/{}", self.cluster))
+    }
+
+    fn revisions_of(&self, family: &str) -> String {
+        self.ecs(&format!("task-definition/{family}:*"))
+    }
+
+    fn log_streams(&self) -> Vec<String> {
+        let group = format!("log-group:/ecs/{}", self.cluster);
+        self.each(|name| self.base.arn("logs", &format!("{group}:log-stream:{name}/*")))
+    }
+
+    /// The roles that tasks are given.
+    fn roles(&self) -> Vec<String> {
+        let roles = ["executionRoleArn", "taskRoleArn"].into_iter();
+        roles.filter_map(|key| self.definition.get(key)?.as_str().map(str::to_string)).collect()
+    }
+
+    /// To hand over those roles.
+    fn list_passing(&self) -> Option<Statement> {
+        let passed =
+            json!({ "StringEquals": { "iam:PassedToService": "ecs-tasks.amazonaws.com" } });
+        let roles = Some(self.roles()).filter(|roles| !roles.is_empty())?;
+        Some(Statement::allow_on("Roles", &["iam:PassRole"], roles).when(passed))
+    }
+
+    /// To start a task by itself in this cluster.
+    fn run_task(&self) -> Statement {
+        Statement::allow("RunTask", &["ecs:RunTask"], self.revisions_of(self.name))
+            .when(json!({ "ArnEquals": { "ecs:cluster": self.cluster_arn() } }))
     }
 
     fn list_service(&self) -> Vec<Statement> {
-        let (cluster, name) = (self.cluster, self.name);
-        let cluster_arn = self.ecs(&format!("cluster/{cluster}"));
-        let service = self.ecs(&format!("service/{cluster}/{name}"));
-        let revisions = self.ecs(&format!("task-definition/{name}:*"));
+        let cluster_arn = self.cluster_arn();
         let acts = ["ecs:DescribeServices", "ecs:CreateService", "ecs:UpdateService"];
         let definitions = ["ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"];
-        let roles = ["executionRoleArn", "taskRoleArn"].into_iter();
-        let roles: Vec<String> = roles
-            .filter_map(|key| self.definition.get(key)?.as_str().map(str::to_string))
-            .collect();
+        let mut tagged = self.services();
+        tagged.extend(self.each(|family| self.revisions_of(family)));
         let mut statements = vec![
             Statement::allow("Cluster", &["ecs:DescribeClusters"], cluster_arn.clone()),
-            Statement::allow("Service", &acts, service.clone()),
-            Statement::allow_on("Tags", &["ecs:TagResource"], vec![service, revisions]),
+            Statement::allow_on("Service", &acts, self.services()),
+            Statement::allow_on("Tags", &["ecs:TagResource"], tagged),
             // These have no resource of their own in IAM.
             Statement::allow("Revisions", &definitions, "*"),
             Statement::allow("TaskList", &["ecs:ListTasks"], "*")
                 .when(json!({ "ArnEquals": { "ecs:cluster": cluster_arn } })),
-            Statement::allow(
-                "Tasks",
-                &["ecs:DescribeTasks"],
-                self.ecs(&format!("task/{cluster}/*")),
-            ),
+            Statement::allow("Tasks", &["ecs:DescribeTasks"], self.tasks()),
         ];
-        if !roles.is_empty() {
-            let passed = json!({ "iam:PassedToService": "ecs-tasks.amazonaws.com" });
-            statements.push(
-                Statement::allow_on("Roles", &["iam:PassRole"], roles)
-                    .when(json!({ "StringEquals": passed })),
-            );
-            statements.push(Statement::allow("Logs", &["logs:GetLogEvents"], self.log_stream()));
+        if let Some(passing) = self.list_passing() {
+            statements.push(passing);
+            let read = ["logs:GetLogEvents"];
+            statements.push(Statement::allow_on("Logs", &read, self.log_streams()));
+        }
+        // One that is in `processes` no longer goes in the deploy after: this policy is there still.
+        let workers = self.services().split_off(1);
+        if !workers.is_empty() {
+            statements.push(Statement::allow_on("Workers", &["ecs:DeleteService"], workers));
         }
         let secrets = self.secrets();
         if !secrets.is_empty() {
             let describe = ["secretsmanager:DescribeSecret"];
             statements.push(Statement::allow_on("Secrets", &describe, secrets));
         }
+        statements
+    }
+
+    fn tasks(&self) -> String {
+        self.ecs(&format!("task/{}/*", self.cluster))
+    }
+
+    /// To see which platforms the image is for.
+    fn list_platform(&self, order: &Order) -> Vec<Statement> {
+        let Some(image) = repository_arn(order) else { return Vec::new() };
+        let read = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+        vec![
+            Statement::allow("Registry", &["ecr:GetAuthorizationToken"], "*"),
+            Statement::allow("ImagePlatform", &read, image),
+        ]
+    }
+
+    /// `before-deploy`: a task of the new revision, ended when it takes too long.
+    fn list_migration(&self) -> Vec<Statement> {
+        vec![self.run_task(), Statement::allow("StopTask", &["ecs:StopTask"], self.tasks())]
+    }
+
+    /// Processes with a `schedule`: their group and what is in it.
+    fn list_schedules(&self, order: &Order, platform: &Platform) -> Vec<Statement> {
+        let group = name_group(&order.settings.name, &order.settings.environment);
+        let of_group = |kind: &str| self.base.arn("scheduler", &format!("{kind}/{group}"));
+        let acts = [
+            "scheduler:GetSchedule",
+            "scheduler:CreateSchedule",
+            "scheduler:UpdateSchedule",
+            "scheduler:DeleteSchedule",
+        ];
+        let makes = ["scheduler:CreateScheduleGroup", "scheduler:TagResource"];
+        let passed = json!({ "iam:PassedToService": "scheduler.amazonaws.com" });
+        let role = platform.scheduler.iter().map(|scheduler| {
+            Statement::allow("SchedulerRole", &["iam:PassRole"], scheduler.role.clone())
+                .when(json!({ "StringEquals": passed }))
+        });
+        let mut statements = vec![
+            Statement::allow("Schedules", &acts, format!("{}/*", of_group("schedule"))),
+            Statement::allow("ScheduleGroup", &makes, of_group("schedule-group")),
+        ];
+        statements.extend(role);
+        statements
+    }
+
+    /// What EventBridge Scheduler does by its role.
+    fn list_scheduler(&self, platform: &Platform) -> Vec<Statement> {
+        let mut statements = vec![self.run_task()];
+        statements.extend(self.list_passing());
+        let queue = platform.scheduler.as_ref().and_then(|one| one.dead_letter.clone());
+        let send = |arn| Statement::allow("DeadLetters", &["sqs:SendMessage"], arn);
+        statements.extend(queue.map(send));
         statements
     }
 
@@ -118,6 +218,7 @@ impl Place<'_> {
             "elasticloadbalancing:DescribeListeners",
             "elasticloadbalancing:DescribeLoadBalancers",
             "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeTags",
             "elasticloadbalancing:DescribeTargetGroups",
             "elasticloadbalancing:DescribeTargetHealth",
         ];
@@ -129,19 +230,31 @@ impl Place<'_> {
             Statement::allow("LoadBalancer", &reads, "*"),
             Statement::allow("TargetGroup", &makes, group),
             Statement::allow("Rule", &["elasticloadbalancing:CreateRule"], edge.listener.clone()),
+            // Of an earlier `expose.path`.
+            Statement::allow("OldRule", &["elasticloadbalancing:DeleteRule"], format!("{rules}/*")),
             Statement::allow_on("EdgeTags", &["elasticloadbalancing:AddTags"], tagged),
         ];
         if edge.gateway.is_some() {
-            statements.extend(self.list_gateway());
+            statements.extend(self.list_gateway(edge));
         }
         statements
     }
 
     /// An HTTP API has an id that nobody knows before it is made.
-    fn list_gateway(&self) -> Vec<Statement> {
+    fn list_gateway(&self, edge: &EdgeWanted) -> Vec<Statement> {
+        let gateway = edge.gateway.as_ref();
+        let is_guarded = gateway.is_some_and(|gateway| gateway.authorizer.is_some());
         let on = |paths: &[&str]| paths.iter().map(|path| self.base.api_gateway(path)).collect();
         let of_api = ["/apis/*/integrations", "/apis/*/routes", "/apis/*/stages"];
-        let made = [&["/apis", "/vpclinks"][..], &of_api].concat();
+        let mut made = [&["/apis", "/vpclinks"][..], &of_api].concat();
+        let mut changed = vec!["/apis/*/routes/*"];
+        if is_guarded {
+            made.push("/apis/*/authorizers");
+            changed.push("/apis/*/authorizers/*");
+        }
+        if gateway.is_some_and(|gateway| gateway.server_name.is_some()) {
+            changed.push("/apis/*/integrations/*");
+        }
         let tagged = on(&["/apis", "/apis/*", "/vpclinks", "/vpclinks/*"]);
         vec![
             Statement::allow_on(
@@ -150,8 +263,9 @@ impl Place<'_> {
                 on(&["/apis", "/apis/*", "/vpclinks", "/vpclinks/*"]),
             ),
             Statement::allow_on("GatewayParts", &["apigateway:POST"], on(&made)),
-            Statement::allow_on("Routes", &["apigateway:PATCH"], on(&["/apis/*/routes/*"])),
-            // Of two that were made at once the younger goes; so does a link that failed.
+            Statement::allow_on("Routes", &["apigateway:PATCH"], on(&changed)),
+            // Of two that were made at once the younger goes; so do a link that failed and the
+            // routes of an earlier `expose.path`.
             Statement::allow_on(
                 "TakenBack",
                 &["apigateway:DELETE"],
@@ -171,7 +285,7 @@ impl Place<'_> {
         statements.extend(repository_arn(order).map(|arn| Statement::allow("Image", &pull, arn)));
         let streams = ["logs:CreateLogGroup", "logs:CreateLogStream"];
         statements.push(Statement::allow("LogGroup", &streams, group));
-        statements.push(Statement::allow("Log", &["logs:PutLogEvents"], self.log_stream()));
+        statements.push(Statement::allow_on("Log", &["logs:PutLogEvents"], self.log_streams()));
         let secrets = self.secrets();
         if !secrets.is_empty() {
             let read = ["secretsmanager:GetSecretValue"];

@@ -4,7 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::render::{ENVIRONMENT_TAG, VERSION_TAG, count_of, find_tag};
+use super::edge::OWNER_TAG;
+use super::merge::{copy_absent, copy_deep};
+use super::render::{ENVIRONMENT_TAG, PROCESS_TAG, VERSION_TAG, count_of, find_tag, is_process};
 use crate::deploy::diff::hide_secrets;
 use crate::error::{Error, Result};
 use crate::redact::HIDDEN;
@@ -32,6 +34,26 @@ impl LiveService {
     /// The environment it was deployed for; `None` for a service that we did not make.
     pub fn environment(&self) -> Option<&str> {
         find_tag(&self.document["tags"], ENVIRONMENT_TAG)
+    }
+
+    /// The service that it is part of, by its own tag; `None` for one that we did not make.
+    pub fn owner(&self) -> Option<&str> {
+        find_tag(&self.document["tags"], OWNER_TAG)
+    }
+
+    pub fn name(&self) -> &str {
+        self.document["serviceName"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it is a process of another service.
+    pub fn is_process(&self) -> bool {
+        is_process(&self.document["tags"], self.name())
+    }
+
+    /// The processes that belong to it.
+    pub fn processes(&self) -> Vec<String> {
+        let names = find_tag(&self.document["tags"], PROCESS_TAG).unwrap_or_default();
+        names.split_whitespace().map(str::to_string).collect()
     }
 
     /// The version by which the task definition was registered.
@@ -77,6 +99,12 @@ const OUR_FIELDS: [&str; 10] = [
 /// service.yaml would stay for ever.
 const OUR_CONTAINER_FIELDS: [&str; 7] =
     ["name", "image", "essential", "portMappings", "environment", "secrets", "stopTimeout"];
+
+/// What we write of our container in a task definition: of a process its command too.
+fn our_container_fields(document: &Value) -> Vec<&'static str> {
+    let command = find_tag(&document["tags"], PROCESS_TAG).map(|_| "command");
+    OUR_CONTAINER_FIELDS.into_iter().chain(command).collect()
+}
 
 /// What UpdateService takes of what a render writes. Of a service that is there the rest stays.
 const UPDATED: [&str; 5] = [
@@ -191,9 +219,10 @@ pub fn keep_definition(live: &Value, wanted: &Value) -> Value {
     fill_hidden(live, &mut kept, &OUR_FIELDS);
     let name = wanted["family"].as_str().unwrap_or_default();
     if let Some(ours) = find_container(live, name) {
+        let fields = our_container_fields(wanted);
         for container in elements(&mut kept, "containerDefinitions") {
             if container["name"] == name {
-                keep_container(ours, container);
+                keep_container(ours, container, &fields);
             }
         }
     }
@@ -214,6 +243,7 @@ pub fn keep_definition(live: &Value, wanted: &Value) -> Value {
 /// like a secret, as the ledger keeps no value of any. What is live fills it in again.
 pub fn leave_out_secrets(document: &mut Value) {
     let name = document["family"].as_str().unwrap_or_default().to_string();
+    let ours = our_container_fields(document);
     let hide = |value: &mut Value, ours: &[&str]| {
         let fields = value.as_object_mut().into_iter().flatten();
         for (key, value) in fields.filter(|(key, _)| !ours.contains(&key.as_str())) {
@@ -223,7 +253,7 @@ pub fn leave_out_secrets(document: &mut Value) {
     for container in elements(document, "containerDefinitions") {
         // The variables of our own container are those of service.yaml.
         let is_ours = container["name"] == *name;
-        hide(container, if is_ours { &OUR_CONTAINER_FIELDS } else { &["name"] });
+        hide(container, if is_ours { &ours } else { &["name"] });
     }
     hide(document, &OUR_FIELDS);
 }
@@ -275,9 +305,9 @@ fn fill_hidden(from: &Value, to: &mut Value, ours: &[&str]) {
     }
 }
 
-fn keep_container(live: &Value, wanted: &mut Value) {
-    copy_absent(live, wanted, &OUR_CONTAINER_FIELDS);
-    fill_hidden(live, wanted, &OUR_CONTAINER_FIELDS);
+fn keep_container(live: &Value, wanted: &mut Value, ours: &[&str]) {
+    copy_absent(live, wanted, ours);
+    fill_hidden(live, wanted, ours);
     let live_ports: Vec<&Value> = live["portMappings"].as_array().into_iter().flatten().collect();
     for port in elements(wanted, "portMappings") {
         let number = port["containerPort"].clone();
@@ -340,7 +370,12 @@ pub fn name_foreign(document: &Value) -> Vec<String> {
     for container in document["containerDefinitions"].as_array().into_iter().flatten() {
         let container_name = container["name"].as_str().unwrap_or_default();
         if container_name == name {
-            let ours = [&OUR_CONTAINER_FIELDS[..], &["logConfiguration"]].concat();
+            let mut ours = our_container_fields(document);
+            ours.push("logConfiguration");
+            let labels = container["dockerLabels"].as_object();
+            if labels.is_some_and(|labels| labels.keys().all(|key| key == SECRETS_LABEL)) {
+                ours.push("dockerLabels");
+            }
             let kept = fields(container, &ours);
             names.extend(kept.iter().map(|key| format!("containerDefinitions[{name}].{key}")));
         } else {
@@ -434,7 +469,7 @@ pub fn refuse_service(live: &Value, wanted: &Value) -> Result<()> {
     );
     if live["status"] == "DRAINING" {
         return refuse(
-            "it is being deleted".into(),
+            "it is DRAINING, as it is being deleted".into(),
             format!(
                 "wait for its end: aws ecs wait services-inactive --cluster {cluster} --services \
                  {name}"
@@ -493,33 +528,51 @@ pub fn update_document(live: &Value, wanted: &Value, also: &Value) -> Option<Val
     differs.then_some(document)
 }
 
-/// The variables of our container that Secrets Manager fills, each with the ARN of its secret. A
-/// secret is named once.
-pub fn list_secrets(wanted: &Value) -> Vec<(String, String)> {
-    list_new_secrets(wanted, None)
-}
-
-/// As [`list_secrets`], but for those whose secret the live container has too.
-pub fn list_new_secrets(wanted: &Value, live: Option<&Value>) -> Vec<(String, String)> {
-    let name = wanted["family"].as_str().unwrap_or_default();
-    let of = |document: &Value| -> Vec<(String, String)> {
-        let container = find_container(document, name);
-        let secrets = container.and_then(|container| container["secrets"].as_array());
-        let pairs = secrets.into_iter().flatten().filter_map(|secret| {
-            let arn = arn_of_secret(secret["valueFrom"].as_str()?)?;
-            Some((secret["name"].as_str()?.to_string(), arn))
-        });
-        pairs.collect()
-    };
-    let known: Vec<String> =
-        live.map(of).unwrap_or_default().into_iter().map(|two| two.1).collect();
-    let mut new: Vec<(String, String)> = Vec::new();
-    for (variable, arn) in of(wanted) {
-        if !known.contains(&arn) && !new.iter().any(|(_, other)| *other == arn) {
-            new.push((variable, arn));
+/// The variables of our container that Secrets Manager fills, each secret once with its ARN.
+pub fn list_secrets(definition: &Value) -> Vec<(String, String)> {
+    let name = definition["family"].as_str().unwrap_or_default();
+    let container = find_container(definition, name);
+    let secrets = container.and_then(|container| container["secrets"].as_array());
+    let mut found: Vec<(String, String)> = Vec::new();
+    for secret in secrets.into_iter().flatten() {
+        let arn = secret["valueFrom"].as_str().and_then(arn_of_secret);
+        if let Some((variable, arn)) = secret["name"].as_str().zip(arn)
+            && !found.iter().any(|(_, other)| *other == arn)
+        {
+            found.push((variable.to_string(), arn));
         }
     }
-    new
+    found
+}
+
+/// The label that names the versions of the secrets that a revision's tasks were given.
+pub const SECRETS_LABEL: &str = "cicd.clinicult.io/secrets";
+
+/// What a revision's tasks were given, by that label.
+pub fn secrets_mark(definition: &Value) -> Option<&str> {
+    let name = definition["family"].as_str().unwrap_or_default();
+    find_container(definition, name)?["dockerLabels"][SECRETS_LABEL].as_str()
+}
+
+/// Notes on our container which versions its secrets have: tasks read them when they start, so that
+/// one that was rotated wants new tasks. `None`: that is not known, and what is live stays.
+pub fn mark_secrets(definition: &mut Value, mark: Option<&str>) {
+    let has_secrets = !list_secrets(definition).is_empty();
+    let name = definition["family"].as_str().unwrap_or_default().to_string();
+    for container in elements(definition, "containerDefinitions") {
+        if container["name"] != *name {
+            continue;
+        }
+        match (has_secrets, mark) {
+            (true, Some(mark)) => container["dockerLabels"][SECRETS_LABEL] = json!(mark),
+            (true, None) => {}
+            (false, _) => {
+                let labels = container.get_mut("dockerLabels").and_then(Value::as_object_mut);
+                labels.map(|labels| labels.remove(SECRETS_LABEL));
+            }
+        }
+        remove_default(container, "dockerLabels", &json!({}));
+    }
 }
 
 /// The ARN of a secret without the key, stage and version that ECS takes behind it.
@@ -586,24 +639,6 @@ fn sort_list(object: &mut Value, list: &str, key: &str) {
         let order =
             |one: &Value| if key.is_empty() { one.to_string() } else { one[key].to_string() };
         list.sort_by_cached_key(order);
-    }
-}
-
-/// Copies fields of `from` that `to` has not, but for `ours`.
-fn copy_absent(from: &Value, to: &mut Value, ours: &[&str]) {
-    if let (Some(from), Some(to)) = (from.as_object(), to.as_object_mut()) {
-        for (key, value) in from.iter().filter(|(key, _)| !ours.contains(&key.as_str())) {
-            to.entry(key.as_str()).or_insert_with(|| value.clone());
-        }
-    }
-}
-
-/// Copies fields of `from` that `to` has not, at any depth.
-fn copy_deep(from: &Value, to: &mut Value) {
-    if let (Some(from), Some(to)) = (from.as_object(), to.as_object_mut()) {
-        for (key, value) in from {
-            copy_deep(value, to.entry(key.as_str()).or_insert_with(|| value.clone()));
-        }
     }
 }
 

@@ -4,14 +4,18 @@
 
 use serde_json::{Value, json};
 
-use super::edge::{self, EdgeFound, EdgeStep, EdgeWanted};
+use super::edge::{self, EdgeFound, EdgeStep, EdgeWanted, OWNER_TAG};
 use super::live::{
     LiveService, comparable_definition, comparable_service, drop_lost_containers, keep_definition,
-    keep_service, leads_to, leave_out_secrets, name_foreign, name_lost_secrets, refuse_clash,
-    refuse_service, update_document,
+    keep_service, leads_to, leave_out_secrets, mark_secrets, name_foreign, name_lost_secrets,
+    refuse_clash, refuse_service, secrets_mark, update_document,
 };
-use super::preflight::MissingSecret;
-use super::render::{EcsDocuments, find_tag, last_part, revision_of};
+use super::preflight::{MissingSecret, SecretsSeen};
+use super::render::{
+    EcsDocuments, MIGRATED_TAG, Migration, PROCESS_TAG, find_tag, last_part, list_processes,
+    revision_of,
+};
+use super::schedule::{self, ScheduleWrite};
 use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
 use crate::deploy::target::{Goal, Good, HealthCheck, Plan, State};
@@ -25,7 +29,17 @@ pub struct EcsFacts {
     pub service: Option<LiveService>,
     pub buckets: Vec<Bucket>,
     pub edge: Option<EdgeFound>,
-    pub missing_secrets: Vec<MissingSecret>,
+    pub secrets: SecretsSeen,
+    /// What the tag of the family's latest revision says was migrated.
+    pub migrated: Option<String>,
+    /// Those of the wanted workers, in their order.
+    pub workers: Vec<EcsFacts>,
+    /// Workers that are no longer wanted: they go in the clean-up.
+    pub left_over: Vec<LiveService>,
+    /// Those of the wanted schedules, in their order.
+    pub schedules: Vec<Option<Value>>,
+    /// Schedules that are no longer wanted, by name.
+    pub left_over_schedules: Vec<String>,
 }
 
 /// What apply will do.
@@ -43,8 +57,13 @@ pub struct EcsPlan {
     /// Register a new revision; else the service's own is kept.
     pub register: bool,
     pub service: Option<ServiceWrite>,
-    /// Tag the service, which others made, as ours.
-    pub tag: bool,
+    /// The tags that a service that is there has to get; null for none.
+    pub tags: Value,
+    /// A plan for each of the workers.
+    pub workers: Vec<EcsPlan>,
+    pub schedules: Vec<ScheduleWrite>,
+    /// `before-deploy`, where it has to run.
+    pub migration: Option<Migration>,
     pub edge_steps: Vec<EdgeStep>,
     changes: Vec<Change>,
 }
@@ -75,9 +94,18 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
     let mut wanted = goal.wanted.clone();
     let environment = &goal.wanted.environment;
     let mut refusals = Refusals::default();
+    let mut workers = Vec::new();
+    for (worker, facts) in goal.wanted.documents.workers.iter().zip(&facts.workers) {
+        workers.extend(refusals.keep(make_plan(&goal_of_worker(goal, worker), facts.clone())));
+    }
     refusals.keep(refuse_place(&goal.wanted, facts.service.as_ref()));
-    refusals.keep(refuse_missing_secrets(&facts.missing_secrets));
-    let mut changes = storage::plan(&facts.buckets);
+    refusals.keep(refuse_missing_secrets(&facts.secrets.missing));
+    let migration = goal.wanted.documents.migration.clone();
+    let migration = migration
+        .filter(|one| !is_migrated(goal, facts.service.as_ref(), one))
+        .filter(|one| facts.migrated.as_deref() != Some(&one.key));
+    let mut changes: Vec<Change> = migration.iter().map(describe_migration).collect();
+    changes.extend(storage::plan(&facts.buckets));
     let edge_wanted = goal.wanted.documents.edge.as_ref();
     let edge_steps = match (edge_wanted, &facts.edge) {
         (Some(wanted), Some(found)) => refusals.keep(edge::plan_edge(wanted, found)),
@@ -105,6 +133,7 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
         documents.task_definition = keep_definition(definition, &documents.task_definition);
         refuse_clash(definition, &documents.task_definition)?;
     }
+    mark_secrets(&mut documents.task_definition, facts.secrets.mark.as_deref());
     refuse_lost_secrets(&documents.task_definition)?;
     // The ledger names a state by its bytes.
     documents.task_definition.sort_all_objects();
@@ -115,12 +144,37 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
     changes.extend(definition);
     let found = facts.edge.as_ref().and_then(|found| found.target_group.as_ref());
     let found = found.map(|group| group.arn.as_str());
-    let (service, change) = service_change(live, documents, register, found);
+    let mut tags = documents.service["tags"].clone();
+    let left_over = name_left_over(&facts);
+    if !left_over.is_empty() {
+        let tag = tag_of_processes(documents, &left_over);
+        let list = tags.as_array_mut().into_iter().flatten().filter(|one| one["key"] != tag["key"]);
+        tags = list.map(|one| one.clone()).chain([tag.clone()]).collect();
+    }
+    let (service, change) = service_change(live, documents, &tags, register, found);
     changes.extend(change);
+    changes.extend(workers.iter().flat_map(|worker| worker.changes.clone()));
+    documents.workers = workers.iter().map(|worker| worker.wanted.documents.clone()).collect();
     changes.extend(after.into_iter().filter_map(|step| edge_change(step, edge_wanted)));
-    let tag = live.is_some_and(|live| !missing_tags(live, &wanted.documents.service).is_empty());
+    let tags = match live.is_some_and(|live| !missing_tags(live, &tags).is_empty()) {
+        true => tags,
+        false => Value::Null,
+    };
+    let revision = live.map(|live| live.definition_arn.as_str()).filter(|_| !register);
+    let (schedules, of_schedules) =
+        schedule::plan_schedules(&wanted.documents.schedules, &facts.schedules, revision);
+    changes.extend(of_schedules);
+    let services = facts.left_over.iter().map(|worker| format!("Service/{}", worker.name()));
+    let more = facts.left_over_schedules.iter().map(|name| format!("Schedule/{name}"));
+    changes.extend(services.chain(more).map(|object| Change {
+        action: Action::Delete,
+        object,
+        details: vec!["`processes` has it no longer".into()],
+    }));
     let mut recorded = wanted.clone();
     leave_out_secrets(&mut recorded.documents.task_definition);
+    recorded.documents.workers =
+        workers.iter().map(|worker| worker.recorded.documents.clone()).collect();
     Ok(EcsPlan {
         wanted,
         recorded,
@@ -129,10 +183,80 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
         facts,
         register,
         service,
-        tag,
+        tags,
+        workers,
+        schedules,
+        migration,
         edge_steps,
         changes,
     })
+}
+
+/// The tag of a service that names its processes, those included that are still there.
+pub fn tag_of_processes(documents: &EcsDocuments, left_over: &[String]) -> Value {
+    let names: Vec<&str> =
+        list_processes(documents).into_iter().chain(left_over.iter().map(String::as_str)).collect();
+    json!({ "key": PROCESS_TAG, "value": names.join(" ") })
+}
+
+/// The processes that are there and no longer wanted.
+pub fn name_left_over(facts: &EcsFacts) -> Vec<String> {
+    let services = facts.left_over.iter();
+    let services = services.filter_map(|one| find_tag(&one.document["tags"], PROCESS_TAG));
+    services.map(str::to_string).chain(facts.left_over_schedules.iter().cloned()).collect()
+}
+
+/// The processes that a service's tag names, and that are not wanted.
+pub fn name_unwanted(goal: &Goal<EcsDocuments>, live: Option<&LiveService>) -> Vec<String> {
+    let mut named = live.map(LiveService::processes).unwrap_or_default();
+    let wanted = list_processes(&goal.wanted.documents);
+    named.retain(|name| !wanted.contains(&name.as_str()));
+    named
+}
+
+/// Whether a service is a process of this one: only then it may be deleted.
+pub fn is_worker_of(live: &LiveService, environment: &str, owner: &str) -> bool {
+    live.is_process()
+        && live.owner() == Some(owner)
+        && live.environment() == Some(environment)
+        && live.document["status"] == "ACTIVE"
+}
+
+/// What a run is to reach for one of the workers, and what of it was good.
+pub fn goal_of_worker(goal: &Goal<EcsDocuments>, worker: &EcsDocuments) -> Goal<EcsDocuments> {
+    let with = |state: &State<EcsDocuments>, documents: &EcsDocuments| State {
+        documents: documents.clone(),
+        ..state.clone()
+    };
+    let good = goal.good.as_ref().and_then(|good| {
+        let mut workers = good.state.documents.workers.iter();
+        let documents = workers.find(|one| one.name() == worker.name())?;
+        Some(Good { state: with(&good.state, documents), revision: None })
+    });
+    let wanted = with(&goal.wanted, worker);
+    Goal { wanted, good, left: Vec::new(), adopts: false, migrates: false }
+}
+
+/// Whether a migration need not run: this goes back, a good deploy did it, or what runs was deployed
+/// after it.
+pub fn is_migrated(
+    goal: &Goal<EcsDocuments>,
+    live: Option<&LiveService>,
+    migration: &Migration,
+) -> bool {
+    let good = goal.good.as_ref().and_then(|good| good.state.documents.migration.as_ref());
+    let tag = live.and_then(|live| find_tag(&live.definition["tags"], MIGRATED_TAG));
+    !goal.migrates
+        || good.is_some_and(|good| good.key == migration.key)
+        || tag == Some(&migration.key)
+}
+
+fn describe_migration(migration: &Migration) -> Change {
+    Change {
+        action: Action::Create,
+        object: "Task/before-deploy".into(),
+        details: vec![format!("runs {}", migration.command.join(" "))],
+    }
 }
 
 /// Refuses a place without subnets, and one that is another environment's.
@@ -144,6 +268,22 @@ fn refuse_place(wanted: &State<EcsDocuments>, live: Option<&LiveService>) -> Res
             "cannot deploy to environment {environment}: it has no subnets to run tasks in"
         ))
         .fix(format!("set environments.{environment}.ecs.subnets in platform.yaml")));
+    }
+    // Its name may be that of another service's process.
+    let ours = find_tag(&service["tags"], OWNER_TAG);
+    let is_process = wanted.documents.is_process();
+    let foreign =
+        live.filter(|live| live.owner() != ours && (live.owner().is_some() || is_process));
+    if let Some(live) = foreign {
+        let name = wanted.documents.name();
+        return Err(Error::refused(format!(
+            "cannot deploy to ECS service {name}: it is not of this service"
+        ))
+        .why(match live.owner() {
+            Some(owner) => format!("it is part of service {owner}"),
+            None => "somebody else made it".into(),
+        })
+        .fix("choose another name for the process, or for the service"));
     }
     let Some(other) = live.and_then(LiveService::environment).filter(|other| other != environment)
     else {
@@ -221,6 +361,12 @@ fn definition_change(live: Option<&LiveService>, documents: &EcsDocuments) -> Op
             let (before, after) =
                 (comparable_definition(&live.definition), comparable_definition(wanted));
             let mut details = compare_documents(&before, &after, &[]);
+            let marks = [&live.definition, wanted].map(secrets_mark);
+            if let [Some(before), Some(after)] = marks
+                && before != after
+            {
+                details.push("a secret has another version, which new tasks are given".into());
+            }
             if !live.is_active {
                 details.push(format!("{} was deregistered", last_part(&live.definition_arn)));
             }
@@ -242,6 +388,7 @@ fn definition_change(live: Option<&LiveService>, documents: &EcsDocuments) -> Op
 fn service_change(
     live: Option<&LiveService>,
     documents: &EcsDocuments,
+    tags: &Value,
     register: bool,
     target_group: Option<&str>,
 ) -> (Option<ServiceWrite>, Option<Change>) {
@@ -264,15 +411,15 @@ fn service_change(
         );
         document["taskDefinition"] = family;
     }
-    details.extend(missing_tags(live, &wanted));
+    details.extend(missing_tags(live, tags));
     let change =
         (!details.is_empty()).then_some(Change { action: Action::Update, object, details });
     (update.map(ServiceWrite::Update), change)
 }
 
 /// A line for each tag of ours that a service has not.
-fn missing_tags(live: &LiveService, wanted: &Value) -> Vec<String> {
-    let tags = wanted["tags"].as_array().into_iter().flatten();
+fn missing_tags(live: &LiveService, tags: &Value) -> Vec<String> {
+    let tags = tags.as_array().into_iter().flatten();
     let pairs = tags.filter_map(|tag| Some((tag["key"].as_str()?, tag["value"].as_str()?)));
     let missing = pairs.filter_map(|(key, value)| {
         let before = find_tag(&live.document["tags"], key);
@@ -415,7 +562,24 @@ fn edge_change(step: &EdgeStep, wanted: Option<&EdgeWanted>) -> Option<Change> {
         EdgeStep::UpdateRoute { .. } => {
             (Action::Update, vec!["leads to this load balancer".into()])
         }
+        EdgeStep::UpdateIntegration { .. } => {
+            let name = wanted.gateway.as_ref().and_then(|gateway| gateway.server_name.as_deref());
+            let line = match name {
+                Some(name) => format!("expects a certificate for {name}"),
+                None => "speaks HTTP".into(),
+            };
+            (Action::Update, vec![line])
+        }
+        EdgeStep::UpdateAuthorizer { .. } => {
+            (Action::Update, vec!["as platform.yaml says: all services of the API have it".into()])
+        }
+        EdgeStep::GuardRoute { .. } => {
+            (Action::Update, vec![format!("guarded by authorizer {}", edge::AUTHORIZER)])
+        }
         EdgeStep::DeleteLink { .. } => (Action::Delete, vec!["it has failed".into()]),
+        EdgeStep::DeleteRoute { .. } | EdgeStep::DeleteRule { .. } => {
+            (Action::Delete, vec!["`expose.path` is another one now".into()])
+        }
         EdgeStep::CreateRule { priority } => {
             (Action::Create, vec![format!("priority {priority}: {}", wanted.patterns.join(", "))])
         }

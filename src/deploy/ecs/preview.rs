@@ -1,5 +1,5 @@
-//! What a preview is on ECS: a service of its own, with its target group, its rule and its routes.
-//! The cluster, the load balancer, the API, its link and its integration are others' too, and stay.
+//! What a preview is on ECS: a service of its own, with its processes, its target group, its rule
+//! and its routes. The cluster, the load balancer, the API, its link and its integration are others' too, and stay.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,7 +8,12 @@ use jiff::Timestamp;
 
 use super::edge::{EdgeWanted, OWNER_TAG};
 use super::edge_api::{EdgeApi, is_gone};
-use super::render::{ENVIRONMENT_TAG, EcsDocuments, find_tag, last_part};
+use super::live::LiveService;
+use super::plan::is_worker_of;
+use super::render::{
+    ENVIRONMENT_TAG, EcsDocuments, find_tag, last_part, list_processes, name_process,
+};
+use super::schedule::name_group;
 use super::{Api, Ecs};
 use crate::config::preview::read_service_name;
 use crate::deploy::pen::Pen;
@@ -42,6 +47,14 @@ impl Ecs {
             Some(wanted) => self.edge.remove_ways(wanted, &mut removed, pen).await?,
             None => None,
         };
+        // Those that the service runs, and those that this commit names: they may be others.
+        let mut processes = service.as_ref().map(LiveService::processes).unwrap_or_default();
+        processes.extend(list_processes(&state.documents).into_iter().map(str::to_string));
+        processes.sort();
+        processes.dedup();
+        for process in &processes {
+            self.remove_process(state, process, &mut removed, pen).await?;
+        }
         if service.is_some_and(|live| live.document["status"] == "ACTIVE") {
             self.api.delete_service(name, pen).await?;
             removed.push(format!("Service/{name}"));
@@ -51,6 +64,29 @@ impl Ecs {
             removed.push(format!("TargetGroup/{}", wanted.target_group));
         }
         Ok(removed)
+    }
+
+    /// Removes the schedule and the service of a process.
+    async fn remove_process(
+        &self,
+        state: &State<EcsDocuments>,
+        process: &str,
+        removed: &mut Vec<String>,
+        pen: Pen<'_>,
+    ) -> Result<()> {
+        let group = name_group(&state.service, &state.environment);
+        if self.schedules.find(&group, process).await?.is_some() {
+            self.schedules.delete(&group, process, pen).await?;
+            removed.push(format!("Schedule/{process}"));
+        }
+        let name = name_process(&state.service, process);
+        let live = self.api.find_service(&name).await?;
+        let of = (&state.environment, state.documents.name());
+        if live.is_some_and(|live| is_worker_of(&live, of.0, of.1)) {
+            self.api.delete_service(&name, pen).await?;
+            removed.push(format!("Service/{name}"));
+        }
+        Ok(())
     }
 
     /// The previews of a service, each of which ends so long after its last deploy.
@@ -95,19 +131,6 @@ impl Api {
         let attempt = format!("list the services of ECS cluster {cluster}");
         let arns = self.caller.read(&attempt, "ecs:ListServices", list).await?;
         Ok(arns.iter().map(|arn| last_part(arn).to_string()).collect())
-    }
-
-    /// Deletes a service with its tasks.
-    async fn delete_service(&self, name: &str, pen: Pen<'_>) -> Result<()> {
-        let delete = || {
-            let delete = self.ecs.delete_service().cluster(&self.platform.cluster).service(name);
-            delete.force(true).send()
-        };
-        let attempt = format!("delete ECS service {name}");
-        match self.caller.write(&attempt, "ecs:DeleteService", &pen, delete).await {
-            Err(failure) if failure.is(&["ServiceNotFoundException"]) => Ok(()),
-            deleted => Ok(deleted.map(drop)?),
-        }
     }
 }
 

@@ -12,12 +12,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::edge::{self, EdgeWanted};
+use super::schedule;
 use crate::aws::policy::partition;
 use crate::config::platform::{ApiGateway, Ecs as Platform, Launch};
-use crate::config::settings::{Replicas, Settings};
+use crate::config::settings::{Process, Replicas, Runs, Settings};
 use crate::config::values::SecretRef;
 use crate::deploy::target::State;
 use crate::deploy::{Order, short_name, storage};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// How long a container has between SIGTERM and SIGKILL, in seconds.
@@ -28,6 +30,11 @@ pub const ENVIRONMENT_TAG: &str = "cicd.clinicult.io/environment";
 /// Names the version on a task definition. Not on the service: a second name for one image changes
 /// nothing.
 pub const VERSION_TAG: &str = "cicd.clinicult.io/version";
+/// Names the process on its task definition and service, and all of them on the service that they
+/// belong to: by it those that are no longer wanted are found.
+pub const PROCESS_TAG: &str = "cicd.clinicult.io/processes";
+/// Names the last migration that was done with a revision.
+pub const MIGRATED_TAG: &str = "cicd.clinicult.io/migrated";
 
 /// Everything a deploy to ECS applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,18 +48,53 @@ pub struct EcsDocuments {
     /// service.yaml names no count of tasks: a live service's own stays.
     #[serde(default)]
     pub keeps_count: bool,
+    /// Milliseconds that a new version has to stay healthy for.
+    #[serde(default)]
+    pub stable: u64,
+    /// `before-deploy`, if service.yaml has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// None for a service that is not exposed.
     pub edge: Option<EdgeWanted>,
     pub buckets: Vec<String>,
+    /// The processes that run all the time, each a service of its own without a port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<EcsDocuments>,
+    /// The inputs of CreateSchedule for the processes that run at times. The revision stands there
+    /// by its family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Value>,
     /// Why a task gets more than service.yaml asks for: only the plan says so.
     #[serde(skip)]
     pub rounding: Option<String>,
+}
+
+/// A command that is run once with the new revision, before the service gets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Migration {
+    /// Names the image and the command: what was done for both is not done again.
+    pub key: String,
+    pub command: Vec<String>,
+}
+
+impl Migration {
+    fn of(order: &Order) -> Option<Migration> {
+        let command = order.settings.before_deploy.clone()?;
+        let identity = json!([order.settings.name, order.image.digest, command]).to_string();
+        Some(Migration { key: Digest::of(identity.as_bytes()).short().to_string(), command })
+    }
 }
 
 impl EcsDocuments {
     /// The name of the service, which is that of its family and its container too.
     pub fn name(&self) -> &str {
         self.service["serviceName"].as_str().unwrap_or_default()
+    }
+
+    /// Whether they are those of a process beside the service.
+    pub fn is_process(&self) -> bool {
+        is_process(&self.service["tags"], self.name())
     }
 
     /// Tasks that are to run.
@@ -81,14 +123,35 @@ pub fn render_state(
 ) -> Result<State<EcsDocuments>> {
     let size = task_size(&order.settings, platform.launch)?;
     let edge = edge::render_edge(order, platform, api_gateway)?;
-    let documents = EcsDocuments {
+    let mut documents = EcsDocuments {
         rounding: describe_rounding(&order.settings, size),
         task_definition: render_definition(order, platform, size)?,
         service: render_service(order, platform, edge.as_ref())?,
         keeps_count: order.settings.replicas == Replicas::Unset,
+        stable: u64::try_from(order.settings.health.stable.as_millis()).unwrap_or(u64::MAX),
+        migration: Migration::of(order),
         edge,
         buckets: storage::bucket_names(order),
+        workers: Vec::new(),
+        schedules: Vec::new(),
     };
+    let partition = partition(&order.destination.region);
+    documents.schedules =
+        schedule::render_schedules(order, platform, &documents.service, partition)?;
+    for process in &order.settings.processes {
+        if let Runs::Always { replicas } = process.runs {
+            let worker = render_worker(order, &documents, process, replicas);
+            documents.workers.push(worker);
+        }
+    }
+    let processes = list_processes(&documents);
+    if !processes.is_empty() {
+        let tag = json!({ "key": PROCESS_TAG, "value": processes.join(" ") });
+        documents.service["tags"]
+            .as_array_mut()
+            .into_iter()
+            .for_each(|tags| tags.push(tag.clone()));
+    }
     Ok(State::new("ecs", order, documents))
 }
 
@@ -163,7 +226,7 @@ fn render_definition(order: &Order, ecs: &Platform, (cpu, memory): (u32, u32)) -
         "cpu": cpu.to_string(),
         "memory": memory.to_string(),
         "runtimePlatform": {
-            "cpuArchitecture": architecture(&settings.platforms)?,
+            "cpuArchitecture": architecture(settings)?,
             "operatingSystemFamily": "LINUX",
         },
         "containerDefinitions": [container],
@@ -174,6 +237,71 @@ fn render_definition(order: &Order, ecs: &Platform, (cpu, memory): (u32, u32)) -
         document[key] = json!(role);
     }
     Ok(document)
+}
+
+/// The documents of a process that runs all the time: those of the service, with another command and
+/// without what leads users to it.
+fn render_worker(
+    order: &Order,
+    service: &EcsDocuments,
+    process: &Process,
+    replicas: u32,
+) -> EcsDocuments {
+    let name = name_process(&order.settings.name, &process.name);
+    let tag = json!({ "key": PROCESS_TAG, "value": process.name });
+    let named = |document: &Value| {
+        let mut document = document.clone();
+        document["tags"].as_array_mut().into_iter().for_each(|tags| tags.push(tag.clone()));
+        document
+    };
+    let mut definition = named(&service.task_definition);
+    definition["family"] = json!(name);
+    let container = &mut definition["containerDefinitions"][0];
+    container["name"] = json!(name);
+    container["command"] = json!(process.command);
+    if let Some(options) = container.pointer_mut("/logConfiguration/options") {
+        options["awslogs-stream-prefix"] = json!(name);
+    }
+    let mut document = named(&service.service);
+    document["serviceName"] = json!(name);
+    document["taskDefinition"] = json!(name);
+    document["desiredCount"] = json!(replicas);
+    let of_users = ["portMappings", "loadBalancers", "healthCheckGracePeriodSeconds"];
+    for one in [container, &mut document] {
+        one.as_object_mut().into_iter().for_each(|fields| {
+            fields.retain(|key, _| !of_users.contains(&key.as_str()));
+        });
+    }
+    EcsDocuments {
+        task_definition: definition,
+        service: document,
+        keeps_count: false,
+        migration: None,
+        edge: None,
+        buckets: Vec::new(),
+        workers: Vec::new(),
+        schedules: Vec::new(),
+        rounding: None,
+        ..service.clone()
+    }
+}
+
+/// The name of a process's family, container and service.
+pub fn name_process(service: &str, process: &str) -> String {
+    short_name(&format!("{service}-{process}"), 255)
+}
+
+/// Whether a service with these tags is a process of another one.
+pub fn is_process(tags: &Value, name: &str) -> bool {
+    find_tag(tags, PROCESS_TAG).is_some() && find_tag(tags, edge::OWNER_TAG) != Some(name)
+}
+
+/// The names of a service's processes.
+pub fn list_processes(documents: &EcsDocuments) -> Vec<&str> {
+    let workers = documents.workers.iter();
+    let workers = workers.filter_map(|worker| find_tag(&worker.service["tags"], PROCESS_TAG));
+    let schedules = documents.schedules.iter().filter_map(|schedule| schedule["Name"].as_str());
+    workers.chain(schedules).collect()
 }
 
 /// The input of CreateService. New tasks start before old ones stop, and ECS goes back by itself
@@ -261,12 +389,6 @@ fn desired_count(settings: &Settings) -> Result<u32> {
         ))
         .fix(format!("remove `{key}`, or deploy this environment to EKS")))
     };
-    if settings.before_deploy.is_some() {
-        return refuse("before-deploy");
-    }
-    if !settings.processes.is_empty() {
-        return refuse("processes");
-    }
     if !settings.manifests.is_empty() {
         return refuse("manifests");
     }
@@ -332,24 +454,32 @@ fn fargate_size(millicores: u32, mebibytes: u32) -> Result<(u32, u32)> {
     .fix("use at most cpu: 16 and memory: 120Gi, or `launch: ec2` in platform.yaml for more"))
 }
 
-fn architecture(platforms: &[String]) -> Result<String> {
-    match platforms {
-        [one] if one == "linux/arm64" => Ok("ARM64".into()),
+/// The platform that tasks run on: `linux/amd64`.
+///
+/// # Errors
+/// Bad input where service.yaml names none that ECS has.
+pub fn platform_of(settings: &Settings) -> Result<&'static str> {
+    match settings.platforms.as_slice() {
+        [one] if one == "linux/arm64" => Ok("linux/arm64"),
         // An image for both runs on either; x86 is what clusters have without being asked.
         platforms if platforms.iter().any(|platform| platform == "linux/amd64") => {
-            Ok("X86_64".into())
+            Ok("linux/amd64")
         }
         _ => Err(Error::input("cannot choose a platform: image.platforms is empty")
             .fix("set `image: {platforms: [linux/amd64]}`")),
     }
 }
 
+/// ECS's word for it.
+fn architecture(settings: &Settings) -> Result<&'static str> {
+    Ok(if platform_of(settings)? == "linux/arm64" { "ARM64" } else { "X86_64" })
+}
+
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
 fn secret_arn(order: &Order, variable: &str, secret: &SecretRef) -> Result<String> {
     let region = &order.destination.region;
     let partition = partition(region);
-    let account =
-        order.destination.registry.as_ref().map_or("", |registry| registry.account.as_str());
+    let account = order.destination.account.as_deref().unwrap_or_default();
     match secret {
         // ARNs of secrets end with six letters that only AWS knows; ECS takes them without.
         SecretRef::SecretsManager { name, key } => {
@@ -390,14 +520,8 @@ mod tests {
 
     #[test]
     fn what_ecs_cannot_be_told_is_refused() {
-        for (extra, key) in [
-            ("before-deploy: {command: [a]}\n", "before-deploy"),
-            ("manifests: [a.yaml]\n", "manifests"),
-            ("processes: {worker: {command: [a]}}\n", "processes"),
-        ] {
-            let error = desired_count(&settings(extra)).expect_err(key);
-            assert!(error.message.contains(key), "{error}");
-        }
+        let error = desired_count(&settings("manifests: [a.yaml]\n")).expect_err("manifests");
+        assert!(error.message.contains("manifests"), "{error}");
         let mut auto = settings("");
         auto.replicas = Replicas::Auto(Autoscale { min: 1, max: 2, cpu: 50 });
         assert!(desired_count(&auto).is_err());
@@ -432,8 +556,9 @@ mod tests {
             let service = serde_saphyr::from_str(&text).expect("a service");
             crate::config::settings::resolve(&service, "production").expect("settings")
         };
-        let registry = "registry: {account: '111122223333', region: REGION}\nenvironments: {production: {target: ecs, region: REGION, \
-                        ecs: {cluster: c, subnets: [s], security-groups: [g]}}}\n";
+        // The registry is another account's.
+        let registry = "registry: {account: '999988887777', region: REGION}\nenvironments: {production: {target: ecs, region: REGION, \
+                        role: 'arn:aws:iam::111122223333:role/cicd', ecs: {cluster: c, subnets: [s], security-groups: [g]}}}\n";
         let cases = [
             (
                 "secretsmanager:p/db#url",
@@ -465,7 +590,7 @@ mod tests {
                 .expect("a place");
             let image = crate::deploy::Image {
                 repository: "r".into(),
-                digest: crate::digest::Digest::of(b"d"),
+                digest: Digest::of(b"d"),
                 version: "1".into(),
             };
             let settings = settings(secret);
@@ -482,11 +607,13 @@ mod tests {
     #[test]
     fn an_image_runs_on_an_architecture_it_has() {
         let of = |platforms: &[&str]| {
-            architecture(&platforms.iter().map(ToString::to_string).collect::<Vec<_>>()).ok()
+            let mut settings = settings("");
+            settings.platforms = platforms.iter().map(ToString::to_string).collect();
+            architecture(&settings).ok()
         };
-        assert_eq!(of(&["linux/amd64"]).as_deref(), Some("X86_64"));
-        assert_eq!(of(&["linux/arm64"]).as_deref(), Some("ARM64"));
-        assert_eq!(of(&["linux/arm64", "linux/amd64"]).as_deref(), Some("X86_64"));
+        assert_eq!(of(&["linux/amd64"]), Some("X86_64"));
+        assert_eq!(of(&["linux/arm64"]), Some("ARM64"));
+        assert_eq!(of(&["linux/arm64", "linux/amd64"]), Some("X86_64"));
         assert_eq!(of(&[]), None);
     }
 

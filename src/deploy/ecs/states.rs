@@ -84,6 +84,16 @@ states!(
     }
 );
 
+states!(
+    /// What a listener speaks. Those of network load balancers are of no use here.
+    #[derive(Default)]
+    ListenerProtocol {
+        #[default]
+        Http = "HTTP",
+        Https = "HTTPS",
+    }
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,8 @@
 //! A rollout is done only when the PRIMARY deployment is ours and all of it runs: the SDK's own
 //! waiter also passes after a rollback and for a service with no tasks.
 
+use std::time::Duration;
+
 use super::diagnosis::{Diagnosis, StoppedTask, diagnose, is_passing};
 use super::render::{last_part, revision_of};
 use super::states::{Rollout, StopCode, TaskState};
@@ -107,6 +109,62 @@ pub fn confirm_owner(before: Ownership, now: Ownership) -> Ownership {
     match now {
         Ownership::RolledBackByEcs if before != now => Ownership::Stale,
         _ => now,
+    }
+}
+
+/// The verdict on a service with its processes: healthy when all are. The first is the service's own,
+/// whose revision is named.
+pub fn join_verdicts(verdicts: Vec<Verdict>) -> Verdict {
+    let (mut causes, mut waits, mut revision) = (Vec::new(), None, None);
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Failed(more) => causes.extend(more),
+            Verdict::Progressing(words) => waits = waits.or(Some(words)),
+            Verdict::Healthy { revision: its } => revision = revision.or(Some(its)),
+        }
+    }
+    match (causes.is_empty(), waits) {
+        (false, _) => Verdict::Failed(causes),
+        (true, Some(words)) => Verdict::Progressing(words),
+        (true, None) => Verdict::Healthy { revision: revision.unwrap_or_default() },
+    }
+}
+
+/// How long a version has been healthy without a break.
+#[derive(Debug, Default)]
+pub struct Stability {
+    /// When it became so, counted from when watching began.
+    since: Option<Duration>,
+    /// How many of its tasks had ended by then.
+    ended: usize,
+}
+
+impl Stability {
+    /// The verdict of a look at `elapsed`, when `ended` tasks had ended: healthy only for what has
+    /// been so for `stable`. A task that ends in between begins it anew, also when the next one was
+    /// there before anybody looked.
+    pub fn hold(
+        &mut self,
+        verdict: Verdict,
+        ended: usize,
+        elapsed: Duration,
+        stable: Duration,
+    ) -> Verdict {
+        let Verdict::Healthy { revision } = verdict else {
+            self.since = None;
+            return verdict;
+        };
+        if std::mem::replace(&mut self.ended, ended) != ended {
+            self.since = None;
+        }
+        let since = *self.since.get_or_insert(elapsed);
+        if elapsed.saturating_sub(since) >= stable {
+            return Verdict::Healthy { revision };
+        }
+        Verdict::Progressing(format!(
+            "it is healthy, and has to stay so for {} s",
+            stable.as_secs_f64()
+        ))
     }
 }
 

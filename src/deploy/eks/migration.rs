@@ -1,8 +1,6 @@
 //! The migration gate: `before-deploy` as a Job with the new image and the service's configuration,
 //! run to its end before anything else changes.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -17,13 +15,9 @@ use super::render::{BEFORE_DEPLOY, COMPONENT, PART_OF};
 use super::verdict::RolloutVerdict;
 use super::watch::{Look, Watching};
 use super::written::EksWritten;
+use crate::deploy::migration::{describe_failure, run_in_time};
 use crate::deploy::target::{Permit, Target};
-use crate::error::{Cause, Code, Error, Kind, Result};
-
-/// What is left of the deploy's time for taking a migration away that does not end.
-const LAST: Duration = Duration::from_secs(5);
-/// What runs and who is served is as before.
-const UNCHANGED: &str = "what ran before still runs";
+use crate::error::{Kind, Result};
 
 /// How far the log was shown.
 #[derive(Default)]
@@ -44,19 +38,12 @@ impl Eks {
         permit: Permit<'_>,
     ) -> Result<()> {
         let Some(job) = &plan.migration else { return Ok(()) };
-        let end = permit.deadline().checked_sub(LAST).unwrap_or(permit.deadline());
         let running = async {
             self.wait_for_others(job, &plan.wanted.service).await?;
             self.start_migration(plan, job, written, permit).await?;
             self.watch_migration(job, written).await
         };
-        let ended = tokio::time::timeout_at(end.into(), running).await.unwrap_or_else(|_| {
-            let headline = format!("cannot wait for `before-deploy` any longer; {UNCHANGED}");
-            Err(Error::new(Kind::TimedOut, headline)
-                .code(Code::DeadlineExceeded)
-                .why(format!("{} has not ended", job.id()))
-                .fix("give it longer with --timeout"))
-        });
+        let ended = run_in_time(permit, &job.id().to_string(), running).await;
         if ended.is_err()
             && let Err(error) = self.stop_migration(job, written, permit).await
         {
@@ -220,11 +207,4 @@ impl Eks {
         }
         Ok(())
     }
-}
-
-fn describe_failure(causes: Vec<Cause>) -> Error {
-    Error::new(Kind::Gate, format!("cannot go past `before-deploy`: it failed; {UNCHANGED}"))
-        .code(Code::MigrationFailed)
-        .causes(causes)
-        .fix("correct before-deploy.command of service.yaml, or what it runs")
 }

@@ -32,6 +32,7 @@ fn wanted(more: &str) -> Wanted<LocalDocuments> {
             after: None,
             role: None,
             registry: None,
+            account: None,
         },
         image: Image {
             repository: "patients".into(),

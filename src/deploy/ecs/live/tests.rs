@@ -355,7 +355,7 @@ fn a_service_of_others_is_refused_by_name_or_keeps_what_is_theirs() {
             },
             Some("its capacityProviderStrategy is instances"),
         ),
-        (|live| live["status"] = json!("DRAINING"), Some("it is being deleted")),
+        (|live| live["status"] = json!("DRAINING"), Some("it is DRAINING")),
         (|live| live["deploymentController"] = Value::Null, None),
     ];
     for (number, (edit, expected)) in cases.into_iter().enumerate() {
@@ -460,7 +460,7 @@ fn an_update_names_only_what_differs() {
 }
 
 #[test]
-fn secrets_that_are_new_are_looked_for() {
+fn secrets_are_looked_for_and_their_versions_are_marked() {
     let definition = |secrets: &[(&str, &str)]| {
         let list = secrets.iter().map(|(name, from)| json!({ "name": name, "valueFrom": from }));
         let list: Vec<Value> = list.collect();
@@ -474,10 +474,20 @@ fn secrets_that_are_new_are_looked_for() {
         ("TOKEN", &arn("p/token")),
         ("PARAMETER", "arn:aws:ssm:eu-west-1:1:parameter/p/x"),
     ]);
-    let found = |live: Option<&Value>| list_new_secrets(&wanted, live);
     let pair = |variable: &str, name: &str| (variable.to_string(), arn(name));
-    assert_eq!(found(None), [pair("URL", "p/db"), pair("TOKEN", "p/token")]);
-    let live = definition(&[("DATABASE", &of_key)]);
-    assert_eq!(found(Some(&live)), [pair("TOKEN", "p/token")]);
-    assert_eq!(found(Some(&wanted)), []);
+    assert_eq!(list_secrets(&wanted), [pair("URL", "p/db"), pair("TOKEN", "p/token")]);
+
+    let label = |document: &Value| document["containerDefinitions"][0]["dockerLabels"].clone();
+    let mut marked = wanted.clone();
+    marked["containerDefinitions"][0]["dockerLabels"] = json!({ "of": "others" });
+    mark_secrets(&mut marked, Some("v1"));
+    assert_eq!(label(&marked), json!({ "of": "others", SECRETS_LABEL: "v1" }));
+    mark_secrets(&mut marked, None);
+    assert_eq!(label(&marked)[SECRETS_LABEL], "v1", "what is not seen is not changed");
+    marked["containerDefinitions"][0]["secrets"] = json!([]);
+    mark_secrets(&mut marked, Some("v2"));
+    assert_eq!(label(&marked), json!({ "of": "others" }));
+    let mut bare = definition(&[]);
+    mark_secrets(&mut bare, Some("v1"));
+    assert_eq!(label(&bare), Value::Null);
 }

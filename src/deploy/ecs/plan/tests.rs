@@ -50,8 +50,12 @@ fn state(image: &str) -> State<EcsDocuments> {
             task_definition: definition(image),
             service: service(),
             keeps_count: false,
+            stable: 0,
+            migration: None,
             edge: None,
             buckets: vec![],
+            workers: vec![],
+            schedules: vec![],
             rounding: None,
         },
     }
@@ -274,4 +278,80 @@ fn the_way_back_is_the_good_state_with_what_others_wrote() {
         assert_eq!(back.service["service"], "patients", "{}", case.title);
         assert_eq!(back.service["desiredCount"], case.desired, "{}", case.title);
     }
+}
+
+fn tagged(live: &mut LiveService, owner: Option<&str>, process: Option<&str>) {
+    let tag = |key: &str, value: &str| json!({ "key": key, "value": value });
+    let mut tags = vec![tag("cicd.clinicult.io/environment", "production")];
+    tags.extend(owner.map(|owner| tag(OWNER_TAG, owner)));
+    tags.extend(process.map(|process| tag(PROCESS_TAG, process)));
+    live.document["tags"] = json!(tags);
+}
+
+fn with_worker() -> Goal<EcsDocuments> {
+    let mut goal = goal();
+    let mut worker = goal.wanted.documents.clone();
+    worker.service["serviceName"] = json!("patients-worker");
+    worker.task_definition["family"] = json!("patients-worker");
+    worker.task_definition["containerDefinitions"][0]["name"] = json!("patients-worker");
+    let tags = json!([
+        { "key": OWNER_TAG, "value": "patients" },
+        { "key": PROCESS_TAG, "value": "worker" },
+    ]);
+    worker.service["tags"] = tags.clone();
+    worker.task_definition["tags"] = tags;
+    goal.wanted.documents.workers.push(worker);
+    goal
+}
+
+#[test]
+fn a_worker_is_planned_with_its_service_and_those_of_others_are_not_touched() {
+    let facts = |worker: Option<LiveService>| EcsFacts {
+        service: Some(running("a@1")),
+        workers: vec![EcsFacts { service: worker, ..EcsFacts::default() }],
+        ..EcsFacts::default()
+    };
+    let worker = |owner: Option<&str>, process: Option<&str>| {
+        let mut live = running("a@1");
+        let documents = &with_worker().wanted.documents.workers[0];
+        live.document["serviceName"] = json!("patients-worker");
+        live.definition = documents.task_definition.clone();
+        tagged(&mut live, owner, process);
+        live
+    };
+    let both = ["Create TaskDefinition/patients-worker", "Create Service/patients-worker"];
+    let plan = make_plan(&with_worker(), facts(None)).expect("a plan");
+    assert_eq!(changes(&plan), both);
+    let ours = worker(Some("patients"), Some("worker"));
+    let plan = make_plan(&with_worker(), facts(Some(ours.clone()))).expect("a plan");
+    assert_eq!(changes(&plan), Vec::<String>::new());
+    for (owner, process) in [(None, None), (Some("patients-worker"), None)] {
+        let facts = facts(Some(worker(owner, process)));
+        let error = make_plan(&with_worker(), facts).expect_err("another's");
+        assert!(error.message.contains("it is not of this service"), "{error}");
+    }
+
+    // What `processes` has no longer goes, and nothing else.
+    let mut service = running("a@1");
+    tagged(&mut service, Some("patients"), Some("worker mail"));
+    assert_eq!(name_unwanted(&with_worker(), Some(&service)), ["mail"]);
+    assert_eq!(name_unwanted(&goal(), Some(&running("a@1"))), Vec::<String>::new());
+    let mut goal = goal();
+    goal.wanted.documents.service["tags"] = json!([{ "key": OWNER_TAG, "value": "patients" }]);
+    let mut of_ours = ours.clone();
+    of_ours.document["status"] = json!("ACTIVE");
+    let environment = &goal.wanted.environment;
+    let is_ours = |live: &LiveService| is_worker_of(live, environment, "patients");
+    assert!(is_ours(&of_ours));
+    for (owner, process) in
+        [(None, None), (Some("other"), Some("worker")), (Some("patients-worker"), None)]
+    {
+        let mut other = of_ours.clone();
+        tagged(&mut other, owner, process);
+        assert!(!is_ours(&other), "{owner:?} {process:?}");
+    }
+    let facts =
+        EcsFacts { service: Some(service), left_over: vec![of_ours], ..EcsFacts::default() };
+    let plan = make_plan(&goal, facts).expect("a plan");
+    assert_eq!(changes(&plan), ["Update Service/patients", "Delete Service/patients-worker"]);
 }

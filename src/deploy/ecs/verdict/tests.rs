@@ -365,3 +365,53 @@ fn one_look_does_not_say_that_ecs_went_back() {
         assert_eq!(confirm_owner(before, now), believed, "{before:?}, {now:?}");
     }
 }
+
+#[test]
+fn only_what_stays_healthy_is_healthy() {
+    let healthy = || Verdict::Healthy { revision: "7".into() };
+    let comes_up = || Verdict::Progressing("1 of 2 tasks run".into());
+    let seconds = Duration::from_secs;
+    struct Look {
+        at: u64,
+        verdict: Verdict,
+        ended: usize,
+        expected: &'static str,
+    }
+    let look = |at, verdict, ended, expected| Look { at, verdict, ended, expected };
+    let looks = [
+        look(0, comes_up(), 0, "progressing"),
+        look(2, healthy(), 0, "progressing"),
+        look(6, healthy(), 0, "progressing"),
+        look(7, comes_up(), 0, "progressing"),
+        look(8, healthy(), 0, "progressing"),
+        look(12, healthy(), 1, "progressing"),
+        look(16, healthy(), 1, "progressing"),
+        look(17, healthy(), 1, "healthy"),
+        look(18, healthy(), 1, "healthy"),
+        look(19, Verdict::Failed(vec![]), 3, "failed"),
+    ];
+    let mut stability = Stability::default();
+    for Look { at, verdict, ended, expected } in looks {
+        let held = stability.hold(verdict, ended, seconds(at), seconds(5));
+        assert_eq!(short(&held), expected, "at {at} s");
+    }
+    let held = Stability::default().hold(healthy(), 3, seconds(0), seconds(0));
+    assert_eq!(short(&held), "healthy", "what is not changed is not waited for");
+}
+
+#[test]
+fn a_service_is_healthy_when_its_processes_are() {
+    let healthy = |revision: &str| Verdict::Healthy { revision: revision.into() };
+    let waits = |words: &str| Verdict::Progressing(words.into());
+    let failed =
+        |reason: &str| Verdict::Failed(vec![Cause { reason: reason.into(), ..Cause::default() }]);
+    let cases = [
+        (vec![healthy("7"), healthy("3")], healthy("7")),
+        (vec![healthy("7"), waits("a"), waits("b")], waits("a")),
+        (vec![waits("a"), failed("x")], failed("x")),
+        (vec![healthy("7")], healthy("7")),
+    ];
+    for (verdicts, expected) in cases {
+        assert_eq!(join_verdicts(verdicts), expected);
+    }
+}
