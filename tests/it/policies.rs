@@ -174,7 +174,7 @@ fn each_action_of_a_deploy_to_ecs_is_needed_and_together_they_are_enough() {
     let file = deployer.place.repository.path().join("service.yaml");
     change(&deployer, "");
     let text = std::fs::read_to_string(&file).expect("service.yaml");
-    let text = text.replace("health: {startup: 20s}", "health: {startup: 20s, path: /other}");
+    let text = text.replace("health: {startup: 20s", "health: {path: /other, startup: 20s");
     deployer.place.repository.write("service.yaml", &text);
     deployer.is_denied_without("elasticloadbalancing:ModifyTargetGroup");
     deployer.deploy_allowed().ended(0);

@@ -202,7 +202,7 @@ fn on_ecs_it_is_a_service_until_it_is_over() {
     let url = url_of(&log);
     assert!(url.ends_with(&format!("/{name}-pr-12")), "{url}");
     let answer: Value = serde_json::from_str(&http_get(&format!("{url}/"))).expect("JSON");
-    assert_eq!(answer["version"], "0.1.0-pr.12.1");
+    assert_eq!(answer["version"], "0.1.0-pr.12.2");
     let comments = github.with(|state| state.comments.clone());
     assert!(comments.first().is_some_and(|(text, _)| text.contains("-pr-12")), "{comments:?}");
 
