@@ -27,7 +27,8 @@ use crate::ledger::{
 };
 use crate::report::Report;
 pub use ahead::check_ahead;
-use end::{WentBack, describe_rollback, is_refusal, result_of, say_unrecorded};
+pub use end::result_of;
+use end::{WentBack, describe_rollback, is_refusal, say_unrecorded};
 pub use intent::Intent;
 use intent::{compare_runs, refuse_older};
 use past::{keep_wanted, read_good, read_left};

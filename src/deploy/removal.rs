@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::engine::{Intent, now, timestamp};
+use super::engine::{Intent, now, result_of, timestamp};
 use super::target::{Permit, State, Target};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{AcquireTerms, Ledger, Run};
+use crate::ledger::{AcquireTerms, CauseCode, Lease, Ledger, Record, RecordResult, Run};
 use crate::report::Report;
 
 /// Whose a preview is, and how long it stays.
@@ -25,7 +25,7 @@ pub struct PreviewSeen {
 }
 
 /// Removes what the last run applied, or, where the ledger does not say, what `rendered` names.
-/// Waits for a deploy that is under way. Returns what was removed.
+/// Waits for a deploy that is under way. Returns what was removed, which is recorded.
 ///
 /// # Errors
 /// Superseded when another run holds the lock until the end; as the target refuses.
@@ -72,8 +72,37 @@ pub async fn remove_preview<T: Target>(
                 .fix("run it again: it goes on with what is left"))
         }),
     };
+    if let Some(record) = make_record(&lease, &removed)
+        && let Err(error) = lease.record(record, None, false).await
+    {
+        report.warn(format!("the ledger lacks that the preview was removed: {error}"));
+        return removed;
+    }
     if let Err(error) = lease.release().await {
         report.warn(format!("the lock stays until it is over: {error}"));
     }
     removed
+}
+
+/// The record of a removal. `None` where nothing was there, or the target refused.
+fn make_record(lease: &Lease, removed: &Result<Vec<String>>) -> Option<Record> {
+    let is_nothing = match removed {
+        Ok(objects) => objects.is_empty(),
+        Err(error) => error.kind == Kind::Refused,
+    };
+    if is_nothing && lease.killed().is_none() {
+        return None;
+    }
+    let mut record = lease.draft_record();
+    if let Some(last) = &lease.head().last {
+        record.run.version.clone_from(&last.run.version);
+        record.run.digest.clone_from(&last.run.digest);
+    }
+    let cause = removed.as_ref().err().and_then(|error| error.code);
+    Some(Record {
+        result: removed.as_ref().map_or_else(result_of, |_| RecordResult::Removed),
+        causes: cause.map(CauseCode::Known).into_iter().collect(),
+        changed: removed.as_ref().cloned().unwrap_or_default(),
+        ..record
+    })
 }

@@ -49,13 +49,21 @@ impl Entry {
     pub fn is_judged(&self) -> bool {
         !matches!(
             self.result,
-            RecordResult::Interrupted | RecordResult::Superseded | RecordResult::Other
+            RecordResult::Interrupted
+                | RecordResult::Superseded
+                | RecordResult::Removed
+                | RecordResult::Other
         )
     }
 
     /// Whether what it brought ran in the end.
     pub fn is_deployed(&self) -> bool {
         self.result == RecordResult::Deployed
+    }
+
+    /// Whether nothing ran after it.
+    pub fn is_removed(&self) -> bool {
+        self.result == RecordResult::Removed
     }
 
     /// Whether a good version runs after it: its own, or the one that is back.
@@ -75,13 +83,16 @@ pub struct Track {
 }
 
 impl Track {
-    /// The record whose version runs now: the last good one.
+    /// The record whose version runs now: the last good one, unless it was removed since.
     pub fn running(&self) -> Option<&Entry> {
-        self.entries.iter().rev().find(|entry| entry.good)
+        let removed = self.entries.iter().rposition(|entry| entry.is_removed());
+        let since = removed.map_or(0, |at| at + 1);
+        self.entries[since..].iter().rev().find(|entry| entry.good)
     }
 
-    /// The last record that says something.
-    pub fn last(&self) -> Option<&Entry> {
-        self.entries.iter().rev().find(|entry| entry.is_judged())
+    /// The last record that says something, if it failed.
+    pub fn failed(&self) -> Option<&Entry> {
+        let last = self.entries.iter().rev().find(|entry| entry.is_judged() || entry.is_removed());
+        last.filter(|last| !last.is_deployed() && !last.is_removed())
     }
 }

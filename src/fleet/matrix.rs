@@ -77,7 +77,7 @@ pub fn summarise(name: &str, tracks: &[Track], environments: &[String]) -> Summa
         environment: track.environment.clone(),
         destination: track.destination.clone(),
         running: track.running().map(Running::from),
-        failed: track.last().filter(|last| !last.is_deployed()).map(Failed::from),
+        failed: track.failed().map(Failed::from),
         behind: track.running().and_then(|running| {
             let before = place(track).checked_sub(1).and_then(|at| environments.get(at))?;
             let mut before = ordered.iter().filter(|track| track.environment == *before);
@@ -160,20 +160,22 @@ mod tests {
 
     #[test]
     fn a_cell_says_what_runs_what_failed_and_how_far_behind_it_is() {
-        use RecordResult::{Deployed, Failed, Interrupted, RolledBack};
+        use RecordResult::{Deployed, Failed, Interrupted, Removed, RolledBack};
         let environments = ["staging".to_string(), "production".to_string()];
         let staging =
             [("a", Deployed), ("b", Deployed), ("b", Deployed), ("c", Deployed), ("d", Failed)];
         // Per case: what runs in production, its last failure, and how far it is behind.
         type Case<'a> =
             (&'a [(&'a str, RecordResult)], Option<&'a str>, Option<u64>, Option<usize>);
-        let cases: [Case<'_>; 6] = [
+        let cases: [Case<'_>; 8] = [
             (&[], None, None, None),
             (&[("a", Deployed)], Some("a"), None, Some(2)),
             (&[("a", Deployed), ("c", RolledBack)], Some("a"), Some(2), Some(2)),
             (&[("a", Deployed), ("c", Interrupted)], Some("a"), None, Some(2)),
             (&[("c", Deployed)], Some("c"), None, Some(0)),
             (&[("x", Deployed)], Some("x"), None, None),
+            (&[("a", Deployed), ("c", Failed), ("a", Removed)], None, None, None),
+            (&[("a", Removed), ("c", Deployed)], Some("c"), None, Some(0)),
         ];
         for (production, running, failed, behind) in cases {
             let tracks = [track("production", production), track("staging", &staging)];

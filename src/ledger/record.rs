@@ -95,6 +95,8 @@ pub enum RecordResult {
     Deployed,
     /// It failed, and the last good state is back.
     RolledBack,
+    /// What ran is gone: a preview that was taken down.
+    Removed,
     #[default]
     Failed,
     TimedOut,
@@ -113,6 +115,7 @@ impl RecordResult {
         match self {
             RecordResult::Deployed => "deployed",
             RecordResult::RolledBack => "rolled-back",
+            RecordResult::Removed => "removed",
             RecordResult::Failed => "failed",
             RecordResult::TimedOut => "timed-out",
             RecordResult::Interrupted => "interrupted",

@@ -177,6 +177,24 @@ fn on_eks_it_is_a_namespace_from_the_first_push_to_the_close() {
     let comments = github.with(|state| state.comments.clone());
     let comment = comments.first().map(|(text, _)| text.as_str()).unwrap_or_default();
     assert!(comments.len() == 1 && comment.contains("was removed: Namespace/"), "{comments:?}");
+    let mut history = cicd(repository.path());
+    history.args(["history", "--environment", "preview", "--pull-request", "12"]);
+    let history = run(history.args(["--platform", "platform.yaml", "--output", "json"])).ended(0);
+    let told: Vec<String> = history.json()["records"]
+        .as_array()
+        .expect("records")
+        .iter()
+        .map(|one| {
+            format!("{} {} {} {}", one["kind"], one["version"], one["result"], one["good"])
+                .replace('"', "")
+        })
+        .collect();
+    let expected = [
+        "remove 0.1.0-pr.12.2 removed false",
+        "deploy 0.1.0-pr.12.2 deployed true",
+        "deploy 0.1.0-pr.12.1 deployed true",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

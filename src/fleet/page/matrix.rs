@@ -79,7 +79,7 @@ fn show_cell(cell: &Cell, now: Timestamp) -> Markup {
                 (show_line(&running.version)) " " @if let Some(digest) = &running.digest { code { (show_digest(digest)) } " " }
                 i { (show_span(now.duration_since(running.since).as_secs_f64().max(0.0))) }
             }
-            None => i { "nothing good yet" },
+            None => i { "nothing good runs" },
         }
         @if let Some(behind) = cell.behind.filter(|behind| *behind > 0) { " " b.l { (behind) " behind" } }
         @if let Some(failed) = &cell.failed {

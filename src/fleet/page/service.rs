@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::super::dora::Figures;
 use super::super::entry::{Entry, Track};
-use super::super::matrix::Summary;
+use super::super::matrix::{Cell, Summary};
 use super::super::text::{
     find_link, show_digest, show_line, show_part, show_share, show_span, show_time,
 };
@@ -30,11 +30,33 @@ pub fn show_service(summary: &Summary, tracks: &[Track], differences: &Differenc
                     "Runs " (show_line(&running.version)) @if let Some(digest) = &running.digest { " " code { (show_digest(digest)) } } " since " (show_time(running.ended)) ", by " (show_line(&running.who))
                     @if let Some(url) = &running.url { ", at " (show_link(url, url)) } "."
                 },
-                None => p { "Nothing good ran here yet." },
+                None => p { "Nothing good runs here." },
             }
+            @if let Some(words) = show_commits_behind(summary, track, &tracks[at + 1..]) { p { (words) } }
             (show_track(at, track, differences))
         }
     }
+}
+
+/// How far a place is behind the environment before, of which there are `others`: in images, as the
+/// ledger knows no commits in between, with a link to GitHub, which lists those. `None` if it is not.
+fn show_commits_behind(summary: &Summary, track: &Track, others: &[Track]) -> Option<Markup> {
+    let is_ours = |cell: &&Cell| {
+        cell.environment == track.environment && cell.destination == track.destination
+    };
+    let behind = summary.cells.iter().find(is_ours)?.behind.filter(|behind| *behind > 0)?;
+    let before = others.iter().find(|other| other.environment != track.environment)?;
+    let (ours, theirs) = (track.running()?, before.running()?);
+    let commits = ours.commit.as_deref().zip(theirs.commit.as_deref());
+    let commits = commits.filter(|(ours, theirs)| is_hex(ours) && is_hex(theirs));
+    let comparison = find_repository(theirs)
+        .zip(commits)
+        .map(|(repository, (ours, theirs))| format!("{repository}/compare/{ours}...{theirs}"));
+    let images = if behind == 1 { " image" } else { " images" };
+    Some(html! {
+        b.l { (behind) (images) " behind " (show_line(&before.environment)) }
+        @if let Some(comparison) = comparison { ": " (show_link(&comparison, "the commits in between")) }
+    })
 }
 
 fn show_track(at: usize, track: &Track, differences: &Differences) -> Markup {
