@@ -105,29 +105,46 @@ async fn join_images(
     Ok(Some(built))
 }
 
-/// An image that was good somewhere, by version.
+/// An image of before, by its version and where that is.
 type Compared = Option<(String, Growth)>;
 
-/// Compares the image in a layout with the last good one of an environment. `None`: there is none.
+/// How many records are looked at for the image of a branch.
+const LOOKED_AT: usize = 20;
+
+/// Compares the image in a layout with that of the commit that a pull request goes to, where an
+/// environment had it, else with the environment's last good one. `None`: there is none.
 async fn compare_image(context: &Context, environment: &str, layout: &Path) -> Result<Compared> {
     let (_, destination) = resolve_environment(context, environment).await?;
     let Some(registry) = &destination.registry else { return Ok(None) };
     let (settings, ledger) = open_ledger(context, environment).await?;
-    let Some(good) = ledger.read_head().await?.good else { return Ok(None) };
-    let Some(digest) = &good.run.digest else { return Ok(None) };
+    let base = github::runner::base_commit(&context.environ);
+    let records = match &base {
+        Some(_) => ledger.list_records(LOOKED_AT).await?,
+        None => Vec::new(),
+    };
+    let of_base = records
+        .into_iter()
+        .map(|record| record.run)
+        .find(|run| run.digest.is_some() && run.commit.is_some() && run.commit == base);
+    let (run, whose) = match (of_base, ledger.read_head().await?.good) {
+        (Some(run), _) => (run, "the base branch".to_string()),
+        (None, Some(good)) => (good.run, environment.to_string()),
+        (None, None) => return Ok(None),
+    };
+    let Some(digest) = &run.digest else { return Ok(None) };
     let session = context.session_of(&destination, &registry.region).await?;
     let name = settings::repository(registry, &settings.owner.service);
     let layout = Layout::open(layout)?;
     let growth = registry::compare_image(&session, registry, &name, digest, &layout).await?;
-    Ok(growth.map(|growth| (good.run.version, growth)))
+    Ok(growth.map(|growth| (format!("{} in {whose}", run.version), growth)))
 }
 
 /// What stands behind the image's size. Nothing fails for want of a comparison.
 fn describe_growth(context: &Context, environment: &str, compared: Result<Compared>) -> Markdown {
     let text = Markdown::default();
     match compared {
-        Ok(Some((version, growth))) => {
-            let words = growth.in_words(&version, environment);
+        Ok(Some((of, growth))) => {
+            let words = growth.in_words(&of);
             context.report.detail(&words);
             text.own(", ").text(&words).own("\n").markdown(&growth.table())
         }

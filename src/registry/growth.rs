@@ -107,8 +107,7 @@ fn compare_layers(base: &[SizedLayer], now: &[SizedLayer]) -> Growth {
 
 impl Growth {
     /// The difference in a few words, which go on behind the size.
-    pub fn in_words(&self, version: &str, environment: &str) -> String {
-        let of = format!("{version} in {environment}");
+    pub fn in_words(&self, of: &str) -> String {
         if self.rows.is_empty() {
             return format!("the same layers as {of}");
         }
@@ -194,7 +193,7 @@ mod tests {
                 .iter()
                 .map(|(made, before, after)| (made.as_str(), *before, *after))
                 .collect();
-            assert_eq!((growth.in_words("1.4.0", "staging").as_str(), &found[..]), (words, rows));
+            assert_eq!((growth.in_words("1.4.0 in staging").as_str(), &found[..]), (words, rows));
             assert_eq!(growth.table().as_str().is_empty(), rows.is_empty());
         }
     }

@@ -121,6 +121,16 @@ fn the_comment_says_what_a_change_adds_to_the_image() {
     assert!(grown.contains(" more than 0.1.0 in staging"), "{grown}");
     assert!(grown.contains("| layer | before | now |") && grown.contains("COPY"), "{grown}");
     assert_eq!(grown.matches("\n| ").count(), 2, "a layer differs, and no other: {grown}");
+    // Where the commit that it goes to was deployed, it is told by that one's image.
+    let mut build = commenting(&repository, &github, "build-image");
+    let base = repository.git(&["rev-parse", "HEAD~1"]);
+    let event = repository.path().join("event.json");
+    let text = std::fs::read_to_string(&event).expect("an event");
+    let of_base = format!(r#""base": {{"sha": "{base}"}}, "head""#);
+    std::fs::write(&event, text.replace(r#""head""#, &of_base)).expect("written");
+    run(build.args(["--compare", "staging", "--skip-contract", "--version", "0.1.0"])).ended(0);
+    let based = github.with(|state| state.comments[0].0.clone());
+    assert!(based.contains(" more than 0.1.0 in the base branch"), "{based}");
     // Where nobody may look, nothing is said.
     let mut build = commenting(&repository, &github, "build-image");
     build.args(["--compare", "nowhere", "--skip-contract", "--version", "0.1.0"]);
