@@ -50,6 +50,18 @@ pub fn act(repository: &Repository, event: &str, github: &Github, more: &[&str])
 /// Runs the workflows for an event with a part of its payload.
 pub fn act_on(
     repository: &Repository,
+    event: (&str, &Value),
+    github: &Github,
+    more: &[&str],
+) -> Run {
+    let kept = tempfile::tempdir().expect("a folder");
+    act_keeping(kept.path(), repository, event, github, more)
+}
+
+/// The same, with the folder in which artifacts and caches stay.
+fn act_keeping(
+    kept: &Path,
+    repository: &Repository,
     (event, payload): (&str, &Value),
     github: &Github,
     more: &[&str],
@@ -66,6 +78,7 @@ pub fn act_on(
         .arg(event)
         .arg(&github.url)
         .args(more)
+        .env("ACT_KEPT", kept)
         .env("ACT_EVENT", payload.to_string()))
 }
 
@@ -408,4 +421,111 @@ fn a_person_deploys_rolls_back_and_promotes() {
     ];
     assert_eq!(told, expected);
     assert_eq!(history["records"][0]["digest"], digest);
+}
+
+/// The fleet page of docs/fleet.md, twice: by a role that may do what `render --iam` says and no more,
+/// with what was read the first time, and published.
+#[test]
+fn the_fleet_page_is_published_and_only_new_records_are_read() {
+    let name = unique("act-fleet");
+    let repository = service(&name);
+    let docs = std::fs::read_to_string(root().join("docs/fleet.md")).expect("fleet.md");
+    let workflow = docs.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    repository.write(".github/workflows/ci.yml", workflow.expect("a workflow"));
+    repository.git(&["rm", "-q", "--cached", ".github/workflows/deploy.yml"]);
+    std::fs::remove_file(repository.path().join(".github/workflows/deploy.yml")).expect("removed");
+    let platform = std::fs::read_to_string(repository.path().join("platform.yaml"));
+    let own = format!("bucket: {name}, role: 'arn:aws:iam::111122223333:role/{name}'");
+    let platform = platform.expect("a platform").replace("bucket: clinicult-cicd-records", &own);
+    assert!(platform.contains(&own), "{platform}");
+    repository.write("platform.yaml", &platform);
+    repository.git(&["add", "-A"]);
+    repository.commit("ci: the fleet page");
+
+    let aws = |more: &[&str]| run(Command::new("aws").args(more)).ended(0);
+    let iam = |more: &[&str]| aws(&[&["iam"], more, &["--role-name", &name]].concat());
+    let trust = run(Command::new("aws").args([
+        "iam",
+        "get-role",
+        "--role-name",
+        "cicd-staging",
+        "--output",
+        "json",
+    ]));
+    let trust = trust.ended(0).json()["Role"]["AssumeRolePolicyDocument"].to_string();
+    iam(&["create-role", "--assume-role-policy-document", &trust]);
+    let rendered = run(cicd(repository.path()).args([
+        "render",
+        "--iam",
+        "report",
+        "--environment",
+        "staging",
+        "--platform",
+        "platform.yaml",
+    ]));
+    let policy = rendered.ended(0).stdout;
+    iam(&["put-role-policy", "--policy-name", "report", "--policy-document", &policy]);
+    let (place, records) = (format!("cicd/{name}/production/docker"), repository.path().join("r"));
+    aws(&["s3", "mb", &format!("s3://{name}")]);
+    let deployed = |number: u64| {
+        let record = json!({
+            "format": 1, "number": number, "service": name, "environment": "production",
+            "kind": "deploy", "version": format!("1.0.{number}"), "result": "deployed", "good": true,
+            "started": "2026-11-23T08:00:00Z", "ended": "2026-11-23T08:01:00Z", "who": "ada",
+            "digest": format!("sha256:{}", "ab".repeat(32)), "pipeline-version": "1.0.0",
+        });
+        let head = json!({ "format": 1, "last": record });
+        for (file, object) in
+            [(format!("records/{number:08}.json"), &record), ("head.json".into(), &head)]
+        {
+            std::fs::write(&records, object.to_string()).expect("written");
+            let to = format!("s3://{name}/{place}/{file}");
+            aws(&["s3", "cp", "--only-show-errors", &records.display().to_string(), &to]);
+        }
+    };
+    let (kept, github) = (tempfile::tempdir().expect("a folder"), stack("CICD_STACK_GITHUB"));
+    let github = Github::of(repository.path(), &github);
+    let publish = |run: &str| {
+        let id = format!("GITHUB_RUN_ID={run}");
+        let options = ["clinicult/patients", "--var", "CICD_PLATFORM=platform.yaml", "--env", &id];
+        let ended =
+            act_keeping(kept.path(), &repository, ("schedule", &json!({})), &github, &options);
+        let log = format!("{}{}", ended.stdout, ended.stderr);
+        assert_eq!(
+            (ended.code, succeeded(&log)),
+            (0, vec!["publish".into(), "report".into()]),
+            "{log}"
+        );
+        let page = std::fs::read_to_string(kept.path().join("github-pages/index.html"));
+        (page.expect("a page"), log)
+    };
+    deployed(1);
+    let (page, log) = publish("1");
+    assert!(page.contains(&name) && page.contains("1.0.1"), "{page}");
+    assert!(log.contains("1 services, 1 records (1 services had new ones)"), "{log}");
+    // What was read once is not asked for again: it comes from the cache.
+    let first = format!("s3://{name}/{place}/records/00000001.json");
+    aws(&["s3", "rm", "--only-show-errors", &first]);
+    deployed(2);
+    let (page, log) = publish("2");
+    assert!(page.contains("1.0.2") && log.contains("1 services, 2 records"), "{page}\n{log}");
+
+    // Without one of its actions the page says what is missing, and nothing is published.
+    for action in ["s3:ListBucket", "s3:GetObject"] {
+        let less = policy.replace(action, "s3:GetBucketLocation");
+        assert_ne!(less, policy);
+        iam(&["put-role-policy", "--policy-name", "report", "--policy-document", &less]);
+        let ended = act_on(
+            &repository,
+            ("schedule", &json!({})),
+            &github,
+            &["clinicult/patients", "--var", "CICD_PLATFORM=platform.yaml"],
+        );
+        let log = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(ended.code != 0 && log.contains(action), "{action}: {log}");
+        assert_eq!(succeeded(&log), Vec::<String>::new(), "{log}");
+    }
+    aws(&["s3", "rb", "--force", &format!("s3://{name}")]);
+    iam(&["delete-role-policy", "--policy-name", "report"]);
+    iam(&["delete-role"]);
 }
