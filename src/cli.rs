@@ -299,6 +299,9 @@ pub struct RollbackArgs {
     /// promote, the environment to deploy to
     #[arg(long, value_name = "VERSION|DIGEST|RECORD|previous")]
     pub to: String,
+    /// Go back below a migration that cannot be taken back
+    #[arg(long)]
+    pub force: bool,
     /// Give up after this time
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "10m")]
     pub timeout: Span,

@@ -126,6 +126,8 @@ pub enum Code {
     Frozen,
     /// A newer run deployed meanwhile, or before.
     OlderRun,
+    /// What `before-deploy` did since cannot be taken back.
+    IrreversibleMigration,
     /// The run's branch may not deploy to the environment.
     BranchNotAllowed,
     /// The image was not good in the environment that comes before.

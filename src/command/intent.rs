@@ -68,6 +68,7 @@ pub fn make_intent<'a>(
         committed: facts.committed,
         is_automatic: facts.is_automatic,
         reason: reason.clone(),
+        irreversible: Vec::new(),
         timeout: timeout.0,
         plan_only: context.shared.plan,
         is_ancestor: &*facts.is_ancestor,

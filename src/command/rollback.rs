@@ -7,8 +7,8 @@ use super::guard::refuse_run;
 use super::intent::{make_intent, read_run_facts};
 use crate::cli::RollbackArgs;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
-use crate::ledger::{Head, Record, RecordKind, RecordResult};
+use crate::error::{Code, Error, Result};
+use crate::ledger::{Head, Phase, Record, RecordKind, RecordResult};
 
 /// How many records are looked through, newest first.
 const RECORDS: usize = 500;
@@ -28,6 +28,7 @@ pub async fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<()
         records.push(record);
     }
     let record = choose_record(&arguments.to, &head, &records)?;
+    refuse_irreversible(record, &records, arguments.force)?;
     let image = record.run.digest.as_ref().map_or("an image of another kind", Digest::as_str);
     context
         .report
@@ -76,6 +77,39 @@ fn choose_record<'a>(to: &str, head: &Head, records: &'a [Record]) -> Result<&'a
     })
 }
 
+/// Refuses to go below a migration that says of itself that it cannot be taken back, unless a person
+/// takes that upon them. A migration that `to` had as well is none below it. Pure.
+fn refuse_irreversible(to: &Record, records: &[Record], force: bool) -> Result<()> {
+    let has_begun = |record: &Record| {
+        record.good
+            || record.killed_in.is_some()
+            || record.phases.iter().any(|phase| phase.name == Phase::Migrate)
+    };
+    let is_below = |record: &&Record| {
+        let (ours, theirs) = (&to.run, &record.run);
+        record.number > to.number
+            && !theirs.irreversible.is_empty()
+            && (&theirs.irreversible, &theirs.digest) != (&ours.irreversible, &ours.digest)
+            && has_begun(record)
+    };
+    let Some(record) = records.iter().find(is_below).filter(|_| !force) else { return Ok(()) };
+    let (number, version) = (record.number, &record.run.version);
+    Err(Error::refused(format!(
+        "cannot roll back to record {} ({}): a migration since cannot be taken back",
+        to.number, to.run.version
+    ))
+    .code(Code::IrreversibleMigration)
+    .why(format!(
+        "record {number} ({version}) ran `{}`, which is `irreversible` in its service.yaml",
+        record.run.irreversible.join(" ")
+    ))
+    .fix(format!(
+        "go forward: correct {version} and deploy that; or, if {} works with the data as they are \
+         now, repeat the command with --force",
+        to.run.version
+    )))
+}
+
 /// The good record before what was deployed last: the last good one, where that ended badly and
 /// was not rolled back. After a rollback it is the one before the version that was gone back to:
 /// going back twice never goes forward.
@@ -121,7 +155,7 @@ fn describe_choice<'a>(good: impl Iterator<Item = &'a Record>) -> String {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::ledger::{HeadEntry, Run, StateHash};
+    use crate::ledger::{HeadEntry, PhaseTime, Run, StateHash};
 
     fn record(number: u64, version: &str, good: bool) -> Record {
         Record {
@@ -177,6 +211,51 @@ mod tests {
             }
         }
         assert!(choose_record("previous", &Head::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn below_an_irreversible_migration_nobody_goes_without_force() {
+        let migrating = |number, version, command: &str| {
+            let mut record = record(number, version, true);
+            record.run.irreversible = vec![command.into()];
+            record
+        };
+        let mut refused = migrating(5, "3", "drop");
+        refused.good = false;
+        let mut failed = refused.clone();
+        failed.phases = vec![PhaseTime { name: Phase::Migrate, seconds: 1.0 }];
+        let killed = Record { killed_in: Some(Phase::Apply), ..refused.clone() };
+        struct Case {
+            newer: Record,
+            to: Record,
+            refused: bool,
+        }
+        let case = |newer, to, refused| Case { newer, to, refused };
+        let cases = [
+            case(record(2, "2", true), record(1, "1", true), false),
+            case(migrating(2, "2", "drop"), record(1, "1", true), true),
+            case(migrating(2, "2", "drop"), migrating(1, "1", "drop"), true),
+            // The same image and command: it did not run again.
+            case(migrating(2, "1", "drop"), migrating(1, "1", "drop"), false),
+            case(migrating(2, "1", "drop"), migrating(1, "1", "other"), true),
+            // Forward, after a rollback.
+            case(migrating(2, "2", "drop"), migrating(2, "2", "drop"), false),
+            case(migrating(2, "2", "drop"), record(3, "3", true), false),
+            // One that was refused before it began changed nothing.
+            case(refused, record(1, "1", true), false),
+            case(failed, record(1, "1", true), true),
+            case(killed, record(1, "1", true), true),
+        ];
+        for Case { newer, to, refused } in cases {
+            let records = [newer, to.clone()];
+            let answer = refuse_irreversible(&to, &records, false);
+            assert_eq!(answer.is_err(), refused, "{records:?}");
+            if let Err(error) = answer {
+                assert_eq!(error.kind, Kind::Refused);
+                assert!(error.advice().contains("--force"), "{error:?}");
+            }
+            refuse_irreversible(&to, &records, true).expect("forced");
+        }
     }
 
     #[test]

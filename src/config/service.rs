@@ -255,6 +255,10 @@ pub struct Autoscale {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BeforeDeploy {
     pub command: Vec<String>,
+    /// What it does to the data cannot be taken back: a later `cicd rollback` to a version before
+    /// this one is refused without `--force`.
+    #[serde(default)]
+    pub irreversible: bool,
 }
 
 /// A process of the service beside the one that listens.

@@ -31,6 +31,8 @@ pub struct Settings {
     /// `linux/amd64`, `linux/arm64`: what the image is built for.
     pub platforms: Vec<String>,
     pub before_deploy: Option<Vec<String>>,
+    /// Whether what `before_deploy` does cannot be taken back.
+    pub irreversible: bool,
     pub processes: Vec<Process>,
     pub storage: Vec<Storage>,
     pub expose: Option<Expose>,
@@ -285,6 +287,7 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         replicas,
         platforms: service.image.platforms.iter().map(ToString::to_string).collect(),
         before_deploy: service.before_deploy.as_ref().map(|before| before.command.clone()),
+        irreversible: service.before_deploy.as_ref().is_some_and(|before| before.irreversible),
         processes: resolve_processes(service)?,
         storage: service.storage.clone(),
         expose: overlay.expose.or_else(|| service.expose.clone()),

@@ -204,6 +204,7 @@ fn describe_run<D: Serialize + DeserializeOwned>(
         run: intent.link.clone(),
         reason: intent.reason.clone(),
         brings: request.wanted.hash().ok(),
+        irreversible: intent.irreversible.clone(),
         started: timestamp(),
         pipeline_version: crate::VERSION.to_string(),
     }

@@ -98,7 +98,9 @@ impl Site {
     ///
     /// # Errors
     /// As [`engine::deploy`].
-    pub async fn deploy_image(&self, image: Image, intent: Intent<'_>) -> Result<Outcome> {
+    pub async fn deploy_image(&self, image: Image, mut intent: Intent<'_>) -> Result<Outcome> {
+        let migration = self.settings.before_deploy.as_ref().filter(|_| self.settings.irreversible);
+        intent.irreversible = migration.cloned().unwrap_or_default();
         let order = self.order(image);
         let unversioned =
             Image { digest: Digest::placeholder(), version: String::new(), ..order.image.clone() };

@@ -20,7 +20,7 @@ const AFTER_APPLY: &[u8] = &[4, 5, 6];
 const ANY_TIME: &[u8] = &[3, 4, 5, 6];
 
 impl Code {
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::ImageNotFound,
         Code::ImagePullRefused,
         Code::ContainerExited,
@@ -38,6 +38,7 @@ impl Code {
         Code::LockHeld,
         Code::Frozen,
         Code::OlderRun,
+        Code::IrreversibleMigration,
         Code::BranchNotAllowed,
         Code::NotProven,
         Code::LedgerUnavailable,
@@ -149,6 +150,11 @@ impl Code {
                 "A newer run deployed meanwhile, or before",
                 &[7],
                 "leave it: a newer version is there; `cicd rollback` goes back on purpose",
+            ),
+            Code::IrreversibleMigration => entry(
+                "A migration since the version to go back to cannot be taken back",
+                &[3],
+                "go forward with a corrected version, or repeat the rollback with `--force`",
             ),
             Code::BranchNotAllowed => entry(
                 "The run's branch may not deploy to the environment",

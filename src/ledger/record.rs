@@ -172,6 +172,9 @@ pub struct Run {
     /// The state that it is to reach. The ledger has it if the run could leave something behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub brings: Option<StateHash>,
+    /// The command of `before-deploy`, if what it does cannot be taken back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub irreversible: Vec<String>,
     pub started: Timestamp,
     /// The version of this program.
     pub pipeline_version: String,

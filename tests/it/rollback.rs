@@ -32,6 +32,30 @@ fn greet(repository: &Repository, name: &str, greeting: &str) {
 }
 
 #[test]
+fn below_an_irreversible_migration_a_rollback_asks_for_force() {
+    let name = unique("once");
+    let _removal = Removal::of(&name);
+    let repository = service(&name, &server("", EVERYWHERE), "");
+    release(&repository, "1.0.0").ended(0);
+    let migration = "before-deploy: {command: [python3, -c, 'pass'], irreversible: true}\n";
+    repository.write("service.yaml", &format!("name: {name}\nport: 8000\n{migration}"));
+    repository.git(&["add", "service.yaml"]);
+    repository.commit("feat: another form of the data");
+    release(&repository, "2.0.0").ended(0);
+
+    for arguments in [&[][..], &["--plan"]] {
+        let refused = roll_back(&repository, "previous", arguments).ended(3);
+        let error = &refused.json()["error"];
+        assert_eq!(text(&error["code"]), "irreversible-migration", "{refused}");
+        assert!(refused.stderr.contains("record 2 (2.0.0) ran `python3 -c pass`"), "{refused}");
+    }
+    assert_eq!(text(&status(&repository)["version"]), "2.0.0");
+    let back = roll_back(&repository, "previous", &["--force"]).ended(0).json();
+    assert_eq!(text(&back["version"]), "1.0.0");
+    roll_back(&repository, "2.0.0", &[]).ended(0);
+}
+
+#[test]
 fn a_rollback_applies_the_stored_state_configuration_included() {
     let name = unique("back");
     let _removal = Removal::of(&name);

@@ -20,6 +20,8 @@ pub struct Intent<'a> {
     /// An event started it, and not a person: such a run may be older than what is deployed.
     pub is_automatic: bool,
     pub reason: Option<String>,
+    /// The command of `before-deploy`, if what it does cannot be taken back.
+    pub irreversible: Vec<String>,
     /// Bound on the way in, and anew on the way back.
     pub timeout: Duration,
     /// Only show what would change.

@@ -257,6 +257,7 @@ fn intent(interrupt: &Interrupt) -> Intent<'_> {
         committed: None,
         is_automatic: false,
         reason: None,
+        irreversible: vec![],
         timeout: Duration::from_secs(5),
         plan_only: false,
         is_ancestor: &knows_nothing,
