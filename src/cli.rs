@@ -106,7 +106,7 @@ impl Command {
             Command::Rollback(_) => "rollback",
             Command::Promote(_) => "promote",
             Command::Remove(_) => "remove",
-            Command::Status => "status",
+            Command::Status(_) => "status",
             Command::History(_) => "history",
             Command::Report(_) => "report",
             Command::Lock(_) => "lock",
@@ -142,7 +142,7 @@ pub enum Command {
     /// Take the preview of a pull request down, or those that are over
     Remove(RemoveArgs),
     /// What runs in an environment, what the ledger says of it, and who holds its lock
-    Status,
+    Status(StatusArgs),
     /// Who deployed what, when, why and with which result
     History(HistoryArgs),
     /// What runs where and how well we deliver, of all services: a static page
@@ -346,6 +346,13 @@ pub struct HistoryArgs {
     /// change failure rate and time to restore
     #[arg(long)]
     pub dora: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Write into the ledger what differs from the last good record, for the fleet page
+    #[arg(long)]
+    pub record: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -87,7 +87,7 @@ async fn run_step(command: &Command, context: &Context) -> Result<()> {
         Command::Rollback(arguments) => rollback::roll_back(context, arguments).await,
         Command::Promote(arguments) => promote::promote(context, arguments).await,
         Command::Remove(arguments) => remove::remove_previews(context, arguments).await,
-        Command::Status => status::show_status(context).await,
+        Command::Status(arguments) => status::show_status(context, arguments).await,
         Command::History(arguments) => history::show_history(context, arguments).await,
         Command::Report(arguments) => report::write_report(context, arguments).await,
         Command::Lock(arguments) => lock::lock_environment(context, arguments).await,

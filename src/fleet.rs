@@ -35,7 +35,7 @@ use matrix::{Summary, summarise};
 use page::service::Differences;
 use page::{Frame, Place, frame_page};
 pub use source::Broken;
-use source::{Heads, Records, has_seen_all};
+use source::{Drifts, Heads, Records, has_seen_all};
 
 /// How many services are read at a time.
 const AT_ONCE: usize = 16;
@@ -97,7 +97,9 @@ pub struct ServiceFigures<'a> {
 pub async fn measure(store: &Store, service: &str, environment: &str) -> Result<Figures> {
     let heads = source::list_heads(store, service, &[]).await?;
     let records = source::read_new_records(store, service, &heads, Records::default()).await?;
-    Ok(Figures::of(&summarise(service, &records.tracks, &[environment.to_string()]).changes))
+    let environments = [environment.to_string()];
+    let summary = summarise(service, &records.tracks, &Drifts::new(), &environments);
+    Ok(Figures::of(&summary.changes))
 }
 
 /// Reads what is new, and writes the site.
@@ -109,43 +111,47 @@ pub async fn write_site(request: Request) -> Result<Fleet> {
     let request = Arc::new(request);
     let store = &request.store;
     let names = source::list_services(store).await?;
-    let heads = stream::iter(names).map(async |name| {
+    let ledgers = stream::iter(names).map(async |name| {
         let heads = source::list_heads(store, &name, &request.environments).await?;
-        Ok::<_, Error>((name, heads))
+        let (drifts, unread) = source::read_drifts(store, &name, &heads).await?;
+        Ok::<_, Error>(Ledgers { name, heads, drifts, unread })
     });
-    let mut heads: Vec<(String, Heads)> = heads.buffered(AT_ONCE).try_collect().await?;
-    heads.retain(|(_, heads)| !heads.is_empty());
-    let found = heads.iter().flat_map(|(_, heads)| heads.keys());
+    let mut ledgers: Vec<Ledgers> = ledgers.buffered(AT_ONCE).try_collect().await?;
+    ledgers.retain(|ledgers| !ledgers.heads.is_empty());
+    let found = ledgers.iter().flat_map(|ledgers| ledgers.heads.keys());
     let environments = Arc::new(order_environments(&request.environments, found));
     let index = Arc::new(Index::new(&request.index, index_key(&request, &environments)));
     let mut known: BTreeMap<String, Known> =
         index.read_fleet().into_iter().map(|known| (known.summary.name.clone(), known)).collect();
     let mut changed = 0;
-    let tasks: Vec<_> = heads
+    let mut unread = Vec::new();
+    let tasks: Vec<_> = ledgers
         .into_iter()
-        .map(|(name, heads)| {
-            let known = known.remove(&name);
-            let page = page_of(&request.to, &name);
-            let is_known = known
-                .as_ref()
-                .is_some_and(|known| has_seen_all(&known.seen, &heads) && page.exists());
-            changed += usize::from(!is_known);
-            (name, heads, known.filter(|_| is_known))
+        .map(|mut ledgers| {
+            unread.append(&mut ledgers.unread);
+            let known = known.remove(&ledgers.name);
+            let page = page_of(&request.to, &ledgers.name);
+            let known =
+                known.filter(|known| has_seen_all(&known.seen, &ledgers.heads) && page.exists());
+            changed += usize::from(known.is_none());
+            let known = known.filter(|known| known.drifts == ledgers.drifts);
+            (ledgers, known)
         })
         .collect();
-    let services = stream::iter(tasks).map(|(name, heads, known)| {
+    let services = stream::iter(tasks).map(|(ledgers, known)| {
         let (request, index) = (request.clone(), index.clone());
         let environments = environments.clone();
         async move {
             let Some(known) = known else {
-                let work = make_service(request, index, environments, name, heads);
+                let work = make_service(request, index, environments, ledgers);
                 return tokio::spawn(work).await.cannot(|| "read the records".into())?;
             };
             Ok::<Known, Error>(known)
         }
     });
     let services: Vec<Known> = services.buffered(AT_ONCE).try_collect().await?;
-    let (freezes, unread) = read_freezes(store).await?;
+    let (freezes, unread_freezes) = read_freezes(store).await?;
+    unread.extend(unread_freezes);
     let broken = services.iter().flat_map(|known| known.broken.clone());
     let fleet = Fleet {
         environments: environments.to_vec(),
@@ -160,20 +166,28 @@ pub async fn write_site(request: Request) -> Result<Fleet> {
     Ok(fleet)
 }
 
+/// What is read of a service each time.
+struct Ledgers {
+    name: String,
+    heads: Heads,
+    drifts: Drifts,
+    unread: Vec<Broken>,
+}
+
 /// Reads a service's new records, and writes its page.
 async fn make_service(
     request: Arc<Request>,
     index: Arc<Index>,
     environments: Arc<Vec<String>>,
-    name: String,
-    heads: Heads,
+    ledgers: Ledgers,
 ) -> Result<Known> {
+    let Ledgers { name, heads, drifts, .. } = ledgers;
     let before = index.read_records(&name);
     let mut records = source::read_new_records(&request.store, &name, &heads, before).await?;
     // The page begins with production.
     let place = |track: &Track| environments.iter().position(|name| *name == track.environment);
     records.tracks.sort_by_key(|track| std::cmp::Reverse(place(track)));
-    let summary = summarise(&name, &records.tracks, &environments);
+    let summary = summarise(&name, &records.tracks, &drifts, &environments);
     let differences = compare_states(&request.store, &name, &records.tracks).await?;
     let content = page::service::show_service(&summary, &records.tracks, &differences);
     let made = text::show_time(request.now);
@@ -182,7 +196,7 @@ async fn make_service(
     replace_file(&page_of(&request.to, &name), page.as_bytes())?;
     index.write_records(&name, &records)?;
     let Records { broken, seen, .. } = records;
-    Ok(Known { summary, seen, broken })
+    Ok(Known { summary, seen, drifts, broken })
 }
 
 /// What differs between the states of the newest records.

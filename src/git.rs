@@ -386,6 +386,21 @@ pub fn time_of_commit(repository: &gix::Repository, commit: &str) -> Option<jiff
     jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds > 0)
 }
 
+/// How many commits the history of a commit has, itself included; `None` if the clone does not have all
+/// of them.
+pub fn count_commits(repository: &gix::Repository, commit: &str) -> Option<u64> {
+    if repository.is_shallow().unwrap_or(true) {
+        return None;
+    }
+    let id = gix::ObjectId::from_hex(commit.as_bytes()).ok()?;
+    let mut count = 0;
+    for commit in repository.rev_walk([id]).all().ok()? {
+        commit.ok()?;
+        count += 1;
+    }
+    Some(count)
+}
+
 /// The repository's default branch: what `origin` says, else the one of the usual names; `None` if
 /// neither tells.
 pub fn default_branch(path: &Path) -> Option<String> {

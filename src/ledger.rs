@@ -4,6 +4,7 @@
 //! `docs/ledger.md` describes the objects. The decisions are pure: [`protocol`] says what to ask of
 //! the store next, and the objects' own modules what they mean.
 
+pub mod drift;
 pub mod driver;
 pub mod freeze;
 pub mod head;
@@ -28,6 +29,7 @@ use crate::aws::Session;
 use crate::error::{Code, Error, Result};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
+pub use drift::Drift;
 use driver::{parse_object, read_json, to_json};
 pub use freeze::Freeze;
 use freeze::{ALL_SERVICES, Freezes};
@@ -37,6 +39,7 @@ pub use lock::{Holder, Lock};
 use lock::{Process, TERM};
 use nonce::Nonce;
 use protocol::Key;
+use record::FORMAT;
 pub use record::{CauseCode, Phase, PhaseTime, Record, RecordKind, RecordResult, Run, RunLink};
 pub use state::StateHash;
 use store::folder::Folder;
@@ -309,6 +312,30 @@ impl Ledger {
             // The next look says whether it landed.
             Outcome::Doubtful(error) => (now, Some(error)),
         })
+    }
+
+    /// Keeps what somebody saw to differ from the good record of a number, in place of what was seen
+    /// before.
+    ///
+    /// # Errors
+    /// Refused with `ledger-unavailable`.
+    pub async fn keep_drift(
+        &self,
+        record: u64,
+        who: String,
+        differences: Vec<String>,
+    ) -> Result<()> {
+        let folder = keys::ledger_folder(&self.0.service, &self.0.environment, &self.0.destination);
+        let key = keys::drift_key(&folder);
+        let Reading { object, now: looked } = self.0.store.get(&key).await?;
+        let condition = object.map_or(Condition::Absent, |object| Condition::Match(object.etag));
+        let other = Default::default();
+        let drift = Drift { format: FORMAT, record, looked, who, differences, other };
+        match self.0.store.put(&key, to_json(&drift)?, &condition).await? {
+            // Who was faster looked at the same moment.
+            Outcome::Written(_) | Outcome::Lost => Ok(()),
+            Outcome::Doubtful(error) => Err(error),
+        }
     }
 
     fn freeze_name(&self, all_services: bool) -> &str {

@@ -20,6 +20,8 @@ pub struct RunFacts {
     pub who: String,
     pub commit: Option<String>,
     pub committed: Option<Timestamp>,
+    /// How many commits its history has.
+    pub commits: Option<u64>,
     /// Whether an event started it, and not a person.
     pub is_automatic: bool,
     is_ancestor: Box<dyn Fn(&str, &str) -> Option<bool> + Sync>,
@@ -34,10 +36,9 @@ pub fn read_run_facts(context: &Context) -> RunFacts {
     let head = repository.as_ref().and_then(|repository| git::head(repository).ok());
     let commit =
         environ.get("GITHUB_SHA").map(str::to_string).or_else(|| head.map(|head| head.revision));
-    let committed = repository
-        .as_ref()
-        .zip(commit.as_ref())
-        .and_then(|(repository, commit)| git::time_of_commit(repository, commit));
+    let known = repository.as_ref().zip(commit.as_deref());
+    let committed = known.and_then(|(repository, commit)| git::time_of_commit(repository, commit));
+    let commits = known.and_then(|(repository, commit)| git::count_commits(repository, commit));
     let event = environ.get("GITHUB_EVENT_NAME");
     let link = link_of_run(environ);
     RunFacts {
@@ -46,6 +47,7 @@ pub fn read_run_facts(context: &Context) -> RunFacts {
         who: who_runs(environ),
         commit,
         committed,
+        commits,
         is_ancestor: Box::new(move |one, other| {
             git::is_ancestor(&git::open(&folder).ok()?, one, other)
         }),
@@ -66,6 +68,7 @@ pub fn make_intent<'a>(
         who: facts.who.clone(),
         commit: facts.commit.clone(),
         committed: facts.committed,
+        commits: facts.commits,
         is_automatic: facts.is_automatic,
         reason: reason.clone(),
         irreversible: Vec::new(),

@@ -4,16 +4,22 @@ use serde_json::json;
 
 use super::Context;
 use super::deploy::open_site;
+use super::intent::who_runs;
+use crate::cli::StatusArgs;
 use crate::error::Result;
 
-pub async fn show_status(context: &Context) -> Result<()> {
+pub async fn show_status(context: &Context, arguments: &StatusArgs) -> Result<()> {
     let environment = context.environment()?;
     let site = open_site(context, environment, None).await?;
     let running = site.read_running().await?;
     let mut lines = vec![running.in_words(&site.settings.name, environment)];
     context.give(&running);
     // Without a ledger (platform.yaml names none yet) what runs is all there is to say.
-    if let Ok(ledger) = site.ledger() {
+    let ledger = match site.ledger() {
+        Err(error) if arguments.record => return Err(error),
+        ledger => ledger,
+    };
+    if let Ok(ledger) = ledger {
         let head = ledger.read_head().await?;
         if let Some(last) = &head.last {
             lines.push(format!(
@@ -37,7 +43,12 @@ pub async fn show_status(context: &Context) -> Result<()> {
                         ));
                     }
                     context.give(&json!({ "drift": drift }));
+                    if arguments.record {
+                        let who = who_runs(&context.environ);
+                        ledger.keep_drift(good.number, who, drift).await?;
+                    }
                 }
+                Err(error) if arguments.record => return Err(error),
                 Err(error) => context.report.trace(format!("cannot tell the drift: {error}")),
             }
         }

@@ -200,6 +200,7 @@ fn describe_run<D: Serialize + DeserializeOwned>(
         digest: Some(image.digest.clone()),
         commit: intent.commit.clone(),
         committed: intent.committed,
+        commits: intent.commits,
         who: intent.who.clone(),
         run: intent.link.clone(),
         reason: intent.reason.clone(),

@@ -49,6 +49,14 @@ pub fn list_commit_times(tracks: &[Track]) -> HashMap<&Digest, Timestamp> {
     times
 }
 
+/// How many commits the history has that an image was built of, by its digest, as
+/// [`list_commit_times`].
+pub fn list_histories(tracks: &[Track]) -> HashMap<&Digest, u64> {
+    let entries = tracks.iter().flat_map(|track| &track.entries);
+    let deploys = entries.filter(|entry| entry.kind == RecordKind::Deploy);
+    deploys.filter_map(|entry| Some((entry.digest.as_ref()?, entry.commits?))).collect()
+}
+
 /// The changes of a track, oldest first.
 pub fn list_changes(track: &Track, committed: &HashMap<&Digest, Timestamp>) -> Vec<Change> {
     let judged: Vec<&Entry> = track.entries.iter().filter(|entry| entry.is_judged()).collect();

@@ -22,6 +22,8 @@ pub struct Entry {
     pub commit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u64>,
     pub who: String,
     pub run: RunLink,
     #[serde(skip_serializing_if = "Option::is_none")]

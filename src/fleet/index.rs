@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Summary;
-use super::source::{Broken, Records};
+use super::source::{Broken, Drifts, Records};
 use super::text::file_name;
 use crate::error::{Cannot, Result};
 
@@ -24,6 +24,7 @@ use crate::error::{Cannot, Result};
 pub struct Known {
     pub summary: Summary,
     pub seen: BTreeMap<String, u64>,
+    pub drifts: Drifts,
     pub broken: Vec<Broken>,
 }
 

@@ -1,14 +1,15 @@
 //! What runs where: a service's summary, of which the fleet's pages are made. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dora::{Change, list_changes, list_commit_times};
+use super::dora::{Change, list_changes, list_commit_times, list_histories};
 use super::entry::{Entry, Track};
+use super::source::Drifts;
 use crate::digest::Digest;
-use crate::ledger::RecordResult;
+use crate::ledger::{Drift, RecordResult};
 
 /// What runs of a service in one place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,20 @@ pub struct Cell {
     /// `None` in the first environment, and where what runs here never ran there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind: Option<usize>,
+    /// The same in commits, where both records know how many their history has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits_behind: Option<u64>,
+    /// What somebody changed by hand since, when it was last looked for. `None` if nothing was found,
+    /// or nobody looked since the last good record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drifted>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drifted {
+    pub looked: Timestamp,
+    pub differences: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,24 +80,50 @@ pub struct Summary {
     pub records: usize,
 }
 
+impl Cell {
+    /// How far it is behind the environment before, in commits or else in images, for people; `None`
+    /// if it is not.
+    pub fn distance(&self) -> Option<String> {
+        let images = self.behind.filter(|images| *images > 0)?;
+        let (count, of) = match self.commits_behind.filter(|commits| *commits > 0) {
+            Some(commits) => (commits.to_string(), "commit"),
+            None => (images.to_string(), "image"),
+        };
+        Some(format!("{count} {of}{}", if count == "1" { "" } else { "s" }))
+    }
+}
+
 /// Sums a service up. `environments` are in the order in which a version goes through them; the last
 /// one is production.
-pub fn summarise(name: &str, tracks: &[Track], environments: &[String]) -> Summary {
+pub fn summarise(
+    name: &str,
+    tracks: &[Track],
+    drifts: &Drifts,
+    environments: &[String],
+) -> Summary {
     let place = |track: &Track| {
         environments.iter().position(|name| *name == track.environment).unwrap_or(usize::MAX)
     };
     let mut ordered: Vec<&Track> = tracks.iter().collect();
     ordered.sort_by_key(|track| (place(track), &track.environment, &track.destination));
-    let cells = ordered.iter().map(|track| Cell {
-        environment: track.environment.clone(),
-        destination: track.destination.clone(),
-        running: track.running().map(Running::from),
-        failed: track.failed().map(Failed::from),
-        behind: track.running().and_then(|running| {
+    let histories = list_histories(tracks);
+    let cells = ordered.iter().map(|track| {
+        let running = track.running();
+        let behind = running.and_then(|running| {
             let before = place(track).checked_sub(1).and_then(|at| environments.get(at))?;
             let mut before = ordered.iter().filter(|track| track.environment == *before);
-            before.find_map(|before| count_behind(running, before))
-        }),
+            before.find_map(|before| count_behind(running, before, &histories))
+        });
+        let drift = drifts.get(&format!("{}/{}", track.environment, track.destination));
+        Cell {
+            environment: track.environment.clone(),
+            destination: track.destination.clone(),
+            running: running.map(Running::from),
+            failed: track.failed().map(Failed::from),
+            behind: behind.map(|(images, _)| images),
+            commits_behind: behind.and_then(|(_, commits)| commits),
+            drift: running.zip(drift).and_then(|(running, drift)| find_drift(running, drift)),
+        }
     });
     let times = list_commit_times(tracks);
     let production = environments.last();
@@ -106,12 +147,26 @@ pub fn summarise(name: &str, tracks: &[Track], environments: &[String]) -> Summa
     }
 }
 
-/// How many other images ran well in `before` since `running` did.
-fn count_behind(running: &Entry, before: &Track) -> Option<usize> {
+/// How many other images ran well in `before` since `running` did, and how many commits lie in between.
+fn count_behind(
+    running: &Entry,
+    before: &Track,
+    histories: &HashMap<&Digest, u64>,
+) -> Option<(usize, Option<u64>)> {
     let good: Vec<&Entry> = before.entries.iter().filter(|entry| entry.good).collect();
     let ours = running.digest.as_ref()?;
     let same = good.iter().rposition(|entry| entry.digest.as_ref() == Some(ours))?;
-    Some(good[same + 1..].iter().map(|entry| &entry.digest).collect::<HashSet<_>>().len())
+    let images: HashSet<_> = good[same + 1..].iter().map(|entry| &entry.digest).collect();
+    let length = |digest: Option<&Digest>| histories.get(digest?).copied();
+    let theirs = before.running().and_then(|entry| length(entry.digest.as_ref()));
+    let commits = theirs.zip(length(Some(ours)));
+    Some((images.len(), commits.and_then(|(theirs, ours)| theirs.checked_sub(ours))))
+}
+
+/// What a look found that was after the record that runs.
+fn find_drift(running: &Entry, drift: &Drift) -> Option<Drifted> {
+    let is_of_it = drift.record == running.number && !drift.differences.is_empty();
+    is_of_it.then(|| Drifted { looked: drift.looked, differences: drift.differences.clone() })
 }
 
 impl From<&Entry> for Running {
@@ -142,6 +197,7 @@ impl From<&Entry> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::RecordKind;
 
     fn track(environment: &str, records: &[(&str, RecordResult)]) -> Track {
         let entries = records.iter().zip(1..).map(|((digest, result), number)| Entry {
@@ -179,7 +235,7 @@ mod tests {
         ];
         for (production, running, failed, behind) in cases {
             let tracks = [track("production", production), track("staging", &staging)];
-            let summary = summarise("patients", &tracks, &environments);
+            let summary = summarise("patients", &tracks, &Drifts::new(), &environments);
             let names: Vec<&str> =
                 summary.cells.iter().map(|cell| cell.environment.as_str()).collect();
             assert_eq!(names, ["staging", "production"]);
@@ -195,6 +251,44 @@ mod tests {
             );
             assert_eq!(summary.cells[0].failed.as_ref().map(|failed| failed.number), Some(5));
             assert_eq!(summary.records, production.len() + staging.len());
+        }
+    }
+
+    #[test]
+    fn a_cell_says_how_many_commits_it_is_behind_and_what_was_changed_by_hand() {
+        let environments = ["staging".to_string(), "production".to_string()];
+        let found = ["Deployment patients".to_string()];
+        // Per case: the commits that the histories of a, b and c have, the record that a look was of,
+        // and what is said.
+        let cases: [([Option<u64>; 3], u64, Option<&str>, bool); 5] = [
+            ([Some(10), Some(12), Some(17)], 1, Some("7 commits"), true),
+            ([Some(10), None, Some(11)], 2, Some("1 commit"), false),
+            ([None, Some(12), Some(17)], 0, Some("2 images"), false),
+            ([Some(10), Some(12), None], 1, Some("2 images"), true),
+            // Staging went back to another branch.
+            ([Some(10), Some(12), Some(9)], 1, Some("2 images"), true),
+        ];
+        for (commits, looked_at, distance, is_drifting) in cases {
+            let mut staging =
+                track("staging", &["a", "b", "c"].map(|digest| (digest, RecordResult::Deployed)));
+            for (entry, commits) in staging.entries.iter_mut().zip(commits) {
+                entry.commits = commits;
+            }
+            // A promotion knows the commit of the workflow, and not the image's.
+            let mut production = track("production", &[("a", RecordResult::Deployed)]);
+            production.entries[0].kind = RecordKind::Promote;
+            production.entries[0].commits = Some(99);
+            let drift =
+                Drift { record: looked_at, differences: found.to_vec(), ..Drift::default() };
+            let drifts = Drifts::from([("production/docker".to_string(), drift)]);
+            let summary = summarise("patients", &[staging, production], &drifts, &environments);
+            let cell = &summary.cells[1];
+            let drift = cell.drift.as_ref().map(|drift| drift.differences.as_slice());
+            assert_eq!(
+                (cell.distance().as_deref(), drift),
+                (distance, is_drifting.then_some(&found[..])),
+                "{commits:?}, {looked_at}"
+            );
         }
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Track};
 use crate::error::Result;
-use crate::ledger::keys;
 use crate::ledger::store::Store;
+use crate::ledger::{Drift, keys};
 
 /// An object that could not be read: it is left out, and named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,29 @@ pub async fn list_heads(store: &Store, service: &str, environments: &[String]) -
         head.map(|head| head.last.number)
     });
     Ok(names.into_iter().zip(numbers).collect())
+}
+
+/// What was seen of drift in each ledger of a service that somebody looked at, by
+/// `ENVIRONMENT/DESTINATION`.
+pub type Drifts = BTreeMap<String, Drift>;
+
+/// Reads what was seen of drift. What cannot be read is named.
+pub async fn read_drifts(
+    store: &Store,
+    service: &str,
+    heads: &Heads,
+) -> Result<(Drifts, Vec<Broken>)> {
+    let of = |ledger: &String| keys::drift_key(&folder_of(service, ledger));
+    let found = store.read_all(heads.keys().map(of).collect()).await?;
+    let (mut drifts, mut broken) = (Drifts::new(), Vec::new());
+    for (ledger, bytes) in heads.keys().zip(found) {
+        match bytes.as_deref().map(serde_json::from_slice) {
+            Some(Ok(drift)) => drop(drifts.insert(ledger.clone(), drift)),
+            Some(Err(error)) => broken.push(Broken { key: of(ledger), why: error.to_string() }),
+            None => {}
+        }
+    }
+    Ok((drifts, broken))
 }
 
 /// Whether everything that the heads name was looked at.

@@ -34,6 +34,10 @@ pub fn state_key(ledger: &str, hash: &StateHash) -> String {
     format!("{ledger}states/{hash}.json.gz")
 }
 
+pub fn drift_key(ledger: &str) -> String {
+    format!("{ledger}drift.json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

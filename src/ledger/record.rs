@@ -164,6 +164,9 @@ pub struct Run {
     /// When that commit was made: the time to production is counted from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed: Option<Timestamp>,
+    /// How many commits the history of that commit has: how far two versions are apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u64>,
     /// The person or machine behind the run: `GITHUB_ACTOR`, or `user@host`.
     pub who: String,
     pub run: RunLink,

@@ -236,13 +236,57 @@ fn a_freeze_and_what_is_behind_are_on_the_first_page() {
     fleet.report(&[]).ended(0);
     let index = fleet.page("index.html");
     assert!(
-        index.contains("1 behind") && index.contains("frozen until 2099-01-01 00:00"),
+        index.contains("1 image behind") && index.contains("frozen until 2099-01-01 00:00"),
         "{index}"
     );
     write(json!([freeze("*", "2020-01-01T00:00:00Z")]));
     let again = fleet.report(&[]).ended(0);
     assert!(again.stderr.contains("0 services had new ones"), "{again}");
     assert!(!fleet.page("index.html").contains("frozen until"), "a freeze that is over is none");
+}
+
+#[test]
+fn what_drifts_and_how_many_commits_are_behind_is_on_both_pages() {
+    let fleet = Fleet::empty();
+    let of_commit = |number: u64, digest: &str, commits: u64| {
+        let mut record = record(number, digest, "deployed");
+        record["commit"] = json!(digest.repeat(20));
+        record["commits"] = json!(commits);
+        record["run"] = json!({ "url": "https://github.com/clinicult/patients/actions/runs/7" });
+        record
+    };
+    fleet.write("patients/staging/docker", 1, &of_commit(1, "aa", 40));
+    fleet.write("patients/staging/docker", 2, &of_commit(2, "bb", 43));
+    fleet.write("patients/production/docker", 1, &of_commit(1, "aa", 40));
+    let drift = |text: String| {
+        let file = fleet.records().join("cicd/patients/production/docker/drift.json");
+        std::fs::write(file, text).expect("written");
+    };
+    let look = |record: u64, differences: Value| {
+        let looked = "2026-11-24T08:00:00Z";
+        json!({ "format": 1, "record": record, "looked": looked, "differences": differences })
+    };
+    fleet.report(&[]).ended(0);
+    let (index, service) = (fleet.page("index.html"), fleet.page("services/patients.html"));
+    assert!(index.contains("3 commits behind") && !index.contains("drifting, seen"), "{index}");
+    let link = format!("compare/{}...{}", "aa".repeat(20), "bb".repeat(20));
+    assert!(service.contains("3 commits behind") && service.contains(&link), "{service}");
+    // A look makes the pages anew, and is void once there is a later record.
+    for (text, is_drifting, is_read) in [
+        (look(1, json!(["env.LOG_LEVEL <script>"])).to_string(), true, true),
+        (look(1, json!([])).to_string(), false, true),
+        (look(7, json!(["env.LOG_LEVEL"])).to_string(), false, true),
+        ("{".to_string(), false, false),
+    ] {
+        drift(text.clone());
+        let again = fleet.report(&[]).ended(0);
+        assert!(again.stderr.contains("0 services had new ones"), "{again}");
+        assert_eq!(again.stderr.contains("drift.json"), !is_read, "{again}");
+        let (index, service) = (fleet.page("index.html"), fleet.page("services/patients.html"));
+        let seen = index.contains("drifting, seen 2026-11-24 08:00");
+        let named = service.contains("env.LOG_LEVEL &lt;script&gt;");
+        assert_eq!((seen, named), (is_drifting, is_drifting), "{text}: {index} {service}");
+    }
 }
 
 /// A freeze that cannot be read, or a state's hash that is none, is named: never taken for "none".

@@ -20,7 +20,7 @@ pub fn release(repository: &Repository, version: &str) -> Run {
     deploy(repository, &["--version", version])
 }
 
-fn containers(name: &str) -> Vec<String> {
+pub fn containers(name: &str) -> Vec<String> {
     docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("name=^{name}-")])
 }
 

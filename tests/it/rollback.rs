@@ -1,9 +1,11 @@
 //! `rollback`, `history`, `status` and `promote`: what the ledger knows, brought back.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use crate::image::{EVERYWHERE, server, service};
-use crate::local::{answer, release, status, text};
+use crate::image::{EVERYWHERE, docker, server, service};
+use crate::local::{answer, containers, release, status, text};
 use crate::support::{Removal, Repository, Run, cicd, run, unique};
 
 fn roll_back(repository: &Repository, to: &str, arguments: &[&str]) -> Run {
@@ -123,6 +125,22 @@ fn a_rollback_applies_the_stored_state_configuration_included() {
         "{figures}"
     );
     assert_eq!((count("lead-time"), count("time-to-restore")), (2.into(), 1.into()), "{figures}");
-    let status = status(&repository);
-    assert_eq!((&status["record"], &status["drift"]), (&5.into(), &serde_json::json!([])));
+    let seen = status(&repository);
+    assert_eq!((&seen["record"], &seen["drift"]), (&5.into(), &serde_json::json!([])));
+
+    // What somebody changed by hand is in the ledger once somebody looked, and gone when it is.
+    docker(&["rm", "-f", &containers(&name)[0]]);
+    let look = || {
+        let mut look = cicd(repository.path());
+        look.args(["status", "--record", "--environment", "local", "--output", "json"]);
+        let seen = run(&mut look).ended(0).json()["drift"].clone();
+        let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("state/cicd");
+        let place = format!("cicd/{name}/local/docker/drift.json");
+        let kept = std::fs::read(state.join(place)).expect("a drift");
+        let kept: Value = serde_json::from_slice(&kept).expect("JSON");
+        assert_eq!((&kept["record"], &kept["differences"]), (&5.into(), &seen));
+        seen.as_array().expect("a list").len()
+    };
+    assert!(look() > 0);
+    assert!(look() > 0, "written again");
 }

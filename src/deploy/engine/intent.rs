@@ -17,6 +17,8 @@ pub struct Intent<'a> {
     pub commit: Option<String>,
     /// When the commit was made, if that is known.
     pub committed: Option<Timestamp>,
+    /// How many commits its history has, if all are known.
+    pub commits: Option<u64>,
     /// An event started it, and not a person: such a run may be older than what is deployed.
     pub is_automatic: bool,
     pub reason: Option<String>,

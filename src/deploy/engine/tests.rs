@@ -255,6 +255,7 @@ fn intent(interrupt: &Interrupt) -> Intent<'_> {
         who: "ada".into(),
         commit: None,
         committed: None,
+        commits: None,
         is_automatic: false,
         reason: None,
         irreversible: vec![],

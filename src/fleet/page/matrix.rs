@@ -17,7 +17,7 @@ pub fn show_matrix(fleet: &Fleet) -> Markup {
     let count = |is: fn(&Cell) -> bool| {
         fleet.services.iter().filter(|service| service.cells.iter().any(is)).count()
     };
-    let (failed, behind) = (count(has_failed), count(is_behind));
+    let (failed, behind, drifting) = (count(has_failed), count(is_behind), count(is_drifting));
     let frozen = fleet.services.iter().filter(|service| is_frozen(fleet, service)).count();
     html! {
         @if fleet.services.is_empty() {
@@ -25,17 +25,17 @@ pub fn show_matrix(fleet: &Fleet) -> Markup {
         } @else {
             p {
                 (fleet.services.len()) " services in " (fleet.environments.len()) " environments. In some environment the last deploy of "
-                (failed) " failed, " (frozen) " are frozen, and " (behind) " are behind the environment before."
+                (failed) " failed, " (frozen) " are frozen, " (drifting) " are drifting, and " (behind) " are behind the environment before."
             }
             fieldset {
                 legend { "Show" }
-                @for (id, name) in [("all", "all"), ("failed", "last deploy failed"), ("frozen", "frozen"), ("behind", "behind")] {
+                @for (id, name) in [("all", "all"), ("failed", "last deploy failed"), ("frozen", "frozen"), ("drifting", "drifting"), ("behind", "behind")] {
                     label { input type="radio" name="show" id=(id) checked[id == "all"]; " " (name) }
                 }
             }
             div.scroll tabindex="0" role="region" aria-label="Services and environments" {
                 table {
-                    caption { "Version, digest and age of what runs. An age is counted from the end of the deploy. Whether somebody changed it by hand since is told by " code { "cicd status" } ", which asks the platform." }
+                    caption { "Version, digest and age of what runs. An age is counted from the end of the deploy. What drifts was changed by hand since, when " code { "cicd status --record" } " last looked." }
                     thead { tr { th scope="col" { "Service" } @for name in &fleet.environments { th scope="col" { (show_line(name)) } } } }
                     tbody { @for service in &fleet.services { (show_row(fleet, service)) } }
                 }
@@ -51,6 +51,7 @@ fn show_row(fleet: &Fleet, service: &Summary) -> Markup {
     for (class, is) in [
         (" f", service.cells.iter().any(has_failed)),
         (" z", is_frozen(fleet, service)),
+        (" d", service.cells.iter().any(is_drifting)),
         (" l", service.cells.iter().any(is_behind)),
     ] {
         if is {
@@ -81,7 +82,8 @@ fn show_cell(cell: &Cell, now: Timestamp) -> Markup {
             }
             None => i { "nothing good runs" },
         }
-        @if let Some(behind) = cell.behind.filter(|behind| *behind > 0) { " " b.l { (behind) " behind" } }
+        @if let Some(distance) = cell.distance() { " " b.l { (distance) " behind" } }
+        @if let Some(drift) = &cell.drift { " " b.d { "drifting, seen " (show_time(drift.looked)) } }
         @if let Some(failed) = &cell.failed {
             " " b.f { (show_line(&failed.version)) " " (failed.result.word()) }
         }
@@ -104,6 +106,10 @@ fn has_failed(cell: &Cell) -> bool {
 
 fn is_behind(cell: &Cell) -> bool {
     cell.behind.is_some_and(|behind| behind > 0)
+}
+
+fn is_drifting(cell: &Cell) -> bool {
+    cell.drift.is_some()
 }
 
 fn is_frozen(fleet: &Fleet, service: &Summary) -> bool {

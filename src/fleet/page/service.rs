@@ -32,19 +32,27 @@ pub fn show_service(summary: &Summary, tracks: &[Track], differences: &Differenc
                 },
                 None => p { "Nothing good runs here." },
             }
-            @if let Some(words) = show_commits_behind(summary, track, &tracks[at + 1..]) { p { (words) } }
+            @if let Some(words) = show_distance(summary, track, &tracks[at + 1..]) { p { (words) } }
+            @if let Some(drift) = find_cell(summary, track).and_then(|cell| cell.drift.as_ref()) {
+                p { b.d { "drifting" } " Somebody changed it by hand since, as seen " (show_time(drift.looked)) ":" }
+                ul { @for one in drift.differences.iter().take(SHOWN) { li { (show_line(one)) } } }
+            }
             (show_track(at, track, differences))
         }
     }
 }
 
-/// How far a place is behind the environment before, of which there are `others`: in images, as the
-/// ledger knows no commits in between, with a link to GitHub, which lists those. `None` if it is not.
-fn show_commits_behind(summary: &Summary, track: &Track, others: &[Track]) -> Option<Markup> {
-    let is_ours = |cell: &&Cell| {
-        cell.environment == track.environment && cell.destination == track.destination
-    };
-    let behind = summary.cells.iter().find(is_ours)?.behind.filter(|behind| *behind > 0)?;
+fn find_cell<'a>(summary: &'a Summary, track: &Track) -> Option<&'a Cell> {
+    summary
+        .cells
+        .iter()
+        .find(|cell| cell.environment == track.environment && cell.destination == track.destination)
+}
+
+/// How far a place is behind the environment before, of which there are `others`, with a link to
+/// GitHub, which lists the commits. `None` if it is not.
+fn show_distance(summary: &Summary, track: &Track, others: &[Track]) -> Option<Markup> {
+    let distance = find_cell(summary, track)?.distance()?;
     let before = others.iter().find(|other| other.environment != track.environment)?;
     let (ours, theirs) = (track.running()?, before.running()?);
     let commits = ours.commit.as_deref().zip(theirs.commit.as_deref());
@@ -52,9 +60,8 @@ fn show_commits_behind(summary: &Summary, track: &Track, others: &[Track]) -> Op
     let comparison = find_repository(theirs)
         .zip(commits)
         .map(|(repository, (ours, theirs))| format!("{repository}/compare/{ours}...{theirs}"));
-    let images = if behind == 1 { " image" } else { " images" };
     Some(html! {
-        b.l { (behind) (images) " behind " (show_line(&before.environment)) }
+        b.l { (distance) " behind " (show_line(&before.environment)) }
         @if let Some(comparison) = comparison { ": " (show_link(&comparison, "the commits in between")) }
     })
 }
