@@ -1,5 +1,7 @@
 //! What the documents tell to type, typed.
 
+mod every;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -23,6 +25,10 @@ pub fn commands(document: &str) -> Vec<String> {
 
 /// Types a command into a shell in `folder`. The environments of an organisation are this machine.
 fn type_command(folder: &Path, line: &str) -> Run {
+    run_shell(folder, line, &[])
+}
+
+fn run_shell(folder: &Path, line: &str, more: &[(&str, &str)]) -> Run {
     let like = cicd(folder);
     let mut shell = Command::new("bash");
     shell.current_dir(folder).args(["-c", &format!("cicd() {{ \"$CICD\" \"$@\"; }}; {line}")]);
@@ -32,7 +38,7 @@ fn type_command(folder: &Path, line: &str) -> Run {
             None => shell.env_remove(name),
         };
     }
-    run(shell.env("CICD", like.get_program()))
+    run(shell.env("CICD", like.get_program()).envs(more.iter().copied()))
 }
 
 #[test]
@@ -49,6 +55,7 @@ fn the_first_deploy_and_the_operations_go_as_they_are_told() {
         type_command(repository.path(), &line).ended(0);
     }
     // Something to go back from.
+    repository.git(&["tag", "v0.1.0"]);
     repository.write("NEWS.md", "new\n");
     let text = text.replace("patients", &name).replace("LOG_LEVEL: info", "LOG_LEVEL: debug");
     repository.write("service.yaml", &text);
@@ -63,6 +70,7 @@ fn the_first_deploy_and_the_operations_go_as_they_are_told() {
         let line = line.split(" # ").next().unwrap_or_default();
         type_command(repository.path(), &format!("{line}{help}")).ended(0);
     }
+    every::type_the_rest(&repository, &name);
 }
 
 #[test]
