@@ -372,7 +372,10 @@ fn a_person_deploys_rolls_back_and_promotes() {
     let first = local(&["run", "--environment", "staging"]).ended(0).json();
     let (version, digest) = (first["version"].clone(), first["digest"].clone());
     let version = version.as_str().expect("a version");
-    repository.write("NEWS.md", "something\n");
+    let file = repository.path().join("service.yaml");
+    let text = std::fs::read_to_string(file).expect("service.yaml");
+    let migration = "before-deploy: {command: [\"true\"], irreversible: true}";
+    repository.write("service.yaml", &format!("{text}{migration}\n"));
     repository.git(&["add", "-A"]);
     repository.commit("feat: something");
     repository.git(&["tag", &format!("v{version}"), "HEAD~1"]);
@@ -401,7 +404,10 @@ fn a_person_deploys_rolls_back_and_promotes() {
     let (code, log) =
         ended(&[("action", "promote"), production, ("from", "staging"), ("reason", "it is well")]);
     assert_eq!(code, 0, "{log}");
-    let (code, log) = ended(&[("action", "rollback"), production, ("reason", "it hurts")]);
+    let back = [("action", "rollback"), production, ("reason", "it hurts")];
+    let (code, log) = ended(&back);
+    assert!(code != 0 && log.contains("irreversible-migration"), "without force:\n{log}");
+    let (code, log) = ended(&[&back[..], &[("force", "true")]].concat());
     assert_eq!(code, 0, "{log}");
 
     let history = local(&["history", "--environment", "production"]).ended(0).json();
