@@ -250,7 +250,7 @@ pub fn cannot_change(key: &Key, failure: &Failure) -> Error {
     let at = namespace.as_ref().map(|name| format!("-n {name} ")).unwrap_or_default();
     let delete = format!("kubectl {at}delete {}/{name}", kind.to_lowercase());
     let fix = match kind.as_str() {
-        "Job" => "give it another name with each change, as seed-2; or set its `ttlSecondsAfterFinished: 0`, \
+        "Job" => "give the Job another name with each change, as seed-2; or set its `ttlSecondsAfterFinished: 0`, \
                   so that it is gone by then".to_string(),
         "ConfigMap" | "Secret" => format!(
             "give it another name with each change, as {name}-2, and name that where it is used"
