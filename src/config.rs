@@ -13,6 +13,7 @@ pub mod platform;
 pub mod preview;
 pub mod service;
 pub mod settings;
+pub mod strategy;
 pub mod values;
 mod yaml;
 

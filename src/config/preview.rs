@@ -2,6 +2,7 @@
 //! has for all of them. Pure.
 
 use super::settings::{Destination, Settings, Target};
+use super::strategy::Strategy;
 use super::values::{Name, UrlPath};
 use crate::error::{Error, Result};
 
@@ -22,6 +23,8 @@ pub fn make_preview(
     let Some(preview) = &mut destination.preview else { return Ok(()) };
     preview.number = Some(number);
     settings.environment = format!("{}-{number}", settings.environment);
+    // It has no users to be careful with.
+    settings.strategy = Strategy::Rolling;
     for value in settings.env.values_mut() {
         *value = value.replace(NUMBER, &number.to_string());
     }

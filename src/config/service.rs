@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contract::Contract;
+use super::strategy::Deploy;
 use super::values::{
     BuildContext, Cache, Cpu, Day, HostAddress, HostName, Identifier, ImageName, LabelName, Memory,
     Name, Platform, Reason, SecretRef, Span, UrlPath, Variable, Vulnerability,
@@ -54,6 +55,8 @@ pub struct Service {
     #[serde(default)]
     #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub processes: IndexMap<Name, Process>,
+    #[serde(default)]
+    pub deploy: Deploy,
     /// S3 buckets the service reads and writes.
     #[serde(default)]
     #[schemars(extend("x-targets" = ["eks", "ecs"]))]
@@ -439,6 +442,7 @@ pub struct Overlay {
     pub autoscale: Option<Autoscale>,
     #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub expose: Option<Expose>,
+    pub deploy: Option<Deploy>,
     /// Deploy versions that are not releases here too. By default only the first environment takes
     /// them.
     pub snapshots: Option<bool>,

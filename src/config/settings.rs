@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 
 use super::platform::{self, Platform, TargetName};
 use super::service::{self, Autoscale, Expose, ModeName, Service, Storage};
+use super::strategy::Strategy;
 use super::values::{BranchPattern, Cpu, Memory, Name, SecretRef, Variable};
 use super::yaml::nearest;
 use crate::error::{Error, Result};
@@ -34,6 +35,7 @@ pub struct Settings {
     /// Whether what `before_deploy` does cannot be taken back.
     pub irreversible: bool,
     pub processes: Vec<Process>,
+    pub strategy: Strategy,
     pub storage: Vec<Storage>,
     pub expose: Option<Expose>,
     /// Relative to the folder of service.yaml.
@@ -223,6 +225,17 @@ fn resolve_processes(service: &Service) -> Result<Vec<Process>> {
     service.processes.iter().map(resolve).collect()
 }
 
+/// A canary and a process may not be called the same.
+fn refuse_canary_twice(service: &Service, strategy: &Strategy) -> Result<()> {
+    let is_canary = matches!(strategy, Strategy::Canary(_));
+    match service.processes.keys().find(|name| is_canary && name.as_str() == "canary") {
+        None => Ok(()),
+        Some(name) => Err(Error::input(format!("cannot run `processes.{name}`"))
+            .why("the copies of a new version are called so, by `deploy.strategy`")
+            .fix("give it another name")),
+    }
+}
+
 /// The repository a service is pushed to, without the registry's host: `clinicult/patients`.
 pub fn repository(registry: &platform::Registry, service: &str) -> String {
     format!("{}{service}", registry.prefix)
@@ -266,6 +279,9 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
     refuse_contradictions(service, &env, &secrets)?;
     refuse_nonsense(service, &env, replicas)?;
 
+    let strategy = overlay.deploy.as_ref().unwrap_or(&service.deploy).strategy.clone();
+    strategy.refuse_nonsense()?;
+    refuse_canary_twice(service, &strategy)?;
     let resources = overlay.resources.unwrap_or(service.resources);
     Ok(Settings {
         name: service.name.to_string(),
@@ -289,6 +305,7 @@ pub fn resolve(service: &Service, environment: &str) -> Result<Settings> {
         before_deploy: service.before_deploy.as_ref().map(|before| before.command.clone()),
         irreversible: service.before_deploy.as_ref().is_some_and(|before| before.irreversible),
         processes: resolve_processes(service)?,
+        strategy,
         storage: service.storage.clone(),
         expose: overlay.expose.or_else(|| service.expose.clone()),
         manifests: service.manifests.clone(),

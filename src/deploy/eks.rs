@@ -10,6 +10,7 @@ mod address;
 mod api;
 mod apply;
 mod auth;
+mod canary;
 mod configuration;
 mod diff;
 mod gather;
@@ -25,13 +26,14 @@ mod refusal;
 mod render;
 mod rollback;
 mod smoke;
+mod stepwise;
 mod verdict;
 mod watch;
 mod written;
 
 use std::time::Duration;
 
-use futures::future::{join3, join4, try_join_all};
+use futures::future::{join4, try_join_all};
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,7 @@ use self::written::EksWritten;
 use crate::aws::Session;
 use crate::config::platform;
 use crate::config::settings::Settings;
+use crate::config::strategy::{Canary, Strategy};
 use crate::config::values::SecretRef;
 use crate::deploy::target::{Goal, Permit, RolledBack, State, Target, Verdict};
 use crate::deploy::{Order, RunState, Running, Sources, storage};
@@ -92,6 +95,9 @@ pub struct EksDocuments {
     /// The Job of `before-deploy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Object>,
+    /// How a new version has to prove itself first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// Keys of Secrets that have to be there before.
     pub needs: Vec<SecretNeed>,
     pub buckets: Vec<String>,
@@ -130,6 +136,10 @@ impl EksDocuments {
             secrets,
             objects,
             migration,
+            canary: match &settings.strategy {
+                Strategy::Rolling => None,
+                Strategy::Canary(canary) => Some(canary.clone()),
+            },
             needs: needs.collect(),
             buckets,
             expose: settings.expose.as_ref().map(|expose| expose.path.as_str().to_string()),
@@ -308,14 +318,16 @@ impl Target for Eks {
         let found = migration.zip(leftovers).zip(restarts.zip(buckets));
         let ((migration, leftovers), (restarts_before, buckets)) = refusals.conclude(found)?;
         let mut refusals = Refusals::default();
-        let (good_is_live, permitted, pods) = join3(
+        let (good_is_live, permitted, pods, canary) = join4(
             self.is_good_live(goal, &objects),
             self.refuse_unpermitted(goal, &objects, &leftovers),
             self.try_pods(&objects),
+            self.try_canary(goal, &objects),
         )
         .await;
         refusals.keep(permitted);
         refusals.keep(pods);
+        refusals.keep(canary);
         let good_is_live = refusals.keep(good_is_live);
         let good_is_live = refusals.conclude(good_is_live)?;
         Ok(EksFacts { objects, migration, leftovers, good_is_live, buckets, restarts_before })
@@ -399,6 +411,7 @@ impl Target for Eks {
             let mut written = EksWritten::default();
             self.remove_object(plan, removal, &mut written, permit).await?;
         }
+        self.remove_canary(plan, &mut EksWritten::default(), permit).await?;
         self.remove_old_migrations(plan, permit).await
     }
 

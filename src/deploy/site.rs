@@ -101,6 +101,7 @@ impl Site {
     pub async fn deploy_image(&self, image: Image, mut intent: Intent<'_>) -> Result<Outcome> {
         let migration = self.settings.before_deploy.as_ref().filter(|_| self.settings.irreversible);
         intent.irreversible = migration.cloned().unwrap_or_default();
+        intent.timeout += self.settings.strategy.pauses();
         let order = self.order(image);
         let unversioned =
             Image { digest: Digest::placeholder(), version: String::new(), ..order.image.clone() };

@@ -1,5 +1,6 @@
 //! Deploys to the real Kubernetes of the stack, each test in a namespace of its own.
 
+mod canary;
 mod migration;
 mod proxy;
 mod shapes;

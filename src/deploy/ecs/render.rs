@@ -16,6 +16,7 @@ use super::schedule;
 use crate::aws::policy::partition;
 use crate::config::platform::{ApiGateway, Ecs as Platform, Launch};
 use crate::config::settings::{Process, Replicas, Runs, Settings};
+use crate::config::strategy::Strategy;
 use crate::config::values::SecretRef;
 use crate::deploy::target::State;
 use crate::deploy::{Order, short_name, storage};
@@ -391,6 +392,9 @@ fn desired_count(settings: &Settings) -> Result<u32> {
     };
     if !settings.manifests.is_empty() {
         return refuse("manifests");
+    }
+    if settings.strategy != Strategy::Rolling {
+        return refuse("deploy.strategy: canary");
     }
     settings.replicas.count().map_or_else(|| refuse("autoscale"), Ok)
 }

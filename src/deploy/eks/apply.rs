@@ -48,7 +48,15 @@ impl Eks {
                 self.hand_over_replicas(&write.object, count, written, permit).await?;
             }
         }
-        let writes = plan.writes.iter().map(|write| (&write.object, write.force)).collect();
+        let mut writes: Vec<_> =
+            plan.writes.iter().map(|write| (&write.object, write.force)).collect();
+        if let Some(canary) = &plan.canary {
+            // What the new copies refer to comes before them.
+            let is_before = |object: &Object| order_of(object.kind()) < order_of("Service");
+            let before = writes.extract_if(.., |(object, _)| is_before(object)).collect();
+            self.apply_objects(plan, before, written, permit).await?;
+            self.run_canary(plan, canary, written, permit).await?;
+        }
         self.apply_objects(plan, writes, written, permit).await
     }
 

@@ -228,9 +228,13 @@ impl Object {
 
     /// Adds labels to its pod template.
     pub fn label_template(&mut self, labels: Value) {
-        let template = self.0.pointer_mut("/spec/template").and_then(Value::as_object_mut);
-        if let Some(template) = template {
-            merge(template, json!({"metadata": {"labels": labels}}));
+        self.merge_at("/spec/template", json!({"metadata": {"labels": labels}}));
+    }
+
+    /// Adds `fields` to an object that it has.
+    pub fn merge_at(&mut self, pointer: &str, fields: Value) {
+        if let Some(Value::Object(object)) = self.0.pointer_mut(pointer) {
+            merge(object, fields);
         }
     }
 

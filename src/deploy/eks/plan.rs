@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
 
+use super::canary::{CanaryPlan, changes_pods, name_canary, plan_canary};
 use super::diff;
 use super::managers::{find_claims, is_managed_by};
 use super::object::{Key, LiveObject, Object, PROGRAM};
 use super::observe::{
-    JobState, Known, Memory, Restarts, WorkloadSeen, gather_facts, read_job_state,
+    JobState, Known, Memory, Restarts, WorkloadSeen, gather_facts, read_copies, read_job_state,
     read_own_replicas, read_revision,
 };
 use super::verdict::{RolloutVerdict, Status, judge_workload};
@@ -67,6 +68,8 @@ pub struct EksPlan {
     pub wanted: State<EksDocuments>,
     /// The Job that is to run to its end before the writes.
     pub migration: Option<Object>,
+    /// What has to be well before the service itself is written.
+    pub canary: Option<CanaryPlan>,
     /// In order.
     pub writes: Vec<ObjectWrite>,
     pub removals: Vec<Removal>,
@@ -153,6 +156,11 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
     let manager = name_manager(&goal.wanted);
     let removal = |live| removal_of(live, &manager);
     let mut removals: Vec<Removal> = facts.leftovers.iter().filter_map(removal).collect();
+    let canary = find_canary(goal, &facts.objects);
+    // What a run that was cut short left goes on, or is gone before users meet it again.
+    let left = name_canary(&goal.wanted.service);
+    removals.retain(|removal| canary.is_none() || removal.key.name != left);
+    removals.iter_mut().for_each(|removal| removal.first |= removal.key.name == left);
     // The other way round: what refers to others goes before them.
     removals.sort_by_key(|removal| std::cmp::Reverse(order_of(&removal.key.kind)));
     let deletion = |removal: &Removal| {
@@ -169,6 +177,11 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
         action: Action::Create,
         object: job.id(),
         details: describe_migration(job),
+    }));
+    changes.extend(canary.iter().map(|canary| Change {
+        action: Action::Create,
+        object: canary.deployment.id(),
+        details: canary.describe(),
     }));
     changes.extend(removals.iter().filter(|removal| removal.first).map(deletion));
     let mut writes = Vec::new();
@@ -187,6 +200,7 @@ pub fn make_plan(goal: &Goal<EksDocuments>, mut facts: EksFacts) -> EksPlan {
         buckets: facts.buckets,
         changes,
         migration,
+        canary,
         writes,
         removals,
         restarts_before: facts.restarts_before,
@@ -199,6 +213,17 @@ impl EksFacts {
         let mut objects = self.objects.iter();
         objects.find(|observed| observed.object.is_deployment_of(service))?.live.as_ref()
     }
+}
+
+/// The canary of a new version, where an old one serves. A rollback goes straight.
+pub fn find_canary(goal: &Goal<EksDocuments>, objects: &[ObservedObject]) -> Option<CanaryPlan> {
+    let service = &goal.wanted.service;
+    let own = objects.iter().find(|observed| observed.object.is_deployment_of(service))?;
+    let live = own.live.as_ref()?;
+    let (ready, wanted) = read_copies(live);
+    let is_due = goal.migrates && ready > 0 && changes_pods(&live.data, &own.dry_run.data);
+    let plan = || plan_canary(&goal.wanted.documents, service, &goal.wanted.health.path, wanted);
+    is_due.then(plan).flatten()
 }
 
 /// The migration that is to run: one that the good state has was done by its deploy, and one whose
@@ -425,6 +450,7 @@ mod tests {
                 secrets: vec![],
                 secret_keys: vec![],
                 migration: None,
+                canary: None,
                 needs: vec![],
                 buckets: vec![],
                 expose: None,

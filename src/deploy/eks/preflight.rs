@@ -10,11 +10,12 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::api::as_if;
+use super::canary::{self, CanaryPlan};
 use super::managers::{
     drop_left_fields, hand_over, is_changed_by_hand, is_managed_by, may_take_over,
 };
 use super::object::{Key, LiveObject, Object};
-use super::plan::{ObservedMigration, ObservedObject, holds_data};
+use super::plan::{ObservedMigration, ObservedObject, find_canary, holds_data};
 use super::refusal::{Failure, cannot_change, not_admitted, not_permitted, owned_by_others};
 use super::written::Identity;
 use super::{Eks, EksDocuments, SecretNeed, name_manager};
@@ -124,7 +125,11 @@ impl Eks {
     ) -> Result<Vec<LiveObject>> {
         let wanted = goal.wanted.documents.keys();
         let good = goal.good.as_ref().map(|good| &good.state);
-        let old = good.into_iter().chain(&goal.left).flat_map(|state| state.documents.keys());
+        let states = good.into_iter().chain(&goal.left);
+        let old = states.flat_map(|state| {
+            let canary = canary::list_keys(&state.documents, &state.service);
+            state.documents.keys().into_iter().chain(canary)
+        });
         let mut gone: Vec<Key> = Vec::new();
         for key in old {
             // Of another version of its API it is the same object.
@@ -201,6 +206,20 @@ impl Eks {
         !surges || pods.is_ok_and(|pods| pods.iter().any(leaves))
     }
 
+    /// Has the API server try what a canary would make.
+    pub(super) async fn try_canary(
+        &self,
+        goal: &Goal<EksDocuments>,
+        observed: &[ObservedObject],
+    ) -> Result<()> {
+        let manager = name_manager(&goal.wanted);
+        let canary = find_canary(goal, observed);
+        for object in canary.iter().flat_map(CanaryPlan::objects) {
+            self.api.apply(object, as_if(&manager, false), None).await?;
+        }
+        Ok(())
+    }
+
     /// What this deploy may have to do, and no dry run has tried: to delete what goes or what it
     /// makes, and to look at the pods' makers.
     ///
@@ -216,8 +235,10 @@ impl Eks {
         // A first deploy leaves what it made.
         let is_made = |observed: &&ObservedObject| observed.live.is_none() && goal.good.is_some();
         let made = observed.iter().filter(is_made).map(|observed| observed.object.key());
+        let canary = find_canary(goal, observed);
+        let canary = canary.iter().flat_map(CanaryPlan::objects).map(Object::key);
         let mut wanted = BTreeSet::new();
-        for key in goes.chain(made).filter(|key| !holds_data(&key.kind)) {
+        for key in goes.chain(made).chain(canary).filter(|key| !holds_data(&key.kind)) {
             if let Ok((group, plural)) = self.api.find_names(&key).await {
                 wanted.insert(("delete", group, plural, key.namespace));
             }

@@ -30,6 +30,7 @@ impl Eks {
         written: &mut EksWritten,
         permit: Permit<'_>,
     ) -> Result<RolledBack> {
+        self.remove_canary(plan, written, permit).await?;
         let Some(good) = plan.way_back.state() else {
             return Ok(RolledBack::ToNothing(format!(
                 "what was created is left for looking at: kubectl -n {} describe deployment/{}",

@@ -13,13 +13,13 @@ use crate::support::{cicd, run};
 const DEPLOYMENT: &str = "deployment/probe";
 
 /// Users, who ask the service again and again.
-struct Users {
+pub struct Users {
     asking: Child,
     log: std::path::PathBuf,
 }
 
 impl Users {
-    fn of(place: &Place) -> Users {
+    pub fn of(place: &Place) -> Users {
         let log = place.repository.path().join("users.log");
         let path = format!("/api/v1/namespaces/{}/services/{SERVICE}:8000/proxy/", place.namespace);
         let script = format!(
@@ -32,7 +32,7 @@ impl Users {
     }
 
     /// The answers that are none.
-    fn stop(mut self) -> Vec<String> {
+    pub fn stop(mut self) -> Vec<String> {
         self.asking.kill().expect("ended");
         self.asking.wait().expect("ended");
         let text = std::fs::read_to_string(&self.log).expect("answers");
