@@ -6,6 +6,7 @@ pub mod bucket;
 pub mod call;
 pub mod document;
 pub mod policy;
+pub mod query;
 mod trust;
 
 use std::time::Duration;

@@ -108,7 +108,16 @@ impl Fault {
         Fault::unheard(Answer::Refused, chain(&error))
     }
 
-    fn unheard(answer: Answer, why: String) -> Fault {
+    /// An answer without the SDK.
+    pub fn answered(status: u16, code: &str, message: &str) -> Fault {
+        let why = format!("{code}: {message}");
+        let answer = judge_answer(Some(status), &why);
+        let code = code.to_string();
+        Fault { answer, status: Some(status), code, why, lacks_credentials: false }
+    }
+
+    /// No answer, or none that can be read.
+    pub fn unheard(answer: Answer, why: String) -> Fault {
         Fault { answer, status: None, code: String::new(), why, lacks_credentials: false }
     }
 

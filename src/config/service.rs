@@ -45,7 +45,7 @@ pub struct Service {
     /// How many copies run. Not together with `autoscale`.
     #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub replicas: Option<u32>,
-    #[schemars(extend("x-targets" = ["eks"]))]
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub autoscale: Option<Autoscale>,
     /// Runs once before the new version takes over; its failure stops the deploy.
     #[schemars(extend("x-targets" = ["eks", "ecs", "local"]))]
@@ -438,7 +438,7 @@ pub struct Overlay {
     pub resources: Option<Resources>,
     #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub replicas: Option<u32>,
-    #[schemars(extend("x-targets" = ["eks"]))]
+    #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub autoscale: Option<Autoscale>,
     #[schemars(extend("x-targets" = ["eks", "ecs"]))]
     pub expose: Option<Expose>,

@@ -14,8 +14,11 @@ mod merge;
 mod migration;
 mod plan;
 mod preflight;
+mod prerequisites;
 mod preview;
 mod render;
+mod scaling;
+mod scaling_api;
 mod schedule;
 mod schedule_api;
 mod service;
@@ -43,6 +46,7 @@ use plan::{EcsFacts, EcsPlan, SmokeCheck, WayBack};
 use preflight::Preflight;
 pub use render::{EcsDocuments, platform_of, render_documents, render_state};
 use render::{last_part, revision_of};
+use scaling_api::ScalingApi;
 use schedule::name_group;
 use schedule_api::ScheduleApi;
 use verdict::{
@@ -60,6 +64,7 @@ pub struct Ecs {
     edge: EdgeApi,
     preflight: Preflight,
     schedules: ScheduleApi,
+    scaling: ScalingApi,
 }
 
 /// What this run has done so far, and what is judged.
@@ -80,6 +85,8 @@ pub struct EcsWritten {
     workers: Vec<EcsWritten>,
     /// How many of the plan's schedules were begun to be written.
     schedules: usize,
+    /// How many of the plan's steps of scaling were begun.
+    scaled: usize,
 }
 
 /// What the rollback is judged by.
@@ -167,6 +174,7 @@ impl Ecs {
             edge: EdgeApi::new(session),
             preflight: Preflight::new(session),
             schedules: ScheduleApi::new(session),
+            scaling: ScalingApi::new(session),
             platform: platform.clone(),
             api_gateway: api_gateway.cloned(),
             account: account.map(str::to_string),
@@ -186,7 +194,13 @@ impl Ecs {
         let seen = Seen { definition_arn, deployment: written.deployment.as_deref(), since };
         let mut look = self.api.look(documents.name(), seen).await?;
         look.goes_back = written.back.is_some();
-        look.desired = written.back.as_ref().map_or(documents.desired(), |back| back.desired);
+        look.desired = match (&written.back, &documents.scaling) {
+            // What scales the service may have gone on from there.
+            (Some(_), _) if plan.was_scaled() => look.desired,
+            (Some(back), _) => back.desired,
+            (None, Some(scaling)) => look.desired.max(scaling.least()),
+            (None, None) => documents.desired(),
+        };
         look.ownership = owner_of_primary(&look, &written.identity(plan));
         if look.ownership == Ownership::Others {
             return Err(superseded(&look.primary));
@@ -247,13 +261,21 @@ impl Target for Ecs {
     }
 
     async fn observe(&self, goal: &Goal<EcsDocuments>) -> Result<EcsFacts> {
+        let documents = &goal.wanted.documents;
         let of_service = async {
             self.api.find_cluster().await?;
-            let mut facts = self.observe_service(goal).await?;
-            self.observe_processes(goal, &mut facts).await?;
-            Ok(facts)
+            let facts = self.observe_service(goal).await?;
+            let live = facts.service.as_ref();
+            let prerequisites = self.preflight.look_at_prerequisites(documents, live);
+            let processes = self.observe_processes(goal, live);
+            let scaling = self.observe_scaling(goal);
+            let (prerequisites, processes, scaling) =
+                join3(prerequisites, processes, scaling).await;
+            let EcsFacts { workers, schedules, left_over, left_over_schedules, .. } = processes?;
+            let processes =
+                EcsFacts { workers, schedules, left_over, left_over_schedules, ..facts };
+            Ok(EcsFacts { prerequisites, scaling: scaling?, ..processes })
         };
-        let documents = &goal.wanted.documents;
         let of_edge = async {
             match &documents.edge {
                 Some(wanted) => self.edge.find(wanted).await.map(Some),
@@ -261,7 +283,9 @@ impl Target for Ecs {
             }
         };
         let account = self.account.as_deref();
-        let buckets = storage::observe(&documents.buckets, account, &self.session);
+        let good = goal.good.as_ref();
+        let finished = good.map(|good| good.state.documents.buckets.as_slice()).unwrap_or_default();
+        let buckets = storage::observe(&documents.buckets, finished, account, &self.session);
         let (facts, edge, buckets) = join3(of_service, of_edge, buckets).await;
         let mut refusals = Refusals::default();
         let (facts, edge) = (refusals.keep(facts), refusals.keep(edge));

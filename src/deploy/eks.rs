@@ -306,11 +306,13 @@ impl Target for Eks {
         let objects: Vec<ObservedObject> =
             observed.into_iter().filter_map(|object| refusals.keep(object)).collect();
         let account = self.account.as_deref();
+        let finished = goal.good.as_ref().map(|good| good.state.documents.buckets.as_slice());
+        let finished = finished.unwrap_or_default();
         let (migration, leftovers, restarts_before, buckets) = join4(
             self.observe_migration(goal),
             self.read_leftovers(goal),
             self.read_restarts(&documents.objects),
-            storage::observe(&documents.buckets, account, &self.session),
+            storage::observe(&documents.buckets, finished, account, &self.session),
         )
         .await;
         let (migration, leftovers) = (refusals.keep(migration), refusals.keep(leftovers));

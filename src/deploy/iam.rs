@@ -41,6 +41,7 @@ pub fn list_common(order: &Order, records: Option<&Records>) -> Vec<Statement> {
     if !buckets.is_empty() {
         let actions = [
             "s3:ListBucket",
+            "s3:GetBucketVersioning",
             "s3:CreateBucket",
             "s3:PutBucketPublicAccessBlock",
             "s3:PutBucketOwnershipControls",

@@ -1,5 +1,8 @@
 //! The S3 buckets a service writes to. Made when missing, with safe settings; never deleted, and an
-//! existing one is left as it is.
+//! existing one is left as it is, unless a run ended while it made it.
+
+use aws_sdk_s3::Client;
+use futures::future::try_join_all;
 
 use super::pen::Pen;
 use super::{Action, Change, Order};
@@ -13,7 +16,7 @@ use crate::error::{Code, Error, Result};
 const SAFE: [Setting; 4] =
     [Setting::PublicAccessBlock, Setting::Ownership, Setting::Encryption, Setting::Versioning];
 
-/// A bucket the service wants, and whether it is there.
+/// A bucket the service wants, and whether it is there with all its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     pub name: String,
@@ -39,25 +42,26 @@ pub fn bucket_names(order: &Order) -> Vec<String> {
     order.settings.storage.iter().map(|storage| bucket_name(order, storage)).collect()
 }
 
-/// Looks which of the service's buckets are there. `account` is the one that has to own them.
+/// Looks which of the service's buckets are there. `account` is the one that has to own them;
+/// `finished` are those that a good version had.
 ///
 /// # Errors
 /// Refused when a bucket belongs to someone else or may not be looked at: S3 answers 403 to both.
 pub async fn observe(
     names: &[String],
+    finished: &[String],
     account: Option<&str>,
     session: &Session,
 ) -> Result<Vec<Bucket>> {
-    let caller = Caller::new(session);
-    let client = bucket::open_with(caller.config(), None);
-    let mut buckets = Vec::new();
-    for name in names {
+    let caller = &Caller::new(session);
+    let client = &bucket::open_with(caller.config(), None);
+    let look = async |name: &String| {
         let head = client.head_bucket().bucket(name);
         let head = head.set_expected_bucket_owner(account.map(str::to_string));
         let attempt = format!("find bucket {name}");
         let answer = caller.read(&attempt, "s3:ListBucket", || head.clone().send()).await;
         let exists = match answer {
-            Ok(_) => true,
+            Ok(_) => finished.contains(name) || !is_half_made(name, client, caller).await?,
             Err(failure) if failure.status() == Some(404) => false,
             Err(failure) if failure.status() == Some(403) => {
                 let headline = "it is another account's, or this role may not look at it";
@@ -71,9 +75,29 @@ pub async fn observe(
             }
             Err(failure) => return Err(failure.into()),
         };
-        buckets.push(Bucket { name: name.clone(), exists });
+        Ok(Bucket { name: name.clone(), exists })
+    };
+    try_join_all(names.iter().map(look)).await
+}
+
+/// Whether a run ended between creating a bucket and its last setting, which is versioning: nothing
+/// is in it then. One that may not be looked at counts as made.
+async fn is_half_made(name: &str, client: &Client, caller: &Caller) -> Result<bool> {
+    let attempt = format!("look at bucket {name}");
+    let list = || client.list_objects_v2().bucket(name).max_keys(1).send();
+    let objects = caller.read(&attempt, "s3:ListBucket", list).await?;
+    if !objects.contents().is_empty() {
+        return Ok(false);
     }
-    Ok(buckets)
+    let get = || client.get_bucket_versioning().bucket(name).send();
+    match caller.read(&attempt, "s3:GetBucketVersioning", get).await {
+        Ok(versioning) => Ok(versioning.status().is_none()),
+        Err(failure) if failure.status() == Some(403) => {
+            caller.report().trace(failure.error.to_string());
+            Ok(false)
+        }
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 /// What [`apply`] will do. Pure.
@@ -91,8 +115,8 @@ pub fn plan(buckets: &[Bucket]) -> Vec<Change> {
 /// Makes the buckets that are missing.
 ///
 /// # Errors
-/// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays, and is
-/// not touched again: the error says how to remove it.
+/// Refused with the IAM action when S3 denies a step. A bucket that was made by then stays: the next
+/// run finishes it while it is empty.
 pub async fn apply(buckets: &[Bucket], session: &Session, pen: Pen<'_>) -> Result<()> {
     let caller = Caller::new(session);
     let client = &bucket::open_with(caller.config(), None);
@@ -104,20 +128,10 @@ pub async fn apply(buckets: &[Bucket], session: &Session, pen: Pen<'_>) -> Resul
         for setting in SAFE {
             let put = || bucket::put_setting(client, name, &region, setting);
             let attempt = setting.describe(name);
-            let put = caller.write(&attempt, setting.action(), &pen, put).await;
-            put.map_err(|failure| half_made(name, failure.error))?;
+            caller.write(&attempt, setting.action(), &pen, put).await?;
         }
     }
     Ok(())
-}
-
-/// A bucket that is there is taken for finished by the next run.
-fn half_made(name: &str, error: Error) -> Error {
-    let first = error.fixes.first().map(|fix| format!("{fix}; then ")).unwrap_or_default();
-    let fix = format!(
-        "{first}remove the empty bucket (`aws s3api delete-bucket --bucket {name}`) and deploy again"
-    );
-    error.fix(fix)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod edge;
 mod migration;
 mod platform;
 mod processes;
+mod scaling;
 mod secrets;
 
 use std::process::Command;
@@ -356,12 +357,14 @@ fn what_cannot_be_done_is_refused_before_anything_changes() {
             3,
             "cannot find ECS cluster nowhere",
         ),
-        (with("listener: ", "# ", ""), 2, "has no load balancer"),
+        (with("role/ecs-execution", "role/nobody", ""), 3, "IAM has no role arn:aws:iam::"),
         (
-            with("x", "x", "autoscale: {min: 1, max: 2, cpu: 50}\n"),
-            2,
-            "cannot deploy `autoscale` to",
+            with("role/ecs-execution", "role/cicd-production", ""),
+            3,
+            "role cicd-production does not trust ecs-tasks.amazonaws.com",
         ),
+        (with("subnets: [", "subnets: [subnet-no, ", ""), 3, "EC2 has no subnet-no"),
+        (with("listener: ", "# ", ""), 2, "has no load balancer"),
         (with("x", "x", "manifests: [a.yaml]\n"), 2, "cannot deploy `manifests` to"),
         (with("x", "x", "secrets: {A: 'k8s:a/b'}\n"), 2, "secrets.A: it is `k8s:a/b`"),
         (with("x", "x", "resources: {cpu: '17'}\n"), 2, "more than a Fargate task can have"),
@@ -372,15 +375,24 @@ fn what_cannot_be_done_is_refused_before_anything_changes() {
         assert!(error["message"].as_str().is_some_and(|text| text.contains(message)), "{ended}");
         assert!(error["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "no fix: {ended}");
     }
-    // A name with a typing error: nothing is written, and no value of a secret is read.
+    // A name with a typing error: nothing is written, and no value of a secret is read. All that
+    // is wrong with the platform is told beside it.
+    let wrong = platform
+        .replace("role/patients-task", "role/nobody")
+        .replace("security-groups: [", "security-groups: [sg-no, ");
+    place.repository.write("other.yaml", &wrong);
     place.service(
         "secrets: {URL: 'secretsmanager:nowhere/at-all#url', KEY: 'secretsmanager:nope'}\n",
     );
     for extra in [&["--plan"][..], &[]] {
-        let refused = run(place.command("1.0.0").args(extra)).ended(3);
+        let refused =
+            run(place.command("1.0.0").args(["--platform", "other.yaml"]).args(extra)).ended(3);
         let error = &refused.json()["error"];
         let message = error["message"].to_string();
         assert!(message.contains("cannot deliver secrets.KEY, secrets.URL"), "{refused}");
+        for beside in ["cannot use environments.production.ecs.task-role", "EC2 has no sg-no"] {
+            assert!(refused.stderr.contains(beside), "{beside}: {refused}");
+        }
         assert_eq!(error["code"], "secret-unavailable", "{refused}");
         assert!(error["fix"].to_string().contains("aws secretsmanager create-secret"), "{refused}");
     }

@@ -10,6 +10,20 @@ use crate::support::run;
 /// The stack's cluster.
 const CLUSTER: &str = "clinicult-staging";
 
+/// The role that EventBridge Scheduler starts tasks by: one for all tests.
+pub fn scheduler_role() -> String {
+    let trust = serde_json::json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": { "Service": "scheduler.amazonaws.com" },
+        "Action": "sts:AssumeRole",
+    }] });
+    let create = ["iam", "create-role", "--role-name", "scheduler"];
+    let trust = ["--assume-role-policy-document", &trust.to_string()];
+    // Another test may have made it.
+    run(Command::new("aws").args(create).args(trust));
+    "arn:aws:iam::111122223333:role/scheduler".to_string()
+}
+
 /// An IAM user of its own, who may do what `actions` say (JSON) and nothing else; gone with the
 /// test.
 pub struct User {

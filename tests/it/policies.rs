@@ -45,6 +45,8 @@ fn aws(arguments: &[&str]) -> Run {
 /// the place's own.
 struct Deployer {
     place: Place,
+    /// The security group of its own VPC link.
+    group: String,
     policy: Value,
     user: User,
     seen: BTreeSet<String>,
@@ -57,16 +59,17 @@ impl Deployer {
         let place = Place::new("ecs-iam");
         let name = &place.name;
         let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("platform.yaml");
+        let group = create_group(name, &platform);
         let platform = platform
             .replace("clinicult-cicd-records", &format!("{name}-records"))
             .replace("clinicult-public", &format!("api-{name}"))
-            .replace("security-groups: [", &format!("security-groups: [sg-{name}, "));
+            .replace("security-groups: [", &format!("security-groups: [{group}, "));
         place.repository.write("own.yaml", &platform);
         aws(&["s3", "mb", &format!("s3://{name}-records")]).ended(0);
         place.service(&service.replace("NAME", name));
         let policy = render(place.repository.path(), "production", "own.yaml")["deploy"].clone();
         let user = User::new(format!("user-{name}"), r#"["sts:GetCallerIdentity"]"#);
-        Deployer { place, policy, user, seen: BTreeSet::new(), wrong: vec![] }
+        Deployer { place, group, policy, user, seen: BTreeSet::new(), wrong: vec![] }
     }
 
     fn deploy(&self, policy: &str) -> Run {
@@ -82,8 +85,7 @@ impl Deployer {
     /// From here on the VPC links of the place do not work.
     fn fail_links(&self) {
         let links = aws(&["apigatewayv2", "get-vpc-links", "--output", "json"]).ended(0).json();
-        let group = format!("sg-{}", self.place.name);
-        let is_ours = |link: &&Value| link["SecurityGroupIds"].to_string().contains(&group);
+        let is_ours = |link: &&Value| link["SecurityGroupIds"].to_string().contains(&self.group);
         for link in links["Items"].as_array().expect("links").iter().filter(is_ours) {
             let id = link["VpcLinkId"].as_str().expect("an id");
             let url = format!("{}/_stack/vpc-links/{id}?status=FAILED", stack("AWS_ENDPOINT_URL"));
@@ -101,6 +103,27 @@ impl Deployer {
             self.wrong.push(format!("{action}: {denied}"));
         }
         self.seen.insert(action.to_string());
+    }
+}
+
+/// Creates a security group where the platform's tasks run.
+fn create_group(name: &str, platform: &str) -> String {
+    let subnet = platform.split("subnets: [").nth(1).and_then(|rest| rest.split([',', ']']).next());
+    let subnet = subnet.expect("a subnet");
+    let query = ["--query", "Subnets[0].VpcId", "--output", "text"];
+    let vpc = run(Command::new("aws")
+        .args(["ec2", "describe-subnets", "--subnet-ids", subnet])
+        .args(query));
+    let vpc = vpc.ended(0).stdout.trim().to_string();
+    let create = ["ec2", "create-security-group", "--group-name", name, "--description", "test"];
+    let query = ["--query", "GroupId", "--output", "text"];
+    let created = run(Command::new("aws").args(create).args(["--vpc-id", &vpc]).args(query));
+    created.ended(0).stdout.trim().to_string()
+}
+
+impl Drop for Deployer {
+    fn drop(&mut self) {
+        aws(&["ec2", "delete-security-group", "--group-id", &self.group]);
     }
 }
 
@@ -202,13 +225,20 @@ fn each_action_of_a_deploy_to_ecs_is_needed_and_together_they_are_enough() {
     }
     deployer.seen.insert("elasticloadbalancing:DeleteRule".into());
 
-    // Without these nobody looks whether the secret is there, and which platforms the image is for;
-    // the deploy goes on.
+    // Without these nobody looks whether secret, roles and network are there, and which platforms
+    // the image is for; the deploy goes on. The last three are for processes that there were.
     for action in [
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "iam:GetRole",
+        "s3:GetBucketVersioning",
         "secretsmanager:DescribeSecret",
         "ecr:GetAuthorizationToken",
         "ecr:BatchGetImage",
         "ecr:GetDownloadUrlForLayer",
+        "ecs:DeleteService",
+        "scheduler:GetSchedule",
+        "scheduler:DeleteSchedule",
     ] {
         deployer.seen.insert(action.into());
     }
@@ -354,7 +384,7 @@ fn every_action_that_a_deploy_or_a_push_names_is_in_a_policy() {
     let repository = Repository::new();
     repository.write(
         "service.yaml",
-        "name: p\nport: 8000\nexpose: {path: /p}\nbefore-deploy: {command: [m]}\n\
+        "name: p\nport: 8000\nexpose: {path: /p}\nautoscale: {min: 1, max: 2, cpu: 50}\nbefore-deploy: {command: [m]}\n\
          processes: {w: {command: [w]}, n: {command: [n], schedule: 0 3 * * *}}\nscan: {}\nimage: {sbom: 'docker/scout@sha256:1'}\n\
          storage: [{name: files, env: FILES}]\nenvironments:\n  ecs:\n    secrets: {A: 'secretsmanager:p/db', B: 'ssm:/p/b'}\n",
     );

@@ -203,9 +203,9 @@ fn on_ecs_it_is_a_service_until_it_is_over() {
     let _gone = Gone(name.clone());
     let repository = repository(&name, "production", &role, "1s");
     let platform = std::fs::read_to_string(repository.path().join("platform.yaml")).expect("one");
-    let scheduler =
-        "scheduler: {role: 'arn:aws:iam::111122223333:role/scheduler'}\n      listener: ";
-    repository.write("platform.yaml", &platform.replace("listener: ", scheduler));
+    let of_scheduler = crate::iam::scheduler_role();
+    let scheduler = format!("scheduler: {{role: '{of_scheduler}'}}\n      listener: ");
+    repository.write("platform.yaml", &platform.replace("listener: ", &scheduler));
     let file = repository.path().join("service.yaml");
     let service = std::fs::read_to_string(&file).expect("a file");
     let loops = "[sh, -c, 'trap exit TERM; while true; do sleep 0.2; done']";

@@ -5,11 +5,11 @@
 
 use serde_json::{Value, json};
 
-use super::edge::EdgeWanted;
+use super::edge::{EdgeWanted, OWNER_TAG};
 use super::live::list_secrets;
 use super::render::{EcsDocuments, render_state};
 use super::schedule::name_group;
-use crate::aws::policy::{ArnBase, Statement};
+use crate::aws::policy::{ArnBase, Statement, partition};
 use crate::config::platform::{ApiGateway, Ecs as Platform, Records};
 use crate::deploy::Order;
 use crate::deploy::iam::{
@@ -32,6 +32,7 @@ pub fn render_policies(
         base: base_of(&order.destination),
         cluster: platform.cluster.rsplit('/').next().unwrap_or_default(),
         name: documents.name(),
+        group: name_group(&order.settings.name, &order.settings.environment),
         definition: &documents.task_definition,
         workers: documents.workers.iter().map(EcsDocuments::name).collect(),
     };
@@ -42,7 +43,10 @@ pub fn render_policies(
         deploy.extend(place.list_migration());
     }
     if !documents.schedules.is_empty() {
-        deploy.extend(place.list_schedules(order, platform));
+        deploy.extend(place.list_schedules(platform));
+    }
+    if documents.scaling.is_some() {
+        deploy.extend(place.list_scaling());
     }
     deploy.extend(documents.edge.iter().flat_map(|edge| place.list_edge(edge)));
     let execution = match place.definition.get("executionRoleArn") {
@@ -63,6 +67,8 @@ struct Place<'a> {
     base: ArnBase<'a>,
     cluster: &'a str,
     name: &'a str,
+    /// The group of its schedules.
+    group: String,
     /// The input of RegisterTaskDefinition.
     definition: &'a Value,
     /// The services of its processes.
@@ -142,16 +148,17 @@ impl Place<'_> {
             let read = ["logs:GetLogEvents"];
             statements.push(Statement::allow_on("Logs", &read, self.log_streams()));
         }
-        // One that is in `processes` no longer goes in the deploy after: this policy is there still.
-        let workers = self.services().split_off(1);
-        if !workers.is_empty() {
-            statements.push(Statement::allow_on("Workers", &["ecs:DeleteService"], workers));
-        }
+        statements.extend(self.list_left_over());
         let secrets = self.secrets();
         if !secrets.is_empty() {
             let describe = ["secretsmanager:DescribeSecret"];
             statements.push(Statement::allow_on("Secrets", &describe, secrets));
         }
+        statements.push(Statement::allow_on("TrustOfRoles", &["iam:GetRole"], self.roles()));
+        // Describing has no resource of its own in IAM.
+        let network = ["ec2:DescribeSubnets", "ec2:DescribeSecurityGroups"];
+        statements.push(Statement::allow("Network", &network, "*"));
+        statements.retain(|statement| !statement.resources.is_empty());
         statements
     }
 
@@ -174,16 +181,24 @@ impl Place<'_> {
         vec![self.run_task(), Statement::allow("StopTask", &["ecs:StopTask"], self.tasks())]
     }
 
+    /// Processes that `processes` has no longer are unknown here: a worker is told by its tag, a
+    /// schedule by its group.
+    fn list_left_over(&self) -> Vec<Statement> {
+        let workers = self.ecs(&format!("service/{}/{}-*", self.cluster, self.name));
+        let tag = format!("aws:ResourceTag/{OWNER_TAG}");
+        let ours = json!({ "StringEquals": { tag: self.name } });
+        let acts = ["scheduler:GetSchedule", "scheduler:DeleteSchedule"];
+        let schedules = self.base.arn("scheduler", &format!("schedule/{}/*", self.group));
+        vec![
+            Statement::allow("Workers", &["ecs:DeleteService"], workers).when(ours),
+            Statement::allow("LeftOver", &acts, schedules),
+        ]
+    }
+
     /// Processes with a `schedule`: their group and what is in it.
-    fn list_schedules(&self, order: &Order, platform: &Platform) -> Vec<Statement> {
-        let group = name_group(&order.settings.name, &order.settings.environment);
-        let of_group = |kind: &str| self.base.arn("scheduler", &format!("{kind}/{group}"));
-        let acts = [
-            "scheduler:GetSchedule",
-            "scheduler:CreateSchedule",
-            "scheduler:UpdateSchedule",
-            "scheduler:DeleteSchedule",
-        ];
+    fn list_schedules(&self, platform: &Platform) -> Vec<Statement> {
+        let of_group = |kind: &str| self.base.arn("scheduler", &format!("{kind}/{}", self.group));
+        let acts = ["scheduler:CreateSchedule", "scheduler:UpdateSchedule"];
         let makes = ["scheduler:CreateScheduleGroup", "scheduler:TagResource"];
         let passed = json!({ "iam:PassedToService": "scheduler.amazonaws.com" });
         let role = platform.scheduler.iter().map(|scheduler| {
@@ -196,6 +211,46 @@ impl Place<'_> {
         ];
         statements.extend(role);
         statements
+    }
+
+    /// `autoscale`. Application Auto Scaling makes its role itself, and its alarms in the caller's
+    /// name.
+    /// <https://docs.aws.amazon.com/autoscaling/application/userguide/security_iam_id-based-policy-examples.html>
+    fn list_scaling(&self) -> Vec<Statement> {
+        let acts = [
+            "application-autoscaling:RegisterScalableTarget",
+            "application-autoscaling:DeregisterScalableTarget",
+            "application-autoscaling:PutScalingPolicy",
+            "application-autoscaling:DeleteScalingPolicy",
+        ];
+        let looks = [
+            "application-autoscaling:DescribeScalableTargets",
+            "application-autoscaling:DescribeScalingPolicies",
+        ];
+        let alarms =
+            ["cloudwatch:PutMetricAlarm", "cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms"];
+        let of_ecs = json!({ "application-autoscaling:service-namespace": "ecs" });
+        let scaler = "ecs.application-autoscaling.amazonaws.com";
+        let named = json!({ "StringLike": { "iam:AWSServiceName": scaler } });
+        let alarm = self
+            .base
+            .arn("cloudwatch", &format!("alarm:TargetTracking-service/{}/*", self.cluster));
+        let role = format!(
+            "arn:{}:iam::{}:role/aws-service-role/{scaler}/*",
+            partition(self.base.region),
+            self.base.account
+        );
+        vec![
+            Statement::allow(
+                "Scaling",
+                &acts,
+                self.base.arn("application-autoscaling", "scalable-target/*"),
+            )
+            .when(json!({ "StringEquals": of_ecs })),
+            Statement::allow("Scaled", &looks, "*"),
+            Statement::allow("ScalingAlarms", &alarms, alarm),
+            Statement::allow("ScalingRole", &["iam:CreateServiceLinkedRole"], role).when(named),
+        ]
     }
 
     /// What EventBridge Scheduler does by its role.

@@ -11,10 +11,12 @@ use super::live::{
     refuse_clash, refuse_service, secrets_mark, update_document,
 };
 use super::preflight::{MissingSecret, SecretsSeen};
+use super::prerequisites::{PrerequisitesSeen, refuse_prerequisites};
 use super::render::{
     EcsDocuments, MIGRATED_TAG, Migration, PROCESS_TAG, find_tag, last_part, list_processes,
     revision_of,
 };
+use super::scaling::{ScalingFound, ScalingStep, plan_scaling};
 use super::schedule::{self, ScheduleWrite};
 use crate::deploy::diff::compare_documents;
 use crate::deploy::storage::{self, Bucket};
@@ -30,6 +32,9 @@ pub struct EcsFacts {
     pub buckets: Vec<Bucket>,
     pub edge: Option<EdgeFound>,
     pub secrets: SecretsSeen,
+    pub prerequisites: PrerequisitesSeen,
+    /// How the service is scaled, where it is or was to be.
+    pub scaling: Option<ScalingFound>,
     /// What the tag of the family's latest revision says was migrated.
     pub migrated: Option<String>,
     /// Those of the wanted workers, in their order.
@@ -62,10 +67,18 @@ pub struct EcsPlan {
     /// A plan for each of the workers.
     pub workers: Vec<EcsPlan>,
     pub schedules: Vec<ScheduleWrite>,
+    pub scaling: Vec<ScalingStep>,
     /// `before-deploy`, where it has to run.
     pub migration: Option<Migration>,
     pub edge_steps: Vec<EdgeStep>,
     changes: Vec<Change>,
+}
+
+impl EcsPlan {
+    /// Whether something else than a deploy set the count of tasks before this one.
+    pub fn was_scaled(&self) -> bool {
+        self.facts.scaling.as_ref().is_some_and(|found| found.target.is_some())
+    }
 }
 
 /// What ECS is told of the service, but for what [`fill_in`] adds.
@@ -100,6 +113,9 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
     }
     refusals.keep(refuse_place(&goal.wanted, facts.service.as_ref()));
     refusals.keep(refuse_missing_secrets(&facts.secrets.missing));
+    for refused in refuse_prerequisites(&facts.prerequisites, environment) {
+        refusals.keep::<()>(Err(refused));
+    }
     let migration = goal.wanted.documents.migration.clone();
     let migration = migration
         .filter(|one| !is_migrated(goal, facts.service.as_ref(), one))
@@ -127,7 +143,9 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
         documents.service = keep_service(&live.document, &documents.service, &target_group);
         // A service that was told to run nothing is brought up.
         if documents.keeps_count && live.desired() > 0 {
-            documents.service["desiredCount"] = json!(live.desired());
+            let scaling = documents.scaling.as_ref();
+            let count = scaling.map_or(live.desired(), |scaling| scaling.bound(live.desired()));
+            documents.service["desiredCount"] = json!(count);
         }
         let definition = &live.definition;
         documents.task_definition = keep_definition(definition, &documents.task_definition);
@@ -153,6 +171,10 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
     }
     let (service, change) = service_change(live, documents, &tags, register, found);
     changes.extend(change);
+    let wanted_scaling = documents.scaling.as_ref();
+    let (scaling, of_scaling) =
+        plan_scaling(wanted_scaling, facts.scaling.as_ref(), documents.name());
+    changes.extend(of_scaling);
     changes.extend(workers.iter().flat_map(|worker| worker.changes.clone()));
     documents.workers = workers.iter().map(|worker| worker.wanted.documents.clone()).collect();
     changes.extend(after.into_iter().filter_map(|step| edge_change(step, edge_wanted)));
@@ -186,6 +208,7 @@ pub fn make_plan(goal: &Goal<EcsDocuments>, facts: EcsFacts) -> Result<EcsPlan> 
         tags,
         workers,
         schedules,
+        scaling,
         migration,
         edge_steps,
         changes,
@@ -377,6 +400,11 @@ fn definition_change(live: Option<&LiveService>, documents: &EcsDocuments) -> Op
         return None;
     }
     details.extend(documents.rounding.clone());
+    if documents.edge.is_none() && !documents.is_process() {
+        let line =
+            "nobody asks health.path, as it is not exposed: it is healthy while its tasks run";
+        details.push(line.into());
+    }
     let foreign = name_foreign(wanted);
     if !foreign.is_empty() {
         details.push(format!("stays as others wrote it: {}", foreign.join(", ")));

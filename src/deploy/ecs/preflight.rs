@@ -1,18 +1,25 @@
 //! The preflight of ECS: whether what tasks will need is there, asked before the first write. SDK
 //! types end here. No value of a secret is read.
 
-use futures::future::try_join_all;
+use futures::future::{join, join_all, try_join_all};
 use serde_json::Value;
 
-use super::live::list_secrets;
+use super::live::{LiveService, list_secrets};
+use super::prerequisites::{
+    NetworkFound, NetworkWanted, PrerequisitesSeen, RoleFound, RoleWanted, find_new_network,
+    list_roles, warn_of_networks,
+};
+use super::render::{EcsDocuments, last_part};
 use crate::aws::Session;
-use crate::aws::call::Caller;
+use crate::aws::call::{Caller, Fault};
+use crate::aws::query::{Leaves, QueryApi};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 
 pub struct Preflight {
     caller: Caller,
     secrets: aws_sdk_secretsmanager::Client,
+    query: QueryApi,
 }
 
 /// A variable whose secret is not there.
@@ -44,7 +51,75 @@ const CURRENT: &str = "AWSCURRENT";
 impl Preflight {
     pub fn new(session: &Session) -> Preflight {
         let caller = Caller::new(session);
-        Preflight { secrets: aws_sdk_secretsmanager::Client::new(caller.config()), caller }
+        let secrets = aws_sdk_secretsmanager::Client::new(caller.config());
+        Preflight { secrets, caller, query: QueryApi::new(session) }
+    }
+
+    /// Looks for the roles and the network that the live service does not run with yet. What may
+    /// not be looked at is told, and no fault.
+    pub async fn look_at_prerequisites(
+        &self,
+        documents: &EcsDocuments,
+        live: Option<&LiveService>,
+    ) -> PrerequisitesSeen {
+        let roles = list_roles(documents, live).into_iter().map(|role| self.look_at_role(role));
+        let network = async {
+            let wanted = find_new_network(documents, live)?;
+            let found = self.look_at_network(&wanted).await;
+            Some((wanted, found))
+        };
+        let (roles, network) = join(join_all(roles), network).await;
+        PrerequisitesSeen { roles: roles.into_iter().flatten().collect(), network }
+    }
+
+    async fn look_at_role(&self, wanted: RoleWanted) -> Option<(RoleWanted, RoleFound)> {
+        let name = last_part(&wanted.arn);
+        let attempt = format!("look at role {name}");
+        let answer = self.query.ask("iam:GetRole", &[("RoleName".to_string(), name)]).await;
+        let found = match answer {
+            Err(fault) if fault.code == "NoSuchEntity" => RoleFound::Missing,
+            answer => {
+                let leaves = self.keep(answer, &attempt, "iam:GetRole")?;
+                let trust = decode_policy(leaves.text("Role/AssumeRolePolicyDocument"))?;
+                RoleFound::There { arn: leaves.text("Role/Arn").to_string(), trust }
+            }
+        };
+        Some((wanted, found))
+    }
+
+    async fn look_at_network(&self, wanted: &NetworkWanted) -> NetworkFound {
+        let look = async |action: &str, filter: &str, ids: &[String], [id, vpc]: [&str; 2]| {
+            // By a filter AWS says what is there; by its id it refuses the first that is not.
+            let numbers = ids.iter().enumerate();
+            let values =
+                numbers.map(|(at, id)| (format!("Filter.1.Value.{}", at + 1), id.as_str()));
+            let name = ("Filter.1.Name".to_string(), filter);
+            let parameters: Vec<(String, &str)> = std::iter::once(name).chain(values).collect();
+            let answer = self.query.ask(action, &parameters).await;
+            let leaves = self.keep(answer, "look at the network of tasks", action)?;
+            let found = leaves.texts(id).into_iter().zip(leaves.texts(vpc));
+            let found = found.map(|(id, vpc)| (id.to_string(), vpc.to_string()));
+            Some(found.filter(|(id, _)| ids.contains(id)).collect::<Vec<_>>())
+        };
+        let subnets = ["subnetSet/item/subnetId", "subnetSet/item/vpcId"];
+        let groups = ["securityGroupInfo/item/groupId", "securityGroupInfo/item/vpcId"];
+        let (subnets, groups) = join(
+            look("ec2:DescribeSubnets", "subnet-id", &wanted.subnets, subnets),
+            look("ec2:DescribeSecurityGroups", "group-id", &wanted.groups, groups),
+        )
+        .await;
+        let found = NetworkFound { subnets, groups };
+        if let Some(warning) = warn_of_networks(&found) {
+            self.caller.report().warn(warning);
+        }
+        found
+    }
+
+    /// What was answered; else says why nobody looked.
+    fn keep(&self, answer: Result<Leaves, Fault>, attempt: &str, action: &str) -> Option<Leaves> {
+        let told = answer.map_err(|fault| fault.to_error(attempt, action));
+        told.map_err(|error| self.caller.report().detail(format!("{error}; {}", error.advice())))
+            .ok()
     }
 
     /// Looks at the secrets of a task definition in Secrets Manager.
@@ -97,4 +172,13 @@ impl Preflight {
             Err(failure) => Err(failure.into()),
         }
     }
+}
+
+/// A policy as IAM answers it: JSON, with signs escaped as in a URL.
+/// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html>
+fn decode_policy(document: &str) -> Option<Value> {
+    let mut pairs = url::form_urlencoded::parse(document.as_bytes());
+    let decoded =
+        pairs.next().map(|(text, _)| text.into_owned()).filter(|_| document.starts_with('%'));
+    serde_json::from_str(&decoded.unwrap_or_else(|| document.to_string())).ok()
 }

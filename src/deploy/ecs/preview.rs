@@ -13,6 +13,7 @@ use super::plan::is_worker_of;
 use super::render::{
     ENVIRONMENT_TAG, EcsDocuments, find_tag, last_part, list_processes, name_process,
 };
+use super::scaling::{ScalingStep, name_count};
 use super::schedule::name_group;
 use super::{Api, Ecs};
 use crate::config::preview::read_service_name;
@@ -54,6 +55,10 @@ impl Ecs {
         processes.dedup();
         for process in &processes {
             self.remove_process(state, process, &mut removed, pen).await?;
+        }
+        if state.documents.scaling.is_some() {
+            let whose = name_count(&state.documents.service);
+            self.scaling.apply(&ScalingStep::Deregister(whose), pen).await?;
         }
         if service.is_some_and(|live| live.document["status"] == "ACTIVE") {
             self.api.delete_service(name, pen).await?;

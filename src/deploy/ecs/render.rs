@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::edge::{self, EdgeWanted};
+use super::scaling::Scaling;
 use super::schedule;
 use crate::aws::policy::partition;
 use crate::config::platform::{ApiGateway, Ecs as Platform, Launch};
@@ -49,6 +50,9 @@ pub struct EcsDocuments {
     /// service.yaml names no count of tasks: a live service's own stays.
     #[serde(default)]
     pub keeps_count: bool,
+    /// `autoscale`, if service.yaml has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// Milliseconds that a new version has to stay healthy for.
     #[serde(default)]
     pub stable: u64,
@@ -124,11 +128,18 @@ pub fn render_state(
 ) -> Result<State<EcsDocuments>> {
     let size = task_size(&order.settings, platform.launch)?;
     let edge = edge::render_edge(order, platform, api_gateway)?;
+    let service = render_service(order, platform, edge.as_ref())?;
+    let replicas = order.settings.replicas;
+    let scaling = match &replicas {
+        Replicas::Auto(autoscale) => Some(Scaling::new(autoscale, &service)),
+        Replicas::Unset | Replicas::Fixed(_) => None,
+    };
     let mut documents = EcsDocuments {
         rounding: describe_rounding(&order.settings, size),
         task_definition: render_definition(order, platform, size)?,
-        service: render_service(order, platform, edge.as_ref())?,
-        keeps_count: order.settings.replicas == Replicas::Unset,
+        keeps_count: scaling.is_some() || replicas == Replicas::Unset,
+        service,
+        scaling,
         stable: u64::try_from(order.settings.health.stable.as_millis()).unwrap_or(u64::MAX),
         migration: Migration::of(order),
         edge,
@@ -277,6 +288,7 @@ fn render_worker(
         task_definition: definition,
         service: document,
         keeps_count: false,
+        scaling: None,
         migration: None,
         edge: None,
         buckets: Vec::new(),
@@ -378,25 +390,27 @@ fn service_name(order: &Order) -> String {
     short_name(&order.settings.name, 255)
 }
 
-/// Refuses what ECS cannot be told yet, so that nothing of service.yaml is ignored.
+/// The count of tasks of a new service. Refuses what ECS cannot be told yet, so that nothing of
+/// service.yaml is ignored.
 ///
 /// # Errors
 /// Bad input that names the key.
 fn desired_count(settings: &Settings) -> Result<u32> {
-    let refuse = |key: &str| {
-        Err(Error::input(format!(
-            "cannot deploy `{key}` to environment {}: it is not supported on ECS yet",
+    if !settings.manifests.is_empty() {
+        return Err(Error::input(format!(
+            "cannot deploy `manifests` to environment {}: it is not supported on ECS yet",
             settings.environment
         ))
-        .fix(format!("remove `{key}`, or deploy this environment to EKS")))
-    };
-    if !settings.manifests.is_empty() {
-        return refuse("manifests");
+        .fix("remove `manifests`, or deploy this environment to EKS"));
     }
     if settings.strategy != Strategy::Rolling {
         return refuse("deploy.strategy: canary");
     }
-    settings.replicas.count().map_or_else(|| refuse("autoscale"), Ok)
+    Ok(match settings.replicas {
+        Replicas::Unset => 1,
+        Replicas::Fixed(count) => count,
+        Replicas::Auto(autoscale) => autoscale.min,
+    })
 }
 
 /// Fargate's sizes: CPU units → MiB of memory. The API takes no others.
@@ -527,8 +541,8 @@ mod tests {
         let error = desired_count(&settings("manifests: [a.yaml]\n")).expect_err("manifests");
         assert!(error.message.contains("manifests"), "{error}");
         let mut auto = settings("");
-        auto.replicas = Replicas::Auto(Autoscale { min: 1, max: 2, cpu: 50 });
-        assert!(desired_count(&auto).is_err());
+        auto.replicas = Replicas::Auto(Autoscale { min: 3, max: 5, cpu: 50 });
+        assert_eq!(desired_count(&auto).ok(), Some(3));
     }
 
     #[test]

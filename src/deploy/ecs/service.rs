@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::future::{try_join, try_join_all, try_join3};
 use serde_json::{Value, json};
 
 use super::edge::EdgeStep;
@@ -12,6 +13,7 @@ use super::plan::{
     self, EcsFacts, EcsPlan, ServiceWrite, fill_in, find_way_back, name_left_over, tag_of_processes,
 };
 use super::render::{EcsDocuments, count_of, name_process};
+use super::scaling::{ScalingFound, name_count, undo_steps};
 use super::schedule::{ScheduleWrite, name_group, set_revision};
 use super::verdict::{confirm_owner, judge_look};
 use super::{Back, Ecs, EcsMemory, EcsWritten, now};
@@ -26,40 +28,62 @@ impl Ecs {
         let documents = &goal.wanted.documents;
         let service = self.api.find_service(documents.name()).await?;
         let live = service.as_ref().map(|service| &service.definition);
-        Ok(EcsFacts {
-            migrated: self.find_migrated(goal, service.as_ref()).await?,
-            secrets: self.preflight.look_at_secrets(&documents.task_definition, live).await?,
-            service,
-            ..EcsFacts::default()
-        })
+        let (migrated, secrets) = try_join(
+            self.find_migrated(goal, service.as_ref()),
+            self.preflight.look_at_secrets(&documents.task_definition, live),
+        )
+        .await?;
+        Ok(EcsFacts { migrated, secrets, service, ..EcsFacts::default() })
     }
 
-    /// Adds what stands there of the processes, wanted or not.
+    /// How the service is scaled, where it is to be, or a good version was.
+    pub(super) async fn observe_scaling(
+        &self,
+        goal: &Goal<EcsDocuments>,
+    ) -> Result<Option<ScalingFound>> {
+        let documents = &goal.wanted.documents;
+        let good = goal.good.as_ref().is_some_and(|good| good.state.documents.scaling.is_some());
+        if documents.scaling.is_none() && !good {
+            return Ok(None);
+        }
+        self.scaling.find(&name_count(&documents.service)).await.map(Some)
+    }
+
+    /// What stands there of the processes, wanted or not.
     pub(super) async fn observe_processes(
         &self,
         goal: &Goal<EcsDocuments>,
-        facts: &mut EcsFacts,
-    ) -> Result<()> {
-        for worker in &goal.wanted.documents.workers {
-            let goal = plan::goal_of_worker(goal, worker);
-            facts.workers.push(self.observe_service(&goal).await?);
-        }
-        let group = name_group(&goal.wanted.service, &goal.wanted.environment);
-        for schedule in &goal.wanted.documents.schedules {
-            let name = schedule["Name"].as_str().unwrap_or_default();
-            facts.schedules.push(self.schedules.find(&group, name).await?);
-        }
-        for process in plan::name_unwanted(goal, facts.service.as_ref()) {
+        live: Option<&LiveService>,
+    ) -> Result<EcsFacts> {
+        let documents = &goal.wanted.documents;
+        let workers = documents
+            .workers
+            .iter()
+            .map(async |worker| self.observe_service(&plan::goal_of_worker(goal, worker)).await);
+        let group = &name_group(&goal.wanted.service, &goal.wanted.environment);
+        let schedules = documents.schedules.iter().map(async |schedule| {
+            self.schedules.find(group, schedule["Name"].as_str().unwrap_or_default()).await
+        });
+        let unwanted = plan::name_unwanted(goal, live).into_iter().map(async |process| {
             let name = name_process(&goal.wanted.service, &process);
-            let worker = self.api.find_service(&name).await?;
-            let (environment, owner) = (&goal.wanted.environment, goal.wanted.documents.name());
-            let is_ours = |live: &LiveService| plan::is_worker_of(live, environment, owner);
-            facts.left_over.extend(worker.filter(is_ours));
-            if self.schedules.find(&group, &process).await?.is_some() {
-                facts.left_over_schedules.push(process);
-            }
-        }
-        Ok(())
+            let (worker, schedule) =
+                try_join(self.api.find_service(&name), self.schedules.find(group, &process))
+                    .await?;
+            let (environment, owner) = (&goal.wanted.environment, documents.name());
+            let worker = worker.filter(|live| plan::is_worker_of(live, environment, owner));
+            Ok((worker, schedule.map(|_| process)))
+        });
+        let (workers, schedules, unwanted) =
+            try_join3(try_join_all(workers), try_join_all(schedules), try_join_all(unwanted))
+                .await?;
+        let (left_over, left_over_schedules): (Vec<_>, Vec<_>) = unwanted.into_iter().unzip();
+        Ok(EcsFacts {
+            workers,
+            schedules,
+            left_over: left_over.into_iter().flatten().collect(),
+            left_over_schedules: left_over_schedules.into_iter().flatten().collect(),
+            ..EcsFacts::default()
+        })
     }
 
     /// Does what the plan of one service says.
@@ -69,7 +93,7 @@ impl Ecs {
         written: &mut EcsWritten,
         permit: Permit<'_>,
     ) -> Result<()> {
-        let EcsWritten { extent, definition_arn, deployment, edge: ids, .. } = written;
+        let EcsWritten { extent, definition_arn, deployment, edge: ids, scaled, .. } = written;
         let pen = Pen::new(permit, extent);
         storage::apply(&plan.facts.buckets, &self.session, pen).await?;
         let documents = &plan.wanted.documents;
@@ -85,6 +109,10 @@ impl Ecs {
         if let Some(live) = plan.facts.service.as_ref().filter(|_| !plan.tags.is_null()) {
             let arn = live.document["serviceArn"].as_str().unwrap_or_default();
             self.api.tag(arn, &plan.tags, pen).await?;
+        }
+        for step in plan.scaling.iter().filter(|step| step.comes_before_service()) {
+            *scaled += 1;
+            self.scaling.apply(step, pen).await?;
         }
         // A migration has registered it already.
         if plan.register && definition_arn.is_none() {
@@ -107,6 +135,11 @@ impl Ecs {
             Some(ServiceWrite::Update(document)) => self.api.update(&fill(document), pen).await?,
             None => None,
         };
+        for step in plan.scaling.iter().filter(|step| !step.comes_before_service()) {
+            // Noted first: what a lost answer did is taken back too.
+            *scaled += 1;
+            self.scaling.apply(step, pen).await?;
+        }
         if let Some((wanted, found)) = edge {
             for step in after {
                 self.edge.apply(step, wanted, found, ids, pen).await?;
@@ -160,6 +193,7 @@ impl Ecs {
                      end"
                 )));
             }
+            self.restore_scaling(plan, written, pen).await?;
             // The deploy ended before there was a service.
             if self.api.find_service(name).await?.is_none() {
                 return Ok(RolledBack::ToNothing(
@@ -179,6 +213,7 @@ impl Ecs {
         let good_group = then["loadBalancers"][0]["targetGroupArn"].as_str().map(str::to_string);
         let mut earlier = written.identity(plan).earlier.to_vec();
         earlier.extend(written.deployment.take().into_iter().chain(look.primary_id));
+        self.restore_scaling(plan, written, pen).await?;
         let deployment = self.api.update(&document, pen).await?;
         // ECS may have gone back by itself already: then the deployment that does so is the one.
         earlier.retain(|id| Some(id) != deployment.as_ref());
@@ -191,6 +226,20 @@ impl Ecs {
         });
         (written.deployment, written.definition_arn) = (deployment, Some(definition_arn));
         Ok(RolledBack::Begun)
+    }
+
+    /// Has the service scaled as it was before this run.
+    async fn restore_scaling(
+        &self,
+        plan: &EcsPlan,
+        written: &EcsWritten,
+        pen: Pen<'_>,
+    ) -> Result<()> {
+        let begun = plan.scaling.get(..written.scaled).unwrap_or_default();
+        for step in undo_steps(begun, plan.facts.scaling.as_ref()) {
+            self.scaling.apply(&step, pen).await?;
+        }
+        Ok(())
     }
 
     /// Writes the schedules of a plan, which run what the service runs by now.

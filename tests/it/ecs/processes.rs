@@ -95,7 +95,7 @@ fn workers_are_deployed_with_the_service_and_gone_back_with_it() {
 fn a_process_runs_by_its_schedule() {
     let place = Place::new("ecs-cron");
     let platform = std::fs::read_to_string(stack("INPUT_PLATFORM")).expect("platform.yaml");
-    let role = "arn:aws:iam::111122223333:role/scheduler";
+    let role = crate::iam::scheduler_role();
     let queue = "arn:aws:sqs:eu-west-1:111122223333:lost";
     let with = format!("scheduler: {{role: '{role}', dead-letter: '{queue}'}}\n      listener: ");
     place.repository.write("other.yaml", &platform.replace("listener: ", &with));

@@ -50,6 +50,7 @@ fn state(image: &str) -> State<EcsDocuments> {
             task_definition: definition(image),
             service: service(),
             keeps_count: false,
+            scaling: None,
             stable: 0,
             migration: None,
             edge: None,
