@@ -605,6 +605,11 @@ mod tests {
             ("mode: {debug: a, production: a}\n", "could not tell them apart"),
             ("mode: {debug: ''}\n", "could not tell them apart"),
             ("before-deploy: {command: []}\n", "before-deploy.command: it is empty"),
+            ("deploy: {strategy: {canary: {steps: []}}}\n", "canary.steps: []"),
+            (
+                "deploy: {strategy: {canary: {}}}\nprocesses: {canary: {command: [x]}}\n",
+                "`processes.canary`",
+            ),
             ("image: {platforms: []}\n", "image.platforms"),
             ("image: {platforms: [linux/amd64, linux/amd64]}\n", "image.platforms"),
             ("storage: [{name: a, env: A}, {name: b, env: A}]\n", "twice"),

@@ -124,8 +124,8 @@ impl TryFrom<String> for Percent {
 
 impl From<Percent> for String {
     fn from(percent: Percent) -> String {
-        let (whole, part) = (percent.hundredths / 100, percent.hundredths % 100);
-        if part == 0 { format!("{whole}%") } else { format!("{whole}.{part:02}%") }
+        let text = format!("{}.{:02}", percent.hundredths / 100, percent.hundredths % 100);
+        format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 

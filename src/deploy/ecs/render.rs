@@ -396,12 +396,15 @@ fn service_name(order: &Order) -> String {
 /// # Errors
 /// Bad input that names the key.
 fn desired_count(settings: &Settings) -> Result<u32> {
-    if !settings.manifests.is_empty() {
-        return Err(Error::input(format!(
-            "cannot deploy `manifests` to environment {}: it is not supported on ECS yet",
+    let refuse = |key: &str| {
+        Err(Error::input(format!(
+            "cannot deploy `{key}` to environment {}: it is not supported on ECS yet",
             settings.environment
         ))
-        .fix("remove `manifests`, or deploy this environment to EKS"));
+        .fix(format!("remove `{key}`, or deploy this environment to EKS")))
+    };
+    if !settings.manifests.is_empty() {
+        return refuse("manifests");
     }
     if settings.strategy != Strategy::Rolling {
         return refuse("deploy.strategy: canary");
@@ -540,6 +543,8 @@ mod tests {
     fn what_ecs_cannot_be_told_is_refused() {
         let error = desired_count(&settings("manifests: [a.yaml]\n")).expect_err("manifests");
         assert!(error.message.contains("manifests"), "{error}");
+        let canary = desired_count(&settings("deploy: {strategy: {canary: {}}}\n"));
+        assert!(canary.expect_err("a canary").message.contains("`deploy.strategy: canary`"));
         let mut auto = settings("");
         auto.replicas = Replicas::Auto(Autoscale { min: 3, max: 5, cpu: 50 });
         assert_eq!(desired_count(&auto).ok(), Some(3));

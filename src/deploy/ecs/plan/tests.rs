@@ -168,6 +168,7 @@ fn the_state_has_what_others_wrote() {
         plan.changes()[0].details,
         [
             "containerDefinitions[patients].image: a@0 → a@1",
+            "nobody asks health.path, as it is not exposed: it is healthy while its tasks run",
             "stays as others wrote it: containerDefinitions[log-router], volumes"
         ]
     );
