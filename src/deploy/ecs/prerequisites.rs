@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::live::LiveService;
 use super::render::{EcsDocuments, last_part};
+use crate::config::pattern;
 use crate::error::Error;
 
 /// A role that something of AWS has to be able to take.
@@ -158,23 +159,26 @@ fn refuse_role(wanted: &RoleWanted, found: &RoleFound, environment: &str) -> Opt
     })
 }
 
-/// Whether a trust policy lets a service of AWS take the role.
+/// Whether a trust policy lets a service of AWS take the role. Conditions are taken for fulfilled.
 fn is_trusted(trust: &Value, principal: &str) -> bool {
-    let has = |value: &Value, wanted: &[&str]| match value {
-        Value::Array(all) => all.iter().filter_map(Value::as_str).any(|one| wanted.contains(&one)),
-        one => one.as_str().is_some_and(|one| wanted.contains(&one)),
+    // IAM reads actions in any case, and one of several need not stand in a list.
+    let has = |value: &Value, wanted: &str| {
+        let patterns = as_list(value).iter().filter_map(Value::as_str);
+        patterns.map(str::to_lowercase).any(|pattern| pattern::matches(&pattern, wanted))
     };
-    // One statement need not stand in a list.
-    let statements = match &trust["Statement"] {
-        Value::Array(all) => all.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    statements.iter().any(|statement| {
+    as_list(&trust["Statement"]).iter().any(|statement| {
+        let who = &statement["Principal"];
         statement["Effect"] == "Allow"
-            && has(&statement["Action"], &["sts:AssumeRole", "sts:*", "*"])
-            && (has(&statement["Principal"]["Service"], &[principal, "*"])
-                || statement["Principal"] == "*")
+            && has(&statement["Action"], "sts:assumerole")
+            && (has(&who["Service"], principal) || who == "*")
     })
+}
+
+fn as_list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(all) => all,
+        one => std::slice::from_ref(one),
+    }
 }
 
 /// What is said of subnets and security groups that are not of one VPC: a task's interface has both.
@@ -226,6 +230,8 @@ mod tests {
         let cases = [
             case("trusted", there(trust(&one, &assume)), None, ""),
             case("one of several", there(trust(&all, &tagged)), None, ""),
+            case("in other letters", there(trust(&one, &json!("STS:assumeRole"))), None, ""),
+            case("with a wildcard", there(trust(&one, &json!(["sts:Assume*"]))), None, ""),
             case(
                 "a statement by itself",
                 there(json!({ "Statement": trust(&one, &assume)["Statement"][1] })),
