@@ -32,6 +32,7 @@ mod retry;
 mod spawn;
 mod untrusted;
 mod version;
+mod xml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use super::call::{Answer, Fault};
 use super::policy::partition;
 use crate::error::{Error, chain};
 use crate::http;
+use crate::xml::unescape;
 
 /// A preflight does not wait: from a network without a way to IAM there is no answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,7 +131,7 @@ impl Leaves {
                 }
                 Token::Text { text } if !text.trim().is_empty() => {
                     let below = path.get(1..).unwrap_or_default();
-                    leaves.push((below.join("/"), unescape_xml(text.trim())));
+                    leaves.push((below.join("/"), unescape(text.trim())));
                 }
                 _ => {}
             }
@@ -152,12 +153,6 @@ impl Leaves {
     pub fn text(&self, end: &str) -> &str {
         self.texts(end).first().copied().unwrap_or_default()
     }
-}
-
-fn unescape_xml(text: &str) -> String {
-    let signs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#34;", "\"")];
-    let text = signs.into_iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to));
-    text.replace("&amp;", "&")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a signature carries the time")]

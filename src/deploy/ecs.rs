@@ -272,9 +272,15 @@ impl Target for Ecs {
             let (prerequisites, processes, scaling) =
                 join3(prerequisites, processes, scaling).await;
             let EcsFacts { workers, schedules, left_over, left_over_schedules, .. } = processes?;
-            let processes =
-                EcsFacts { workers, schedules, left_over, left_over_schedules, ..facts };
-            Ok(EcsFacts { prerequisites, scaling: scaling?, ..processes })
+            Ok(EcsFacts {
+                prerequisites,
+                scaling: scaling?,
+                workers,
+                schedules,
+                left_over,
+                left_over_schedules,
+                ..facts
+            })
         };
         let of_edge = async {
             match &documents.edge {

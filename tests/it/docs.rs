@@ -67,7 +67,7 @@ fn the_first_deploy_and_the_operations_go_as_they_are_told() {
         // A promotion has two environments, and this machine is one.
         let help = if line.starts_with("cicd promote") { " --help" } else { "" };
         let line = line.replace("--environment production", "--environment local");
-        let line = line.split(" # ").next().unwrap_or_default();
+        let line = every::without_comment(&line);
         type_command(repository.path(), &format!("{line}{help}")).ended(0);
     }
     every::type_the_rest(&repository, &name);

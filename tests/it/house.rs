@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Every file below `folder` whose name ends with `ending`, relative to the repository.
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
         let Ok(entries) = std::fs::read_dir(folder) else { return };
         for path in entries.map(|entry| entry.expect("an entry").path()) {

@@ -128,7 +128,7 @@ fn a_rollback_applies_the_stored_state_configuration_included() {
     let seen = status(&repository);
     assert_eq!((&seen["record"], &seen["drift"]), (&5.into(), &serde_json::json!([])));
 
-    // What somebody changed by hand is in the ledger once somebody looked, and gone when it is.
+    // What somebody changed by hand is in the ledger once somebody looked, each time anew.
     docker(&["rm", "-f", &containers(&name)[0]]);
     let look = || {
         let mut look = cicd(repository.path());

@@ -2,6 +2,7 @@
 //! types end here. No value of a secret is read.
 
 use futures::future::{join, join_all, try_join_all};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::live::{LiveService, list_secrets};
@@ -177,8 +178,5 @@ impl Preflight {
 /// A policy as IAM answers it: JSON, with signs escaped as in a URL.
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html>
 fn decode_policy(document: &str) -> Option<Value> {
-    let mut pairs = url::form_urlencoded::parse(document.as_bytes());
-    let decoded =
-        pairs.next().map(|(text, _)| text.into_owned()).filter(|_| document.starts_with('%'));
-    serde_json::from_str(&decoded.unwrap_or_else(|| document.to_string())).ok()
+    serde_json::from_str(&percent_decode_str(document).decode_utf8().ok()?).ok()
 }

@@ -35,7 +35,7 @@ pub struct ScalingFound {
 /// One call to Application Auto Scaling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScalingStep {
-    /// Without it no policy goes, as they go with their target.
+    /// The policies of a target go with it.
     Deregister(Value),
     Register(Value),
     PutPolicy(Value),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{run_shell, type_command};
+use crate::house::files;
 use crate::release::github::Github;
 use crate::support::{Repository, cicd, copy, root, run, stack};
 
@@ -40,32 +41,18 @@ struct Block {
 
 /// README, the other pages at the top, and all below docs/.
 fn list_pages() -> Vec<PathBuf> {
-    let mut folders = vec![root().join("docs")];
-    let mut pages: Vec<PathBuf> = Vec::new();
-    let mut add = |folder: &Path, folders: &mut Vec<PathBuf>, deep: bool| {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            match path.is_dir() {
-                true if deep => folders.push(path),
-                false if path.extension().is_some_and(|end| end == "md") => pages.push(path),
-                _ => {}
-            }
-        }
-    };
-    add(&root(), &mut Vec::new(), false);
-    while let Some(folder) = folders.pop() {
-        add(&folder, &mut folders, true);
-    }
-    pages.sort();
-    pages
+    let names = std::fs::read_dir(root()).expect("the root");
+    let names = names.map(|entry| PathBuf::from(entry.expect("an entry").file_name()));
+    let at_the_top = names.filter(|name| name.extension().is_some_and(|end| end == "md"));
+    at_the_top.chain(files("docs", ".md")).collect()
 }
 
 fn read_blocks() -> Vec<Block> {
     let mut blocks = Vec::new();
     for path in list_pages() {
-        let page = path.strip_prefix(root()).expect("below the root").display().to_string();
+        let page = path.display().to_string();
         let mut open: Option<(bool, Vec<String>)> = None;
-        for line in std::fs::read_to_string(&path).expect("a page").lines() {
+        for line in std::fs::read_to_string(root().join(&path)).expect("a page").lines() {
             match (line.trim_start().strip_prefix("```"), &mut open) {
                 (Some(language), None) => {
                     let is_shell = ["sh", "bash", "shell", "console"].contains(&language.trim());
@@ -86,7 +73,7 @@ fn read_blocks() -> Vec<Block> {
     blocks
 }
 
-fn without_comment(line: &str) -> String {
+pub fn without_comment(line: &str) -> String {
     line.split(" # ").next().unwrap_or_default().trim().to_string()
 }
 
@@ -210,4 +197,5 @@ pub fn type_the_rest(repository: &Repository, name: &str) {
     }
     aws(&format!("s3 rb --force s3://{bucket}"));
     aws(&format!("secretsmanager delete-secret --secret-id {name}/db"));
+    aws(&format!("ecr delete-repository --force --repository-name clinicult/{name}"));
 }
