@@ -4,6 +4,7 @@
 # Where helm is installed, beside `helm upgrade` too. On the stack: ./dev stack up.
 set -euo pipefail
 binary=$1
+read -ra counts <<<"${BENCH_OBJECTS:-20 200 1000}"
 work=$(mktemp -d)
 eval "$(./dev stack env)"
 name=bench-eks-$(date +%s)
@@ -16,5 +17,5 @@ git -C "$work" -c user.name=bench -c user.email=bench@example.org commit -qm "fe
 (cd "$work" && "$binary" run --environment staging --skip-contract --quiet >/dev/null)
 (cd "$work" && "$binary" status --environment staging --output json >image.json)
 kubectl -n staging delete deployment,service,serviceaccount -l "app.kubernetes.io/name=$name" --wait=false >/dev/null
-python3 bench/eks.py "$binary" "$work" "$name" ${BENCH_OBJECTS:-20 200 1000}
+python3 bench/eks.py "$binary" "$work" "$name" "${counts[@]}"
 aws ecr delete-repository --repository-name "clinicult/$name" --force >/dev/null

@@ -2,7 +2,9 @@
 //! verifies the digest, as the specification wants of it; what it refuses is hashed here, too, to
 //! tell a broken file from a broken line.
 //!
-//! Several PATCH requests are never sent: ECR answers 201 to them, and keeps only the first part.
+//! Several PATCH requests are never sent, and no upload is gone on with in its middle: the `Range`
+//! that ECR answers to them is stale, so that nobody can know what it has, and distribution 2.8
+//! cancels a session whose bytes are other than those of its last answer.
 //! <https://github.com/aws/containers-roadmap/issues/2831>
 
 use std::fs::File;
