@@ -1,7 +1,7 @@
 //! GitHub's side of a run: what the runner hands in and reads back, the OIDC token, the API.
 //!
-//! [`client`] is octocrab within our bounds; [`refusal`] classifies what GitHub answers; [`api`]
-//! reads files and [`repository`] reads and writes tags and releases, [`publication`] what a
+//! [`client`] speaks its REST API within our bounds; [`refusal`] classifies what GitHub answers;
+//! [`api`] reads files and [`repository`] reads and writes tags and releases, [`publication`] what a
 //! release has beside its commit, [`comments`] what is said on a pull request, [`deployments`] what
 //! is said of a deploy.
 

@@ -1,33 +1,22 @@
-//! GitHub's REST API by octocrab: one client with its token, its bounds and its retries. octocrab
-//! sends through our own HTTP client, so that proxies and certificates are the same everywhere.
+//! GitHub's REST API: one client with its token, its bounds and its retries.
 //!
 //! <https://docs.github.com/en/rest/using-the-rest-api>
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LINK, LOCATION, RETRY_AFTER,
 };
-use http::{Method, StatusCode, Uri};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{LengthLimitError, Limited};
-use octocrab::service::middleware::auth_header::AuthHeaderLayer;
-use octocrab::service::middleware::base_uri::BaseUriLayer;
-use octocrab::service::middleware::reqwest_connector::ReqwestConnector;
-use octocrab::{
-    AuthState, FromResponse, OctoBody, Octocrab, OctocrabBuilder, Page, map_github_error,
-};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower_http::map_response_body::MapResponseBodyLayer;
-use url::Url;
 
 use super::refusal::{Failure, Limits, Refusal, classify_failure};
 use crate::cli::Environ;
 use crate::error::{Cannot, Error, Result, chain};
-use crate::http::{parse_safe, start_client_to};
+use crate::http::{Broken, parse_safe, read_body, start_client_to};
 use crate::report::Report;
 use crate::retry::{self, Attempt, RetryPolicy};
 
@@ -40,16 +29,21 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The media type of GitHub's answers.
 const JSON: &str = "application/vnd.github+json";
 
-/// An answer whose body is read up to [`LIMIT`].
-type ApiResponse = http::Response<BoxBody<Bytes, octocrab::Error>>;
-
 /// The API of one GitHub, with a token or without.
 pub struct Client {
-    octocrab: Octocrab,
+    http: reqwest::Client,
     base: Url,
-    has_token: bool,
+    /// The header that carries the token.
+    token: Option<HeaderValue>,
     retry: RetryPolicy,
     report: Report,
+}
+
+/// A complete answer: its status says whether it is a success.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
 }
 
 /// What a request carries.
@@ -72,7 +66,7 @@ pub struct ApiCall<'a> {
 
 impl Client {
     /// Opens a client of GITHUB_API_URL with the job's token: the input `github-token`, else
-    /// GITHUB_TOKEN. It needs a runtime, as octocrab starts a task for its queue.
+    /// GITHUB_TOKEN.
     ///
     /// # Errors
     /// Bad input, if GITHUB_API_URL is no web address or may get no token, or the token is broken.
@@ -88,28 +82,18 @@ impl Client {
     pub fn open_with(token: Option<&str>, environ: &Environ, report: &Report) -> Result<Client> {
         let address = environ.get("GITHUB_API_URL").unwrap_or("https://api.github.com");
         let base = parse_safe("GITHUB_API_URL", address)?;
-        let uri: Uri = base.as_str().parse().cannot(|| format!("use GITHUB_API_URL {address}"))?;
-        let uploads = upload_address(&base).as_str().parse();
-        let uploads: Uri = uploads.cannot(|| format!("use GITHUB_API_URL {address}"))?;
         let http = start_client_to(&base).timeout(TIMEOUT).build();
         let http = http.cannot(|| "make an HTTP client".into())?;
         if let Some(token) = token {
             report.mask(token);
         }
-        let header = token.map(format_bearer).transpose()?;
-        let Ok(octocrab) = OctocrabBuilder::new_empty()
-            .with_service(ReqwestConnector::new(http))
-            .with_layer(&MapResponseBodyLayer::new(|body| Limited::new(body, LIMIT)))
-            .with_layer(&BaseUriLayer::new(uri.clone()))
-            .with_layer(&AuthHeaderLayer::new(header, uri, uploads))
-            .with_auth(AuthState::None)
-            .build();
+        let token = token.map(format_bearer).transpose()?;
         let (retry, report) = (RetryPolicy::DEFAULT, report.clone());
-        Ok(Client { octocrab, base, has_token: token.is_some(), retry, report })
+        Ok(Client { http, base, token, retry, report })
     }
 
     pub fn has_token(&self) -> bool {
-        self.has_token
+        self.token.is_some()
     }
 
     /// Builds the address of a path. Each segment is escaped as a whole, its slashes too.
@@ -133,21 +117,24 @@ impl Client {
     ///
     /// # Errors
     /// If nobody answers, or not in time. A refusal is the inner result.
-    pub async fn send<T: FromResponse>(&self, call: &ApiCall<'_>) -> Result<Result<T, Refusal>> {
-        self.retry(call, async |response| T::from_response(response).await).await
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        call: &ApiCall<'_>,
+    ) -> Result<Result<T, Refusal>> {
+        self.retry(call, |answer| answer.json()).await
     }
 
     /// Uploads bytes to where GitHub said.
     ///
     /// # Errors
     /// As [`Client::send`]; refused, if the address is none of this GitHub's.
-    pub async fn upload<T: FromResponse>(
+    pub async fn upload<T: DeserializeOwned>(
         &self,
         url: Url,
         bytes: &Bytes,
         attempt: &str,
     ) -> Result<Result<T, Refusal>> {
-        if !self.is_ours(&url) && url.origin() != upload_address(&self.base).origin() {
+        if !self.may_get_token(&url) {
             return Err(Error::refused(format!("cannot {attempt}")).why(format!(
                 "GitHub says to send it to {url}, and the token is for GITHUB_API_URL only"
             )));
@@ -161,7 +148,8 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn send_for_text(&self, call: &ApiCall<'_>) -> Result<Result<String, Refusal>> {
-        self.retry(call, async |response| self.octocrab.body_to_string(response).await).await
+        self.retry(call, |answer| String::from_utf8(answer.body).map_err(|error| error.to_string()))
+            .await
     }
 
     /// Reads all pages of a list, at most `pages`.
@@ -177,59 +165,61 @@ impl Client {
         let (mut found, mut next) = (Vec::new(), Some(url));
         for _ in 0..pages {
             let Some(url) = next else { break };
-            let page = self.send::<Page<T>>(&ApiCall::get(url, attempt)).await?;
-            let page = page.map_err(|refusal| refusal.into_error(attempt))?;
-            next = page.next.map(|next| self.check_next(&next, attempt)).transpose()?;
-            found.extend(page.items);
+            let read = |answer: Answer| Ok((answer.next_page(), answer.json::<Vec<T>>()?));
+            let page = self.retry(&ApiCall::get(url, attempt), read).await?;
+            let (link, items) = page.map_err(|refusal| refusal.into_error(attempt))?;
+            next = link.map(|next| self.check_next(&next, attempt)).transpose()?;
+            found.extend(items);
         }
         Ok(found)
     }
 
+    /// `read` takes what it wants of a success, or says why it cannot.
     async fn retry<T>(
         &self,
         call: &ApiCall<'_>,
-        read: impl AsyncFn(ApiResponse) -> octocrab::Result<T>,
+        read: impl Fn(Answer) -> Result<T, String>,
     ) -> Result<Result<T, Refusal>> {
         retry::run(&self.retry, None, &self.report, async |this| {
-            let answered = match self.exchange(call).await {
-                Ok(response) => read(response).await,
-                Err(error) => Err(error),
-            };
-            match answered {
-                Ok(answer) => Attempt::Done(Ok(answer)),
-                Err(error) => {
-                    classify_failure(read_failure(&error), call.attempt, this.number).map(Err)
-                }
+            let decide = |failure| classify_failure(failure, call.attempt, this.number).map(Err);
+            match self.exchange(call).await {
+                Ok(answer) if answer.status.is_success() => match read(answer) {
+                    Ok(found) => Attempt::Done(Ok(found)),
+                    Err(why) => decide(Failure::Unreadable { why }),
+                },
+                Ok(answer) => decide(answer.failure()),
+                Err(failure) => decide(failure),
             }
         })
         .await
     }
 
-    /// Sends a request once, and where GitHub redirects it to. octocrab's and reqwest's own
-    /// redirects would turn a write into a read.
-    async fn exchange(&self, call: &ApiCall<'_>) -> octocrab::Result<ApiResponse> {
+    /// Sends a request once, and where GitHub redirects it to. reqwest's own redirects would turn a
+    /// write into a read.
+    async fn exchange(&self, call: &ApiCall<'_>) -> Result<Answer, Failure<'static>> {
         let (mut url, mut redirects) = (call.url.clone(), 0);
         loop {
-            let request = http::Request::builder()
-                .method(call.method.clone())
-                .uri(url.as_str())
-                .header(ACCEPT, call.accept);
-            let request = match call.body {
-                Body::None => self.octocrab.build_request(request, None::<&()>)?,
-                Body::Json(body) => self.octocrab.build_request(request, Some(body))?,
-                Body::Bytes(bytes) => {
-                    let request = request.header(CONTENT_TYPE, "application/octet-stream");
-                    let request = self.octocrab.build_request(request, None::<&()>)?;
-                    let mut request = request.map(|_| OctoBody::from(bytes.clone()));
-                    // octocrab writes the length of no body.
-                    request.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
-                    request
-                }
-            };
-            let response = self.octocrab.execute(request).await?;
-            match self.find_redirect(call, &url, response.status(), response.headers()) {
+            let answer =
+                self.request(call, &url).send().await.map_err(|error| find_failure(&error))?;
+            match self.find_redirect(call, &url, &answer) {
                 Some(to) if redirects < MOST_REDIRECTS => (url, redirects) = (to, redirects + 1),
-                _ => return map_github_error(response).await,
+                _ => return Answer::of(answer).await,
+            }
+        }
+    }
+
+    fn request(&self, call: &ApiCall<'_>, url: &Url) -> RequestBuilder {
+        let request =
+            self.http.request(call.method.clone(), url.clone()).header(ACCEPT, call.accept);
+        let request = match &self.token {
+            Some(token) if self.may_get_token(url) => request.header(AUTHORIZATION, token),
+            _ => request,
+        };
+        match call.body {
+            Body::None => request,
+            Body::Json(body) => request.json(body),
+            Body::Bytes(bytes) => {
+                request.header(CONTENT_TYPE, "application/octet-stream").body(bytes.clone())
             }
         }
     }
@@ -237,26 +227,20 @@ impl Client {
     /// Returns where a renamed repository is now: GitHub answers 301 to a read and 307 to a write.
     /// A write with another answer was not done, so it must not become a read.
     /// <https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects>
-    fn find_redirect(
-        &self,
-        call: &ApiCall<'_>,
-        from: &Url,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> Option<Url> {
-        let follows = match status.as_u16() {
+    fn find_redirect(&self, call: &ApiCall<'_>, from: &Url, answer: &Response) -> Option<Url> {
+        let follows = match answer.status().as_u16() {
             301 | 302 => call.method == Method::GET,
             307 | 308 => true,
             _ => false,
         };
-        let to = from.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+        let to = from.join(answer.headers().get(LOCATION)?.to_str().ok()?).ok()?;
         (follows && self.is_ours(&to)).then_some(to)
     }
 
     /// Returns the address of the next page. One elsewhere is an error, as half a list would be a
     /// wrong answer.
-    fn check_next(&self, next: &Uri, attempt: &str) -> Result<Url> {
-        let url = self.base.join(&next.to_string()).ok();
+    fn check_next(&self, next: &str, attempt: &str) -> Result<Url> {
+        let url = self.base.join(next).ok();
         url.filter(|url| self.is_ours(url)).ok_or_else(|| {
             Error::refused(format!("cannot {attempt}"))
                 .why(format!(
@@ -266,9 +250,72 @@ impl Client {
         })
     }
 
-    /// Whether the token may go to an address: only to where it belongs.
+    /// Whether an address is one of the API that this client is for.
     fn is_ours(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
+    }
+
+    /// Whether the token may go to an address: only to where it belongs.
+    fn may_get_token(&self, url: &Url) -> bool {
+        self.is_ours(url) || url.origin() == upload_address(&self.base).origin()
+    }
+}
+
+impl Answer {
+    /// Reads an answer to its end, up to [`LIMIT`].
+    async fn of(answer: Response) -> Result<Answer, Failure<'static>> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        match read_body(answer, LIMIT).await {
+            Ok(body) => Ok(Answer { status, headers, body }),
+            Err(Broken::Off(error)) => Err(find_failure(&error)),
+            Err(Broken::TooLong(limit)) => {
+                Err(Failure::Unreadable { why: format!("it has more than {limit} bytes") })
+            }
+        }
+    }
+
+    fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
+        serde_json::from_slice(&self.body).map_err(|error| error.to_string())
+    }
+
+    /// Where the list goes on. An address may have a comma, so links are told apart by their `<`.
+    /// <https://datatracker.ietf.org/doc/html/rfc8288#section-3>
+    fn next_page(&self) -> Option<String> {
+        let links = self.headers.get(LINK)?.to_str().ok()?.split('<').skip(1);
+        let mut links = links.filter_map(|link| link.split_once('>'));
+        let is_next = |part: &str| matches!(part.trim(), "rel=\"next\"" | "rel=next");
+        let next = links.find(|(_, parameters)| parameters.split([';', ',']).any(is_next));
+        next.map(|(address, _)| address.to_string())
+    }
+
+    /// What an answer says that is no success: mostly a message and errors, else its text.
+    /// <https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api>
+    fn failure(&self) -> Failure<'_> {
+        #[derive(Default, Deserialize)]
+        struct Said {
+            message: Option<String>,
+            errors: Option<Value>,
+        }
+        let said: Said = self.json().unwrap_or_default();
+        let message = said.message.unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&self.body).trim().to_string();
+            let reason = self.status.canonical_reason().unwrap_or_default();
+            if text.is_empty() { reason.to_string() } else { text }
+        });
+        let errors = match said.errors {
+            Some(Value::Array(errors)) => errors,
+            one => one.into_iter().collect(),
+        };
+        let text = |name: &str| self.headers.get(name)?.to_str().ok();
+        Failure::Answered {
+            refusal: Refusal::new(self.status.as_u16(), &message, &errors),
+            limits: Limits {
+                retry_after: text(RETRY_AFTER.as_str()),
+                remaining: text("x-ratelimit-remaining"),
+                reset: text("x-ratelimit-reset"),
+                date: text(DATE.as_str()),
+            },
+        }
     }
 }
 
@@ -303,38 +350,54 @@ fn format_bearer(token: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Reads what went wrong from octocrab's error.
-fn read_failure(error: &octocrab::Error) -> Failure<'_> {
-    if let octocrab::Error::GitHub { source, .. } = error {
-        let errors = source.errors.as_deref().unwrap_or_default();
-        let text = |name: &str| source.headers.as_ref()?.get(name)?.to_str().ok();
-        return Failure::Answered {
-            refusal: Refusal::new(source.status_code.as_u16(), &source.message, errors),
-            limits: Limits {
-                retry_after: text(RETRY_AFTER.as_str()),
-                remaining: text("x-ratelimit-remaining"),
-                reset: text("x-ratelimit-reset"),
-                date: text(DATE.as_str()),
-            },
-        };
-    }
-    if find_source::<LengthLimitError>(error).is_some() {
-        return Failure::Unreadable { why: format!("it has more than {LIMIT} bytes") };
-    }
-    match find_source::<reqwest::Error>(error) {
-        Some(error) if error.is_connect() => Failure::Unreachable { why: chain(error) },
-        Some(error) => Failure::Lost { why: chain(error), timed_out: error.is_timeout() },
-        None => Failure::Unreadable { why: chain(error) },
+fn find_failure(error: &reqwest::Error) -> Failure<'static> {
+    let why = chain(error);
+    match error.is_connect() {
+        true => Failure::Unreachable { why },
+        false => Failure::Lost { why, timed_out: error.is_timeout() },
     }
 }
 
-fn find_source<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: HeaderMap, body: &str) -> Answer {
+        let status = StatusCode::from_u16(status).expect("a status");
+        Answer { status, headers, body: body.into() }
     }
-    None
+
+    #[test]
+    fn a_list_goes_on_where_its_link_says() {
+        let page = "https://api.github.com/repositories/1/tags?page=2";
+        for (link, next) in [
+            (format!("<{page}>; rel=\"next\", <{page}0>; rel=\"last\""), Some(page)),
+            (format!("<{page}0>; rel=\"last\",<{page}>;rel=\"next\""), Some(page)),
+            (format!("<{page}>; title=\"a\"; rel=next"), Some(page)),
+            ("</x?after=a,b;c>; rel=\"next\"".into(), Some("/x?after=a,b;c")),
+            (format!("<{page}>; rel=\"prev\", <{page}>; rel=\"first\""), None),
+            (String::new(), None),
+        ] {
+            let value = HeaderValue::from_str(&link).expect("a header");
+            let answer = answer(200, HeaderMap::from_iter([(LINK, value)]), "[]");
+            assert_eq!(answer.next_page().as_deref(), next, "{link}");
+        }
+        assert_eq!(answer(200, HeaderMap::new(), "[]").next_page(), None);
+    }
+
+    #[test]
+    fn a_refusal_is_read_whatever_form_it_has() {
+        for (body, words) in [
+            (r#"{"message":"Not Found","status":"404"}"#, "Not Found"),
+            (r#"{"message":"No","errors":["a text"]}"#, "No; a text"),
+            (r#"{"message":"No","errors":"a text"}"#, "No; a text"),
+            (r#"{"message":"No","errors":null}"#, "No"),
+            ("<html>bad</html>", "<html>bad</html>"),
+            ("", "Not Found"),
+        ] {
+            let answer = answer(404, HeaderMap::new(), body);
+            let Failure::Answered { refusal, .. } = answer.failure() else { panic!("{body}") };
+            assert_eq!((refusal.status, refusal.words.as_str()), (404, words), "{body}");
+        }
+    }
 }
