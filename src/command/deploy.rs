@@ -204,29 +204,36 @@ pub async fn find_image(
     Ok(Image { repository, digest: found.digest, version })
 }
 
-/// Refuses an image that tasks of ECS could not start: they run on the architecture that their
-/// definition names.
+/// Refuses an image that could not be started: ECS runs its tasks on the architecture of their
+/// definition, and Kubernetes its pods on the nodes of `image.platforms`.
 async fn refuse_platform(
     context: &Context,
     settings: &Settings,
     destination: &Destination,
     image: &Image,
 ) -> Result<()> {
-    let (Target::Ecs { .. }, Some(registry)) = (&destination.target, &destination.registry) else {
-        return Ok(());
+    let wanted = match &destination.target {
+        Target::Eks(_) => settings.platforms.clone(),
+        Target::Ecs { .. } => vec![deploy::ecs::platform_of(settings)?.to_string()],
+        Target::Local => return Ok(()),
     };
+    let Some(registry) = &destination.registry else { return Ok(()) };
     let name = settings::repository(registry, &settings.owner.service);
     let session = context.session_of(destination, &registry.region).await?;
     let found = registry::find_platforms(&session, registry, &name, &image.digest, &context.report);
-    let (wanted, found) = (deploy::ecs::platform_of(settings)?, found.await);
-    let Some(found) = found.filter(|found| !found.contains(&wanted.to_string())) else {
+    let Some(found) = found.await else { return Ok(()) };
+    let lacks: Vec<&str> =
+        wanted.iter().filter(|one| !found.contains(one)).map(String::as_str).collect();
+    if lacks.is_empty() {
         return Ok(());
-    };
-    Err(Error::refused(format!("cannot deploy {}: it is not for {wanted}", image.digest))
+    }
+    let (wanted, found) = (wanted.join(", "), found.join(", "));
+    let headline = format!("cannot deploy {}: it is not for {}", image.digest, lacks.join(", "));
+    Err(Error::refused(headline)
         .code(Code::ImageNotFound)
-        .why(format!("it is for {}, and its tasks run on {wanted}", found.join(", ")))
+        .why(format!("it is for {found}, and is to run on {wanted}"))
         .fix(format!("build it for that: image: {{platforms: [{wanted}]}} in service.yaml"))
-        .fix("or let its tasks run on what it is for, by the same key"))
+        .fix("or let it run on what it is for, by the same key"))
 }
 
 /// The version that a person means: a release's tag names one too.

@@ -34,6 +34,7 @@ pub fn list_common(order: &Order, records: Option<&Records>) -> Vec<Statement> {
     let mut statements = Vec::new();
     let image = repository_arn(order);
     statements.extend(image.map(|arn| Statement::allow("Image", &["ecr:DescribeImages"], arn)));
+    statements.extend(list_platforms(order));
     if let Some(records) = records {
         statements.extend(list_ledger(order, records));
     }
@@ -51,6 +52,16 @@ pub fn list_common(order: &Order, records: Option<&Records>) -> Vec<Statement> {
         statements.push(Statement::allow_on("Storage", &actions, buckets));
     }
     statements
+}
+
+/// To see which platforms the image is for.
+fn list_platforms(order: &Order) -> Vec<Statement> {
+    let Some(image) = repository_arn(order) else { return Vec::new() };
+    let read = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+    vec![
+        Statement::allow("Registry", &["ecr:GetAuthorizationToken"], "*"),
+        Statement::allow("ImagePlatform", &read, image),
+    ]
 }
 
 /// The ledger of this service and environment, in a bucket that is there. What says that no
@@ -105,16 +116,11 @@ pub fn list_running(order: &Order) -> Vec<Statement> {
 
 /// The policies by role: what deploys, the part of it that a plan needs, and what runs.
 pub fn collect_policies(
-    order: &Order,
     deploy: Vec<Statement>,
     running: impl IntoIterator<Item = (&'static str, Vec<Statement>)>,
 ) -> Policies {
     let deploy = Policy::of(deploy);
-    let mut plan = deploy.as_ref().and_then(Policy::reading);
-    // The comment on a pull request compares the image with the last good one.
-    if let (Some(plan), Some(image)) = (&mut plan, repository_arn(order)) {
-        plan.statements.push(Statement::allow("Layers", &["ecr:BatchGetImage"], image));
-    }
+    let plan = deploy.as_ref().and_then(Policy::reading);
     let running = running.into_iter().map(|(role, statements)| (role, Policy::of(statements)));
     let all = [("deploy", deploy), ("plan", plan)].into_iter().chain(running);
     all.filter_map(|(role, policy)| Some((role, policy?))).collect()

@@ -38,7 +38,6 @@ pub fn render_policies(
     };
     let mut deploy = list_common(order, records);
     deploy.extend(place.list_service());
-    deploy.extend(place.list_platform(order));
     if documents.migration.is_some() {
         deploy.extend(place.list_migration());
     }
@@ -59,7 +58,7 @@ pub fn render_policies(
     };
     let running =
         [("execution", execution), ("task", list_running(order)), ("scheduler", scheduler)];
-    Ok(collect_policies(order, deploy, running))
+    Ok(collect_policies(deploy, running))
 }
 
 /// One service in one cluster.
@@ -164,16 +163,6 @@ impl Place<'_> {
 
     fn tasks(&self) -> String {
         self.ecs(&format!("task/{}/*", self.cluster))
-    }
-
-    /// To see which platforms the image is for.
-    fn list_platform(&self, order: &Order) -> Vec<Statement> {
-        let Some(image) = repository_arn(order) else { return Vec::new() };
-        let read = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-        vec![
-            Statement::allow("Registry", &["ecr:GetAuthorizationToken"], "*"),
-            Statement::allow("ImagePlatform", &read, image),
-        ]
     }
 
     /// `before-deploy`: a task of the new revision, ended when it takes too long.

@@ -14,5 +14,5 @@ pub fn render_policies(order: &Order, platform: &Platform, records: Option<&Reco
     };
     let mut deploy = list_common(order, records);
     deploy.push(Statement::allow("Cluster", &["eks:DescribeCluster"], cluster));
-    collect_policies(order, deploy, [("pod", list_running(order))])
+    collect_policies(deploy, [("pod", list_running(order))])
 }

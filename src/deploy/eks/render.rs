@@ -355,6 +355,8 @@ fn render_process(settings: &Settings, name: &str, runs: &Runs, container: Value
 /// What every pod of a service has.
 fn pod_spec(settings: &Settings, containers: Vec<Value>) -> Value {
     json!({
+        // An autoscaler of nodes makes the one that a pod asks for.
+        "nodeSelector": node_selector(&settings.platforms),
         "serviceAccountName": settings.name,
         // A service is no client of the API server, and variables named after neighbours' Services
         // collide with settings.
@@ -363,6 +365,18 @@ fn pod_spec(settings: &Settings, containers: Vec<Value>) -> Value {
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "containers": containers,
     })
+}
+
+/// The labels of the nodes that an image of these platforms runs on.
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-arch>
+fn node_selector(platforms: &[String]) -> Value {
+    let mut labels = Map::from_iter([("kubernetes.io/os".to_string(), "linux".into())]);
+    if let [one] = platforms
+        && let Some((_, architecture)) = one.split_once('/')
+    {
+        labels.insert("kubernetes.io/arch".into(), architecture.into());
+    }
+    labels.into()
 }
 
 fn ingress(settings: &Settings, path: &str, class: Option<&str>) -> Value {
@@ -475,6 +489,38 @@ mod tests {
         let job = before_deploy(&order, &cluster, |_| None).expect("a Job").expect("one");
         let text = to_yaml(&[job]).expect("YAML");
         assert_eq!(text.matches("$$(PORT)").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn every_pod_asks_for_a_node_that_the_image_is_for() {
+        let amd64 = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
+        let arm64 = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64"});
+        for (image, wanted) in [
+            ("", &amd64),
+            ("image: {platforms: [linux/arm64]}\n", &arm64),
+            (
+                "image: {platforms: [linux/amd64, linux/arm64]}\n",
+                &json!({"kubernetes.io/os": "linux"}),
+            ),
+        ] {
+            let more = "before-deploy: {command: [migrate]}\nprocesses:\n  worker: {command: [work]}\n  \
+                        nightly: {command: [work], schedule: '0 3 * * *'}\n";
+            let service = format!("{image}{more}");
+            let (order, cluster) = order(&service);
+            let job = before_deploy(&order, &cluster, |_| None).expect("a Job").expect("one");
+            let all = rendered(&service).into_iter().chain([job]);
+            let selectors: Vec<Value> = all
+                .filter_map(|object| {
+                    let at = match object.kind() {
+                        "CronJob" => "/spec/jobTemplate/spec/template/spec/nodeSelector",
+                        "Deployment" | "Job" => "/spec/template/spec/nodeSelector",
+                        _ => return None,
+                    };
+                    Some(object.value().pointer(at).cloned().unwrap_or_default())
+                })
+                .collect();
+            assert_eq!(selectors, vec![wanted.clone(); 4], "{image}");
+        }
     }
 
     #[test]

@@ -20,10 +20,11 @@ fn an_image_for_another_platform_is_refused_before_anything_changes() {
     let inspect = ["image", "inspect", "--format", "{{index .RepoDigests 0}}", &tag];
     let pushed = run(Command::new("docker").args(inspect)).ended(0).stdout;
     let digest = pushed.trim().split_once('@').expect("a digest").1.to_string();
-    for extra in [&["--plan"][..], &[]] {
+    // Production is on ECS, staging on EKS.
+    for extra in [&["production", "--plan"][..], &["production"], &["staging"]] {
         let mut command = cicd(place.repository.path());
-        command.args(["deploy", "--environment", "production", "--output", "json"]);
-        command.args(["--version", "9.0.0", "--digest", &digest]).args(extra);
+        command.args(["deploy", "--output", "json", "--version", "9.0.0", "--digest", &digest]);
+        command.arg("--environment").args(extra);
         let refused = run(command.env("AWS_SDK_UA_APP_ID", &place.name)).ended(3);
         let error = &refused.json()["error"];
         assert!(error["message"].to_string().contains("it is not for linux/amd64"), "{refused}");

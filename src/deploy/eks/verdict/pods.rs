@@ -8,6 +8,9 @@ use super::{
 const FIX_STARTUP: &str = "correct `health.path` or `port`, or raise `health.startup`: it did not \
                            answer 2xx on `health.path` in time";
 
+/// What the scheduler says of nodes that lack the labels of a pod's `nodeSelector`.
+const NO_SUCH_NODE: &str = "node affinity/selector";
+
 /// Whether a message of the kubelet says that the registry has no such image. An authorization
 /// failure often says "may require authorization" beside "not found": that one may pass.
 pub fn says_image_not_found(message: &str) -> bool {
@@ -114,8 +117,12 @@ pub fn find_pending(facts: &WorkloadFacts) -> Vec<Trouble> {
 fn pending_of_pod(pod: &Pod) -> Option<Trouble> {
     let object = format!("Pod/{}", pod.name);
     if let Some(message) = &pod.unschedulable {
-        let fix = "lower `resources` in service.yaml, or give the cluster nodes that have the room \
-                   and what else the message names";
+        let room = "lower `resources` in service.yaml, or give the cluster nodes that have the room \
+                    and what else the message names";
+        let fix = match message.contains(NO_SUCH_NODE) {
+            true => format!("{room}; its `nodeSelector` is what `image.platforms` says"),
+            false => room.to_string(),
+        };
         let reason = with("Unschedulable", message);
         return Some(Trouble::new(TroubleKind::Unschedulable, object, reason, fix));
     }

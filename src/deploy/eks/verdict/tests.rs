@@ -511,6 +511,19 @@ fn pods_that_have_no_place_are_waited_for_and_named() {
 }
 
 #[test]
+fn what_a_pod_without_a_node_needs_is_told() {
+    let fix = |message: &str| {
+        let pod = Pod { unschedulable: Some(message.into()), ..Pod::default() };
+        let pending = find_pending(&with_pods(vec![pod]));
+        pending.iter().map(|trouble| trouble.fix.clone()).collect::<Vec<_>>().join("; ")
+    };
+    let room = fix("0/3 nodes are available: 3 Insufficient cpu");
+    let label = fix("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector");
+    assert!(room.contains("`resources`") && !room.contains("`image.platforms`"), "{room}");
+    assert!(label.contains("`image.platforms`"), "{label}");
+}
+
+#[test]
 fn a_deadline_counts_when_it_is_about_this_change() {
     let exceeded = |updated: Option<i64>, applied: Option<i64>| {
         with_deployment(|deployment| {
