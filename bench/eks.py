@@ -90,9 +90,10 @@ def space(tool):
 
 
 def write_platform(endpoint=None):
-    text = re.sub(r"^( *)namespace: staging$", lambda found: f"{found[1]}namespace: {space('cicd')}", platform, flags=re.M)
-    if endpoint:
-        text = re.sub(r"^( *)(namespace: .*)$", lambda found: f"{found[1]}{found[2]}\n{found[1]}endpoint: {endpoint}", text, flags=re.M)
+    here = f"namespace: {space('cicd')}" + (f', endpoint: "{endpoint}"' if endpoint else "") + "}"
+    text = platform.replace("namespace: staging}", here)
+    if text == platform:
+        sys.exit("the stack's platform.yaml has no `namespace: staging}`")
     with open(f"{work}/platform.yaml", "w") as file:
         file.write(text)
 

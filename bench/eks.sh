@@ -8,7 +8,7 @@ read -ra counts <<<"${BENCH_OBJECTS:-20 200 1000}"
 work=$(mktemp -d)
 eval "$(./dev stack env)"
 name=bench-eks-$(date +%s)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work"; aws ecr delete-repository --repository-name "clinicult/$name" --force >/dev/null' EXIT
 cp -r examples/fastapi/. "$work"
 sed -i "s/^name: .*/name: $name/" "$work/service.yaml"
 git -C "$work" init -q -b main
@@ -16,6 +16,5 @@ git -C "$work" add -A
 git -C "$work" -c user.name=bench -c user.email=bench@example.org commit -qm "feat: first"
 (cd "$work" && "$binary" run --environment staging --skip-contract --quiet >/dev/null)
 (cd "$work" && "$binary" status --environment staging --output json >image.json)
-kubectl -n staging delete deployment,service,serviceaccount -l "app.kubernetes.io/name=$name" --wait=false >/dev/null
+kubectl -n staging delete deployment,service,serviceaccount,ingress,hpa,pdb -l "app.kubernetes.io/name=$name" --wait=false >/dev/null
 python3 bench/eks.py "$binary" "$work" "$name" "${counts[@]}"
-aws ecr delete-repository --repository-name "clinicult/$name" --force >/dev/null

@@ -15,5 +15,5 @@ git -C "$work" -c user.name=bench -c user.email=bench@example.org commit -qm "fe
 step() { (cd "$work" && "$binary" "$@" --quiet); }
 step run --environment staging --skip-contract >/dev/null
 python3 bench/pipeline.py "$binary" "$work"
-kubectl -n staging delete deployment,service,serviceaccount -l "app.kubernetes.io/name=$name" --wait=false >/dev/null
+kubectl -n staging delete deployment,service,serviceaccount,ingress,hpa,pdb -l "app.kubernetes.io/name=$name" --wait=false >/dev/null
 aws ecr delete-repository --repository-name "clinicult/$name" --force >/dev/null

@@ -4,7 +4,7 @@
 //!
 //! Several PATCH requests are never sent, and no upload is gone on with in its middle: the `Range`
 //! that ECR answers to them is stale, so that nobody can know what it has, and distribution 2.8
-//! cancels a session whose bytes are other than those of its last answer.
+//! refuses a session whose bytes are other than those of its last answer.
 //! <https://github.com/aws/containers-roadmap/issues/2831>
 
 use std::fs::File;
